@@ -1,0 +1,6 @@
+"""The reference: the mathematics of training a network in plain NumPy.
+
+Nothing here imports torch. Each formula stands once, in the form in which a textbook prints it:
+``optimizers`` (the updates), ``layers`` (forward and hand-derived backward), ``init`` (initial
+values), ``network`` (a fully connected net of those layers), ``gradient`` (numerical gradients).
+"""

@@ -1,0 +1,5 @@
+"""Optimization for PyTorch whose every step is proven against a NumPy reference.
+
+``optim`` (drop-in optimizers), ``init`` (initial values), ``nn`` (BatchNorm, Dropout), ``testing``
+(parity), ``experiments`` (the laboratory), ``data``; the command line is ``torchopt-ref``.
+"""
