@@ -1,12 +1,12 @@
 """Optimizers: one function per formula, and a class per optimizer that applies it to named arrays.
 
-A formula changes ``param`` and the arrays in ``state`` in place. Scalars are Python floats, so
-float64; an array of dtype float32 multiplied by one stays float32, the scalar rounded first.
+A formula changes ``param`` and the arrays of ``state`` in place. Hyper-parameters are Python
+floats, so what is computed from them alone is float64; it is rounded when it meets an array.
 
-Two conventions exist for most optimizers, with the same name and different arithmetic:
+Most optimizers exist in two conventions of the same name and different arithmetic:
 
 ``"torch"``
-    the documented formulas of ``torch.optim``.
+    the documented formulas of ``torch.optim``, with their options.
 ``"book"``
     K. Saito, "Deep Learning from Scratch", O'Reilly Japan 2016, chapter 6.
 """
@@ -17,7 +17,7 @@ import numpy as np
 
 
 def sgd(param, grad, state, *, lr, momentum, dampening, nesterov):
-    """``b = mu b + (1 - dampening) g`` (first step: ``b = g``); ``p -= lr b``.
+    """``b = mu b + (1 - dampening) g``, the first time ``b = g``; then ``p -= lr b``.
 
     Nesterov: ``p -= lr (g + mu b)``. Without momentum: ``p -= lr g``.
     """
@@ -25,9 +25,9 @@ def sgd(param, grad, state, *, lr, momentum, dampening, nesterov):
         if "momentum_buffer" not in state:
             state["momentum_buffer"] = np.zeros_like(param)
             dampening = 0
-        buffer = state["momentum_buffer"]
-        buffer[...] = momentum * buffer + (1 - dampening) * grad
-        grad = grad + momentum * buffer if nesterov else buffer
+        b = state["momentum_buffer"]
+        b[...] = momentum * b + (1 - dampening) * grad
+        grad = grad + momentum * b if nesterov else b
     param -= lr * grad
 
 
@@ -44,7 +44,7 @@ def momentum_book(param, grad, state, *, lr, momentum):
 
 
 def nesterov_book(param, grad, state, *, lr, momentum):
-    """``p += mu mu v - (1 + mu) lr g``, then ``v = mu v - lr g``."""
+    """``p += mu mu v - (1 + mu) lr g``; then ``v = mu v - lr g``."""
     v = state.setdefault("momentum_buffer", np.zeros_like(param))
     param += momentum * momentum * v - (1 + momentum) * lr * grad
     v[...] = momentum * v - lr * grad
@@ -52,15 +52,15 @@ def nesterov_book(param, grad, state, *, lr, momentum):
 
 def adagrad(param, grad, state, *, lr, lr_decay, initial_accumulator_value, eps):
     """``s += g g``; ``p -= lr / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps)``."""
-    step = count(state)
-    total = state.setdefault("sum", np.full_like(param, initial_accumulator_value))
-    total += grad * grad
-    param -= lr / (1 + (step - 1) * lr_decay) * grad / (np.sqrt(total) + eps)
+    t = count_step(state)
+    s = state.setdefault("sum", np.full_like(param, initial_accumulator_value))
+    s += grad * grad
+    param -= lr / (1 + (t - 1) * lr_decay) * grad / (np.sqrt(s) + eps)
 
 
 def adagrad_book(param, grad, state, *, lr, eps):
     """``h += g g``; ``p -= lr g / (sqrt(h) + 1e-7)``."""
-    count(state)
+    count_step(state)
     h = state.setdefault("sum", np.zeros_like(param))
     h += grad * grad
     param -= lr * grad / (np.sqrt(h) + eps)
@@ -69,29 +69,29 @@ def adagrad_book(param, grad, state, *, lr, eps):
 def rmsprop(param, grad, state, *, lr, alpha, eps, momentum, centered):
     """``s = a s + (1 - a) g g``; ``p -= lr g / (sqrt(s) + eps)``.
 
-    Centered: the root of ``s - m m`` with ``m += (1 - a) (g - m)``.
+    Centered: the root of ``s - m m``, where ``m += (1 - a) (g - m)``.
     With momentum: ``b = mu b + g / (root + eps)``; ``p -= lr b``.
     """
-    count(state)
-    square_avg = state.setdefault("square_avg", np.zeros_like(param))
-    square_avg[...] = alpha * square_avg + (1 - alpha) * grad * grad
-    variance = square_avg
+    count_step(state)
+    s = state.setdefault("square_avg", np.zeros_like(param))
+    s[...] = alpha * s + (1 - alpha) * grad * grad
+    variance = s
     if centered:
-        grad_avg = state.setdefault("grad_avg", np.zeros_like(param))
-        grad_avg += (1 - alpha) * (grad - grad_avg)
-        variance = square_avg - grad_avg * grad_avg
+        m = state.setdefault("grad_avg", np.zeros_like(param))
+        m += (1 - alpha) * (grad - m)
+        variance = s - m * m
     denom = np.sqrt(variance) + eps
     if momentum > 0:
-        buffer = state.setdefault("momentum_buffer", np.zeros_like(param))
-        buffer[...] = momentum * buffer + grad / denom
-        param -= lr * buffer
+        b = state.setdefault("momentum_buffer", np.zeros_like(param))
+        b[...] = momentum * b + grad / denom
+        param -= lr * b
     else:
         param -= lr * grad / denom
 
 
 def rmsprop_book(param, grad, state, *, lr, alpha, eps):
     """``h = d h + (1 - d) g g``; ``p -= lr g / (sqrt(h) + 1e-7)``."""
-    count(state)
+    count_step(state)
     h = state.setdefault("square_avg", np.zeros_like(param))
     h[...] = alpha * h + (1 - alpha) * grad * grad
     param -= lr * grad / (np.sqrt(h) + eps)
@@ -104,17 +104,17 @@ def adam(param, grad, state, *, lr, betas, eps, amsgrad):
     AMSGrad: the largest ``v`` so far in place of ``v``.
     """
     beta1, beta2 = betas
-    step = count(state)
+    t = count_step(state)
     m = state.setdefault("exp_avg", np.zeros_like(param))
     v = state.setdefault("exp_avg_sq", np.zeros_like(param))
     m += (1 - beta1) * (grad - m)
     v[...] = beta2 * v + (1 - beta2) * grad * grad
     if amsgrad:
-        v_max = state.setdefault("max_exp_avg_sq", np.zeros_like(param))
-        v_max[...] = np.maximum(v_max, v)
-        v = v_max
-    denom = np.sqrt(v) / math.sqrt(1 - beta2**step) + eps
-    param -= lr / (1 - beta1**step) * m / denom
+        largest = state.setdefault("max_exp_avg_sq", np.zeros_like(param))
+        largest[...] = np.maximum(largest, v)
+        v = largest
+    denom = np.sqrt(v) / math.sqrt(1 - beta2**t) + eps
+    param -= lr / (1 - beta1**t) * m / denom
 
 
 def adam_book(param, grad, state, *, lr, betas, eps):
@@ -122,8 +122,8 @@ def adam_book(param, grad, state, *, lr, betas, eps):
     ``v += (1 - b2) (g g - v)``; ``p -= lr_t m / (sqrt(v) + 1e-7)``.
     """
     beta1, beta2 = betas
-    step = count(state)
-    lr_t = lr * math.sqrt(1 - beta2**step) / (1 - beta1**step)
+    t = count_step(state)
+    lr_t = lr * math.sqrt(1 - beta2**t) / (1 - beta1**t)
     m = state.setdefault("exp_avg", np.zeros_like(param))
     v = state.setdefault("exp_avg_sq", np.zeros_like(param))
     m += (1 - beta1) * (grad - m)
@@ -131,7 +131,7 @@ def adam_book(param, grad, state, *, lr, betas, eps):
     param -= lr_t * m / (np.sqrt(v) + eps)
 
 
-def count(state):
+def count_step(state):
     """Count one more step of a parameter and return its number, the first being 1."""
     state["step"] = state.get("step", 0) + 1
     return state["step"]
@@ -140,36 +140,36 @@ def count(state):
 class Optimizer:
     """``update(params, grads)`` changes every array of ``params`` that has a gradient, in place.
 
-    ``formulas`` maps a convention to its formula and the defaults of the hyper-parameters that it
-    has; giving one that it does not have raises ``ValueError``. ``state[name]`` holds a
-    parameter's arrays (and its step count), named as in ``torch.optim``.
+    ``formulas`` maps a convention to its formula and its hyper-parameters with their defaults; an
+    unknown convention or hyper-parameter raises ``ValueError``. ``state[name]`` holds the arrays
+    of parameter ``name``, and its step count, under the names of ``torch.optim``.
 
-    The options ``weight_decay`` and ``maximize`` of the torch convention go around every formula:
-    ``g = -g`` to maximize; then L2 decay ``g += wd p``, or decoupled ``p *= 1 - lr wd``.
-    float16 parameters are computed in float32 and rounded once when stored.
+    Around every formula of the torch convention go its options ``maximize`` (``g = -g``) and
+    ``weight_decay``: L2 (``g += wd p``), or decoupled (``p *= 1 - lr wd``).
+    float16 is computed in float32 and rounded once, when stored.
     """
 
     formulas: dict = {}
-    around = {"weight_decay": 0, "maximize": False, "decoupled_weight_decay": False}
 
     def __init__(self, lr=None, *, convention="torch", **given):
+        name = type(self).__name__
         if convention not in self.formulas:
-            raise ValueError(
-                f"{type(self).__name__} has no convention {convention!r}: choose from "
-                + ", ".join(map(repr, self.formulas))
-            )
-        self.formula, defaults = self.formulas[convention]
-        if convention == "torch":
-            defaults = self.around | defaults
+            choices = ", ".join(map(repr, self.formulas))
+            raise ValueError(f"{name} has no convention {convention!r}: choose from {choices}")
+        self.formula, self.hyper = self.formulas[convention]
+        self.around = {"maximize": False, "weight_decay": 0, "decoupled_weight_decay": False}
+        known = self.hyper if convention == "book" else self.around | self.hyper
         if lr is not None:
             given["lr"] = lr
         for option in given:
-            if option not in defaults:
+            if option not in known:
                 raise ValueError(
-                    f"{type(self).__name__} has no option {option!r} in the {convention!r} "
-                    "convention: choose from " + ", ".join(defaults)
+                    f"{name} has no option {option!r} in the {convention!r} convention: "
+                    f"choose from {', '.join(known)}"
                 )
-        self.hyper = defaults | given
+        values = self.around | self.hyper | given
+        self.around = {option: values.pop(option) for option in self.around}
+        self.hyper = values
         self.state = {}
 
     def update(self, params, grads):
@@ -179,24 +179,27 @@ class Optimizer:
                     self._update_one(param, grads[name], self.state.setdefault(name, {}))
 
     def _update_one(self, param, grad, state):
-        hyper = dict(self.hyper)
-        weight_decay, maximize, decoupled = (hyper.pop(name, 0) for name in self.around)
         wide = np.promote_types(param.dtype, np.float32)
-        arrays = {name: array for name, array in state.items() if name != "step"}
-        work = param.astype(wide, copy=True)
-        grad = grad.astype(wide, copy=False)
-        state.update({name: array.astype(wide) for name, array in arrays.items()})
-        if maximize:
+        p = param.astype(wide)
+        grad = grad.astype(wide)
+        cast_arrays(state, wide)
+        if self.around["maximize"]:
             grad = -grad
-        if weight_decay != 0 and decoupled:
-            work *= 1 - hyper["lr"] * weight_decay
+        weight_decay = self.around["weight_decay"]
+        if weight_decay != 0 and self.around["decoupled_weight_decay"]:
+            p *= 1 - self.hyper["lr"] * weight_decay
         elif weight_decay != 0:
-            grad = grad + weight_decay * work
-        self.formula(work, grad, state, **hyper)
-        param[...] = work
-        for name, array in state.items():
-            if name != "step":
-                state[name] = array.astype(param.dtype)
+            grad = grad + weight_decay * p
+        self.formula(p, grad, state, **self.hyper)
+        cast_arrays(state, param.dtype)
+        param[...] = p
+
+
+def cast_arrays(state, dtype):
+    """Replace the arrays of ``state`` by ones of ``dtype``, rounded to nearest even."""
+    for name, value in state.items():
+        if name != "step":
+            state[name] = value.astype(dtype, copy=False)
 
 
 class SGD(Optimizer):
@@ -251,7 +254,7 @@ class RMSprop(Optimizer):
 
 
 class Adam(Optimizer):
-    """Adam (D. Kingma, J. Ba, 2015), AMSGrad (S. Reddi, S. Kale, S. Kumar, 2018)."""
+    """Adam (D. Kingma, J. Ba, 2015); AMSGrad (S. Reddi, S. Kale, S. Kumar, 2018)."""
 
     formulas = {
         "torch": (adam, {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "amsgrad": False}),
@@ -259,12 +262,12 @@ class Adam(Optimizer):
     }
 
 
-class AdamW(Adam):
+class AdamW(Optimizer):
     """Adam with decoupled weight decay (I. Loshchilov, F. Hutter, 2019)."""
 
     formulas = {
         "torch": (
             adam,
-            Adam.formulas["torch"][1] | {"weight_decay": 1e-2, "decoupled_weight_decay": True},
-        )
+            Adam.formulas["torch"][1] | {"weight_decay": 0.01, "decoupled_weight_decay": True},
+        ),
     }

@@ -1,0 +1,56 @@
+"""Initial values of a weight of shape (fan_in, fan_out).
+
+Every draw is made in float64 and rounded once to ``dtype``, so that one seed gives one network
+in every precision.
+"""
+
+import math
+
+import numpy as np
+
+
+def zeros(shape, rng=None, dtype=np.float64):
+    """All zeros; ``rng`` is not used. Every unit of a layer then learns the same."""
+    return np.zeros(shape, dtype)
+
+
+def normal(shape, std, rng, dtype=np.float64):
+    """N(0, std^2), drawn from a ``numpy.random.Generator``."""
+    return rng.normal(0.0, std, shape).astype(dtype)
+
+
+def xavier(shape, rng, dtype=np.float64):
+    """N(0, 1 / fan_in): the textbook's Xavier, for sigmoid and tanh.
+
+    K. Saito, "Deep Learning from Scratch", O'Reilly Japan 2016, section 6.2. The paper's own
+    scheme, which ``torch.nn.init.xavier_normal_`` follows, is :func:`glorot`; the two agree
+    where fan_in = fan_out.
+    """
+    return normal(shape, initial_std("xavier", shape[0]), rng, dtype)
+
+
+def he(shape, rng, dtype=np.float64):
+    """N(0, 2 / fan_in), for ReLU (K. He, X. Zhang, S. Ren, J. Sun, 2015)."""
+    return normal(shape, initial_std("he", shape[0]), rng, dtype)
+
+
+def glorot(shape, rng, dtype=np.float64):
+    """N(0, 2 / (fan_in + fan_out)), for tanh (X. Glorot, Y. Bengio, 2010)."""
+    return normal(shape, math.sqrt(2 / sum(shape)), rng, dtype)
+
+
+def initial_std(scheme, fan_in):
+    """The standard deviation of the weights of a layer with ``fan_in`` inputs.
+
+    ``scheme`` is "he", "xavier" (the textbook's), "zeros", or the standard deviation itself.
+    Raises ``ValueError`` for another name.
+    """
+    if not isinstance(scheme, str):
+        return float(scheme)
+    schemes = {"he": math.sqrt(2 / fan_in), "xavier": math.sqrt(1 / fan_in), "zeros": 0.0}
+    if scheme not in schemes:
+        raise ValueError(
+            f"unknown initial values {scheme!r}: choose a standard deviation or one of "
+            + ", ".join(map(repr, schemes))
+        )
+    return schemes[scheme]

@@ -1,0 +1,257 @@
+"""Layers: ``forward`` computes the output, ``backward`` the gradients, derived by hand.
+
+``forward(x, train=True)`` keeps what ``backward`` needs; ``train`` matters to BatchNormalization
+and Dropout only. ``backward(dout)`` takes the gradient of the loss with respect to the output of
+the last ``forward`` and returns that with respect to its input; a layer with parameters leaves
+theirs in ``grads``. N is the size of the batch. Everything has the dtype of the inputs.
+"""
+
+import numpy as np
+
+
+class Affine:
+    """``y = x W + b`` with x (N, in), W (in, out), b (out).
+
+    ``dx = dy W^T``, ``dW = x^T dy``, ``db`` = the sum of ``dy`` over the batch.
+    """
+
+    def __init__(self, W, b):
+        self.W, self.b = W, b
+        self.grads: dict = {}
+
+    def forward(self, x, train=True):
+        self.x = x
+        return x @ self.W + self.b
+
+    def backward(self, dout):
+        self.grads = {"W": self.x.T @ dout, "b": dout.sum(axis=0)}
+        return dout @ self.W.T
+
+
+class Sigmoid:
+    """``y = 1 / (1 + exp(-x))``; ``dx = dy (1 - y) y``."""
+
+    def forward(self, x, train=True):
+        e = np.exp(-np.abs(x))  # never above 1: exp(-x) would overflow for large negative x
+        self.y = np.where(x >= 0, 1, e) / (1 + e)
+        return self.y
+
+    def backward(self, dout):
+        return dout * (1 - self.y) * self.y
+
+
+class Tanh:
+    """``y = tanh(x)``; ``dx = dy (1 - y^2)``."""
+
+    def forward(self, x, train=True):
+        self.y = np.tanh(x)
+        return self.y
+
+    def backward(self, dout):
+        return dout * (1 - self.y * self.y)
+
+
+class Relu:
+    """``y = max(x, 0)``; ``dx = dy`` where ``x > 0``, else 0."""
+
+    def forward(self, x, train=True):
+        self.off = x <= 0
+        return np.maximum(x, 0)
+
+    def backward(self, dout):
+        return np.where(self.off, 0, dout)
+
+
+class SoftmaxWithLoss:
+    """Softmax and the mean cross entropy, in one layer: ``loss = -mean(log softmax(x)[t])``.
+
+    x (N, classes) are the logits, t the labels: integers (N), or one-hot rows (N, classes) of any
+    dtype. ``log softmax(x) = x - max - log(sum(exp(x - max)))`` is finite for any finite x.
+    ``dx = (softmax(x) - onehot(t)) / N``.
+    """
+
+    def forward(self, x, t):
+        self.labels = t if t.ndim == 1 else t.argmax(axis=1)
+        self.rows = np.arange(len(x))
+        shifted = x - x.max(axis=1, keepdims=True)
+        self.log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+        return -self.log_p[self.rows, self.labels].mean()
+
+    def backward(self, dout=1):
+        dx = np.exp(self.log_p)
+        dx[self.rows, self.labels] -= 1
+        dx *= dout / len(dx)
+        return dx
+
+
+BATCHNORM_DEFAULTS = {
+    "torch": {"momentum": 0.1, "eps": 1e-5},
+    "book": {"momentum": 0.9, "eps": 1e-6},
+}
+
+
+class BatchNormalization:
+    """``y = gamma xhat + beta`` with ``xhat = (x - mean) / sqrt(var + eps)``, per channel.
+
+    S. Ioffe, C. Szegedy, 2015. x is (N, C) or (N, C, *spatial); gamma and beta are (C). In
+    training, ``mean`` and ``var`` are those of the M values that the batch holds of a channel,
+    ``var`` being the biased one (divided by M), and the running statistics move towards them; else
+    they are the running statistics. Two conventions for these and for the defaults:
+
+    ``"torch"``
+        ``running = (1 - momentum) running + momentum batch``, from 0 and 1, the variance unbiased
+        (divided by M - 1; M = 1 raises ``ValueError``); ``momentum=0.1``, ``eps=1e-5``.
+        ``momentum=None`` makes them the average over all batches so far.
+    ``"book"``
+        ``running = momentum running + (1 - momentum) batch``, from 0 and 0, the variance biased;
+        ``momentum=0.9``, ``eps=1e-6`` (printed ``10e-7``). K. Saito, "Deep Learning from Scratch",
+        O'Reilly Japan 2016, section 6.3; the book's code treats every pixel as a channel.
+
+    Backward, simplified closed form, the sums being over the M values of a channel::
+
+        dbeta  = sum(dy)
+        dgamma = sum(dy xhat)
+        dx     = gamma / std / M (M dy - dbeta - xhat dgamma),    std = sqrt(var + eps)
+
+    It follows from the graph below: put ``dxhat = gamma dy`` and ``centred = std xhat`` into
+    ``dcentred = dxhat / std - centred sum(dxhat centred) / (M std^3)`` to get
+    ``dcentred = gamma / std (dy - xhat dgamma / M)``; then subtract its mean, where
+    ``mean(xhat) = 0``. With running statistics, which do not depend on x, ``dx = gamma / std dy``.
+    """
+
+    def __init__(self, gamma, beta, *, convention="torch", **given):
+        if convention not in BATCHNORM_DEFAULTS:
+            raise ValueError(
+                f"BatchNormalization has no convention {convention!r}: choose from "
+                + ", ".join(map(repr, BATCHNORM_DEFAULTS))
+            )
+        hyper = BATCHNORM_DEFAULTS[convention] | given
+        self.momentum, self.eps = hyper.pop("momentum"), float(hyper.pop("eps"))
+        if hyper:
+            raise TypeError("BatchNormalization has no option " + ", ".join(map(repr, hyper)))
+        if convention == "book" and self.momentum is None:
+            raise ValueError("momentum=None exists in the 'torch' convention only")
+        self.gamma, self.beta, self.convention = gamma, beta, convention
+        self.running_mean = np.zeros_like(gamma)
+        self.running_var = np.ones_like(gamma) if convention == "torch" else np.zeros_like(gamma)
+        self.num_batches_tracked = 0
+        self.grads: dict = {}
+
+    def forward(self, x, train=True):
+        x = np.moveaxis(x, 1, -1)  # channels last, where an array of shape (C) broadcasts
+        self.axes = tuple(range(x.ndim - 1))
+        self.M = x.size // x.shape[-1]
+        self.train = train
+        if train:
+            if self.convention == "torch" and self.M == 1:
+                raise ValueError("training needs more than one value per channel, got one")
+            mean = x.mean(axis=self.axes)
+            centred = x - mean
+            # 0 but for rounding, which matters where the mean is large against the deviation; for
+            # the same reason the variance is not mean(x^2) - mean^2, which would cancel.
+            residue = centred.mean(axis=self.axes)
+            self.centred = centred - residue
+            squares = (self.centred * self.centred).sum(axis=self.axes)
+            var = squares / self.M
+            self._track(mean + residue, squares)
+        else:
+            self.centred, var = x - self.running_mean, self.running_var
+        self.std = np.sqrt(var + self.eps)
+        self.xhat = self.centred / self.std
+        return np.moveaxis(self.gamma * self.xhat + self.beta, -1, 1)
+
+    def _track(self, mean, squares):
+        self.num_batches_tracked += 1
+        if self.convention == "torch":
+            new = 1 / self.num_batches_tracked if self.momentum is None else self.momentum
+            keep, var = 1 - new, squares / (self.M - 1)
+        else:
+            keep, new, var = self.momentum, 1 - self.momentum, squares / self.M
+        self.running_mean[...] = keep * self.running_mean + new * mean
+        self.running_var[...] = keep * self.running_var + new * var
+
+    def backward(self, dout):
+        dout = np.moveaxis(dout, 1, -1)
+        dbeta = dout.sum(axis=self.axes)
+        dgamma = (dout * self.xhat).sum(axis=self.axes)
+        self.grads = {"gamma": dgamma, "beta": dbeta}
+        if self.train:
+            dx = self.gamma / self.std / self.M * (self.M * dout - dbeta - self.xhat * dgamma)
+        else:
+            dx = self.gamma / self.std * dout
+        return np.moveaxis(dx, -1, 1)
+
+    def backward_by_graph(self, dout):
+        """The same gradients, one node of the computational graph after the other.
+
+        After F. Kratzert, "Understanding the backward pass through Batch Normalization Layer",
+        2016. Forward, numbered; a line of the code carries the number of the node it goes back
+        through::
+
+            1  mean = sum(x) / M           5  std  = sqrt(var + eps)
+            2  centred = x - mean          6  inverse = 1 / std
+            3  square = centred^2          7  xhat = centred inverse
+            4  var = sum(square) / M       8  scaled = gamma xhat
+                                           9  y = scaled + beta
+
+        What was broadcast forward is summed backward, and the reverse; where a value was used
+        twice (x in 1 and 2, centred in 3 and 7) its gradients add up.
+        """
+        dscaled = np.moveaxis(dout, 1, -1)  # 9
+        dbeta = dscaled.sum(axis=self.axes)  # 9
+        dgamma = (dscaled * self.xhat).sum(axis=self.axes)  # 8
+        self.grads = {"gamma": dgamma, "beta": dbeta}
+        dxhat = dscaled * self.gamma  # 8
+        dcentred = dxhat / self.std  # 7
+        if not self.train:
+            return np.moveaxis(dcentred, -1, 1)
+        dinverse = (dxhat * self.centred).sum(axis=self.axes)  # 7
+        dstd = -dinverse / (self.std * self.std)  # 6
+        dvar = dstd / (2 * self.std)  # 5
+        dsquare = dvar / self.M  # 4
+        dcentred = dcentred + 2 * self.centred * dsquare  # 3
+        dmean = -dcentred.sum(axis=self.axes)  # 2
+        dx = dcentred + dmean / self.M  # 2 and 1
+        return np.moveaxis(dx, -1, 1)
+
+
+class Dropout:
+    """Drop each element with probability ``p`` (N. Srivastava and others, 2014).
+
+    ========================  ==========================  =================
+    ``scaling``               training                    else
+    ========================  ==========================  =================
+    ``"inverted"``, torch's   ``y = x mask / (1 - p)``    ``y = x``
+    ``"inference"``, the      ``y = x mask``              ``y = x (1 - p)``
+    textbook's
+    ========================  ==========================  =================
+
+    ``dx`` is ``dy`` times the same factor. ``draw(shape)`` returns the mask, a boolean array, True
+    where an element is kept: :func:`keep_mask` makes one, and so may another engine. ``p = 1``
+    gives zeros. Raises ``ValueError`` for a ``p`` outside [0, 1] or an unknown ``scaling``.
+    """
+
+    def __init__(self, p, draw, scaling="inverted"):
+        if not 0 <= p <= 1:
+            raise ValueError(f"dropout probability must be between 0 and 1, got {p}")
+        keep = 1 - float(p)
+        factors = {"inverted": (1 / keep if keep else 0.0, 1.0), "inference": (1.0, keep)}
+        if scaling not in factors:
+            raise ValueError(
+                f"Dropout has no scaling {scaling!r}: choose from " + ", ".join(map(repr, factors))
+            )
+        self.train_factor, self.eval_factor = factors[scaling]
+        self.draw = draw
+
+    def forward(self, x, train=True):
+        self.mask = self.draw(x.shape) if train else True
+        self.factor = self.train_factor if train else self.eval_factor
+        return x * self.mask * self.factor
+
+    def backward(self, dout):
+        return dout * self.mask * self.factor
+
+
+def keep_mask(p, rng):
+    """A ``draw`` for :class:`Dropout` from a ``numpy.random.Generator``."""
+    return lambda shape: rng.random(shape) >= p

@@ -1,0 +1,137 @@
+"""The fully connected network of the experiments."""
+
+from itertools import pairwise
+
+import numpy as np
+
+from .init import initial_std, normal
+from .layers import (
+    Affine,
+    BatchNormalization,
+    Dropout,
+    Relu,
+    Sigmoid,
+    SoftmaxWithLoss,
+    Tanh,
+    keep_mask,
+)
+
+ACTIVATIONS = {"relu": Relu, "sigmoid": Sigmoid, "tanh": Tanh}
+
+
+class MultiLayerNet:
+    """Hidden layers of Affine, [BatchNormalization,] activation[, Dropout]; Affine; softmax.
+
+    Args:
+        input_size, hidden_sizes, output_size: the numbers of units, e.g. 784, (100, 100), 10.
+        activation: "relu", "sigmoid" or "tanh"; another name raises ``ValueError``.
+        weight_init: "he", "xavier", "zeros" or a standard deviation (:func:`.init.initial_std`),
+            for all weights. Biases and beta start at 0, gamma at 1.
+        weight_decay: lambda of the term ``lambda / 2 sum(W^2)`` of the loss, over all weights W
+            (not over biases, gamma and beta).
+        batchnorm: whether to normalise, in the torch convention, before each activation.
+        dropout: the probability of dropping a hidden unit; 0 makes no Dropout layers.
+        scaling, draw: see :class:`.layers.Dropout`. All its layers share ``draw``, which is called
+            once per layer, from the input to the output; the default draws from ``rng``.
+        rng: a ``numpy.random.Generator`` for initial values and masks; by default that of seed 0.
+        dtype: of the parameters. Inputs must have it too.
+        params: initial values to copy in place of drawn ones: all of those described below.
+
+    ``params`` are the arrays that the layers use, so that an optimizer changes the network by
+    changing them in place: W1 (in, out), b1 (out), with normalisation gamma1 and beta1 (out), then
+    W2 and so on. ``layers`` maps the names Affine1, BatchNorm1, Activation1, Dropout1, Affine2 ...
+    to the layers in order, and ``activations`` to the outputs that the last forward gave them.
+    """
+
+    def __init__(
+        self,
+        input_size,
+        hidden_sizes,
+        output_size,
+        *,
+        activation="relu",
+        weight_init="he",
+        weight_decay=0.0,
+        batchnorm=False,
+        dropout=0.0,
+        scaling="inverted",
+        draw=None,
+        rng=None,
+        dtype=np.float64,
+        params=None,
+    ):
+        if activation not in ACTIVATIONS:
+            raise ValueError(
+                f"unknown activation {activation!r}: choose from "
+                + ", ".join(map(repr, ACTIVATIONS))
+            )
+        rng = np.random.default_rng(0) if rng is None else rng
+        draw = keep_mask(dropout, rng) if draw is None else draw
+        sizes = [input_size, *hidden_sizes, output_size]
+        self.depth = len(sizes) - 1
+        self.weight_decay = float(weight_decay)
+        if params is None:
+            params = initial_params(sizes, weight_init, batchnorm, rng)
+        self.params = {name: np.array(value, dtype) for name, value in params.items()}
+        self.layers: dict = {}
+        self.activations: dict = {}
+        self.numbered: list = []  # the layers with parameters, each with its number
+        for i in range(1, self.depth + 1):
+            affine = Affine(self.params[f"W{i}"], self.params[f"b{i}"])
+            self.layers[f"Affine{i}"] = affine
+            self.numbered.append((i, affine))
+            if i < self.depth and batchnorm:
+                norm = BatchNormalization(self.params[f"gamma{i}"], self.params[f"beta{i}"])
+                self.layers[f"BatchNorm{i}"] = norm
+                self.numbered.append((i, norm))
+            if i < self.depth:
+                self.layers[f"Activation{i}"] = ACTIVATIONS[activation]()
+            if i < self.depth and dropout != 0:
+                self.layers[f"Dropout{i}"] = Dropout(dropout, draw, scaling)
+        self.last_layer = SoftmaxWithLoss()
+
+    def predict(self, x, train=False):
+        """The logits (N, output_size) of x (N, input_size)."""
+        for name, layer in self.layers.items():
+            x = self.activations[name] = layer.forward(x, train)
+        return x
+
+    def loss(self, x, t, train=True):
+        """The mean cross entropy for labels ``t``, integers (N) or one-hot, plus weight decay."""
+        loss = self.last_layer.forward(self.predict(x, train), t)
+        if self.weight_decay != 0:
+            weights = [self.params[f"W{i}"] for i in range(1, self.depth + 1)]
+            loss = loss + 0.5 * self.weight_decay * sum((W * W).sum() for W in weights)
+        return loss
+
+    def accuracy(self, x, t):
+        """The fraction of x whose largest logit, not in training, is that of its label."""
+        labels = t if t.ndim == 1 else t.argmax(axis=1)
+        return float((self.predict(x).argmax(axis=1) == labels).mean())
+
+    def gradient(self, x, t):
+        """One forward and backward in training: the loss, and its gradients keyed as ``params``."""
+        loss = self.loss(x, t)
+        dout = self.last_layer.backward()
+        for layer in reversed(self.layers.values()):
+            dout = layer.backward(dout)
+        grads = {
+            f"{name}{i}": grad for i, layer in self.numbered for name, grad in layer.grads.items()
+        }
+        if self.weight_decay != 0:
+            for i in range(1, self.depth + 1):
+                grads[f"W{i}"] += self.weight_decay * self.params[f"W{i}"]
+        return loss, grads
+
+
+def initial_params(sizes, weight_init, batchnorm, rng):
+    """The initial values, in float64, of a network with layers of these sizes."""
+    params = {}
+    for i, (fan_in, fan_out) in enumerate(pairwise(sizes), start=1):
+        std = initial_std(weight_init, fan_in)
+        params[f"W{i}"] = normal((fan_in, fan_out), std, rng)
+        params[f"b{i}"] = np.zeros(fan_out)
+        if batchnorm and i < len(sizes) - 1:
+            params[f"gamma{i}"] = np.ones(fan_out)
+            params[f"beta{i}"] = np.zeros(fan_out)
+    return params

@@ -1,0 +1,125 @@
+"""The random stream of a CPU ``torch.Generator``, in NumPy.
+
+For one seed, and for the same calls in the same order, :class:`Generator` here and
+``torch.Generator`` draw the same values, so that two engines can start from the same weights and
+drop the same units.
+"""
+
+import math
+
+import numpy as np
+
+LANES = 4  # 16-bit lanes in one 64-bit draw
+
+
+class Generator:
+    """MT19937, with the conversions that torch's CPU kernels apply to its 32-bit words.
+
+    Args:
+        seed: an integer. As in torch only its low 32 bits count, and -1 is ``2**64 - 1``.
+
+    ==================  ===========================================  ==============================
+    here                torch, on a contiguous CPU tensor ``t``      equal
+    ==================  ===========================================  ==============================
+    ``integers``        ``t.random_(-2**63, None)``, int64           exactly
+    ``uniform``         ``t.uniform_()``, float32 or float64         exactly
+    ``normal``          ``t.normal_()``, float32 or float64          but for how log, cos round
+    ``keep_mask``       the mask of ``torchopt_ref.nn.Dropout``      exactly
+    ==================  ===========================================  ==============================
+
+    ``bernoulli_`` is not here: with MKL torch draws it from a generator of MKL's own.
+    """
+
+    def __init__(self, seed):
+        self.manual_seed(seed)
+
+    def manual_seed(self, seed):
+        """Start the stream of ``seed``; a normal value kept for later is forgotten."""
+        self._mt19937 = np.random.RandomState(seed & 0xFFFFFFFF)
+        self._next_normal = None
+        return self
+
+    def integers(self, shape):
+        """Uniform over all of int64: the first 32-bit word is the high one."""
+        return self._draw_64_bits(math.prod(shape)).view(np.int64).reshape(shape)
+
+    def uniform(self, shape, dtype=np.float64):
+        """Uniform over the multiples of the spacing below 1 in [0, 1).
+
+        float32 takes the low 24 bits of one word, float64 the low 53 bits of two. Raises
+        ``TypeError`` for another ``dtype``.
+        """
+        count, dtype = math.prod(shape), np.dtype(dtype)
+        if dtype == np.float32:
+            bits, digits = self._draw_32_bits(count), 24
+        elif dtype == np.float64:
+            bits, digits = self._draw_64_bits(count), 53
+        else:
+            raise TypeError(f"the stream has float32 and float64 values, not {dtype}")
+        low_bits = bits & bits.dtype.type(2**digits - 1)
+        return (low_bits.astype(dtype) * dtype.type(2.0**-digits)).reshape(shape)
+
+    def normal(self, shape, dtype=np.float64):
+        """Standard normal, by the transform of G. E. P. Box and M. E. Muller (1958).
+
+        With ``r = sqrt(-2 log(1 - u1))`` and ``a = 2 pi u2`` the pair is ``r cos(a), r sin(a)``.
+        From 16 values on torch fills with uniforms and transforms blocks of 16, whose halves are
+        u1 and u2; a last, incomplete block is replaced by a fresh one that ends where the array
+        ends. Fewer than 16 values come one by one, in float64 for every dtype, and the second of
+        a pair waits for the next such call.
+
+        Fewer than 16 values equal torch's. Else the two sides round log, cos and sin each in
+        its own way, and the absolute difference is, in units of the dtype's eps:
+
+        float64     at most 16; none where NumPy calls the C library for them, as torch does
+        float32     at most 32; where torch has AVX2 kernels, at most 6, and 5 ULP (the largest in
+                    19 million values), since it takes the angle in float32 there, as here
+        """
+        count = math.prod(shape)
+        if count < 16:
+            return np.array([self._one_normal() for _ in range(count)], dtype).reshape(shape)
+        values = self.uniform((count,), dtype)
+        whole = count - count % 16
+        values[:whole] = _box_muller_blocks(values[:whole])
+        if whole < count:
+            values[-16:] = _box_muller_blocks(self.uniform((16,), dtype))
+        return values.reshape(shape)
+
+    def keep_mask(self, shape, p):
+        """True, with probability ``1 - p``, where dropout keeps an element.
+
+        Each element has 16 bits of an int64 draw, which count as a signed number, and is kept
+        where that is at least ``round(65536 p) - 32768``. So p is resolved to 2^-16, and a p
+        strictly between 0 and 1 is at least 2^-16 and at most 1 - 2^-16. For p = 0 and p = 1
+        nothing is drawn.
+        """
+        if p in (0, 1):
+            return np.full(shape, p == 0)
+        count = math.prod(shape)
+        lanes = self.integers((math.ceil(count / LANES),)).view(np.int16)[:count]
+        dropped = min(max(round(p * 65536), 1), 65535)
+        return (lanes >= dropped - 32768).reshape(shape)
+
+    def _draw_32_bits(self, count):
+        return self._mt19937.randint(0, 2**32, count, dtype=np.uint32)
+
+    def _draw_64_bits(self, count):
+        high, low = self._draw_32_bits(2 * count).astype(np.uint64).reshape(count, 2).T
+        return high << np.uint64(32) | low
+
+    def _one_normal(self):
+        if self._next_normal is not None:
+            value, self._next_normal = self._next_normal, None
+            return value
+        u1, u2 = self.uniform((2,)).tolist()
+        radius, angle = math.sqrt(-2 * math.log1p(-u2)), 2 * math.pi * u1
+        self._next_normal = radius * math.sin(angle)
+        return radius * math.cos(angle)
+
+
+def _box_muller_blocks(uniforms):
+    u1, u2 = uniforms.reshape(-1, 2, 8).swapaxes(0, 1)
+    radius = np.sqrt(-2 * np.log(1 - u1))
+    angle = uniforms.dtype.type(2 * math.pi) * u2
+    pairs = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+    return pairs.reshape(uniforms.shape)

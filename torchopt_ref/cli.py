@@ -1,0 +1,154 @@
+"""The command line: ``torchopt-ref`` = ``python -m torchopt_ref``.
+
+    torchopt-ref run NAME [OPTIONS]     run an experiment; NAME --help lists its options
+    torchopt-ref list                   name the experiments
+    torchopt-ref parity [OPTIONS]       count the difference to the NumPy reference in ULP
+
+A user's mistake is one line on stderr and exit status 2.
+"""
+
+import argparse
+import errno
+import json
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import NoReturn
+
+from torchopt_ref.errors import UserError, unknown
+
+FILE_ERRORS = {
+    getattr(errno, name)
+    for name in "ENOSPC EDQUOT EFBIG EACCES EPERM EROFS ENOENT ENOTDIR EISDIR".split()
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command and return its exit status."""
+    name, *arguments = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    try:
+        if name in ("-h", "--help"):
+            print(__doc__.strip())
+            return 0
+        if name not in COMMANDS:
+            raise unknown("command", name, COMMANDS)
+        return COMMANDS[name](arguments)
+    except UserError as error:
+        return failed(str(error))
+    except OSError as error:
+        if error.errno not in FILE_ERRORS:
+            raise
+        what = error.filename or "the output"
+        return failed(f"{what}: {error.strerror}: make room for it, or choose another path")
+
+
+def failed(message: str) -> int:
+    print(f"torchopt-ref: {message}", file=sys.stderr)
+    return 2
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are ``UserError``."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}: see {self.prog} --help")
+
+
+def run(arguments: list[str]) -> int:
+    """``torchopt-ref run``: one experiment, its options made from its ``Config``."""
+    try:
+        import tyro
+
+        from torchopt_ref.experiments import EXPERIMENTS, experiment
+    except ModuleNotFoundError as error:
+        raise missing_extra(error) from error
+
+    name, *options = arguments or ["--help"]
+    if name == "all":
+        return max(run([each, *options]) for each in EXPERIMENTS)
+    if name in ("-h", "--help"):
+        print("usage: torchopt-ref run NAME [OPTIONS]\n")
+        print("NAME is all, or one of these, whose options NAME --help lists:")
+        print("\n".join(f"  {key:<12} {text}" for key, text in EXPERIMENTS.items()))
+        return 0
+    try:
+        module = experiment(name)
+    except ModuleNotFoundError as error:
+        raise missing_extra(error) from error
+    known = ["--help", *(f"--{f.name.replace('_', '-')}" for f in fields(module.Config))]
+    for option in options:
+        given = option.partition("=")[0]
+        if given.startswith("--") and given.replace("--no-", "--") not in known:
+            raise unknown("option", given, known)
+    config = tyro.cli(module.Config, args=options, prog=f"torchopt-ref run {name}")
+    try:
+        path = module.run(config)
+    except KeyboardInterrupt:
+        print(
+            f"\nInterrupted. The event files are complete up to here: {tensorboard(config.out)}",
+            file=sys.stderr,
+        )
+        return 130
+    print(f"See the curves: {tensorboard(path)}")
+    return 0
+
+
+def tensorboard(path: Path) -> str:
+    """The command that opens TensorBoard, which it binds to localhost, on a folder."""
+    return f"{Path(sys.executable).parent / 'tensorboard'} --logdir {path}"
+
+
+def missing_extra(error: ModuleNotFoundError) -> UserError:
+    return UserError(f"{error.name} is not installed: pip install 'torchopt-ref[lab]'")
+
+
+def list_experiments(arguments: list[str]) -> int:
+    """``torchopt-ref list``: the names of the experiments, and what they show."""
+    Parser(prog="torchopt-ref list", description=list_experiments.__doc__).parse_args(arguments)
+    return run(["--help"])
+
+
+def parity(arguments: list[str]) -> int:
+    """``torchopt-ref parity``: a row per configuration; exit status 1 where a bound is exceeded."""
+    from torchopt_ref.devices import check_device
+    from torchopt_ref.testing import Row, configurations, parity_rows
+
+    names = list(dict.fromkeys(c.optimizer for c in configurations()))
+    parser = Parser(prog="torchopt-ref parity", description=parity.__doc__)
+    parser.add_argument("--optimizers", nargs="+", default=names, help=f"of {', '.join(names)}")
+    parser.add_argument("--dtypes", nargs="+", default=["float32", "float64"], help="and float16")
+    parser.add_argument("--steps", type=int, default=1000, help="of each row (1000)")
+    parser.add_argument("--device", default="cpu", help="of the torch side: cpu (default), cuda")
+    parser.add_argument("--seed", type=int, default=0, help="of parameters and gradients (0)")
+    parser.add_argument("--json", type=Path, help="also write the rows to this file")
+    options = parser.parse_args(arguments)
+    if options.steps < 1:
+        raise UserError("--steps must be at least 1")
+    check_device(options.device)
+
+    optimizers = chosen("optimizer", options.optimizers, names)
+    dtypes = chosen("dtype", options.dtypes, ["float16", "float32", "float64"])
+
+    rows = []
+    print(Row.HEADER)
+    for row in parity_rows(optimizers, dtypes, options.steps, options.device, options.seed):
+        print(row, flush=True)
+        rows.append(row)
+    if options.json:
+        options.json.write_text(json.dumps([row.as_json() for row in rows], indent=1) + "\n")
+    exceeded = sum(not row.passed for row in rows)
+    print(f"{len(rows)} rows, {exceeded} above their bound")
+    return 1 if exceeded else 0
+
+
+def chosen(kind: str, given: list[str], known: list[str]) -> list[str]:
+    """The known names among ``given``, which may be separated by commas, in any case."""
+    by_folded = {name.casefold(): name for name in known}
+    names = [name for words in given for name in words.split(",") if name]
+    for name in names:
+        if name.casefold() not in by_folded:
+            raise unknown(kind, name, known)
+    return [by_folded[name.casefold()] for name in names]
+
+
+COMMANDS = {"run": run, "list": list_experiments, "parity": parity}

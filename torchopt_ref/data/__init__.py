@@ -1,0 +1,10 @@
+"""MNIST and Fashion-MNIST as NumPy arrays.
+
+``load()`` returns the embedded MNIST subset, which needs no network; ``load(name, root)`` reads the
+full sets from torchvision's folder layout. ``python -m torchopt_ref.data.embed`` rebuilds the
+embedded file. The data's own licences are in ``NOTICE.md`` beside it.
+"""
+
+from torchopt_ref.data._load import Dataset, load
+
+__all__ = ["Dataset", "load"]

@@ -1,0 +1,29 @@
+"""The one exception for what a user, not a programmer, got wrong."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """a user's mistake: the command line prints it as one line and exits with status 2
+
+    The message is one line that says what is wrong, where, and what to do. Runs of white space,
+    line ends included, become single spaces, so that a quoted message of another library fits in.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
+
+
+def unknown(kind: str, name: object, choices: Iterable[str]) -> UserError:
+    """The error for a name that is not among ``choices``, with the nearest choice if one is near.
+
+    ``unknown("dataset", "mnits", ["mnist", "fashion"])`` reads
+    ``unknown dataset 'mnits': did you mean 'mnist'? Choose from mnist, fashion``.
+    """
+    by_folded = {choice.casefold(): choice for choice in choices}
+    near = difflib.get_close_matches(str(name).casefold(), by_folded, n=1)
+    hint = f"did you mean {by_folded[near[0]]!r}? Choose" if near else "choose"
+    return UserError(f"unknown {kind} {name!r}: {hint} from {', '.join(by_folded.values())}")

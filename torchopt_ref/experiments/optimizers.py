@@ -1,0 +1,142 @@
+"""SGD, Momentum, AdaGrad, RMSprop and Adam: paths in a valley, and training on MNIST."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+import numpy_ref.optimizers as reference
+from numpy_ref.network import MultiLayerNet
+from torchopt_ref import data, optim
+from torchopt_ref.devices import check_device
+from torchopt_ref.errors import UserError, unknown
+from torchopt_ref.tensorboard import RunFolder
+from torchopt_ref.testing import ulp_text
+
+from .figures import loss_curves
+from .networks import Engine, NumpyEngine, TorchEngine, one_thread
+from .training import train
+from .valley import run_valley
+
+NAMES = ("SGD", "Momentum", "AdaGrad", "RMSprop", "Adam")
+HIDDEN_SIZES = (100, 100, 100, 100)
+
+
+@dataclass
+class Config:
+    """SGD, Momentum, AdaGrad, RMSprop and Adam with the textbook's hyper-parameters.
+
+    Part 1: 30 steps down f(x, y) = x^2/20 + y^2. Part 2: a network 784-100-100-100-100-10 on
+    MNIST, by the NumPy engine and the torch engine from the same weights and mini-batches.
+    """
+
+    iterations: int = 2000
+    """training steps of each optimizer"""
+    batch_size: int = 128
+    """images in a mini-batch"""
+    seed: int = 0
+    """of initial weights and mini-batches"""
+    dtype: str = "float32"
+    """float32 or float64"""
+    device: str = "cpu"
+    """of the torch engine: cpu, cuda"""
+    engines: str = "numpy,torch"
+    """which engines run: numpy, torch or both"""
+    lockstep: bool = False
+    """give the NumPy engine torch's weights before every step, and measure each step in ULP"""
+    dataset: str = "mnist"
+    """mnist or fashion"""
+    data_root: Path | None = None
+    """folder of the full set in torchvision's layout, instead of the embedded subset"""
+    download: bool = False
+    """fetch the full set into --data-root"""
+    out: Path = Path("runs/optimizers")
+    """where the run's folder is made"""
+
+    @property
+    def engine_names(self) -> tuple[str, ...]:
+        return tuple(self.engines.split(","))
+
+    def check(self) -> None:
+        """Raise ``UserError`` for a value that cannot be run."""
+        if self.dtype not in ("float32", "float64"):
+            raise unknown("dtype", self.dtype, ("float32", "float64"))
+        for engine in self.engine_names:
+            if engine not in ("numpy", "torch"):
+                raise unknown("engine", engine, ("numpy", "torch"))
+        if self.lockstep and set(self.engine_names) != {"numpy", "torch"}:
+            raise UserError("--lockstep compares two engines: use --engines numpy,torch")
+        for option in ("iterations", "batch_size"):
+            if getattr(self, option) < 1:
+                raise UserError(f"--{option.replace('_', '-')} must be at least 1")
+        check_device(self.device)
+
+
+def run(config: Config) -> Path:
+    """Run both parts; the folder with event files, figures and ``results.json``."""
+    config.check()
+    dataset = data.load(
+        config.dataset, config.data_root, download=config.download, dtype=config.dtype
+    )
+    with RunFolder(config.out / datetime.now().strftime("%Y%m%d-%H%M%S")) as folder, one_thread():
+        print(f"Writing to {folder.path}", file=sys.stderr)
+        valley = run_valley(folder, config.engine_names)
+        curves, training = {}, {}
+        for name in NAMES:
+            curves[name], training[name] = train_one(name, config, dataset, folder)
+        title = f"{config.dataset}, {config.engine_names[-1]} engine"
+        folder.add_figure("training_loss", loss_curves(curves, title))
+        settings = {key: str(v) if isinstance(v, Path) else v for key, v in asdict(config).items()}
+        folder.write_json(
+            "results.json", {"config": settings, "valley": valley, "training": training}
+        )
+    Console().print(table(training, valley, config.lockstep))
+    return folder.path
+
+
+def train_one(
+    name: str, config: Config, dataset: data.Dataset, folder: RunFolder
+) -> tuple[list[float], dict[str, Any]]:
+    """Train with one optimizer by the chosen engines; the last engine's losses, a summary."""
+    rng = np.random.default_rng(config.seed)
+    network = MultiLayerNet(784, HIDDEN_SIZES, 10, weight_init="he", rng=rng, dtype=config.dtype)
+    engines: dict[str, Engine] = {}
+    if "torch" in config.engine_names:
+        optimizer = partial(getattr(optim, name), convention="book")
+        engines["torch"] = TorchEngine(network, optimizer, device=config.device)
+    if "numpy" in config.engine_names:
+        engines["numpy"] = NumpyEngine(network, getattr(reference, name)(convention="book"))
+    record = train(
+        name, engines, dataset, folder, rng, config.iterations, config.batch_size, config.lockstep
+    )
+    return record.losses[config.engine_names[-1]], record.summary()
+
+
+def table(training: dict[str, Any], valley: dict[str, Any], lockstep: bool) -> Table:
+    rows = Table(
+        title="The textbook's hyper-parameters",
+        caption="valley: f after 30 steps; loss: mean of the last 100; apart: largest difference "
+        "of the engines' losses, in the first 100 iterations and in all",
+    )
+    columns = ["valley", "loss", "test acc.", "seconds", "apart 100", "apart all"]
+    rows.add_column("optimizer", no_wrap=True)
+    rows.add_column("engine")
+    for column in columns + ["one step apart"] * lockstep:
+        rows.add_column(column, justify="right")
+    for name, result in training.items():
+        apart, step = result["loss_difference"], result["single_step"]
+        for engine, loss in result["final_loss"].items():
+            cells = [f"{valley[name]['f']:.2g}", f"{loss:.4f}"]
+            cells += [f"{result['test_accuracy'][engine]:.4f}", f"{result['seconds'][engine]:.1f}"]
+            cells += [f"{apart[key]:.0e}" if apart else "-" for key in ("first_100", "all")]
+            cells += [f"{ulp_text(step['max_ulp'])} ULP, {step['max_abs']:.0e}"] if step else []
+            rows.add_row(name, engine, *cells)
+    return rows

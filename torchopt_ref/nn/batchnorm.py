@@ -1,0 +1,133 @@
+"""Batch normalisation whose forward and backward passes are written out by hand.
+
+S. Ioffe, C. Szegedy, *Batch Normalization: Accelerating Deep Network Training by Reducing Internal
+Covariate Shift*, ICML 2015, https://arxiv.org/abs/1502.03167.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from torchopt_ref.nn._batchnorm_function import batch_normalize
+
+__all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d"]
+
+
+class _BatchNorm(torch.nn.modules.batchnorm._BatchNorm):
+    """What the three classes share: everything but the number of dimensions that they accept."""
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        device: torch.device | str | int | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        fused: bool = False,
+        sync: bool = False,
+        process_group: dist.ProcessGroup | None = None,
+        **newer_options: Any,  # what this torch adds to those above: `bias` in 2.14
+    ) -> None:
+        super().__init__(
+            num_features,
+            eps,
+            momentum,
+            affine,
+            track_running_stats,
+            device,
+            dtype,
+            **newer_options,
+        )
+        if fused and sync:
+            raise ValueError("fused=True and sync=True exclude each other")
+        if process_group is not None and not sync:
+            raise ValueError("process_group needs sync=True")
+        self.fused = fused
+        self.sync = sync
+        self.process_group = process_group
+
+    def forward(self, input: Tensor) -> Tensor:
+        group = self._group_to_share_with()
+        # torch's kernels also say what an empty batch does: it counts, but changes no statistics.
+        if self.fused or (input.numel() == 0 and group is None):
+            return super().forward(input)
+        self._check_input_dim(input)
+        weight, bias = self.weight, self.bias
+        running_mean, running_var = self.running_mean, self.running_var
+        _check_match(
+            input,
+            running_mean=running_mean,
+            running_var=running_var,
+            weight=weight,
+            bias=bias,
+        )
+        if not self.training and running_mean is not None and running_var is not None:
+            return batch_normalize(input, weight, bias, running_mean, running_var, self.eps)[0]
+
+        if self.eps <= 0:
+            raise ValueError(
+                f"batch_norm eps must be positive during training, but got {self.eps}"
+            )
+        if group is None and input.numel() == input.shape[1]:
+            raise ValueError(
+                f"Expected more than 1 value per channel when training, got input size {input.shape}"
+            )
+        y, mean, unbiased_var = batch_normalize(input, weight, bias, None, None, self.eps, group)
+        if self.training and self.track_running_stats:
+            self._track(mean, unbiased_var)
+        return y
+
+    def _group_to_share_with(self) -> dist.ProcessGroup | None:
+        if not (self.sync and self.training and dist.is_available() and dist.is_initialized()):
+            return None
+        group = self.process_group or dist.group.WORLD
+        return group if dist.get_world_size(group) > 1 else None
+
+    def _track(self, mean: Tensor, unbiased_var: Tensor) -> None:
+        assert self.num_batches_tracked is not None
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        self.num_batches_tracked.add_(1)
+        share = self.momentum
+        if share is None:
+            share = 1 / float(self.num_batches_tracked)
+        self.running_mean.mul_(1 - share).add_(mean, alpha=share)
+        self.running_var.mul_(1 - share).add_(unbiased_var, alpha=share)
+
+    def extra_repr(self) -> str:
+        chosen = "".join(f", {name}=True" for name in ("fused", "sync") if getattr(self, name))
+        return super().extra_repr() + chosen
+
+
+def _check_match(input: Tensor, **per_channel: Tensor | None) -> None:
+    """Raise torch's errors where broadcasting and type promotion would hide a mistake."""
+    dtype, channels = input.dtype, input.shape[1]
+    if not dtype.is_floating_point:
+        raise NotImplementedError(f'"batch_norm" not implemented for {dtype}')
+    low_precision = dtype in (torch.float16, torch.bfloat16)
+    for name, tensor in per_channel.items():
+        if tensor is None:
+            continue
+        if tensor.numel() != channels:
+            raise RuntimeError(f"{name} should contain {channels} elements not {tensor.numel()}")
+        if tensor.dtype != dtype and not (low_precision and tensor.dtype == torch.float32):
+            raise RuntimeError(f"mixed dtype: {name} is {tensor.dtype} and the input is {dtype}")
+
+
+class BatchNorm1d(_BatchNorm, torch.nn.BatchNorm1d):
+    """Doc"""
+
+
+class BatchNorm2d(_BatchNorm, torch.nn.BatchNorm2d):
+    """Doc"""
+
+
+class BatchNorm3d(_BatchNorm, torch.nn.BatchNorm3d):
+    """Doc"""

@@ -1,0 +1,71 @@
+"""What an optimizer is made of: a pure update, and how its state and scalars come about."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+Slots = dict[str, Tensor]
+Group = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One optimizer's update in one convention.
+
+    ``update(param, grad, slots, **scalars) -> (param, slots)``
+        pure and elementwise, of operations that IEEE-754 rounds exactly (``+ - * /``, maximum and
+        ``exact.sqrt``); returns the new parameter and the new slots.
+    ``slots(group)``
+        the names of the state tensors under these hyper-parameters, with their initial values.
+    ``scalars(group, step, fresh)``
+        what ``update`` takes by keyword, computed in float64: numbers that may change with every
+        step, and flags (``bool``) that choose its form. ``step`` counts from 1; ``fresh`` says
+        that the slots have just been created.
+    ``defaults``
+        the convention's hyper-parameters and their defaults; None: those of the constructor.
+    ``counts``
+        whether ``state["step"]`` is kept.
+    """
+
+    update: Callable[..., tuple[Tensor, Slots]]
+    slots: Callable[[Group], dict[str, float]]
+    scalars: Callable[[Group, float, bool], dict[str, Any]]
+    defaults: dict[str, Any] | None = None
+    counts: bool = True
+
+    def __call__(
+        self,
+        param: Tensor,
+        grad: Tensor,
+        slots: Slots,
+        *,
+        maximize: bool,
+        weight_decay: float,
+        shrink: float,
+        **scalars: Any,
+    ) -> tuple[Tensor, Slots]:
+        """``update`` with what goes around every rule.
+
+        To maximize: ``g = -g``. L2 decay: ``g += weight_decay p``. Decoupled: ``p *= shrink``,
+        where ``shrink = 1 - lr weight_decay``.
+        """
+        if maximize:
+            grad = -grad
+        if weight_decay != 0:
+            grad = grad + weight_decay * param
+        if shrink != 1:
+            param = param * shrink
+        return self.update(param, grad, slots, **scalars)
+
+    def all_scalars(self, group: Group, step: float, fresh: bool) -> dict[str, Any]:
+        """The keyword arguments of one call: those of ``update`` and those around it."""
+        weight_decay = float(group.get("weight_decay", 0))
+        decoupled = group.get("decoupled_weight_decay", False)
+        return {
+            "maximize": group.get("maximize", False),
+            "weight_decay": 0.0 if decoupled else weight_decay,
+            "shrink": 1 - float(group["lr"]) * weight_decay if decoupled else 1.0,
+            **self.scalars(group, step, fresh),
+        }

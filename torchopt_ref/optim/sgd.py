@@ -1,0 +1,113 @@
+"""Stochastic gradient descent."""
+
+from typing import Any
+
+from torch import Tensor
+from torch.optim.optimizer import ParamsT
+
+from .base import Optimizer, by_convention
+from .rule import Group, Rule, Slots
+
+
+def sgd(
+    param: Tensor,
+    grad: Tensor,
+    slots: Slots,
+    *,
+    lr: Any,
+    momentum: Any,
+    dampening: Any,
+    nesterov: bool,
+) -> tuple[Tensor, Slots]:
+    if "momentum_buffer" not in slots:
+        return param - lr * grad, {}
+    b = momentum * slots["momentum_buffer"] + (1 - dampening) * grad
+    grad = grad + momentum * b if nesterov else b
+    return param - lr * grad, {"momentum_buffer": b}
+
+
+def sgd_slots(group: Group) -> dict[str, float]:
+    return {"momentum_buffer": 0} if group["momentum"] != 0 else {}
+
+
+def sgd_scalars(group: Group, step: float, fresh: bool) -> dict[str, Any]:
+    return {
+        "lr": float(group["lr"]),
+        "momentum": group["momentum"],
+        "dampening": 0 if fresh else group["dampening"],
+        "nesterov": group["nesterov"],
+    }
+
+
+def sgd_book(param: Tensor, grad: Tensor, slots: Slots, *, lr: Any) -> tuple[Tensor, Slots]:
+    return param - lr * grad, {}
+
+
+class SGD(Optimizer):
+    r"""Stochastic gradient descent, optionally with momentum.
+
+    ====================  ==========================================================
+    ``"torch"``           :math:`b_t = \mu b_{t-1} + (1 - \tau) g_t`, where
+                          :math:`b_1 = g_1`; :math:`\theta_t = \theta_{t-1} - \gamma b_t`.
+                          Nesterov: :math:`\theta_t = \theta_{t-1} - \gamma (g_t + \mu b_t)`.
+                          Without momentum: :math:`\theta_t = \theta_{t-1} - \gamma g_t`
+    ``"book"``            :math:`\theta_t = \theta_{t-1} - \gamma g_t`
+    ====================  ==========================================================
+
+    Args:
+        params: tensors, ``(name, tensor)`` pairs, or dicts defining param groups.
+        lr: :math:`\gamma \ge 0`, a float or a one-element tensor (torch 1e-3, book 0.01).
+        momentum: :math:`\mu \ge 0`.
+        dampening: :math:`\tau`; not applied to the first step.
+        weight_decay: L2 penalty :math:`\lambda \ge 0`: :math:`g_t` becomes
+            :math:`g_t + \lambda \theta_{t-1}`.
+        nesterov: Nesterov momentum; needs momentum and no dampening.
+        maximize: ascend (:math:`g_t` becomes :math:`-g_t`).
+        convention: ``"torch"`` (default) or ``"book"``, which has ``lr`` alone.
+
+    State: ``momentum_buffer`` (:math:`b`), when momentum is not 0.
+
+    Raises:
+        ValueError: a hyper-parameter is out of range or not one of the convention's; an unknown
+            convention; an empty or repeated parameter list.
+
+    Source: H. Robbins, S. Monro, "A stochastic approximation method", 1951; momentum: B. Polyak,
+    1964; Nesterov's form: I. Sutskever et al., ICML 2013, as ``torch.optim.SGD`` has it.
+    """
+
+    conventions = {
+        "torch": Rule(sgd, sgd_slots, sgd_scalars, counts=False),
+        "book": Rule(
+            sgd_book,
+            lambda group: {},
+            lambda group, step, fresh: {"lr": float(group["lr"])},
+            defaults={"lr": 0.01},
+            counts=False,
+        ),
+    }
+
+    @by_convention
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 1e-3,
+        momentum: float = 0,
+        dampening: float = 0,
+        weight_decay: float | Tensor = 0,
+        nesterov: bool = False,
+        *,
+        maximize: bool = False,
+        convention: str = "torch",
+    ) -> None:
+        if nesterov and (momentum <= 0 or dampening != 0):
+            raise ValueError("Nesterov momentum requires a momentum and zero dampening")
+        super().__init__(
+            params,
+            convention,
+            lr=lr,
+            momentum=momentum,
+            dampening=dampening,
+            weight_decay=weight_decay,
+            nesterov=nesterov,
+            maximize=maximize,
+        )

@@ -1,0 +1,82 @@
+"""Which operation rounds differently: torch's elementwise kernels against NumPy's, one by one."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from .ulp import ulp_distance, ulp_text
+
+FORMULAS: dict[str, Callable[..., Any]] = {
+    "add": lambda a, b, alpha=1: a + alpha * b,
+    "sub": lambda a, b, alpha=1: a - alpha * b,
+    "mul": lambda a, b: a * b,
+    "div": lambda a, b: a / b,
+    "neg": lambda a: -a,
+    "sqrt": np.sqrt,
+    "maximum": np.maximum,
+    "lerp": lambda a, b, weight: a + weight * (b - a),
+    "addcmul": lambda a, b, c, value=1: a + value * b * c,
+    "addcdiv": lambda a, b, c, value=1: a + value * b / c,
+}
+"""An operation's name in torch, and the formula that its documentation gives."""
+
+
+@dataclass
+class Tally:
+    """How often an operation's result differed from NumPy's, and how far at most."""
+
+    elements: int = 0
+    different: int = 0
+    max_ulp: int = 0
+
+    def __str__(self) -> str:
+        share = self.different / self.elements
+        return f"{share:.1%} of elements, up to {ulp_text(self.max_ulp)} ULP"
+
+
+class OperationAudit(TorchDispatchMode):
+    """Within it, every floating-point operation of ``FORMULAS`` is repeated in NumPy and compared.
+
+    ``tallies`` maps the operation's name to its ``Tally``; ``at_fault()`` keeps those that
+    differed. Operations that torch computes elsewhere (``exact.sqrt`` on the CPU) are not seen.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tallies: dict[str, Tally] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        name = func.overloadpacket.__name__.rstrip("_")
+        formula = FORMULAS.get(name)
+        if formula is None or not isinstance(args[0], torch.Tensor):
+            return func(*args, **kwargs)
+        inputs = [as_numpy(arg) for arg in args]
+        options = {key: as_numpy(value) for key, value in kwargs.items()}
+        result = func(*args, **kwargs)
+        if result.dtype in (torch.float32, torch.float64):
+            with np.errstate(all="ignore"):
+                expected = np.asarray(formula(*inputs, **options))
+            self.record(name, as_numpy(result), expected)
+        return result
+
+    def record(self, name: str, result: np.ndarray, expected: np.ndarray) -> None:
+        distance = ulp_distance(result, expected.astype(result.dtype, copy=False))
+        tally = self.tallies.setdefault(name, Tally())
+        tally.elements += distance.size
+        tally.different += int(np.count_nonzero(distance))
+        tally.max_ulp = max(tally.max_ulp, int(distance.max(initial=0)))
+
+    def at_fault(self) -> dict[str, Tally]:
+        return {name: tally for name, tally in self.tallies.items() if tally.different}
+
+
+def as_numpy(value: Any) -> Any:
+    """A copy of a tensor as an array; a 0-dim tensor beside others is a scalar, as in torch."""
+    return value.detach().cpu().numpy().copy() if isinstance(value, torch.Tensor) else value
