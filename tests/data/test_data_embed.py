@@ -57,7 +57,7 @@ def test_the_command_builds_the_same_file_every_time(tmp_path, write_raw):
     arrays = {}
     for split, count in (("train", 10_001), ("test", 2_001)):
         numbers = np.arange(count)
-        images = np.zeros((count, 28, 28))
+        images = np.zeros((count, 28, 28), np.uint8)
         images[:, 0, 0] = numbers % 251
         arrays |= {f"{split}_images": images, f"{split}_labels": numbers % 10}
     write_raw(tmp_path / "MNIST" / "raw", arrays)
@@ -85,7 +85,7 @@ def test_the_command_prints_a_user_error_as_one_line(tmp_path):
 
 def test_an_output_that_cannot_be_written_is_named(tmp_path, write_raw):
     arrays = {
-        f"{split}_{kind}": np.zeros((count, *shape))
+        f"{split}_{kind}": np.zeros((count, *shape), np.uint8)
         for split, count in (("train", 10_000), ("test", 2_000))
         for kind, shape in (("images", (28, 28)), ("labels", ()))
     }

@@ -76,8 +76,10 @@ def test_an_optimizer_takes_the_groups_and_decays_only_the_first(optimizer):
         parameter.grad = torch.zeros_like(parameter)
     opt.step()
     for name, parameter in model.named_parameters():
-        factor = 0.95 if name == "0.weight" else 1.0
-        torch.testing.assert_close(parameter, before[name] * factor)
+        if name == "0.weight":  # two roundings apart
+            torch.testing.assert_close(parameter, before[name] * 0.95, rtol=3e-7, atol=0)
+        else:
+            assert torch.equal(parameter, before[name])
 
 
 def test_an_empty_group_is_still_a_group():

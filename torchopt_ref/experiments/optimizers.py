@@ -29,6 +29,12 @@ from .valley import run_valley
 NAMES = ("SGD", "Momentum", "AdaGrad", "RMSprop", "Adam")
 HIDDEN_SIZES = (100, 100, 100, 100)
 
+LEGEND = (
+    "valley: f after 30 steps; loss: mean of the last 100 iterations; test: accuracy; apart, ever: "
+    "largest difference of the engines' losses in the first 100 iterations, and in all; in "
+    "lockstep: largest difference of any weight after any single step"
+)
+
 
 @dataclass
 class Config:
@@ -98,7 +104,7 @@ def run(config: Config) -> Path:
         folder.write_json(
             "results.json", {"config": settings, "valley": valley, "training": training}
         )
-    Console().print(table(training, valley, config.lockstep))
+    Console().print(table(training, valley), LEGEND, sep="\n\n")
     return folder.path
 
 
@@ -120,23 +126,22 @@ def train_one(
     return record.losses[config.engine_names[-1]], record.summary()
 
 
-def table(training: dict[str, Any], valley: dict[str, Any], lockstep: bool) -> Table:
-    rows = Table(
-        title="The textbook's hyper-parameters",
-        caption="valley: f after 30 steps; loss: mean of the last 100; apart: largest difference "
-        "of the engines' losses, in the first 100 iterations and in all",
-    )
-    columns = ["valley", "loss", "test acc.", "seconds", "apart 100", "apart all"]
-    rows.add_column("optimizer", no_wrap=True)
-    rows.add_column("engine")
-    for column in columns + ["one step apart"] * lockstep:
-        rows.add_column(column, justify="right")
+def table(training: dict[str, Any], valley: dict[str, Any]) -> Table:
+    """A row for each optimizer and engine; numbers that compare the engines stand in the first."""
+    rows = Table(box=None, padding=(0, 1, 0, 0))
+    lockstep = any(result["single_step"] for result in training.values())
+    columns = ["optimizer", "valley", "engine", "loss", "test", "seconds", "apart", "ever"]
+    for column in columns + ["step ULP", "step"] * lockstep:
+        rows.add_column(column, no_wrap=True)
     for name, result in training.items():
         apart, step = result["loss_difference"], result["single_step"]
+        shared = [f"{apart[key]:.0e}" for key in ("first_100", "all")] if apart else []
+        shared += [ulp_text(step["max_ulp"]), f"{step['max_abs']:.0e}"] if step else []
+        first = [name, f"{valley[name]['f']:.2g}"]
         for engine, loss in result["final_loss"].items():
-            cells = [f"{valley[name]['f']:.2g}", f"{loss:.4f}"]
-            cells += [f"{result['test_accuracy'][engine]:.4f}", f"{result['seconds'][engine]:.1f}"]
-            cells += [f"{apart[key]:.0e}" if apart else "-" for key in ("first_100", "all")]
-            cells += [f"{ulp_text(step['max_ulp'])} ULP, {step['max_abs']:.0e}"] if step else []
-            rows.add_row(name, engine, *cells)
+            accuracy, seconds = result["test_accuracy"][engine], result["seconds"][engine]
+            rows.add_row(
+                *first, engine, f"{loss:.4f}", f"{accuracy:.4f}", f"{seconds:.1f}", *shared
+            )
+            first, shared = ["", ""], []
     return rows

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd import Function, forward_ad
 
 # A product of this many elements is summed while it is still in the cache.
-_CHUNK = 512 * 1024
+_CHUNK = 1024 * 1024
 
 
 def batch_normalize(
@@ -85,7 +85,9 @@ class _BatchNormalize(Function):
         return outputs
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor, *_: None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, dy: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+        if dy is None:
+            return (None,) * 7
         x, weight, mean, invstd = ctx.saved_tensors
         recorded = torch.is_grad_enabled() and not torch.compiler.is_compiling()
         if recorded and ctx.of_batch:
@@ -97,7 +99,7 @@ class _BatchNormalize(Function):
         dx = dweight = dbias = None
         scale = _scale(invstd, weight)
         if ctx.of_batch:
-            xc = _centre_again(x - mean, ctx.group, reuse)[0]
+            xc = _centre_again(x - mean, ctx.group, reuse)
             dbias = _channel_sum(dy)
             dweight = _channel_dot(dy, xc) * invstd
             if ctx.needs_input_grad[0]:
@@ -118,7 +120,10 @@ class _BatchNormalize(Function):
             None if dx is None else dx.to(x.dtype),
             None if dweight is None else dweight.flatten(),
             None if dbias is None else dbias.flatten(),
-            *[None] * 4,
+            None,
+            None,
+            None,
+            None,
         )
 
 
@@ -176,8 +181,7 @@ def _normalize(
     if running_mean is None or running_var is None:
         count = _channel_count(x)
         mean, total = _average(_channel_sum(x), count, group)
-        xc, rest = _centre_again(x - mean, group, reuse)
-        mean = mean + rest
+        xc = _centre_again(x - mean, group, reuse)
         var = _average(_channel_dot(xc, xc), count, group)[0]
         unbiased_var = var * (total / (total - 1))
     else:
@@ -192,7 +196,7 @@ def _normalize(
         y = torch.mul(xc, scale, out=out)
     else:
         y = torch.addcmul(_per_channel(bias, x), xc, scale, out=out)
-    return y.to(x.dtype), mean, unbiased_var, invstd
+    return _in_torch_layout(y.to(x.dtype)), mean, unbiased_var, invstd
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> None:
@@ -211,12 +215,10 @@ def _recorded_statistics(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     return mean, (_channel_sum((x - mean).square()) / count + eps).rsqrt()
 
 
-def _centre_again(
-    xc: Tensor, group: dist.ProcessGroup | None, reuse: bool
-) -> tuple[Tensor, Tensor]:
-    """Subtract what rounding the mean has left in the mean of xc; return that, too."""
+def _centre_again(xc: Tensor, group: dist.ProcessGroup | None, reuse: bool) -> Tensor:
+    """Subtract the mean that rounding has left in xc."""
     rest = _average(_channel_sum(xc), _channel_count(xc), group)[0]
-    return torch.sub(xc, rest, out=xc if reuse else None), rest
+    return torch.sub(xc, rest, out=xc if reuse else None)
 
 
 def _scale(invstd: Tensor, weight: Tensor | None) -> Tensor:
@@ -226,7 +228,7 @@ def _scale(invstd: Tensor, weight: Tensor | None) -> Tensor:
 def _average(sums: Tensor, count: int, group: dist.ProcessGroup | None) -> tuple[Tensor, Any]:
     """Divide sums over this process's elements, or over those of the group; return the divisor."""
     if group is None:
-        return sums / count, count
+        return sums / float(count), count
     packed = torch.cat([sums.flatten(), sums.new_tensor([count])])
     dist.all_reduce(packed, group=group)
     return (packed[:-1] / packed[-1]).view_as(sums), packed[-1]
@@ -254,6 +256,12 @@ def _channel_count(x: Tensor) -> int:
 def _per_channel(t: Tensor, x: Tensor) -> Tensor:
     """View t (C) so that it broadcasts over x (N, C, ...)."""
     return t.view(1, -1, *[1] * (x.dim() - 2))
+
+
+def _in_torch_layout(y: Tensor) -> Tensor:
+    """Contiguous or channels last, as torch returns it; elementwise results look like their input."""
+    channels_last = y.dim() > 3 and y.movedim(1, -1).is_contiguous()
+    return y if channels_last else y.contiguous()
 
 
 def _may_reuse() -> bool:

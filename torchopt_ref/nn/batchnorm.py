@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from torchopt_ref.nn._batchnorm_function import batch_normalize
+from ._batchnorm_function import batch_normalize
 
 __all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d"]
 
@@ -72,12 +72,11 @@ class _BatchNorm(torch.nn.modules.batchnorm._BatchNorm):
             return batch_normalize(input, weight, bias, running_mean, running_var, self.eps)[0]
 
         if self.eps <= 0:
-            raise ValueError(
-                f"batch_norm eps must be positive during training, but got {self.eps}"
-            )
+            raise ValueError(f"batch_norm eps must be positive during training, but got {self.eps}")
         if group is None and input.numel() == input.shape[1]:
             raise ValueError(
-                f"Expected more than 1 value per channel when training, got input size {input.shape}"
+                "Expected more than 1 value per channel when training, "
+                f"got input size {input.shape}"
             )
         y, mean, unbiased_var = batch_normalize(input, weight, bias, None, None, self.eps, group)
         if self.training and self.track_running_stats:
@@ -122,12 +121,61 @@ def _check_match(input: Tensor, **per_channel: Tensor | None) -> None:
 
 
 class BatchNorm1d(_BatchNorm, torch.nn.BatchNorm1d):
-    """Doc"""
+    """Batch normalisation of (N, C) or (N, C, L) inputs; a drop-in for ``torch.nn.BatchNorm1d``.
+
+    ::
+
+        y = weight * (x - mean) / sqrt(var + eps) + bias
+
+    In training, ``mean`` and ``var`` (C) are the mean and the biased variance of each channel of
+    the batch, taken over every dimension but the second, and the running statistics follow them::
+
+        running_mean = (1 - momentum) * running_mean + momentum * mean
+        running_var  = (1 - momentum) * running_var  + momentum * var * n / (n - 1)
+
+    for n elements in a channel. In evaluation they are the running statistics.
+
+    Parameters, buffers and state dict are those of ``torch.nn``: ``weight`` and ``bias`` (C),
+    which start at 1 and 0; ``running_mean`` and ``running_var`` (C), which start at 0 and 1;
+    ``num_batches_tracked`` (int64). y has the shape and the dtype of x and is contiguous, or
+    channels last where x is. float16 and bfloat16 are computed in float32 and rounded once; their
+    parameters may be of the same dtype or of float32.
+
+    Args:
+        num_features: C.
+        eps: added to the variance. Default: 1e-5.
+        momentum: the share of the new batch in the running statistics; None averages all batches
+            with equal weight. Default: 0.1.
+        affine: whether there are ``weight`` and ``bias``. Default: True.
+        track_running_stats: whether there are running statistics; without them the batch's are
+            used in evaluation, too. Default: True.
+        device, dtype: of parameters and buffers.
+        fused: hand over to torch's native kernels, which are faster, notably for small inputs,
+            but lose digits when the mean is large beside the standard deviation. Default: False.
+        sync: share the batch statistics, in training, with the other processes of
+            ``torch.distributed``, as if the batches of all were one; they need not be equally
+            large, and may be on any device. The gradients of ``weight`` and ``bias`` are those of
+            the process's own batch. Without an initialised process group it does nothing.
+            Default: False.
+        process_group: the processes to share with; None means all. Default: None.
+
+    Any further keyword that the installed torch accepts, such as ``bias`` in 2.14, is passed on.
+
+    Raises:
+        ValueError: ``sync`` together with ``fused``, or ``process_group`` without ``sync``; when
+            called: a wrong number of dimensions, one value per channel in training, or an ``eps``
+            of 0 or less in training.
+        RuntimeError: a wrong number of channels, or dtypes that do not go together.
+        NotImplementedError: integer or complex inputs; a second derivative with ``sync``.
+
+    S. Ioffe, C. Szegedy, *Batch Normalization: Accelerating Deep Network Training by Reducing
+    Internal Covariate Shift*, ICML 2015. The backward pass is derived where it is implemented.
+    """
 
 
 class BatchNorm2d(_BatchNorm, torch.nn.BatchNorm2d):
-    """Doc"""
+    """Batch normalisation of (N, C, H, W) inputs; otherwise as :class:`BatchNorm1d`."""
 
 
 class BatchNorm3d(_BatchNorm, torch.nn.BatchNorm3d):
-    """Doc"""
+    """Batch normalisation of (N, C, D, H, W) inputs; otherwise as :class:`BatchNorm1d`."""

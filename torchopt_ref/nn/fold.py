@@ -1,0 +1,72 @@
+"""Fold a batch normalisation into the layer before it, for inference."""
+
+from __future__ import annotations
+
+import copy
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+
+__all__ = ["fold_batchnorm"]
+
+Layer = TypeVar("Layer", nn.Linear, _ConvNd)
+
+
+def fold_batchnorm(layer: Layer, bn: _BatchNorm) -> Layer:
+    """Return a layer that computes ``bn(layer(x))`` as ``bn`` does in evaluation mode.
+
+    With ``scale = bn.weight / sqrt(bn.running_var + bn.eps)``, per output channel::
+
+        weight = layer.weight * scale
+        bias   = (layer.bias - bn.running_mean) * scale + bn.bias
+
+    The new layer is a copy with new parameters of the old dtypes, computed in float32 at least; it
+    always has a bias. ``layer`` and ``bn`` stay as they are.
+
+    Args:
+        layer: an ``nn.Linear`` whose outputs are (N, C), or a convolution, transposed or not, of
+            1 to 3 dimensions, with or without groups and bias.
+        bn: a ``BatchNorm*d``, of ``torch.nn`` or of this package, with running statistics.
+
+    Raises:
+        TypeError: ``layer`` or ``bn`` is of another type.
+        ValueError: ``bn`` has no running statistics, or another number of channels.
+    """
+    if not isinstance(layer, nn.Linear | _ConvNd):
+        raise TypeError(f"cannot fold into {type(layer).__name__}: not linear, not a convolution")
+    if not isinstance(bn, _BatchNorm):
+        raise TypeError(f"cannot fold {type(bn).__name__}: not a BatchNorm")
+    if bn.running_mean is None or bn.running_var is None:
+        raise ValueError("cannot fold a BatchNorm that always normalises by the batch's statistics")
+    channels = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
+    if bn.num_features != channels:
+        raise ValueError(f"the layer has {channels} channels, the BatchNorm {bn.num_features}")
+
+    weight = layer.weight.detach()
+    dtype = torch.promote_types(weight.dtype, torch.float32)
+    scale = (bn.running_var.to(dtype) + bn.eps).rsqrt()
+    if bn.weight is not None:
+        scale = scale * bn.weight.detach().to(dtype)
+    bias = -bn.running_mean.to(dtype)
+    if layer.bias is not None:
+        bias = bias + layer.bias.detach()
+    bias = bias * scale
+    if bn.bias is not None:
+        bias = bias + bn.bias.detach()
+
+    folded = copy.deepcopy(layer)
+    folded.weight = nn.Parameter(_scale_outputs(layer, weight.to(dtype), scale).to(weight.dtype))
+    folded.bias = nn.Parameter(bias.to(weight.dtype))
+    return folded
+
+
+def _scale_outputs(layer: nn.Module, weight: Tensor, scale: Tensor) -> Tensor:
+    if isinstance(layer, _ConvNd) and layer.transposed:
+        # (in, out / groups, ...): the outputs of a group are the columns of the group's rows.
+        grouped = weight.unflatten(0, (layer.groups, -1))
+        scale = scale.view(layer.groups, 1, -1, *[1] * (weight.dim() - 2))
+        return (grouped * scale).flatten(0, 1)
+    return weight * scale.view(-1, *[1] * (weight.dim() - 1))
