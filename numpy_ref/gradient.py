@@ -13,7 +13,7 @@ def numerical_gradient(f, x, h=1e-4):
     """
     grad = np.zeros_like(x)
     for index in np.ndindex(x.shape):
-        value = x[index].copy()
+        value = x[index]
         try:
             x[index] = value + h
             above = f(x)

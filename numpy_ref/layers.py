@@ -17,7 +17,6 @@ class Affine:
 
     def __init__(self, W, b):
         self.W, self.b = W, b
-        self.grads: dict = {}
 
     def forward(self, x, train=True):
         self.x = x
@@ -135,7 +134,6 @@ class BatchNormalization:
         self.running_mean = np.zeros_like(gamma)
         self.running_var = np.ones_like(gamma) if convention == "torch" else np.zeros_like(gamma)
         self.num_batches_tracked = 0
-        self.grads: dict = {}
 
     def forward(self, x, train=True):
         x = np.moveaxis(x, 1, -1)  # channels last, where an array of shape (C) broadcasts

@@ -240,6 +240,12 @@ class AdaGrad(Optimizer):
         "book": (adagrad_book, {"lr": 0.01, "eps": 1e-7}),
     }
 
+    def _update_one(self, param, grad, state):
+        # Stored before the first step, so rounded to the parameter's precision before it.
+        initial = self.hyper.get("initial_accumulator_value", 0)
+        state.setdefault("sum", np.full_like(param, initial))
+        super()._update_one(param, grad, state)
+
 
 class RMSprop(Optimizer):
     """RMSprop (T. Tieleman, G. Hinton, 2012)."""

@@ -68,12 +68,15 @@ class Generator:
         ends. Fewer than 16 values come one by one, in float64 for every dtype, and the second of
         a pair waits for the next such call.
 
-        Fewer than 16 values equal torch's. Else the two sides round log, cos and sin each in
-        its own way, and the absolute difference is, in units of the dtype's eps:
+        Fewer than 16 values equal torch's. Else each side rounds log, cos and sin in its own way,
+        and the absolute difference is at most
 
-        float64     at most 16; none where NumPy calls the C library for them, as torch does
-        float32     at most 32; where torch has AVX2 kernels, at most 6, and 5 ULP (the largest in
-                    19 million values), since it takes the angle in float32 there, as here
+        ========  =======  ====================================================================
+        float64   16 eps   0 where NumPy calls the C library for them, as torch does
+        float32   32 eps   6 eps where torch has AVX2 kernels: as here, they take the angle in
+                           float32 (the largest of 19 million differences, or 5 ULP; 21 eps of
+                           as many without AVX2)
+        ========  =======  ====================================================================
         """
         count = math.prod(shape)
         if count < 16:

@@ -8,26 +8,17 @@ A user's mistake is one line on stderr and exit status 2.
 """
 
 import argparse
-import errno
+import io
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import fields
+from itertools import takewhile
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from torchopt_ref.errors import UserError, unknown
-
-FILE_ERRORS = {
-    errno.EACCES,
-    errno.EDQUOT,
-    errno.EFBIG,
-    errno.EISDIR,
-    errno.ENOENT,
-    errno.ENOSPC,
-    errno.ENOTDIR,
-    errno.EPERM,
-    errno.EROFS,
-}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -42,11 +33,11 @@ def main(argv: list[str] | None = None) -> int:
         return COMMANDS[name](arguments)
     except UserError as error:
         return failed(str(error))
-    except OSError as error:
-        if error.errno not in FILE_ERRORS:
-            raise
-        what = error.filename or "the output"
-        return failed(f"{what}: {error.strerror}: make room for it, or choose another path")
+    except KeyboardInterrupt as interrupt:
+        print("\nInterrupted", file=sys.stderr)
+        for folder in interrupt.args:
+            print(f"The event files are complete: {tensorboard(folder)}", file=sys.stderr)
+        return 130
 
 
 def failed(message: str) -> int:
@@ -63,12 +54,7 @@ class Parser(argparse.ArgumentParser):
 
 def run(arguments: list[str]) -> int:
     """``torchopt-ref run``: one experiment, its options made from its ``Config``."""
-    try:
-        import tyro
-
-        from torchopt_ref.experiments import EXPERIMENTS, experiment
-    except ModuleNotFoundError as error:
-        raise missing_extra(error) from error
+    from torchopt_ref.experiments import EXPERIMENTS, experiment
 
     name, *options = arguments or ["--help"]
     if name == "all":
@@ -82,22 +68,34 @@ def run(arguments: list[str]) -> int:
         module = experiment(name)
     except ModuleNotFoundError as error:
         raise missing_extra(error) from error
-    known = ["--help", *(f"--{f.name.replace('_', '-')}" for f in fields(module.Config))]
+    path = module.run(parse(module.Config, options, prog=f"torchopt-ref run {name}"))
+    print(f"See the curves: {tensorboard(path)}")
+    return 0
+
+
+def parse(config: type, options: list[str], prog: str) -> Any:
+    """The ``config`` that the options describe; ``UserError`` for an option that is wrong."""
+    try:
+        import tyro
+    except ModuleNotFoundError as error:
+        raise missing_extra(error) from error
+
+    known = ["--help", *(f"--{field.name.replace('_', '-')}" for field in fields(config))]
     for option in options:
         given = option.partition("=")[0]
         if given.startswith("--") and given.replace("--no-", "--") not in known:
             raise unknown("option", given, known)
-    config = tyro.cli(module.Config, args=options, prog=f"torchopt-ref run {name}")
+    message = io.StringIO()
     try:
-        path = module.run(config)
-    except KeyboardInterrupt:
-        print(
-            f"\nInterrupted. The event files are complete up to here: {tensorboard(config.out)}",
-            file=sys.stderr,
-        )
-        return 130
-    print(f"See the curves: {tensorboard(path)}")
-    return 0
+        with redirect_stderr(message):
+            return tyro.cli(config, args=options, prog=prog)
+    except SystemExit as error:
+        if not error.code:
+            raise
+        # tyro draws a box around its message; what is wrong stands above the first rule in it.
+        rows = [row.strip("│ ") for row in message.getvalue().splitlines() if row[0] == "│"]
+        wrong = " ".join(takewhile(lambda row: row[0] != "─", rows))
+        raise UserError(f"{wrong}: see {prog} --help") from error
 
 
 def tensorboard(path: Path) -> str:
@@ -131,10 +129,15 @@ def parity(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if options.steps < 1:
         raise UserError("--steps must be at least 1")
+    if options.seed < 0:
+        raise UserError("--seed must be at least 0")
     check_device(options.device)
 
     optimizers = chosen("optimizer", options.optimizers, names)
     dtypes = chosen("dtype", options.dtypes, ["float16", "float32", "float64"])
+    if options.json:
+        with writing(options.json):
+            options.json.touch()
 
     rows = []
     print(Row.HEADER)
@@ -142,17 +145,26 @@ def parity(arguments: list[str]) -> int:
         print(row, flush=True)
         rows.append(row)
     if options.json:
-        options.json.write_text(json.dumps([row.as_json() for row in rows], indent=1) + "\n")
+        with writing(options.json):
+            options.json.write_text(json.dumps([row.as_json() for row in rows], indent=1) + "\n")
     exceeded = sum(not row.passed for row in rows)
     print(f"{len(rows)} rows, {exceeded} above their bound")
     return 1 if exceeded else 0
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}: choose another --json") from error
 
 
 def chosen(kind: str, given: list[str], known: list[str]) -> list[str]:
     """The known names among ``given``, which may be separated by commas, in any case."""
     by_folded = {name.casefold(): name for name in known}
     names = [name for words in given for name in words.split(",") if name]
-    for name in names:
+    for name in names or [""]:
         if name.casefold() not in by_folded:
             raise unknown(kind, name, known)
     return [by_folded[name.casefold()] for name in names]

@@ -248,9 +248,11 @@ def test_initial_values(weight_init, stds):
     assert np.array_equal(net.params["gamma1"], np.ones(200))
 
 
-def test_the_default_is_he():
+def test_the_defaults_are_relu_and_he():
     net = MultiLayerNet(4, (6, 5), 3, rng=np.random.default_rng(2))
-    assert np.array_equal(net.params["W2"], small_net(weight_init="he").params["W2"])
+    same = small_net(activation="relu", weight_init="he")
+    x, _ = batch()
+    assert np.array_equal(net.predict(x), same.predict(x))
 
 
 def test_one_seed_gives_one_network_and_one_sequence_of_masks():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -69,7 +68,7 @@ class Config:
 
     @property
     def engine_names(self) -> tuple[str, ...]:
-        return tuple(self.engines.split(","))
+        return tuple(dict.fromkeys(self.engines.split(",")))
 
     def check(self) -> None:
         """Raise ``UserError`` for a value that cannot be run."""
@@ -83,6 +82,8 @@ class Config:
         for option in ("iterations", "batch_size"):
             if getattr(self, option) < 1:
                 raise UserError(f"--{option.replace('_', '-')} must be at least 1")
+        if self.seed < 0:
+            raise UserError("--seed must be at least 0")
         check_device(self.device)
 
 
@@ -92,7 +93,7 @@ def run(config: Config) -> Path:
     dataset = data.load(
         config.dataset, config.data_root, download=config.download, dtype=config.dtype
     )
-    with RunFolder(config.out / datetime.now().strftime("%Y%m%d-%H%M%S")) as folder, one_thread():
+    with RunFolder(config.out) as folder, one_thread():
         print(f"Writing to {folder.path}", file=sys.stderr)
         valley = run_valley(folder, config.engine_names)
         curves, training = {}, {}

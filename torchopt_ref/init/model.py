@@ -93,8 +93,8 @@ def initialize(
     To find what follows a layer, ``"auto"`` traces the model with ``torch.fx`` and goes on from
     the layer through whatever is neither an activation nor such a layer: normalisation, dropout,
     pooling, reshaping, sums. The nearest activation counts. A layer that reaches none of them is
-    a linear output and gets Xavier: its outputs start with the variance of its inputs. So does an
-    embedding, whose fan_in is 1: N(0, 1), as in torch.
+    a linear output and gets Xavier: its outputs start with the variance of its inputs. For an
+    embedding, whose fan_in is 1, that is N(0, 1), as in torch.
 
     Args:
         model: changed in place; may be in any mode and on any device.

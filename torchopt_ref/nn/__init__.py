@@ -1,11 +1,17 @@
 """Layers: drop-in for those of ``torch.nn``, with their derivatives written by hand."""
 
+from .batchnorm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from .dropout import Dropout, dropout
+from .fold import fold_batchnorm
 from .mc_dropout import Prediction, mc_dropout
 
 __all__ = [
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
     "Dropout",
     "Prediction",
     "dropout",
+    "fold_batchnorm",
     "mc_dropout",
 ]

@@ -28,14 +28,16 @@ def batch_normalize(
     ``group``: the processes whose batches together are the batch. Returns y, and the mean and the
     unbiased variance to be tracked, both (C): those of the batch, without a gradient.
     """
-    transformed = not torch.compiler.is_compiling() and (
+    inputs = (x, weight, bias, running_mean, running_var, eps, group)
+    if not torch.compiler.is_compiling() and (
         torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
-    )
-    function = _TransformableBatchNormalize if transformed else _BatchNormalize
-    y, mean, unbiased_var, _ = function.apply(
-        x, weight, bias, running_mean, running_var, eps, group
-    )
-    return y, mean.flatten(), unbiased_var.flatten()
+    ):
+        # torch.func and forward mode differentiate the plain operations, to any order.
+        y, mean, unbiased_var, _ = _normalize(*inputs, reuse=False)
+        mean, unbiased_var = mean.detach(), unbiased_var.detach()
+    else:
+        y, mean, unbiased_var, _ = _BatchNormalize.apply(*inputs)
+    return y, mean.view(-1), unbiased_var.view(-1)
 
 
 class _BatchNormalize(Function):
@@ -79,10 +81,24 @@ class _BatchNormalize(Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, ...]:
-        outputs = _normalize(*inputs)
-        _remember(ctx, inputs, outputs)
-        return outputs
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
+        eps: float,
+        group: dist.ProcessGroup | None,
+    ) -> tuple[Tensor, ...]:
+        y, mean, unbiased_var, invstd = _normalize(
+            x, weight, bias, running_mean, running_var, eps, group, reuse=_eager()
+        )
+        ctx.mark_non_differentiable(mean, unbiased_var, invstd)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(x, weight, mean, invstd)
+        ctx.of_batch, ctx.eps, ctx.group = running_mean is None, eps, group
+        return y, mean, unbiased_var, invstd
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
@@ -94,15 +110,16 @@ class _BatchNormalize(Function):
             if ctx.group is not None:
                 raise NotImplementedError("synchronised batch statistics have no second derivative")
             mean, invstd = _recorded_statistics(x, ctx.eps)
-        reuse = not recorded and _may_reuse()
+        reuse = not recorded and _eager() and not torch._C._functorch.is_legacy_batchedtensor(dy)
 
+        x_needs, weight_needs, bias_needs = ctx.needs_input_grad[:3]
         dx = dweight = dbias = None
         scale = _scale(invstd, weight)
         if ctx.of_batch:
             xc = _centre_again(x - mean, ctx.group, reuse)
             dbias = _channel_sum(dy)
             dweight = _channel_dot(dy, xc) * invstd
-            if ctx.needs_input_grad[0]:
+            if x_needs:
                 sums = torch.stack([dbias, dweight])
                 mean_dy, mean_dy_xhat = _average(sums, _channel_count(x), ctx.group)[0].unbind()
                 out = xc if reuse else None
@@ -110,61 +127,21 @@ class _BatchNormalize(Function):
                 dx = torch.sub(dy, dx, out=out)
                 dx = torch.mul(dx, scale, out=out)
         else:
-            if ctx.needs_input_grad[0]:
+            if x_needs:
                 dx = dy * scale
-            if ctx.needs_input_grad[1]:
+            if weight_needs:
                 dweight = _channel_dot(dy, x - mean) * invstd
-            if ctx.needs_input_grad[2]:
+            if bias_needs:
                 dbias = _channel_sum(dy)
         return (
-            None if dx is None else dx.to(x.dtype),
-            None if dweight is None else dweight.flatten(),
-            None if dbias is None else dbias.flatten(),
+            dx.to(x.dtype) if dx is not None else None,
+            dweight.view(-1) if weight_needs else None,
+            dbias.view(-1) if bias_needs else None,
             None,
             None,
             None,
             None,
         )
-
-
-class _TransformableBatchNormalize(_BatchNormalize):
-    """The same for ``torch.func`` and forward-mode differentiation.
-
-    It costs more per call, and ``torch.compile`` refuses a function that has a ``jvp``.
-    """
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(*inputs: Any) -> tuple[Tensor, ...]:  # type: ignore[override]
-        return _normalize(*inputs)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        _remember(ctx, inputs, output)
-        ctx.save_for_forward(*ctx.to_save)
-
-    @staticmethod
-    def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
-        x, weight, mean, invstd = ctx.saved_tensors
-        x_tangent, weight_tangent, bias_tangent = tangents[:3]
-        count = _channel_count(x)
-        if ctx.of_batch:
-            mean, invstd = _recorded_statistics(x, ctx.eps)
-        xhat = (x - mean) * invstd
-        y_tangent = torch.zeros_like(xhat)
-        if x_tangent is not None:
-            xhat_tangent = x_tangent * invstd
-            if ctx.of_batch:
-                # The Jacobian of xhat is symmetric: this is dx above, with x_tangent for g.
-                along_xhat = _channel_dot(xhat_tangent, xhat) / count
-                xhat_tangent = xhat_tangent - _channel_sum(xhat_tangent) / count - xhat * along_xhat
-            y_tangent = y_tangent + _scale(xhat_tangent, weight)
-        if weight_tangent is not None:
-            y_tangent = y_tangent + xhat * _per_channel(weight_tangent, xhat)
-        if bias_tangent is not None:
-            y_tangent = y_tangent + _per_channel(bias_tangent, xhat)
-        return y_tangent.to(x.dtype), None, None, None
 
 
 def _normalize(
@@ -175,9 +152,13 @@ def _normalize(
     running_var: Tensor | None,
     eps: float,
     group: dist.ProcessGroup | None,
+    *,
+    reuse: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return y, the mean, the unbiased variance and 1 / sqrt(var + eps)."""
-    reuse = _may_reuse()
+    """Return y, the mean, the unbiased variance and 1 / sqrt(var + eps).
+
+    ``reuse``: overwrite intermediate results, which must then be neither recorded nor batched.
+    """
     if running_mean is None or running_var is None:
         count = _channel_count(x)
         mean, total = _average(_channel_sum(x), count, group)
@@ -185,9 +166,8 @@ def _normalize(
         var = _average(_channel_dot(xc, xc), count, group)[0]
         unbiased_var = var * (total / (total - 1))
     else:
-        mean = _per_channel(running_mean, x).clone()
-        var = _per_channel(running_var, x)
-        unbiased_var = var.clone()
+        mean = _per_channel(running_mean, x).to(_sum_dtype(x), copy=True)
+        var = unbiased_var = _per_channel(running_var, x).to(_sum_dtype(x), copy=True)
         xc = x - mean
     invstd = (var + eps).rsqrt()
     scale = _scale(invstd, weight)
@@ -197,15 +177,6 @@ def _normalize(
     else:
         y = torch.addcmul(_per_channel(bias, x), xc, scale, out=out)
     return _in_torch_layout(y.to(x.dtype)), mean, unbiased_var, invstd
-
-
-def _remember(ctx: Any, inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> None:
-    x, weight, _, running_mean, _, eps, group = inputs
-    _, mean, unbiased_var, invstd = outputs
-    ctx.set_materialize_grads(False)
-    ctx.mark_non_differentiable(mean, unbiased_var, invstd)
-    ctx.save_for_backward(x, weight, mean, invstd)
-    ctx.eps, ctx.group, ctx.of_batch = eps, group, running_mean is None
 
 
 def _recorded_statistics(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
@@ -235,9 +206,12 @@ def _average(sums: Tensor, count: int, group: dist.ProcessGroup | None) -> tuple
 
 
 def _channel_sum(x: Tensor) -> Tensor:
-    """The sum over every dimension but the second, which float16 and bfloat16 take in float32."""
-    dtype = torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
-    return x.sum([0, *range(2, x.dim())], keepdim=True, dtype=dtype)
+    """The sum over every dimension but the second."""
+    return x.sum([0, *range(2, x.dim())], keepdim=True, dtype=_sum_dtype(x))
+
+
+def _sum_dtype(x: Tensor) -> torch.dtype:
+    return torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
 
 
 def _channel_dot(a: Tensor, b: Tensor) -> Tensor:
@@ -259,11 +233,10 @@ def _per_channel(t: Tensor, x: Tensor) -> Tensor:
 
 
 def _in_torch_layout(y: Tensor) -> Tensor:
-    """Contiguous or channels last, as torch returns it; elementwise results look like their input."""
+    """Contiguous or channels last, as torch returns it, where elementwise results look like x."""
     channels_last = y.dim() > 3 and y.movedim(1, -1).is_contiguous()
     return y if channels_last else y.contiguous()
 
 
-def _may_reuse() -> bool:
-    """Whether to overwrite what is not needed any more: vmap cannot, a compiler does it itself."""
+def _eager() -> bool:
     return not (torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active())

@@ -50,7 +50,7 @@ class Optimizer(torch.optim.Optimizer):
     """A ``torch.optim.Optimizer`` whose update is a ``Rule``, chosen by ``convention``.
 
     ``conventions`` maps each convention that the optimizer knows to its rule; ``forced`` holds the
-    hyper-parameters that make the optimizer what it is, whatever a loaded state dict says. The
+    torch options that make the optimizer what it is, whatever a loaded state dict says. The
     convention is kept in the param groups, so in the state dict; a state dict without one comes
     from ``torch.optim``. Loading the state of another convention raises ``ValueError``.
     """
@@ -154,7 +154,8 @@ class Optimizer(torch.optim.Optimizer):
         for group in self.param_groups:
             for name, value in absent.items():
                 group.setdefault(name, value)
-            group.update(self.forced)
+            if convention == "torch":
+                group.update(self.forced)
         for entry in self.state.values():
             if "step" in entry and not torch.is_tensor(entry["step"]):
                 entry["step"] = step_tensor(entry["step"])

@@ -116,6 +116,7 @@ class Nesterov(SGD):
         "torch": SGD.conventions["torch"],
         "book": Rule(nesterov_book, book_slots, book_scalars, BOOK_DEFAULTS, counts=False),
     }
+    forced = {"nesterov": True}
 
     @by_convention
     def __init__(

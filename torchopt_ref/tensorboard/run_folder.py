@@ -4,30 +4,43 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch.utils.tensorboard import SummaryWriter
+
+from torchopt_ref.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
 class RunFolder:
-    """A folder under ``runs/``, as a context manager that closes every event file.
+    """A new folder in ``parent``, named by the time, as a context manager.
 
     A curve belongs to a *writer*, which is a subfolder: TensorBoard lays the curves of all
-    writers that share a tag over each other in one chart.
+    writers that share a tag over each other in one chart. Leaving the context closes every event
+    file. An ``OSError`` within it leaves as a ``UserError``, and a ``KeyboardInterrupt`` leaves
+    with the folder's path as its argument.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.path.mkdir(parents=True, exist_ok=True)
+    def __init__(self, parent: Path) -> None:
+        self.path = parent
         self._writers: dict[str, SummaryWriter] = {}
+        self._closing = ExitStack()
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            self.path = new_folder(parent / datetime.now().strftime("%Y%m%d-%H%M%S"))
+        except OSError as error:
+            raise self._unwritable(error) from error
 
     def writer(self, name: str) -> SummaryWriter:
         if name not in self._writers:
             self._writers[name] = SummaryWriter(str(self.path / name))
+            self._closing.callback(self._writers[name].close)
         return self._writers[name]
 
     def add_figure(self, name: str, figure: Figure) -> None:
@@ -43,8 +56,37 @@ class RunFolder:
         os.replace(partial, target)
 
     def __enter__(self) -> RunFolder:
+        self._excepthook, threading.excepthook = threading.excepthook, self._in_thread
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        for writer in self._writers.values():
-            writer.close()
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        try:
+            self._closing.close()
+        except OSError as failure:
+            error = error or failure
+        threading.excepthook = self._excepthook
+        if isinstance(error, OSError):
+            raise self._unwritable(error) from error
+        if isinstance(error, KeyboardInterrupt):
+            raise KeyboardInterrupt(self.path) from error
+
+    def _in_thread(self, failure: threading.ExceptHookArgs) -> None:
+        # TensorBoard's writing thread prints its error, then the next use of the writer raises it.
+        if not isinstance(failure.exc_value, OSError):
+            self._excepthook(failure)
+
+    def _unwritable(self, error: OSError) -> UserError:
+        return UserError(
+            f"cannot write {error.filename or self.path}: {error.strerror or error}: "
+            "make room there, or choose another folder with --out"
+        )
+
+
+def new_folder(path: Path, number: int = 1) -> Path:
+    """Make the folder ``path``, with a number behind its name if that one is taken."""
+    numbered = path if number == 1 else path.with_name(f"{path.name}-{number}")
+    try:
+        numbered.mkdir()
+    except FileExistsError:
+        return new_folder(path, number + 1)
+    return numbered

@@ -47,9 +47,10 @@ class Entry:
             difference = np.where(distance == NOT_EQUAL, np.inf, difference)
             difference = np.where(distance == 0, 0.0, difference)
             unit = np.spacing(np.maximum(np.abs(before), np.abs(a))).astype(np.float64)
+            error = np.where(distance == 0, 0.0, difference / unit)
         self.max_ulp = max(self.max_ulp, int(distance.max()))
         self.max_abs = max(self.max_abs, float(difference.max()))
-        self.max_step_error = max(self.max_step_error, float((difference / unit).max()))
+        self.max_step_error = max(self.max_step_error, float(error.max()))
         if self.first_divergent_step is None:
             self.first_divergent_step = step
 

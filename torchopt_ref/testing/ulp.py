@@ -15,10 +15,10 @@ def ulp_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     if a.dtype != b.dtype or a.shape != b.shape:
         raise ValueError(f"cannot compare {a.dtype}{a.shape} with {b.dtype}{b.shape}")
     rank_a, rank_b = rank(a), rank(b)
-    high = np.maximum(rank_a, rank_b).astype(np.uint64)
-    low = np.minimum(rank_a, rank_b).astype(np.uint64)
+    high = np.maximum(rank_a, rank_b).view(np.uint64)
+    low = np.minimum(rank_a, rank_b).view(np.uint64)
     same = (a == b) | (np.isnan(a) & np.isnan(b))
-    distance = np.where(np.isfinite(a) & np.isfinite(b), high - low, NOT_EQUAL)
+    distance = np.where(np.isfinite(a) & np.isfinite(b), np.subtract(high, low), NOT_EQUAL)
     return np.where(same, np.uint64(0), distance)
 
 

@@ -55,7 +55,7 @@ def extreme(rng: np.random.Generator, param: np.ndarray, step: int) -> np.ndarra
         0 * normal,
         normal * (rng.random(param.size) < 0.1),
         normal * float(info.smallest_subnormal) * 100,
-        normal / root_max,
+        normal * float(np.sqrt(info.smallest_subnormal)) / 10,
         np.sign(normal) * root_max / 100,
     ]
     grad = np.choose(np.arange(param.size) % len(kinds), kinds)

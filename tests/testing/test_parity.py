@@ -1,0 +1,181 @@
+"""The bar: 0 ULP against NumPy over a thousand steps; and the tool that shows it can be trusted."""
+
+import numpy as np
+import pytest
+import torch
+
+import numpy_ref.optimizers as reference
+from torchopt_ref import optim
+from torchopt_ref.testing import (
+    OperationAudit,
+    check_against_torch,
+    check_parity,
+    configurations,
+    parity_rows,
+)
+from torchopt_ref.testing.bars import TORCH, make_row
+
+CONFIGURATIONS = list(configurations())
+
+
+def identifier(configuration):
+    options = ",".join(f"{key}={value}" for key, value in configuration.options.items())
+    return f"{configuration.optimizer}-{configuration.convention}-{options or 'defaults'}"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("configuration", CONFIGURATIONS, ids=identifier)
+def test_zero_ulp_over_a_thousand_steps(configuration, dtype):
+    report = check_parity(configuration.ours, configuration.reference(), steps=1000, dtype=dtype)
+    assert report.steps == 1000
+    assert report.max_ulp_param == 0, f"\n{report}"
+    assert report.max_ulp_state == 0, f"\n{report}"
+
+
+@pytest.mark.parametrize("configuration", CONFIGURATIONS, ids=identifier)
+def test_float16_is_computed_in_float32_and_rounded_once(configuration):
+    report = check_parity(configuration.ours, configuration.reference(), steps=100, dtype="float16")
+    assert report.max_ulp_param == report.max_ulp_state == 0, f"\n{report}"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "configuration", [c for c in CONFIGURATIONS if c.convention == "torch"], ids=identifier
+)
+def test_single_steps_stay_within_the_stated_bound_of_torch(configuration, dtype):
+    run = {"steps": 200, "dtype": dtype, "device": "cpu", "seed": 0}
+    report = check_against_torch(configuration.ours, configuration.torchs, **run)
+    assert make_row(configuration, report, TORCH, run).passed, f"\n{report}"
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("configuration", CONFIGURATIONS, ids=identifier)
+def test_cuda_stays_close_to_the_reference(configuration):
+    report = check_parity(configuration.ours, configuration.reference(), steps=20, device="cuda")
+    assert report.first_divergent_step is None or report.max_step_error <= 64, f"\n{report}"
+
+
+def test_gradients_are_as_hard_as_promised():
+    seen = set()
+
+    class Spy(reference.SGD):
+        def update(self, params, grads):
+            assert params["scalar"].shape == ()
+            assert params["empty"].size == 0
+            for grad in grads.values():
+                magnitude = np.abs(grad)
+                tiny = np.finfo(grad.dtype).tiny
+                with np.errstate(over="ignore", under="ignore"):
+                    square = magnitude * magnitude
+                seen.update(
+                    kind
+                    for kind, mask in {
+                        "zero": magnitude == 0,
+                        "denormal": (magnitude > 0) & (magnitude < tiny),
+                        "square underflows": (square == 0) & (magnitude >= tiny),
+                        "square is huge": np.isfinite(square) & (square > 1e30),
+                        "square overflows": np.isinf(square),
+                        "negative": grad < 0,
+                    }.items()
+                    if mask.any()
+                )
+            super().update(params, grads)
+
+    check_parity(optim.SGD, Spy(), steps=20)
+    assert len(seen) == 6, seen
+
+
+def test_layouts_of_the_torch_side():
+    layouts = {}
+
+    def factory(params):
+        layouts.update({tuple(p.shape): p for p in params})
+        return optim.SGD(params)
+
+    check_parity(factory, reference.SGD(), steps=1)
+    assert not layouts[7, 5].is_contiguous()
+    assert layouts[2, 3, 4, 5].is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_difference_is_found_and_dated():
+    def factory(params):
+        optimizer = optim.Momentum(params, lr=0.1)
+        count = 0
+
+        def disturb(optimizer, args, kwargs):
+            nonlocal count
+            count += 1
+            if count == 7:
+                params[2].data[3, 5] = params[2].data[3, 5].nextafter(torch.tensor(torch.inf))
+
+        optimizer.register_step_post_hook(disturb)
+        return optimizer
+
+    report = check_parity(factory, reference.Momentum(0.1), steps=7)
+    assert report.first_divergent_step == 7
+    assert (report.max_ulp_param, report.max_ulp_state) == (1, 0)
+    (entry,) = [entry for entry in report.entries if entry.max_ulp]
+    assert (entry.tensor, entry.slot) == ("matrix", "param")
+    assert 0 < entry.max_abs < 1e-6
+    assert "matrix" in str(report)
+
+
+def test_a_state_that_one_side_lacks_is_an_error():
+    with pytest.raises(ValueError, match="scalar: only one side has the state momentum_buffer"):
+        check_parity(optim.SGD, reference.Momentum(), steps=1)
+
+
+class EagerSqrtAdam(optim.Adam):
+    """Adam with torch's own square root, to see what it does."""
+
+    def __init__(self, params):
+        super().__init__(params)
+
+    @staticmethod
+    def update(param, grad, slots, *, step_size, beta1, beta2, bias_correction2_sqrt, eps):
+        m = slots["exp_avg"] + (1 - beta1) * (grad - slots["exp_avg"])
+        v = beta2 * slots["exp_avg_sq"] + (1 - beta2) * grad * grad
+        denom = torch.sqrt(v) / bias_correction2_sqrt + eps
+        return param - step_size * m / denom, {"exp_avg": m, "exp_avg_sq": v}
+
+    torchs = optim.Adam.conventions["torch"]
+    conventions = {"torch": optim.Rule(update.__func__, torchs.slots, torchs.scalars)}
+
+
+def test_the_operation_at_fault_is_named():
+    """Whatever the machine's square root does: the audit blames it exactly if it differs."""
+    report = check_parity(EagerSqrtAdam, reference.Adam(), steps=50)
+    with OperationAudit() as audit:
+        check_parity(EagerSqrtAdam, reference.Adam(), steps=50)
+    assert {"add", "sub", "mul", "div", "sqrt"} <= audit.tallies.keys()
+    if report.first_divergent_step is None:
+        assert audit.at_fault() == {}
+    else:
+        assert audit.at_fault().keys() == {"sqrt"}
+        assert audit.at_fault()["sqrt"].max_ulp == 1
+
+
+def test_our_optimizers_have_no_operation_at_fault():
+    with OperationAudit() as audit:
+        check_parity(optim.Adam, reference.Adam(), steps=5)
+    assert audit.tallies.keys() >= {"add", "sub", "mul", "div"}
+    assert audit.at_fault() == {}
+
+
+def test_rows_say_what_was_measured():
+    rows = list(parity_rows(["AdaGrad"], ["float32"], steps=5))
+    assert {row.against for row in rows} == {"numpy_ref", "torch.optim"}
+    for row in rows:
+        assert row.passed
+        assert row.as_json()["steps"] == 5
+        assert row.optimizer in str(row)
+    exact = [row for row in rows if row.against == "numpy_ref"]
+    assert all(row.bound == 0 and row.at_fault == {} for row in exact)
+    assert len(exact) == len(list(configurations(["AdaGrad"])))
+
+
+def test_a_row_above_its_bound_does_not_pass():
+    row = next(parity_rows(["SGD"], ["float32"], steps=2))
+    row.max_ulp_state = 1
+    assert not row.passed
+    assert not row.as_json()["passed"]
