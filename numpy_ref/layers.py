@@ -239,7 +239,7 @@ class Dropout:
                 f"Dropout has no scaling {scaling!r}: choose from " + ", ".join(map(repr, factors))
             )
         self.train_factor, self.eval_factor = factors[scaling]
-        self.draw = draw
+        self.p, self.draw, self.scaling = p, draw, scaling
 
     def forward(self, x, train=True):
         self.mask = self.draw(x.shape) if train else True

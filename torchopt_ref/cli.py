@@ -116,18 +116,20 @@ def list_experiments(arguments: list[str]) -> int:
 def parity(arguments: list[str]) -> int:
     """``torchopt-ref parity``: a row per configuration; exit status 1 where a bound is exceeded."""
     from torchopt_ref.devices import check_device
-    from torchopt_ref.testing import Row, configurations, parity_rows
+    from torchopt_ref.testing import NetworkReport, Row, configurations, network_rows, parity_rows
 
     names = list(dict.fromkeys(c.optimizer for c in configurations()))
     parser = Parser(prog="torchopt-ref parity", description=parity.__doc__)
     parser.add_argument("--optimizers", nargs="+", default=names, help=f"of {', '.join(names)}")
     parser.add_argument("--dtypes", nargs="+", default=["float32", "float64"], help="and float16")
-    parser.add_argument("--steps", type=int, default=1000, help="of each row (1000)")
+    parser.add_argument("--network", action="store_true", help="train whole networks, in float64")
+    parser.add_argument("--steps", type=int, help="of each row (1000; with --network 200)")
     parser.add_argument("--device", default="cpu", help="of the torch side: cpu (default), cuda")
     parser.add_argument("--seed", type=int, default=0, help="of parameters and gradients (0)")
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     options = parser.parse_args(arguments)
-    if options.steps < 1:
+    steps = options.steps or (200 if options.network else 1000)
+    if options.steps is not None and options.steps < 1:
         raise UserError("--steps must be at least 1")
     if options.seed < 0:
         raise UserError("--seed must be at least 0")
@@ -139,9 +141,14 @@ def parity(arguments: list[str]) -> int:
         with writing(options.json):
             options.json.touch()
 
-    rows = []
-    print(Row.HEADER)
-    for row in parity_rows(optimizers, dtypes, options.steps, options.device, options.seed):
+    rows: list[Row | NetworkReport] = []
+    measured: Iterator[Row | NetworkReport]
+    if options.network:
+        measured = network_rows(optimizers, steps, options.device, options.seed)
+    else:
+        measured = parity_rows(optimizers, dtypes, steps, options.device, options.seed)
+    print(NetworkReport.HEADER if options.network else Row.HEADER)
+    for row in measured:
         print(row, flush=True)
         rows.append(row)
     if options.json:

@@ -7,8 +7,11 @@ from torchopt_ref.errors import UserError, unknown
 
 def check_device(device: str) -> None:
     """Raise ``UserError`` for a ``--device`` that is unknown or not there."""
-    kind = device.partition(":")[0]
-    if kind not in ("cpu", "cuda"):
+    kind, colon, index = device.partition(":")
+    if kind not in ("cpu", "cuda") or (colon and not index.isdecimal()):
         raise unknown("device", device, ("cpu", "cuda"))
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"--device {device}: torch finds no CUDA device here: use cpu")
+    count = torch.cuda.device_count()
+    if kind == "cuda" and int(index or 0) >= count:
+        raise UserError(
+            f"--device {device}: torch finds {count} CUDA devices here: choose another, or cpu"
+        )

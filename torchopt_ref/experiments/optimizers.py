@@ -30,8 +30,9 @@ HIDDEN_SIZES = (100, 100, 100, 100)
 
 LEGEND = (
     "valley: f after 30 steps; loss: mean of the last 100 iterations; test: accuracy; apart, ever: "
-    "largest difference of the engines' losses in the first 100 iterations, and in all; in "
-    "lockstep: largest difference of any weight after any single step"
+    "largest difference of the engines' losses in the first 100 iterations, and in all. Training "
+    "amplifies a rounding error without limit; --lockstep judges each step by itself: largest "
+    "difference of any weight after any step, in ULP and absolute."
 )
 
 
@@ -93,6 +94,8 @@ def run(config: Config) -> Path:
     dataset = data.load(
         config.dataset, config.data_root, download=config.download, dtype=config.dtype
     )
+    if config.batch_size > len(dataset.train_images):
+        raise UserError(f"--batch-size: the training set has {len(dataset.train_images)} images")
     with RunFolder(config.out) as folder, one_thread():
         print(f"Writing to {folder.path}", file=sys.stderr)
         valley = run_valley(folder, config.engine_names)
@@ -105,7 +108,7 @@ def run(config: Config) -> Path:
         folder.write_json(
             "results.json", {"config": settings, "valley": valley, "training": training}
         )
-    Console().print(table(training, valley), LEGEND, sep="\n\n")
+    Console().print(table(training, valley), LEGEND, sep="\n\n", highlight=False)
     return folder.path
 
 

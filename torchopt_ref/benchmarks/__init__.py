@@ -1,0 +1,4 @@
+"""Speed, measured as ratios: contestants that compute the same thing, timed in turns in one process.
+
+``timing`` compares contestants, each suite is a module of cases, ``scripts/bench.py`` runs a suite.
+"""
