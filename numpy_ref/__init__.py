@@ -2,5 +2,6 @@
 
 Nothing here imports torch. Each formula stands once, in the form in which a textbook prints it:
 ``optimizers`` (the updates), ``layers`` (forward and hand-derived backward), ``init`` (initial
-values), ``network`` (a fully connected net of those layers), ``gradient`` (numerical gradients).
+values), ``network`` (a fully connected net of those layers), ``gradient`` (numerical gradients),
+``random`` (the stream of torch's CPU generator).
 """

@@ -3,32 +3,28 @@
 import subprocess
 import sys
 
-import pytest
-
 EXTRAS = {"tensorboard", "torchvision", "matplotlib", "rich", "tyro", "optuna", "threadpoolctl"}
 
 
-def imported_by(module: str) -> set[str]:
-    """The top-level packages that are there once ``module`` is imported."""
-    code = f"import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+def imported_by(*modules: str) -> set[str]:
+    """The top-level packages that are there once ``modules`` are imported."""
+    code = f"import {', '.join(modules)}, sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return set(done.stdout.split())
+    return {name.partition(".")[0] for name in done.stdout.split()}
 
 
-@pytest.mark.parametrize("module", ["optim", "nn", "init", "testing", "data", "cli"])
-def test_the_base_install_is_enough_for(module):
-    assert not imported_by(f"torchopt_ref.{module}") & EXTRAS
+def test_the_library_needs_neither_an_extra_nor_the_reference():
+    rooms = ("optim", "nn", "init", "data")
+    imported = imported_by(*(f"torchopt_ref.{room}" for room in rooms))
+    assert not imported & (EXTRAS | {"numpy_ref"})
 
 
-@pytest.mark.parametrize("module", ["optim", "nn", "init", "data"])
-def test_the_library_does_not_import_the_reference(module):
-    assert "numpy_ref" not in imported_by(f"torchopt_ref.{module}")
+def test_parity_needs_no_extra():
+    assert not imported_by("torchopt_ref.testing", "torchopt_ref.cli") & EXTRAS
 
 
-@pytest.mark.parametrize("module", ["optimizers", "layers", "network", "init", "gradient"])
-def test_the_reference_imports_numpy_and_the_standard_library_only(module):
-    others = imported_by(f"numpy_ref.{module}") - {"numpy", "numpy_ref"}
-    assert {name for name in others if not name.startswith("_")} <= sys.stdlib_module_names | {
-        "sitecustomize",
-        "usercustomize",
-    }
+def test_the_reference_imports_numpy_and_the_standard_library_only():
+    rooms = ("optimizers", "layers", "network", "init", "gradient")
+    imported = imported_by(*(f"numpy_ref.{room}" for room in rooms))
+    allowed = sys.stdlib_module_names | {"numpy", "numpy_ref", "sitecustomize", "usercustomize"}
+    assert {name for name in imported if not name.startswith("_")} <= allowed

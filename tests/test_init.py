@@ -346,24 +346,60 @@ def test_auto_knows_functions_and_methods(function, scheme):
     assert row.activation != "none"
 
 
-def test_auto_does_not_look_across_another_layer():
-    class Model(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.first = nn.Linear(3, 3)
-            self.second = nn.Linear(3, 3)
-            self.third = nn.Linear(3, 3)
-            self.lstm = nn.LSTM(3, 3)
+class Layers(nn.Module):
+    """Layers ``a``, ``b`` and ``c``, and more by name, run by a function of the model and x."""
 
-        def forward(self, x):
-            y = torch.relu(self.second(self.first(x)))
-            return torch.relu(self.lstm(self.third(y))[0])
+    def __init__(self, run, **more):
+        super().__init__()
+        self.a, self.b, self.c = (nn.Linear(4, 4) for _ in range(3))
+        for name, module in more.items():
+            self.add_module(name, module)
+        self.run = run
 
-    found = schemes(init.initialize(Model()))
-    assert found["first.weight"] == ("xavier", "none")
-    assert found["second.weight"] == ("he", "relu")
-    assert found["third.weight"] == ("xavier", "none")
-    assert found["lstm.weight_ih_l0"] == ("kept", "")
+    def forward(self, x):
+        return self.run(self, x)
+
+
+@pytest.mark.parametrize(
+    ("run", "more"),
+    [
+        (lambda m, x: m.c(m.b(m.a(x)).relu()), {}),
+        (lambda m, x: torch.relu(m.more(m.a(x))[0]) + m.b(x).relu(), {"more": nn.LSTM(4, 4)}),
+        (lambda m, x: m.more(m.a(x), x).relu() + m.b(x).relu(), {"more": nn.Bilinear(4, 4, 4)}),
+        (
+            lambda m, x: m.more(m.a(x)).relu() + m.b(x).relu(),
+            {"more": nn.TransformerEncoderLayer(4, 2, 8)},
+        ),
+        (lambda m, x: nn.functional.linear(m.a(x), m.c.weight).relu() + m.b(x).relu(), {}),
+        (lambda m, x: torch.relu(m.a(x) @ m.c.weight) + m.b(x).relu(), {}),
+    ],
+)
+def test_auto_does_not_look_across_another_product(run, more):
+    found = schemes(init.initialize(Layers(run, **more)))
+    assert found["a.weight"] == ("xavier", "none")
+    assert found["b.weight"] == ("he", "relu")
+    assert found["c.weight"] == ("xavier", "none")
+
+
+def test_auto_takes_the_nearest_activation():
+    def run(m, x):
+        y = m.a(x)
+        near, far = y.flatten(1), y.reshape(-1, 4)
+        return torch.tanh(far.flatten(1)) + torch.relu(near) + m.b(x) + m.c(x)
+
+    assert init.initialize(Layers(run))[0].activation == "relu"
+
+
+def test_auto_walks_each_node_once():
+    """The number of paths through these sums is 2^60."""
+
+    def run(m, x):
+        y = m.a(x)
+        for _ in range(60):
+            y = y + y.flatten(1)
+        return torch.relu(y)
+
+    assert init.initialize(Layers(run))[0].activation == "relu"
 
 
 class Branching(nn.Module):
@@ -406,12 +442,14 @@ def test_named_schemes(scheme):
 
 def test_a_shared_layer_is_filled_once():
     layer = nn.Linear(3, 3)
-    model = nn.Sequential(layer, nn.ReLU(), layer)
+    model = nn.Sequential(layer, nn.ReLU(), layer, nn.Tanh(), layer)
     assert schemes(init.initialize(model, generator=seeded())) == {
         "0.weight": ("he", "relu"),
         "0.bias": ("zeros", ""),
         "2.weight": ("as 0.weight", ""),
         "2.bias": ("as 0.bias", ""),
+        "4.weight": ("as 0.weight", ""),
+        "4.bias": ("as 0.bias", ""),
     }
     expected = init.he_normal_(torch.empty(3, 3), generator=seeded())
     assert torch.equal(layer.weight, expected)

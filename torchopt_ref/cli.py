@@ -10,11 +10,11 @@ A user's mistake is one line on stderr and exit status 2.
 import argparse
 import io
 import json
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import fields
-from itertools import takewhile
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -92,10 +92,9 @@ def parse(config: type, options: list[str], prog: str) -> Any:
     except SystemExit as error:
         if not error.code:
             raise
-        # tyro draws a box around its message; what is wrong stands above the first rule in it.
-        rows = [row.strip("│ ") for row in message.getvalue().splitlines() if row[0] == "│"]
-        wrong = " ".join(takewhile(lambda row: row[0] != "─", rows))
-        raise UserError(f"{wrong}: see {prog} --help") from error
+        # tyro's box: a title, a rule, what is wrong, a rule, hints; the rules may be plain dashes.
+        _, wrong, *_ = re.split("[─-]{9,}", re.sub("[│╭╮╰╯]", "", message.getvalue()))
+        raise UserError(f"{wrong.strip()}: see {prog} --help") from error
 
 
 def tensorboard(path: Path) -> str:

@@ -413,11 +413,11 @@ def test_mc_dropout_with_one_pass_has_no_variance():
     assert (mc_dropout(small_model(), torch.ones(2, 4), 1).variance == 0).all()
 
 
-def test_mc_dropout_turns_on_the_layers_of_torch_too():
-    model = torch.nn.Sequential(torch.nn.Dropout(0.5), torch.nn.Dropout2d(0.5)).eval()
+@pytest.mark.parametrize("kind", [torch.nn.Dropout, torch.nn.Dropout2d, torch.nn.AlphaDropout])
+def test_mc_dropout_turns_on_the_layers_of_torch_too(kind):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        prediction = mc_dropout(model, torch.ones(1, 2, 3, 3), 30)
+        prediction = mc_dropout(torch.nn.Sequential(kind(0.5)).eval(), torch.ones(1, 2, 3, 3), 30)
     assert (prediction.variance > 0).all()
 
 

@@ -58,6 +58,13 @@ def test_biases_of_more_dimensions_and_scalars_are_not_decayed():
     ]
 
 
+def test_a_bias_is_told_by_its_own_name():
+    model = nn.ModuleDict({"bias": nn.Linear(2, 2)})
+    decayed, undecayed = param_groups_weight_decay(model, 0.1)
+    assert names(model, decayed) == ["bias.weight"]
+    assert names(model, undecayed) == ["bias.bias"]
+
+
 def test_a_tied_parameter_comes_once_and_a_frozen_one_too():
     model = nn.Sequential(nn.Embedding(6, 4), nn.Linear(4, 6))
     model[1].weight = model[0].weight

@@ -117,6 +117,15 @@ def train_one(
 ) -> tuple[list[float], dict[str, Any]]:
     """Train with one optimizer by the chosen engines; the last engine's losses, a summary."""
     rng = np.random.default_rng(config.seed)
+    engines = make_engines(name, config, rng)
+    record = train(
+        name, engines, dataset, folder, rng, config.iterations, config.batch_size, config.lockstep
+    )
+    return record.losses[config.engine_names[-1]], record.summary()
+
+
+def make_engines(name: str, config: Config, rng: np.random.Generator) -> dict[str, Engine]:
+    """The chosen engines with one optimizer, all from the same weights drawn from ``rng``."""
     network = MultiLayerNet(784, HIDDEN_SIZES, 10, weight_init="he", rng=rng, dtype=config.dtype)
     engines: dict[str, Engine] = {}
     if "torch" in config.engine_names:
@@ -124,10 +133,7 @@ def train_one(
         engines["torch"] = TorchEngine(network, optimizer, device=config.device)
     if "numpy" in config.engine_names:
         engines["numpy"] = NumpyEngine(network, getattr(reference, name)(convention="book"))
-    record = train(
-        name, engines, dataset, folder, rng, config.iterations, config.batch_size, config.lockstep
-    )
-    return record.losses[config.engine_names[-1]], record.summary()
+    return engines
 
 
 def table(training: dict[str, Any], valley: dict[str, Any]) -> Table:

@@ -10,8 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.autograd import Function, forward_ad
 
-# A product of this many elements is summed while it is still in the cache.
-_CHUNK = 1024 * 1024
+_SMALL = 64 * 1024
 
 
 def batch_normalize(
@@ -33,7 +32,8 @@ def batch_normalize(
         torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
     ):
         # torch.func and forward mode differentiate the plain operations, to any order.
-        y, mean, unbiased_var, _ = _normalize(*inputs, reuse=False)
+        count = None if running_mean is not None else _channel_count(x, group)
+        y, mean, unbiased_var, _ = _normalize(*inputs, count, reuse=False)
         mean, unbiased_var = mean.detach(), unbiased_var.detach()
     else:
         y, mean, unbiased_var, _ = _BatchNormalize.apply(*inputs)
@@ -72,12 +72,16 @@ class _BatchNormalize(Function):
     lies along the constant and along xhat: moving x in these directions moves the mean and the
     variance only. Given statistics do not move with x: dx = weight * invstd * g.
 
-    **Rounding.** A mean is rounded to the dtype of x, by an amount that counts when the mean is
-    large beside the standard deviation. The centred values are therefore centred once more.
+    **Rounding.** The mean is rounded to the dtype of x, by an amount that counts when the mean is
+    large beside the standard deviation. xc is therefore not quite centred: its own mean, ``rest``,
+    corrects all that is computed from it.
 
-    What the backward pass saves is x, weight, mean and invstd. When it is itself recorded, to be
-    differentiated in turn, it repeats the statistics so that the record holds them as functions
-    of x.
+    **Memory.** What the backward pass saves is x, weight, mean and invstd. Either pass allocates
+    one tensor of the size of x, its result, and keeps intermediate values in it: on a CPU, touching
+    new memory costs several times what a pass over memory in use does, so xc is computed twice.
+
+    When the backward pass is itself recorded, to be differentiated in turn, it repeats the
+    statistics, so that the record holds them as functions of x.
     """
 
     @staticmethod
@@ -91,13 +95,14 @@ class _BatchNormalize(Function):
         eps: float,
         group: dist.ProcessGroup | None,
     ) -> tuple[Tensor, ...]:
+        count = None if running_mean is not None else _channel_count(x, group)
         y, mean, unbiased_var, invstd = _normalize(
-            x, weight, bias, running_mean, running_var, eps, group, reuse=_eager()
+            x, weight, bias, running_mean, running_var, eps, group, count, reuse=_worthwhile(x)
         )
         ctx.mark_non_differentiable(mean, unbiased_var, invstd)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(x, weight, mean, invstd)
-        ctx.of_batch, ctx.eps, ctx.group = running_mean is None, eps, group
+        ctx.count, ctx.eps, ctx.group = count, eps, group
         return y, mean, unbiased_var, invstd
 
     @staticmethod
@@ -106,35 +111,41 @@ class _BatchNormalize(Function):
             return (None,) * 7
         x, weight, mean, invstd = ctx.saved_tensors
         recorded = torch.is_grad_enabled() and not torch.compiler.is_compiling()
-        if recorded and ctx.of_batch:
+        if recorded and ctx.count is not None:
             if ctx.group is not None:
                 raise NotImplementedError("synchronised batch statistics have no second derivative")
-            mean, invstd = _recorded_statistics(x, ctx.eps)
-        reuse = not recorded and _eager() and not torch._C._functorch.is_legacy_batchedtensor(dy)
+            mean, invstd = _recorded_statistics(x, ctx.count, ctx.eps)
+        reuse = (
+            not recorded and _worthwhile(x) and not torch._C._functorch.is_legacy_batchedtensor(dy)
+        )
 
         x_needs, weight_needs, bias_needs = ctx.needs_input_grad[:3]
         dx = dweight = dbias = None
-        scale = _scale(invstd, weight)
-        if ctx.of_batch:
-            xc = _centre_again(x - mean, ctx.group, reuse)
+        if ctx.count is not None:
+            count, group = ctx.count, ctx.group
+            xc = x - mean
+            out = xc if reuse else None
+            rest = _average(_channel_sum(xc), count, group)
+            xc = torch.sub(xc, rest, out=out)
             dbias = _channel_sum(dy)
-            dweight = _channel_dot(dy, xc) * invstd
+            dweight = _channel_sum(torch.mul(dy, xc, out=out)) * invstd
             if x_needs:
-                sums = torch.stack([dbias, dweight])
-                mean_dy, mean_dy_xhat = _average(sums, _channel_count(x), ctx.group)[0].unbind()
-                out = xc if reuse else None
+                mean_dy = _average(dbias, count, group)
+                mean_dy_xhat = _average(dweight, count, group)
+                if reuse:
+                    xc = torch.sub(torch.sub(x, mean, out=out), rest, out=out)
                 dx = torch.addcmul(mean_dy, xc, mean_dy_xhat * invstd, out=out)
                 dx = torch.sub(dy, dx, out=out)
-                dx = torch.mul(dx, scale, out=out)
+                dx = torch.mul(dx, _scale(invstd, weight), out=out).to(x.dtype)
         else:
             if x_needs:
-                dx = dy * scale
+                dx = (dy * _scale(invstd, weight)).to(x.dtype)
             if weight_needs:
-                dweight = _channel_dot(dy, x - mean) * invstd
+                dweight = _channel_sum(dy * (x - mean)) * invstd
             if bias_needs:
                 dbias = _channel_sum(dy)
         return (
-            dx.to(x.dtype) if dx is not None else None,
+            dx,
             dweight.view(-1) if weight_needs else None,
             dbias.view(-1) if bias_needs else None,
             None,
@@ -152,6 +163,7 @@ def _normalize(
     running_var: Tensor | None,
     eps: float,
     group: dist.ProcessGroup | None,
+    count: Tensor | None,
     *,
     reuse: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -159,50 +171,45 @@ def _normalize(
 
     ``reuse``: overwrite intermediate results, which must then be neither recorded nor batched.
     """
-    if running_mean is None or running_var is None:
-        count = _channel_count(x)
-        mean, total = _average(_channel_sum(x), count, group)
-        xc = _centre_again(x - mean, group, reuse)
-        var = _average(_channel_dot(xc, xc), count, group)[0]
-        unbiased_var = var * (total / (total - 1))
+    if count is not None:
+        mean = _average(_channel_sum(x), count, group)
+        xc = x - mean
+        out = xc if reuse else None
+        rest = _average(_channel_sum(xc), count, group)
+        xc = torch.sub(xc, rest, out=out)
+        var = _average(_channel_sum(torch.mul(xc, xc, out=out)), count, group)
+        unbiased_var = var * (count / (count - 1))
+        if reuse:
+            xc = torch.sub(torch.sub(x, mean, out=out), rest, out=out)
     else:
         mean = _per_channel(running_mean, x).to(_sum_dtype(x), copy=True)
         var = unbiased_var = _per_channel(running_var, x).to(_sum_dtype(x), copy=True)
         xc = x - mean
+        out = xc if reuse else None
     invstd = (var + eps).rsqrt()
     scale = _scale(invstd, weight)
-    out = xc if reuse else None
     if bias is None:
         y = torch.mul(xc, scale, out=out)
     else:
-        y = torch.addcmul(_per_channel(bias, x), xc, scale, out=out)
+        y = torch.addcmul(bias.view_as(mean), xc, scale, out=out)
     return _in_torch_layout(y.to(x.dtype)), mean, unbiased_var, invstd
 
 
-def _recorded_statistics(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+def _recorded_statistics(x: Tensor, count: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """The mean and 1 / sqrt(var + eps) of the batch as differentiable functions of x."""
-    count = _channel_count(x)
     mean = _channel_sum(x) / count
     return mean, (_channel_sum((x - mean).square()) / count + eps).rsqrt()
 
 
-def _centre_again(xc: Tensor, group: dist.ProcessGroup | None, reuse: bool) -> Tensor:
-    """Subtract the mean that rounding has left in xc."""
-    rest = _average(_channel_sum(xc), _channel_count(xc), group)[0]
-    return torch.sub(xc, rest, out=xc if reuse else None)
-
-
 def _scale(invstd: Tensor, weight: Tensor | None) -> Tensor:
-    return invstd if weight is None else invstd * _per_channel(weight, invstd)
+    return invstd if weight is None else invstd * weight.view_as(invstd)
 
 
-def _average(sums: Tensor, count: int, group: dist.ProcessGroup | None) -> tuple[Tensor, Any]:
-    """Divide sums over this process's elements, or over those of the group; return the divisor."""
-    if group is None:
-        return sums / float(count), count
-    packed = torch.cat([sums.flatten(), sums.new_tensor([count])])
-    dist.all_reduce(packed, group=group)
-    return (packed[:-1] / packed[-1]).view_as(sums), packed[-1]
+def _average(sums: Tensor, count: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+    if group is not None:
+        sums = sums.clone()
+        dist.all_reduce(sums, group=group)
+    return sums / count
 
 
 def _channel_sum(x: Tensor) -> Tensor:
@@ -214,17 +221,13 @@ def _sum_dtype(x: Tensor) -> torch.dtype:
     return torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
 
 
-def _channel_dot(a: Tensor, b: Tensor) -> Tensor:
-    """The channel sums of a * b, in chunks: a product of the full size would cost a memory pass."""
-    if a.numel() <= _CHUNK or torch.compiler.is_compiling():
-        return _channel_sum(a * b)
-    rows = max(1, _CHUNK * len(a) // a.numel())
-    chunks = zip(a.split(rows), b.split(rows), strict=True)
-    return torch.stack([_channel_sum(u * v) for u, v in chunks]).sum(0)
-
-
-def _channel_count(x: Tensor) -> int:
-    return x.shape[0] * math.prod(x.shape[2:])
+def _channel_count(x: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+    """The number of elements of a channel: a tensor, by which torch divides faster, too."""
+    count = x.shape[0] * math.prod(x.shape[2:])
+    total = torch.full((), count, dtype=_sum_dtype(x), device=x.device)
+    if group is not None:
+        dist.all_reduce(total, group=group)
+    return total
 
 
 def _per_channel(t: Tensor, x: Tensor) -> Tensor:
@@ -238,5 +241,10 @@ def _in_torch_layout(y: Tensor) -> Tensor:
     return y if channels_last else y.contiguous()
 
 
-def _eager() -> bool:
-    return not (torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active())
+def _worthwhile(x: Tensor) -> bool:
+    """Whether to spare memory: for large tensors, unless a compiler or ``torch.func`` sees to it."""
+    return (
+        x.numel() > _SMALL
+        and not torch.compiler.is_compiling()
+        and not torch._C._are_functorch_transforms_active()
+    )

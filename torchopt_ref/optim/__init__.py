@@ -8,6 +8,7 @@ from .adagrad import AdaGrad, Adagrad
 from .adam import Adam, AdamW
 from .base import Optimizer, by_convention
 from .momentum import Momentum, Nesterov
+from .param_groups import param_groups_weight_decay
 from .rmsprop import RMSprop
 from .rule import Rule
 from .sgd import SGD
@@ -24,4 +25,5 @@ __all__ = [
     "RMSprop",
     "Rule",
     "by_convention",
+    "param_groups_weight_decay",
 ]

@@ -1,0 +1,253 @@
+"""The command line: what it prints, its exit statuses, and one line for each mistake."""
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from torchopt_ref.cli import main
+from torchopt_ref.experiments import EXPERIMENTS
+from torchopt_ref.testing import configurations
+
+RUN = ["run", "optimizers", "--iterations", "1"]
+PARITY = ["parity", "--optimizers", "SGD", "--steps", "1"]
+FIELDS = {
+    *("optimizer", "convention", "engine", "dtype", "device", "options", "against", "steps"),
+    *("max_ulp_param", "max_ulp_state", "max_abs", "max_step_error", "first_divergent_step"),
+    *("bound_on", "bound", "at_fault", "passed"),
+}
+
+
+def python(*arguments, **options) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+def test_help(arguments, capsys):
+    assert main(arguments) == 0
+    assert "torchopt-ref run NAME" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["run"], ["run", "--help"]])
+def test_experiments_are_listed(arguments, capsys):
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    assert all(name in out and text in out for name, text in EXPERIMENTS.items())
+
+
+def test_an_experiments_options_are_listed_with_their_defaults(capsys):
+    with pytest.raises(SystemExit) as exit:
+        main(["run", "optimizers", "--help"])
+    assert not exit.value.code
+    out = capsys.readouterr().out
+    options = "iterations batch-size seed dtype device engines out data-root dataset lockstep"
+    assert all(f"--{option}" in out for option in options.split())
+    assert "2000" in out
+    assert "runs/optimizers" in out
+
+
+MISTAKES = {
+    "command": (["rnu"], "unknown command 'rnu': did you mean 'run'?"),
+    "experiment": (["run", "optimizer"], "unknown experiment 'optimizer': did you mean"),
+    "option": ([*RUN, "--iteration", "3"], "unknown option '--iteration': did you mean"),
+    "stray word": ([*RUN, "adam"], "adam: see torchopt-ref run optimizers --help"),
+    "no value": ([*RUN, "--seed"], "--seed"),
+    "no number": ([*RUN, "--seed", "one"], "--seed: invalid literal for int.* 'one': see"),
+    "a fraction": ([*RUN, "--batch-size", "1.5"], "--batch-size: invalid literal"),
+    "no iterations": ([*RUN, "--iterations", "0"], "--iterations must be at least 1"),
+    "no batch": ([*RUN, "--batch-size", "-1"], "--batch-size must be at least 1"),
+    "a huge batch": ([*RUN, "--batch-size", "10001"], "the training set has 10000 images"),
+    "negative seed": ([*RUN, "--seed", "-1"], "--seed must be at least 0"),
+    "dtype": ([*RUN, "--dtype", "float31"], "unknown dtype 'float31': did you mean 'float32'"),
+    "device": ([*RUN, "--device", "gpu"], "unknown device 'gpu': did you mean 'cpu'"),
+    "device number": ([*RUN, "--device", "cuda:x"], "unknown device 'cuda:x'"),
+    "no such device": ([*RUN, "--device", "cuda:99"], "torch finds . CUDA devices here"),
+    "engine": ([*RUN, "--engines", "numpy,jax"], "unknown engine 'jax'"),
+    "lockstep": ([*RUN, "--engines", "torch", "--lockstep"], "compares two engines"),
+    "dataset": ([*RUN, "--dataset", "mnits"], "unknown dataset 'mnits': did you mean 'mnist'"),
+    "data root": ([*RUN, "--data-root", "/nowhere"], "cannot read /nowhere/MNIST/raw"),
+    "optimizer": ([*PARITY, "--optimizers", "Adma"], "unknown optimizer 'Adma': did you mean"),
+    "no optimizer": ([*PARITY, "--optimizers", ","], "unknown optimizer ''"),
+    "parity dtype": ([*PARITY, "--dtypes", "bfloat16"], "unknown dtype 'bfloat16'"),
+    "parity steps": ([*PARITY, "--steps", "0"], "--steps must be at least 1"),
+    "parity no number": ([*PARITY, "--steps", "x"], "argument --steps: invalid int value: 'x'"),
+    "parity seed": ([*PARITY, "--seed", "-1"], "--seed must be at least 0"),
+    "parity device": ([*PARITY, "--device", "tpu"], "unknown device 'tpu'"),
+    "parity option": ([*PARITY, "--csv", "x"], "unrecognized arguments: --csv x"),
+    "parity json": ([*PARITY, "--json", "/nowhere/x"], "cannot write /nowhere/x: No such file"),
+    "list": (["list", "x"], "unrecognized arguments: x: see torchopt-ref list --help"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "said"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_one_line_and_status_2(arguments, said, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.fullmatch(f"torchopt-ref: .*{said}.*\n", err), err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_an_option_without_its_value_is_one_line_in_any_encoding(encoding, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding))
+    assert main([*RUN, "--seed"]) == 2
+    assert capsys.readouterr().err == (
+        "torchopt-ref: Missing value for argument '--seed'. Expected 1 values.: "
+        "see torchopt-ref run optimizers --help\n"
+    )
+
+
+def test_a_corrupt_data_file_is_named(tmp_path, capsys):
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    (raw / "train-images-idx3-ubyte").write_bytes(b"not an IDX file at all")
+    assert main([*RUN, "--data-root", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert str(raw / "train-images-idx3-ubyte") in err
+    assert "delete it and fetch it again" in err
+
+
+def test_an_out_that_is_a_file_is_named(tmp_path, capsys):
+    file = tmp_path / "file"
+    file.touch()
+    for out in (file, file / "below"):
+        assert main([*RUN, "--out", str(out)]) == 2
+        err = capsys.readouterr().err
+        assert err.startswith(f"torchopt-ref: cannot write {out}: ")
+        assert err.count("\n") == 1
+
+
+LIMITED = """
+import resource, signal, sys
+from torchopt_ref.cli import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_full_disk_is_one_line_that_names_the_folder(tmp_path):
+    """The system refuses to let a file grow, in TensorBoard's writing thread, as on a full disk."""
+    pytest.importorskip("resource", reason="file size limits are POSIX")
+    process = python("-c", LIMITED, *RUN, "--iterations", "200", "--out", str(tmp_path))
+    out, err = process.communicate(timeout=120)
+    (folder,) = tmp_path.iterdir()
+    writing, *rest = err.splitlines()
+    assert process.returncode == 2
+    assert out == ""
+    assert writing == f"Writing to {folder}"
+    assert rest == [
+        f"torchopt-ref: cannot write {folder}: File too large: make room there, or choose another "
+        "folder with --out"
+    ]
+
+
+def test_ctrl_c_leaves_whole_event_files_and_says_so(tmp_path):
+    arguments = ["run", "optimizers", "--iterations", "1000000", "--out", str(tmp_path)]
+    process = python("-m", "torchopt_ref", *arguments)
+    assert process.stderr
+    folder = process.stderr.readline().split()[-1]
+    first = os.path.join(folder, "SGD-torch")
+    while process.poll() is None and len(losses(first)) < 10:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == ""
+    *_, said, where = err.splitlines()
+    assert said == "Interrupted"
+    assert where.startswith("The event files are complete: ")
+    assert where.endswith(f"tensorboard --logdir {folder}")
+    torch, numpy = losses(first), losses(os.path.join(folder, "SGD-numpy"))
+    assert len(torch) >= 10
+    assert len(torch) - len(numpy) in (0, 1)
+    assert [event.step for event in torch] == list(range(1, len(torch) + 1))
+
+
+def losses(folder):
+    events = EventAccumulator(folder, {"scalars": 0})
+    if not os.path.isdir(folder):
+        return []
+    events.Reload()
+    return events.Scalars("loss/train") if "loss/train" in events.Tags()["scalars"] else []
+
+
+BLOCKED = """
+import sys
+class Missing:
+    def find_spec(name, path, target=None):
+        if name.partition(".")[0] == sys.argv[1]:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Missing)
+from torchopt_ref.cli import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize("module", ["tyro", "tensorboard", "matplotlib"])
+def test_a_missing_extra_names_the_line_that_installs_it(module, tmp_path):
+    process = python("-c", BLOCKED, module, *RUN, "--out", str(tmp_path))
+    assert process.communicate(timeout=60) == (
+        "",
+        f"torchopt-ref: {module} is not installed: pip install 'torchopt-ref[lab]'\n",
+    )
+    assert process.returncode == 2
+
+
+def test_parity_shows_a_table_and_writes_rows(tmp_path, capsys):
+    file = tmp_path / "rows.json"
+    arguments = ["parity", "--optimizers", "sgd,ADAM", "--dtypes", "float32", "--steps", "3"]
+    assert main([*arguments, "--json", str(file)]) == 0
+    header, *lines, total = capsys.readouterr().out.splitlines()
+    rows = json.loads(file.read_text())
+    shown = list(configurations(["SGD", "Adam"]))
+    of_torch = [c for c in shown if c.convention == "torch"]
+    assert header.split()[:3] == ["optimizer", "convention", "dtype"]
+    assert len(rows) == len(lines) == len(shown) + len(of_torch)
+    assert total == f"{len(rows)} rows, 0 above their bound"
+    for row in rows:
+        assert row.keys() == FIELDS
+        assert row["steps"] == 3
+        assert (row["device"], row["dtype"], row["engine"]) == ("cpu", "float32", "per-tensor")
+    own = [row for row in rows if row["against"] == "numpy_ref"]
+    assert len(own) == len(shown)
+    assert {row["against"] for row in rows} == {"numpy_ref", "torch.optim"}
+    for row in own:
+        measured = row["max_ulp_param"], row["max_ulp_state"], row["max_abs"]
+        assert (*measured, row["first_divergent_step"]) == (0, 0, 0.0, None)
+
+
+def test_parity_exits_with_1_above_a_bound(tmp_path, capsys, monkeypatch):
+    """The bound of 8 units against ``torch.optim`` made 0, which its fused kernels exceed."""
+    monkeypatch.setattr("torchopt_ref.testing.bars.stated_bound", lambda *_: 0)
+    file = tmp_path / "rows.json"
+    arguments = ["--optimizers", "Adam", "--dtypes", "float32", "--steps", "20"]
+    assert main(["parity", *arguments, "--json", str(file)]) == 1
+    out = capsys.readouterr().out
+    above = [row for row in json.loads(file.read_text()) if not row["passed"]]
+    assert above
+    assert {row["against"] for row in above} == {"torch.optim"}
+    assert f", {len(above)} above their bound" in out
+    assert sum("! " in line for line in out.splitlines()) == len(above)
+
+
+def test_python_m_is_the_command():
+    out, err = python("-m", "torchopt_ref", "list").communicate(timeout=60)
+    assert "optimizers" in out
+    assert err == ""
