@@ -29,7 +29,8 @@ class MultiLayerNet:
             for all weights. Biases and beta start at 0, gamma at 1.
         weight_decay: lambda of the term ``lambda / 2 sum(W^2)`` of the loss, over all weights W
             (not over biases, gamma and beta).
-        batchnorm: whether to normalise, in the torch convention, before each activation.
+        batchnorm: "before" or "after" each activation normalises there, in the torch convention;
+            True is "before".
         dropout: the probability of dropping a hidden unit; 0 makes no Dropout layers.
         scaling, draw: see :class:`.layers.Dropout`. All its layers share ``draw``, which is called
             once per layer, from the input to the output; the default draws from ``rng``.
@@ -65,6 +66,8 @@ class MultiLayerNet:
                 f"unknown activation {activation!r}: choose from "
                 + ", ".join(map(repr, ACTIVATIONS))
             )
+        if batchnorm not in (False, True, "before", "after"):
+            raise ValueError(f"unknown batchnorm {batchnorm!r}: choose from 'before', 'after', False")
         rng = np.random.default_rng(0) if rng is None else rng
         draw = keep_mask(dropout, rng) if draw is None else draw
         sizes = [input_size, *hidden_sizes, output_size]
@@ -80,15 +83,21 @@ class MultiLayerNet:
             affine = Affine(self.params[f"W{i}"], self.params[f"b{i}"])
             self.layers[f"Affine{i}"] = affine
             self.numbered.append((i, affine))
-            if i < self.depth and batchnorm:
-                norm = BatchNormalization(self.params[f"gamma{i}"], self.params[f"beta{i}"])
-                self.layers[f"BatchNorm{i}"] = norm
-                self.numbered.append((i, norm))
+            if i < self.depth and batchnorm != "after":
+                self._normalise(i, batchnorm)
             if i < self.depth:
                 self.layers[f"Activation{i}"] = ACTIVATIONS[activation]()
+            if i < self.depth and batchnorm == "after":
+                self._normalise(i, batchnorm)
             if i < self.depth and dropout != 0:
                 self.layers[f"Dropout{i}"] = Dropout(dropout, draw, scaling)
         self.last_layer = SoftmaxWithLoss()
+
+    def _normalise(self, i, batchnorm):
+        if batchnorm:
+            norm = BatchNormalization(self.params[f"gamma{i}"], self.params[f"beta{i}"])
+            self.layers[f"BatchNorm{i}"] = norm
+            self.numbered.append((i, norm))
 
     def predict(self, x, train=False):
         """The logits (N, output_size) of x (N, input_size)."""

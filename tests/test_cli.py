@@ -158,17 +158,29 @@ def test_a_full_disk_is_one_line_that_names_the_folder(tmp_path):
     ]
 
 
-def test_ctrl_c_leaves_whole_event_files_and_says_so(tmp_path):
+@pytest.fixture
+def endless_run(tmp_path):
+    """A run of the main job in another process, to which Ctrl-C can be sent."""
+
+    def listen():
+        # A test suite that runs in the background may have been told to ignore Ctrl-C.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
     arguments = ["run", "optimizers", "--iterations", "1000000", "--out", str(tmp_path)]
-    process = python("-m", "torchopt_ref", *arguments)
-    assert process.stderr
-    folder = process.stderr.readline().split()[-1]
+    process = python("-m", "torchopt_ref", *arguments, preexec_fn=listen)
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_ctrl_c_leaves_whole_event_files_and_says_so(endless_run):
+    folder = endless_run.stderr.readline().split()[-1]
     first = os.path.join(folder, "SGD-torch")
-    while process.poll() is None and len(losses(first)) < 10:
+    while endless_run.poll() is None and len(losses(first)) < 10:
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    endless_run.send_signal(signal.SIGINT)
+    out, err = endless_run.communicate(timeout=60)
+    assert endless_run.returncode == 130
     assert out == ""
     *_, said, where = err.splitlines()
     assert said == "Interrupted"

@@ -11,6 +11,7 @@ import argparse
 import io
 import json
 import re
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
@@ -99,7 +100,7 @@ def parse(config: type, options: list[str], prog: str) -> Any:
 
 def tensorboard(path: Path) -> str:
     """The command that opens TensorBoard, which it binds to localhost, on a folder."""
-    return f"{Path(sys.executable).parent / 'tensorboard'} --logdir {path}"
+    return shlex.join([str(Path(sys.executable).parent / "tensorboard"), "--logdir", str(path)])
 
 
 def missing_extra(error: ModuleNotFoundError) -> UserError:

@@ -233,13 +233,31 @@ def test_gradients_only_where_they_are_asked_for():
             assert not ours(x).requires_grad
 
 
-def test_the_input_is_left_alone():
-    x = normal((5, 3))
+# Large enough for intermediate results to be overwritten.
+LARGE = (4, 3, 80, 90)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("affine", [True, False])
+def test_a_large_input(affine, training):
+    ours, theirs = layers("2d", 3, affine=affine, dtype=torch.float64)
+    randomise(ours, theirs)
+    ours.train(training)
+    theirs.train(training)
+    x, dy = normal(LARGE) * 3 + 5, normal(LARGE, 1)
+    assert_close(run(ours, x, dy), run(theirs, x, dy))
+    assert_close(ours.state_dict(), theirs.state_dict())
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("shape", [(5, 3, 1, 1), LARGE], ids=["small", "large"])
+def test_the_input_is_left_alone(shape, training):
+    x = normal(shape)
     kept = x.clone()
-    layer = torchopt_ref.nn.BatchNorm1d(3, dtype=torch.float64)
+    layer = torchopt_ref.nn.BatchNorm2d(3, dtype=torch.float64).train(training)
     y = layer(x.requires_grad_())
     saved = y.detach().clone()
-    dy = normal((5, 3), seed=1)
+    dy = normal(shape, seed=1)
     kept_dy = dy.clone()
     first = torch.autograd.grad(y, x, dy, retain_graph=True)
     assert_close(torch.autograd.grad(y, x, dy), first, tolerance=0)

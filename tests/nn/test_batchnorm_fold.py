@@ -8,16 +8,17 @@ import torch
 import torchopt_ref.nn
 from torchopt_ref.nn import fold_batchnorm
 
+REFLECT = {"padding": 1, "padding_mode": "reflect"}
 LAYERS = {
     "linear": (torch.nn.Linear, (4, 6), {}, (5, 4), "1d"),
     "conv1d": (torch.nn.Conv1d, (4, 6, 3), {"padding": 1}, (5, 4, 7), "1d"),
     "conv2d": (torch.nn.Conv2d, (4, 6, 3), {"groups": 2, "stride": 2}, (5, 4, 7, 7), "2d"),
-    "reflect": (torch.nn.Conv2d, (4, 6, 2), {"padding": 1, "padding_mode": "reflect"}, (5, 4, 7, 7), "2d"),
+    "reflect": (torch.nn.Conv2d, (4, 6, 2), REFLECT, (5, 4, 7, 7), "2d"),
     "conv3d": (torch.nn.Conv3d, (4, 6, 2), {"dilation": 2}, (2, 4, 5, 5, 5), "3d"),
     "transposed 1d": (torch.nn.ConvTranspose1d, (4, 6, 3), {}, (5, 4, 7), "1d"),
     "transposed 2d": (torch.nn.ConvTranspose2d, (4, 6, 3), {"groups": 2}, (5, 4, 5, 5), "2d"),
     "transposed 3d": (torch.nn.ConvTranspose3d, (4, 6, 2), {"stride": 2}, (2, 4, 3, 3, 3), "3d"),
-}  # fmt: skip
+}
 
 
 def trained_batchnorm(module, kind, **options):

@@ -99,8 +99,7 @@ def test_where_the_order_of_sums_does_not_matter(shape, dtype):
         assert_within((3, 5, 2, 0, 1, 3), expected, actual, scales)
 
 
-@pytest.mark.parametrize("fused", [False, True])
-def test_fused_is_torch_bit_for_bit(fused):
+def test_fused_is_torch_bit_for_bit():
     x, dy = torch.randn(2, 8, 3, 5, 5)
     theirs = torch.nn.BatchNorm2d(3)
     results = []
@@ -132,15 +131,16 @@ def test_numerical_derivatives(shape, affine, training):
     assert gradcheck(function, (x, *parameters), check_forward_ad=True, check_backward_ad=False)
 
 
-def test_a_recorded_backward_gives_the_same_gradients():
+@pytest.mark.parametrize("side", [2, 80])
+def test_a_recorded_backward_gives_the_same_gradients(side):
     layer = BatchNorm2d(3, dtype=torch.float64)
-    x = torch.randn(4, 3, 2, 2, dtype=torch.float64, requires_grad=True)
-    dy = torch.randn(4, 3, 2, 2, dtype=torch.float64)
+    x = torch.randn(4, 3, side, side, dtype=torch.float64, requires_grad=True)
+    dy = torch.randn(4, 3, side, side, dtype=torch.float64)
     wanted = (x, layer.weight, layer.bias)
     y = layer(x)
     plain = torch.autograd.grad(y, wanted, dy, retain_graph=True)
     recorded = torch.autograd.grad(y, wanted, dy, create_graph=True)
-    torch.testing.assert_close(recorded, plain, rtol=1e-13, atol=1e-13)
+    torch.testing.assert_close(recorded, plain, rtol=1e-12, atol=1e-12)
 
 
 def relative_error(actual, exact):

@@ -111,10 +111,11 @@ def test_per_sample_gradients(training):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_batched_output_gradients(training):
+@pytest.mark.parametrize("length", [2, 8000])
+def test_batched_output_gradients(length, training):
     theirs, ours = pair()
-    x = normal(5, 3).requires_grad_()
-    cotangents = normal(4, 5, 3, seed=1)
+    x = normal(5, 3, length).requires_grad_()
+    cotangents = normal(4, 5, 3, length, seed=1)
 
     def gradients(layer):
         y = layer.train(training)(x)

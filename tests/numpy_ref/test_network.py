@@ -361,3 +361,17 @@ def test_bad_arguments():
         small_net(dropout=1.5)
     with pytest.raises(ValueError, match="'none'"):
         small_net(dropout=0.5, scaling="none")
+
+
+def test_batchnorm_after_the_activation_and_an_unknown_place():
+    net = MultiLayerNet(3, (4,), 2, batchnorm="after")
+    assert list(net.layers) == ["Affine1", "Activation1", "BatchNorm1", "Affine2"]
+    assert list(MultiLayerNet(3, (4,), 2, batchnorm="before").layers)[1] == "BatchNorm1"
+    x = np.random.default_rng(0).standard_normal((6, 3))
+    t = np.array([0, 1, 1, 0, 1, 0])
+    _, grads = net.gradient(x, t)
+    for name in ("W1", "gamma1", "beta1"):
+        numeric = numerical_gradient(lambda _: net.loss(x, t), net.params[name], h=3e-6)
+        assert relative_error(grads[name], numeric) < 1e-8
+    with pytest.raises(ValueError, match="unknown batchnorm 'middle'"):
+        MultiLayerNet(3, (4,), 2, batchnorm="middle")

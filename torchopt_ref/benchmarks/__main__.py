@@ -23,8 +23,8 @@ HEADER = f"{'':32}{'median':>12}{'ratio':>9}  {'(quartiles)':>14}{'bar':>9}"
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="bench.py",
-        description="Time the contestants of each case in turns; a ratio below 1 is faster than the "
-        "first contestant, and the bar is what it is meant to stay under.",
+        description="Time the contestants of each case in turns. A ratio below 1 is faster than "
+        "the first contestant; the bar is the ratio to stay under.",
     )
     parser.add_argument("suite", choices=SUITES)
     parser.add_argument("--only", default="", metavar="TEXT", help="cases whose name contains TEXT")

@@ -1,7 +1,9 @@
 """The laboratory: one file per experiment, over shared parts.
 
-An experiment's module has a ``Config`` dataclass, from which its command line is made, and
-``run(config)``. Shared: ``networks`` (the same network in both engines), ``progress``, ``figures``.
+The module of an experiment defines what ``laboratory.Experiment`` lists and a ``Config`` dataclass
+(``settings``), from which its command line is made. Shared: ``laboratory`` (units of work, kept one
+by one), ``results`` (outcomes and verdicts), ``both`` (one training by both engines), ``networks``,
+``progress``, ``figures``, ``report``.
 """
 
 import importlib
@@ -11,6 +13,7 @@ from torchopt_ref.errors import unknown
 
 EXPERIMENTS = {
     "optimizers": "SGD, Momentum, AdaGrad, RMSprop and Adam on a valley and on MNIST",
+    "weight-init": "std 0.01, Xavier and He in a deep ReLU network",
 }
 
 

@@ -41,3 +41,33 @@ def loss_curves(losses: Mapping[str, Sequence[float]], title: str) -> Figure:
     ax.grid(alpha=0.3)
     ax.legend()
     return figure
+
+
+def curves_with_spread(
+    curves: Mapping[str, np.ndarray],
+    title: str,
+    ylabel: str,
+    *,
+    xlabel: str = "iteration",
+    steps: Sequence[int] | None = None,
+    log: bool = False,
+) -> Figure:
+    """For each name the mean over seeds of curves (seeds, points), and the range as a band.
+
+    Curves of more than 200 points are averaged over 20 neighbours.
+    """
+    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
+    ax = figure.subplots()
+    for name, values in curves.items():
+        window = 20 if values.shape[1] > 200 else 1
+        kernel = np.ones(window) / window
+        smooth = np.array([np.convolve(row, kernel, mode="valid") for row in values])
+        x = (np.arange(1, values.shape[1] + 1) if steps is None else np.array(steps))[window - 1 :]
+        (line,) = ax.plot(x, smooth.mean(axis=0), label=name)
+        ax.fill_between(
+            x, smooth.min(axis=0), smooth.max(axis=0), color=line.get_color(), alpha=0.2
+        )
+    ax.set(xlabel=xlabel, ylabel=ylabel, title=title, yscale="log" if log else "linear")
+    ax.grid(alpha=0.3)
+    ax.legend()
+    return figure

@@ -1,23 +1,20 @@
 """The same fully connected network and optimizer in both engines, from the same weights."""
 
-import copy
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
-from torch import nn
 
 from numpy_ref.network import MultiLayerNet
 from numpy_ref.optimizers import Optimizer as Reference
+from torchopt_ref.testing.twin import Twin, as_array
 
 Arrays = dict[str, np.ndarray]
-
-ACTIVATIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh}
 
 
 class Engine(ABC):
@@ -43,20 +40,20 @@ class Engine(ABC):
     def weights(self) -> Arrays:
         """The weights, named and laid out as in ``numpy_ref``."""
 
-    @abstractmethod
-    def state(self, name: str) -> dict[str, Any]:
-        """A copy of the optimizer's state of a parameter, as ``numpy_ref`` keeps it."""
-
 
 class NumpyEngine(Engine):
-    """``numpy_ref``'s network and optimizer."""
+    """``numpy_ref``'s network; each optimizer updates the parameters that its names select."""
 
-    def __init__(self, network: MultiLayerNet, optimizer: Reference) -> None:
-        self.network, self.optimizer = network, optimizer
+    def __init__(
+        self, network: MultiLayerNet, *optimizers: tuple[Reference, Callable[[str], bool]]
+    ) -> None:
+        self.network, self.optimizers = network, optimizers
 
     def _step(self, x: np.ndarray, t: np.ndarray) -> float:
         loss, grads = self.network.gradient(x, t)
-        self.optimizer.update(self.network.params, grads)
+        for optimizer, selects in self.optimizers:
+            chosen = {name: grad for name, grad in grads.items() if selects(name)}
+            optimizer.update({name: self.network.params[name] for name in chosen}, chosen)
         return float(loss)
 
     def accuracy(self, x: np.ndarray, t: np.ndarray) -> float:
@@ -65,42 +62,30 @@ class NumpyEngine(Engine):
     def weights(self) -> Arrays:
         return self.network.params
 
-    def state(self, name: str) -> dict[str, Any]:
-        return copy.deepcopy(self.optimizer.state.get(name, {}))
-
-    def copy_from(self, other: Engine) -> None:
-        """Take over weights and optimizer state, bit for bit."""
+    def copy_from(self, other: "TorchEngine") -> None:
+        """Take over weights, optimizer state and running statistics, bit for bit."""
         for name, array in other.weights().items():
             self.network.params[name][...] = array
-            self.optimizer.state[name] = other.state(name)
+            for optimizer, selects in self.optimizers:
+                if selects(name):
+                    optimizer.state[name] = other.state(name)
+        for name, buffer in other.twin.named_buffers():
+            layer, _, statistic = name.partition(".")
+            if statistic != "num_batches_tracked":
+                getattr(self.network.layers[layer], statistic)[...] = buffer.cpu().numpy()
 
 
 class TorchEngine(Engine):
-    """A ``torch.nn.Sequential`` with the weights of ``network``, and a torch optimizer."""
+    """The network's ``Twin``, and the torch optimizer that ``optimizer`` makes for it."""
 
-    def __init__(
-        self,
-        network: MultiLayerNet,
-        optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
-        *,
-        activation: str = "relu",
-        device: str = "cpu",
-    ) -> None:
-        self.device = device
-        self.params: dict[str, nn.Parameter] = {}
-        layers: list[nn.Module] = []
-        for i in range(1, network.depth + 1):
-            weight, bias = network.params[f"W{i}"], network.params[f"b{i}"]
-            linear = nn.utils.skip_init(nn.Linear, *weight.shape)
-            linear.weight = nn.Parameter(torch.from_numpy(weight.T.copy()))
-            linear.bias = nn.Parameter(torch.from_numpy(bias.copy()))
-            layers += [linear, ACTIVATIONS[activation]()]
-            self.params |= {f"W{i}": linear.weight, f"b{i}": linear.bias}
-        self.model = nn.Sequential(*layers[:-1]).to(device)
-        self.optimizer = optimizer(self.model.parameters())
+    def __init__(self, twin: Twin, optimizer: Callable[[Twin], torch.optim.Optimizer]) -> None:
+        self.twin = twin
+        self.optimizer = optimizer(twin)
+        self.device = next(twin.parameters()).device
 
     def _step(self, x: np.ndarray, t: np.ndarray) -> float:
-        loss = nn.functional.cross_entropy(self.model(self.tensor(x)), self.tensor(t))
+        self.twin.train()
+        loss = self.twin.loss(self.tensor(x), self.tensor(t))
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
@@ -108,25 +93,23 @@ class TorchEngine(Engine):
 
     @torch.no_grad()
     def accuracy(self, x: np.ndarray, t: np.ndarray) -> float:
-        hits = self.model(self.tensor(x)).argmax(dim=1) == self.tensor(t)
+        self.twin.eval()
+        hits = self.twin(self.tensor(x)).argmax(dim=1) == self.tensor(t)
         return hits.double().mean().item()
 
     def tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(array).to(self.device)
 
     def weights(self) -> Arrays:
-        return {name: as_array(param.detach()) for name, param in self.params.items()}
+        return {name: as_array(param) for name, param in self.twin.parameters_by_name.items()}
 
     def state(self, name: str) -> dict[str, Any]:
-        state = self.optimizer.state[self.params[name]]
+        """A copy of the optimizer's state of a parameter, as ``numpy_ref`` keeps it."""
+        state = self.optimizer.state[self.twin.parameters_by_name[name]]
         return {
             slot: int(value) if slot == "step" else as_array(value).copy()
             for slot, value in state.items()
         }
-
-
-def as_array(tensor: torch.Tensor) -> np.ndarray:
-    return tensor.cpu().numpy().T
 
 
 @contextmanager

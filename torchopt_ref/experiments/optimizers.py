@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from torchopt_ref.devices import check_device
 from torchopt_ref.errors import UserError, unknown
 from torchopt_ref.tensorboard import RunFolder
 from torchopt_ref.testing import ulp_text
+from torchopt_ref.testing.twin import Twin
 
 from .figures import loss_curves
 from .networks import Engine, NumpyEngine, TorchEngine, one_thread
@@ -129,10 +129,12 @@ def make_engines(name: str, config: Config, rng: np.random.Generator) -> dict[st
     network = MultiLayerNet(784, HIDDEN_SIZES, 10, weight_init="he", rng=rng, dtype=config.dtype)
     engines: dict[str, Engine] = {}
     if "torch" in config.engine_names:
-        optimizer = partial(getattr(optim, name), convention="book")
-        engines["torch"] = TorchEngine(network, optimizer, device=config.device)
+        cls = getattr(optim, name)
+        twin = Twin(network, device=config.device)
+        engines["torch"] = TorchEngine(twin, lambda twin: cls(twin.parameters(), convention="book"))
     if "numpy" in config.engine_names:
-        engines["numpy"] = NumpyEngine(network, getattr(reference, name)(convention="book"))
+        optimizer = getattr(reference, name)(convention="book")
+        engines["numpy"] = NumpyEngine(network, (optimizer, lambda name: True))
     return engines
 
 

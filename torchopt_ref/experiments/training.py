@@ -10,7 +10,7 @@ from torchopt_ref.data import Dataset
 from torchopt_ref.tensorboard import RunFolder
 from torchopt_ref.testing import ulp_distance
 
-from .networks import Arrays, Engine, NumpyEngine
+from .networks import Arrays, Engine, NumpyEngine, TorchEngine
 from .progress import progress
 
 
@@ -79,9 +79,10 @@ def train(
             batch = rng.integers(len(dataset.train_images), size=batch_size)
             x, t = dataset.train_images[batch], dataset.train_labels[batch]
             if lockstep and iteration > 1:
-                follower = engines["numpy"]
+                follower, leader = engines["numpy"], engines["torch"]
                 assert isinstance(follower, NumpyEngine)
-                follower.copy_from(engines["torch"])
+                assert isinstance(leader, TorchEngine)
+                follower.copy_from(leader)
             for key, engine in engines.items():
                 loss = engine.step(x, t)
                 record.losses[key].append(loss)

@@ -10,7 +10,8 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.autograd import Function, forward_ad
 
-_SMALL = 64 * 1024
+# A tensor of more elements than this is worth a pass over it rather than another one like it.
+_LARGE = 64 * 1024
 
 
 def batch_normalize(
@@ -22,18 +23,18 @@ def batch_normalize(
     eps: float,
     group: dist.ProcessGroup | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Normalise x (N, C, ...) by the given statistics, or by the batch's own if these are None.
+    """Normalise x (N, C, ...) by the running statistics, or by the batch's own if these are None.
 
     ``group``: the processes whose batches together are the batch. Returns y, and the mean and the
-    unbiased variance to be tracked, both (C): those of the batch, without a gradient.
+    unbiased variance (C) to be tracked, without a gradient; only the batch's own have a meaning.
     """
-    inputs = (x, weight, bias, running_mean, running_var, eps, group)
+    count = _channel_count(x, group) if running_mean is None else None
+    inputs = (x, weight, bias, running_mean, running_var, eps, group, count)
     if not torch.compiler.is_compiling() and (
         torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
     ):
         # torch.func and forward mode differentiate the plain operations, to any order.
-        count = None if running_mean is not None else _channel_count(x, group)
-        y, mean, unbiased_var, _ = _normalize(*inputs, count, reuse=False)
+        y, mean, unbiased_var, _ = _normalize(*inputs, spare_memory=False)
         mean, unbiased_var = mean.detach(), unbiased_var.detach()
     else:
         y, mean, unbiased_var, _ = _BatchNormalize.apply(*inputs)
@@ -94,37 +95,49 @@ class _BatchNormalize(Function):
         running_var: Tensor | None,
         eps: float,
         group: dist.ProcessGroup | None,
+        count: Tensor | None,
     ) -> tuple[Tensor, ...]:
-        count = None if running_mean is not None else _channel_count(x, group)
         y, mean, unbiased_var, invstd = _normalize(
-            x, weight, bias, running_mean, running_var, eps, group, count, reuse=_worthwhile(x)
+            x,
+            weight,
+            bias,
+            running_mean,
+            running_var,
+            eps,
+            group,
+            count,
+            spare_memory=_should_spare_memory(x),
         )
         ctx.mark_non_differentiable(mean, unbiased_var, invstd)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(x, weight, mean, invstd)
-        ctx.count, ctx.eps, ctx.group = count, eps, group
+        ctx.eps, ctx.group, ctx.count = eps, group, count
         return y, mean, unbiased_var, invstd
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
         if dy is None:
-            return (None,) * 7
+            return (None,) * 8
         x, weight, mean, invstd = ctx.saved_tensors
+        group, count = ctx.group, ctx.count
         recorded = torch.is_grad_enabled() and not torch.compiler.is_compiling()
-        if recorded and ctx.count is not None:
-            if ctx.group is not None:
+        if recorded and count is not None:
+            if group is not None:
                 raise NotImplementedError("synchronised batch statistics have no second derivative")
-            mean, invstd = _recorded_statistics(x, ctx.count, ctx.eps)
-        reuse = (
-            not recorded and _worthwhile(x) and not torch._C._functorch.is_legacy_batchedtensor(dy)
+            mean, invstd = _recorded_statistics(x, count, ctx.eps)
+        spare_memory = (
+            not recorded
+            and _should_spare_memory(x)
+            and not torch._C._functorch.is_legacy_batchedtensor(dy)  # is_grads_batched=True
         )
 
         x_needs, weight_needs, bias_needs = ctx.needs_input_grad[:3]
-        dx = dweight = dbias = None
-        if ctx.count is not None:
-            count, group = ctx.count, ctx.group
+        dx: Tensor | None = None
+        dweight: Tensor | None = None
+        dbias: Tensor | None = None
+        if count is not None:
             xc = x - mean
-            out = xc if reuse else None
+            out = xc if spare_memory else None
             rest = _average(_channel_sum(xc), count, group)
             xc = torch.sub(xc, rest, out=out)
             dbias = _channel_sum(dy)
@@ -132,7 +145,7 @@ class _BatchNormalize(Function):
             if x_needs:
                 mean_dy = _average(dbias, count, group)
                 mean_dy_xhat = _average(dweight, count, group)
-                if reuse:
+                if spare_memory:
                     xc = torch.sub(torch.sub(x, mean, out=out), rest, out=out)
                 dx = torch.addcmul(mean_dy, xc, mean_dy_xhat * invstd, out=out)
                 dx = torch.sub(dy, dx, out=out)
@@ -146,12 +159,9 @@ class _BatchNormalize(Function):
                 dbias = _channel_sum(dy)
         return (
             dx,
-            dweight.view(-1) if weight_needs else None,
-            dbias.view(-1) if bias_needs else None,
-            None,
-            None,
-            None,
-            None,
+            dweight.view(-1) if weight_needs and dweight is not None else None,
+            dbias.view(-1) if bias_needs and dbias is not None else None,
+            *(None,) * 5,
         )
 
 
@@ -165,27 +175,28 @@ def _normalize(
     group: dist.ProcessGroup | None,
     count: Tensor | None,
     *,
-    reuse: bool,
+    spare_memory: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return y, the mean, the unbiased variance and 1 / sqrt(var + eps).
 
-    ``reuse``: overwrite intermediate results, which must then be neither recorded nor batched.
+    ``spare_memory``: overwrite intermediate results, which must be neither recorded nor batched.
     """
-    if count is not None:
+    if running_mean is None or running_var is None:
+        assert count is not None
         mean = _average(_channel_sum(x), count, group)
         xc = x - mean
-        out = xc if reuse else None
+        out = xc if spare_memory else None
         rest = _average(_channel_sum(xc), count, group)
         xc = torch.sub(xc, rest, out=out)
         var = _average(_channel_sum(torch.mul(xc, xc, out=out)), count, group)
         unbiased_var = var * (count / (count - 1))
-        if reuse:
+        if spare_memory:
             xc = torch.sub(torch.sub(x, mean, out=out), rest, out=out)
     else:
-        mean = _per_channel(running_mean, x).to(_sum_dtype(x), copy=True)
-        var = unbiased_var = _per_channel(running_var, x).to(_sum_dtype(x), copy=True)
+        mean = _per_channel(running_mean, x)
+        var = unbiased_var = _per_channel(running_var, x)
         xc = x - mean
-        out = xc if reuse else None
+        out = xc if spare_memory else None
     invstd = (var + eps).rsqrt()
     scale = _scale(invstd, weight)
     if bias is None:
@@ -198,11 +209,26 @@ def _normalize(
 def _recorded_statistics(x: Tensor, count: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """The mean and 1 / sqrt(var + eps) of the batch as differentiable functions of x."""
     mean = _channel_sum(x) / count
-    return mean, (_channel_sum((x - mean).square()) / count + eps).rsqrt()
+    var = _channel_sum((x - mean).square()) / count
+    return mean, (var + eps).rsqrt()
 
 
 def _scale(invstd: Tensor, weight: Tensor | None) -> Tensor:
     return invstd if weight is None else invstd * weight.view_as(invstd)
+
+
+def _channel_count(x: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+    """The number of elements of a channel: a tensor, by which torch divides faster, too."""
+    elements = x.shape[0] * math.prod(x.shape[2:])
+    count = torch.full((), elements, dtype=_sum_dtype(x), device=x.device)
+    if group is not None:
+        dist.all_reduce(count, group=group)
+    return count
+
+
+def _channel_sum(x: Tensor) -> Tensor:
+    """The sum over every dimension but the second."""
+    return x.sum([0, *range(2, x.dim())], keepdim=True, dtype=_sum_dtype(x))
 
 
 def _average(sums: Tensor, count: Tensor, group: dist.ProcessGroup | None) -> Tensor:
@@ -212,27 +238,14 @@ def _average(sums: Tensor, count: Tensor, group: dist.ProcessGroup | None) -> Te
     return sums / count
 
 
-def _channel_sum(x: Tensor) -> Tensor:
-    """The sum over every dimension but the second."""
-    return x.sum([0, *range(2, x.dim())], keepdim=True, dtype=_sum_dtype(x))
-
-
 def _sum_dtype(x: Tensor) -> torch.dtype:
     return torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
 
 
-def _channel_count(x: Tensor, group: dist.ProcessGroup | None) -> Tensor:
-    """The number of elements of a channel: a tensor, by which torch divides faster, too."""
-    count = x.shape[0] * math.prod(x.shape[2:])
-    total = torch.full((), count, dtype=_sum_dtype(x), device=x.device)
-    if group is not None:
-        dist.all_reduce(total, group=group)
-    return total
-
-
-def _per_channel(t: Tensor, x: Tensor) -> Tensor:
-    """View t (C) so that it broadcasts over x (N, C, ...)."""
-    return t.view(1, -1, *[1] * (x.dim() - 2))
+def _per_channel(statistic: Tensor, x: Tensor) -> Tensor:
+    """A copy (C) that broadcasts over x (N, C, ...)."""
+    shape = (1, -1, *[1] * (x.dim() - 2))
+    return statistic.to(_sum_dtype(x), copy=True).view(shape)
 
 
 def _in_torch_layout(y: Tensor) -> Tensor:
@@ -241,10 +254,10 @@ def _in_torch_layout(y: Tensor) -> Tensor:
     return y if channels_last else y.contiguous()
 
 
-def _worthwhile(x: Tensor) -> bool:
-    """Whether to spare memory: for large tensors, unless a compiler or ``torch.func`` sees to it."""
+def _should_spare_memory(x: Tensor) -> bool:
+    """For large tensors, unless a compiler sees to it, or vmap cannot do it."""
     return (
-        x.numel() > _SMALL
+        x.numel() > _LARGE
         and not torch.compiler.is_compiling()
         and not torch._C._are_functorch_transforms_active()
     )

@@ -80,7 +80,10 @@ class _BatchNorm(torch.nn.modules.batchnorm._BatchNorm):
             )
         y, mean, unbiased_var = batch_normalize(input, weight, bias, None, None, self.eps, group)
         if self.training and self.track_running_stats:
-            self._track(mean, unbiased_var)
+            share = self._count_batch()
+            for running, new in ((running_mean, mean), (running_var, unbiased_var)):
+                assert running is not None
+                running.mul_(1 - share).add_(new, alpha=share)
         return y
 
     def _group_to_share_with(self) -> dist.ProcessGroup | None:
@@ -89,16 +92,11 @@ class _BatchNorm(torch.nn.modules.batchnorm._BatchNorm):
         group = self.process_group or dist.group.WORLD
         return group if dist.get_world_size(group) > 1 else None
 
-    def _track(self, mean: Tensor, unbiased_var: Tensor) -> None:
+    def _count_batch(self) -> float:
+        """Count one more batch and return its share in the running statistics."""
         assert self.num_batches_tracked is not None
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        self.num_batches_tracked.add_(1)
-        share = self.momentum
-        if share is None:
-            share = 1 / float(self.num_batches_tracked)
-        self.running_mean.mul_(1 - share).add_(mean, alpha=share)
-        self.running_var.mul_(1 - share).add_(unbiased_var, alpha=share)
+        batches = self.num_batches_tracked.add_(1)
+        return 1 / float(batches) if self.momentum is None else self.momentum
 
     def extra_repr(self) -> str:
         chosen = "".join(f", {name}=True" for name in ("fused", "sync") if getattr(self, name))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class RunFolder:
-    """A new folder in ``parent``, named by the time, as a context manager.
+    """A folder in ``parent``, as a context manager: ``name``, or a new one named by the time.
 
     A curve belongs to a *writer*, which is a subfolder: TensorBoard lays the curves of all
     writers that share a tag over each other in one chart. Leaving the context closes every event
@@ -27,13 +27,17 @@ class RunFolder:
     with the folder's path as its argument.
     """
 
-    def __init__(self, parent: Path) -> None:
+    def __init__(self, parent: Path, name: str | None = None) -> None:
         self.path = parent
         self._writers: dict[str, SummaryWriter] = {}
         self._closing = ExitStack()
         try:
             parent.mkdir(parents=True, exist_ok=True)
-            self.path = new_folder(parent / datetime.now().strftime("%Y%m%d-%H%M%S"))
+            if name is None:
+                self.path = new_folder(parent / datetime.now().strftime("%Y%m%d-%H%M%S"))
+            else:
+                self.path = parent / name
+                self.path.mkdir(exist_ok=True)
         except OSError as error:
             raise self._unwritable(error) from error
 
@@ -52,6 +56,7 @@ class RunFolder:
         """Write ``data`` to the file ``name``, whole or not at all."""
         target = self.path / name
         partial = target.with_suffix(".partial")
+        target.parent.mkdir(exist_ok=True)
         partial.write_text(json.dumps(data, indent=2) + "\n")
         os.replace(partial, target)
 

@@ -1,0 +1,167 @@
+"""Running an experiment: its units in parallel, kept one by one, then verdicts, figures, report."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import platform
+import signal
+import sys
+from collections.abc import Mapping
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+
+from torchopt_ref.tensorboard import RunFolder
+
+from .networks import one_thread
+from .progress import progress
+from .report import write_markdown
+from .results import Outcome, Results, Unit, Verdict, points
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Experiment(Protocol):
+    """What the module of an experiment defines, beside its ``Config``."""
+
+    NAME: str
+    TITLE: str
+
+    def units(self, config: Any) -> list[Unit]: ...
+    def verdicts(self, results: Results, config: Any) -> list[Verdict]: ...
+    def figures(self, results: Results, config: Any) -> dict[str, Figure]: ...
+    def table(self, results: Results, config: Any) -> list[dict[str, str]]: ...
+
+
+def run(experiment: Experiment, config: Settings) -> Path:
+    """Run what is not finished yet; the run's folder.
+
+    The folder's name follows from the options that decide the results, so the same call finds it
+    again: finished units are not redone unless ``config.force``. ``results.json`` is the same for
+    the same options, but for its ``environment``.
+    """
+    config.check()
+    with RunFolder(config.out / experiment.NAME, run_name(experiment, config)) as folder:
+        if (folder.path / "results.json").exists() and not config.force:
+            print(f"Finished earlier (--force runs it again): {folder.path}", file=sys.stderr)
+            return folder.path
+        print(f"Writing to {folder.path}", file=sys.stderr)
+        units = experiment.units(config)
+        outcomes = finish(units, folder, config)
+        ordered = {(unit.variant, unit.seed): outcomes[unit.name] for unit in units}
+        results = Results(ordered, config.engine_names)
+        verdicts = experiment.verdicts(results, config)
+        for name, figure in experiment.figures(results, config).items():
+            folder.add_figure(name, figure)
+        summary = {
+            "experiment": experiment.NAME,
+            "title": experiment.TITLE,
+            "config": config.as_json(),
+            "verdicts": [vars(verdict) for verdict in verdicts],
+            "table": experiment.table(results, config),
+            "units": {unit.name: without_seconds(outcomes[unit.name]) for unit in units},
+            "environment": environment(outcomes),
+        }
+        folder.write_json("results.json", summary)
+        folder.writer("report").add_text("report", write_markdown(folder.path, summary))
+    return folder.path
+
+
+def run_name(experiment: Experiment, config: Settings) -> str:
+    options = json.dumps([experiment.NAME, config.as_json()], sort_keys=True, default=str)
+    return f"{config.dataset}-{hashlib.sha256(options.encode()).hexdigest()[:8]}"
+
+
+def finish(units: list[Unit], folder: RunFolder, config: Settings) -> dict[str, Outcome]:
+    """The outcome of each unit: from its file if it is finished, else computed now."""
+    outcomes: dict[str, Outcome] = {}
+    for unit in units:
+        file = folder.path / "units" / f"{unit.name}.json"
+        if file.exists() and not config.force:
+            outcomes[unit.name] = json.loads(file.read_text())
+    waiting = [unit for unit in units if unit.name not in outcomes]
+    if not waiting:
+        return outcomes
+    first_seed = min(unit.seed for unit in units)
+    with progress(units[0].work.__module__.rpartition(".")[2], len(units)) as advance:
+        for _ in outcomes:
+            advance("finished earlier")
+        for unit, outcome in computed(waiting, config.processes):
+            folder.write_json(f"units/{unit.name}.json", outcome)
+            outcomes[unit.name] = outcome
+            if unit.seed == first_seed:
+                write_curves(folder, unit, outcome, config)
+            advance(unit.name)
+    return outcomes
+
+
+def computed(units: list[Unit], processes: int) -> Any:
+    """``(unit, outcome)`` as they are finished, by so many processes of one thread each."""
+    if min(processes, len(units)) == 1:
+        with one_thread():
+            for unit in units:
+                yield unit, unit.work(**unit.arguments)
+        return
+    # fork would copy torch's threads in whatever state they are.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, context, initializer=ignore_interrupt) as pool:
+        futures: dict[Future[Outcome], Unit] = {pool.submit(work, unit): unit for unit in units}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def work(unit: Unit) -> Outcome:
+    with one_thread():
+        return unit.work(**unit.arguments)
+
+
+def ignore_interrupt() -> None:
+    """Ctrl-C is the parent's to answer: it keeps what is finished."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def write_curves(folder: RunFolder, unit: Unit, outcome: Outcome, config: Settings) -> None:
+    """A unit's curves to TensorBoard, by the writer ``<variant>-<engine>``."""
+    for engine in config.engine_names:
+        if engine in outcome:
+            writer = folder.writer(f"{unit.variant}-{engine}")
+            for tag, curve in outcome[engine]["curves"].items():
+                for step, value in points(curve):
+                    writer.add_scalar(tag, value, step)
+
+
+def without_seconds(outcome: Mapping[str, Any]) -> dict[str, Any]:
+    """An outcome as it is the same in every run of its unit, without its curves."""
+    return {
+        key: without_seconds(value) if isinstance(value, Mapping) else value
+        for key, value in outcome.items()
+        if key not in ("seconds", "curves")
+    }
+
+
+def environment(outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
+    """What may differ between two runs with the same results."""
+    seconds: dict[str, float] = {}
+    for outcome in outcomes.values():
+        for engine, part in outcome.items():
+            if isinstance(part, Mapping) and "seconds" in part:
+                seconds[engine] = seconds.get(engine, 0.0) + part["seconds"]
+    return {
+        "finished": datetime.now().isoformat(timespec="seconds"),
+        "seconds": {engine: round(value, 1) for engine, value in seconds.items()},
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "machine": platform.processor() or platform.machine(),
+    }

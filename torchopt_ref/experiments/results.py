@@ -1,0 +1,87 @@
+"""What an experiment's units found, and what follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Outcome = dict[str, Any]
+"""What a unit returns, as plain values. For each engine that ran: ``curves``, a list of values or
+of ``[step, value]`` pairs under each tag; ``numbers``, one under each name; ``seconds``. What
+belongs to both engines may stand beside them under names of its own."""
+
+
+class Unit(NamedTuple):
+    """The smallest piece of work that is resumed: ``work(**arguments)`` in a process of its own.
+
+    ``work`` is a function of a module, and ``arguments`` can be pickled.
+    """
+
+    variant: str
+    seed: int
+    work: Callable[..., Outcome]
+    arguments: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return f"{self.variant}-seed{self.seed}"
+
+
+class Results:
+    """The outcomes of all units, by variant and seed."""
+
+    def __init__(self, outcomes: Mapping[tuple[str, int], Outcome], engines: Sequence[str]) -> None:
+        self.outcomes, self.engines = outcomes, tuple(engines)
+
+    @property
+    def variants(self) -> list[str]:
+        return list(dict.fromkeys(variant for variant, _ in self.outcomes))
+
+    def of(self, variant: str) -> list[Outcome]:
+        """A variant's outcomes, in the order of seeds."""
+        return [outcome for (name, _), outcome in self.outcomes.items() if name == variant]
+
+    def numbers(self, variant: str, engine: str, name: str) -> np.ndarray:
+        """One number for each seed."""
+        return np.array([outcome[engine]["numbers"][name] for outcome in self.of(variant)])
+
+    def curve(self, variant: str, engine: str, tag: str) -> np.ndarray:
+        """The values of a curve, of shape (seeds, points)."""
+        curves = [outcome[engine]["curves"][tag] for outcome in self.of(variant)]
+        return np.array([[value for _, value in points(curve)] for curve in curves])
+
+
+def points(curve: Sequence[Any]) -> list[tuple[int, float]]:
+    """A curve as ``(step, value)`` pairs; bare values are those of steps 1, 2, 3 ..."""
+    if curve and isinstance(curve[0], list | tuple):
+        return [(step, value) for step, value in curve]
+    return list(enumerate(curve, start=1))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a claim holds on what one engine computed, and the numbers that decide it."""
+
+    claim: str
+    engine: str
+    holds: bool
+    evidence: str
+
+    def __str__(self) -> str:
+        return f"{'holds' if self.holds else 'DOES NOT HOLD'} ({self.engine}): {self.claim}"
+
+
+def spread(values: Any) -> str:
+    """``mean ± standard deviation`` over the seeds; the value itself if there is one."""
+    values = np.asarray(values, dtype=float)
+    if len(values) == 1:
+        return f"{values[0]:.4g}"
+    return f"{values.mean():.4g} ± {values.std(ddof=1):.2g}"
+
+
+def in_every_seed(larger: np.ndarray, smaller: np.ndarray) -> bool:
+    """Whether the first exceeds the second in each seed by itself; NaN never does."""
+    return bool((np.asarray(larger) > np.asarray(smaller)).all())

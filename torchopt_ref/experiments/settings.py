@@ -1,0 +1,79 @@
+"""The options that every experiment has."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torchopt_ref import data
+from torchopt_ref.devices import check_device
+from torchopt_ref.errors import UserError, unknown
+
+WITHOUT_EFFECT = ("out", "jobs", "force", "data_root", "download")
+"""The options that do not change what an experiment computes."""
+
+
+@dataclass
+class Settings:
+    """Options shared by all experiments; an experiment's ``Config`` adds its own."""
+
+    seeds: int = 3
+    """how often everything is repeated, each time with other weights and mini-batches"""
+    seed: int = 0
+    """the first seed"""
+    quick: bool = False
+    """one seed and a fraction of the work: to see that it runs, not what it shows"""
+    dtype: str = "float32"
+    """float32 or float64"""
+    device: str = "cpu"
+    """of the torch engine: cpu, cuda"""
+    engines: str = "numpy,torch"
+    """which engines run: numpy, torch or both"""
+    dataset: str = "mnist"
+    """mnist or fashion"""
+    data_root: Path | None = None
+    """folder of the full set in torchvision's layout, instead of the embedded subset"""
+    download: bool = False
+    """fetch the full set into --data-root"""
+    jobs: int = 0
+    """processes that work at once, each with one thread; 0: one for each core"""
+    force: bool = False
+    """run again what is finished"""
+    out: Path = Path("runs")
+    """where the experiment's folder is made"""
+
+    @property
+    def engine_names(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(self.engines.split(",")))
+
+    @property
+    def all_seeds(self) -> range:
+        return range(self.seed, self.seed + (1 if self.quick else self.seeds))
+
+    @property
+    def processes(self) -> int:
+        return self.jobs or len(os.sched_getaffinity(0))
+
+    def check(self) -> None:
+        """Raise ``UserError`` for a value that cannot be run."""
+        if self.dtype not in ("float32", "float64"):
+            raise unknown("dtype", self.dtype, ("float32", "float64"))
+        for engine in self.engine_names:
+            if engine not in ("numpy", "torch"):
+                raise unknown("engine", engine, ("numpy", "torch"))
+        if self.seeds < 1:
+            raise UserError("--seeds must be at least 1")
+        if self.seed < 0:
+            raise UserError("--seed must be at least 0")
+        if self.jobs < 0:
+            raise UserError("--jobs must be at least 0")
+        check_device(self.device)
+
+    def data(self) -> data.Dataset:
+        return data.load(self.dataset, self.data_root, download=self.download, dtype=self.dtype)
+
+    def as_json(self) -> dict[str, Any]:
+        """The options that decide what is computed, as plain values."""
+        return {name: value for name, value in asdict(self).items() if name not in WITHOUT_EFFECT}

@@ -1,0 +1,101 @@
+"""Initial values of a deep ReLU network: std 0.01, Xavier, He."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .both import Training, agreement_units, agreement_verdicts, train
+from .figures import curves_with_spread
+from .results import Results, Unit, Verdict, in_every_seed, spread
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+NAME = "weight-init"
+TITLE = "Initial weights of a 5-layer ReLU network"
+SCHEMES: dict[str, str | float] = {"std=0.01": 0.01, "Xavier": "xavier", "He": "he"}
+CHANCE = float(np.log(10))
+"""The loss of a network that gives each of ten classes the same probability."""
+
+
+@dataclass
+class Config(Settings):
+    """Train 784-100-100-100-100-10 with ReLU by SGD(0.01) from three kinds of initial weights.
+
+    Claim: with a standard deviation of 0.01 the network does not learn, since each layer passes
+    on a tenth of what it gets; He's 2/fan_in, made for ReLU, learns fastest.
+    """
+
+    iterations: int = 2000
+    """training steps with each kind"""
+    batch_size: int = 128
+    """images in a mini-batch"""
+
+
+def units(config: Config) -> list[Unit]:
+    trainings = {
+        name: Training(
+            (100, 100, 100, 100),
+            weight_init=scheme,
+            batch_size=config.batch_size,
+            iterations=config.iterations // (10 if config.quick else 1),
+        )
+        for name, scheme in SCHEMES.items()
+    }
+    return [
+        Unit(name, seed, train, {"training": training, "settings": config, "seed": seed})
+        for name, training in trainings.items()
+        for seed in config.all_seeds
+    ] + agreement_units(trainings, config)
+
+
+def verdicts(results: Results, config: Config) -> list[Verdict]:
+    found = agreement_verdicts(results)
+    for engine in results.engines:
+        losses = {name: results.numbers(name, engine, "loss") for name in SCHEMES}
+        stalled = losses["std=0.01"]
+        found.append(
+            Verdict(
+                "with std 0.01 the network does not learn",
+                engine,
+                bool((stalled > 0.95 * CHANCE).all()),
+                f"Its loss ends at {spread(stalled)}, chance is {CHANCE:.4g}.",
+            )
+        )
+        areas = {
+            name: results.curve(name, engine, "loss/train").mean(axis=1)
+            for name in ("Xavier", "He")
+        }
+        found.append(
+            Verdict(
+                "He's initial weights learn fastest",
+                engine,
+                in_every_seed(areas["Xavier"], areas["He"])
+                and in_every_seed(stalled, losses["He"]),
+                f"Mean loss over the training: He {spread(areas['He'])}, "
+                f"Xavier {spread(areas['Xavier'])}.",
+            )
+        )
+    return found
+
+
+def table(results: Results, config: Config) -> list[dict[str, str]]:
+    return [
+        {
+            "initial weights": name,
+            "engine": engine,
+            "loss": spread(results.numbers(name, engine, "loss")),
+            "test accuracy": spread(results.numbers(name, engine, "test_accuracy")),
+        }
+        for name in SCHEMES
+        for engine in results.engines
+    ]
+
+
+def figures(results: Results, config: Config) -> dict[str, Figure]:
+    curves = {name: results.curve(name, results.engines[-1], "loss/train") for name in SCHEMES}
+    return {"training_loss": curves_with_spread(curves, TITLE, "training loss")}
