@@ -40,7 +40,7 @@ def test_json_is_whole_or_not_there(tmp_path):
 
 
 def test_an_interruption_closes_the_event_files_and_names_the_folder(tmp_path):
-    folder = RunFolder(tmp_path)
+    folder, threads = RunFolder(tmp_path), threading.active_count()
 
     def interrupted():
         with folder:
@@ -51,6 +51,7 @@ def test_an_interruption_closes_the_event_files_and_names_the_folder(tmp_path):
     with pytest.raises(KeyboardInterrupt) as interrupt:
         interrupted()
     assert interrupt.value.args == (folder.path,)
+    assert threading.active_count() == threads
     events = EventAccumulator(str(folder.path / "a"))
     events.Reload()
     assert [event.value for event in events.Scalars("loss")] == list(range(100))

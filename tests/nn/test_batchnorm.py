@@ -160,6 +160,20 @@ def test_momentum_none_averages_all_batches():
     assert layer.num_batches_tracked == 5
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_buffers_taken_away(training):
+    """A known way to have the batch's statistics in evaluation."""
+    ours, theirs = layers("1d", 3, dtype=torch.float64)
+    for module in (ours, theirs):
+        module.running_mean = module.running_var = None
+        module.train(training)
+    x, dy = normal((5, 3)), normal((5, 3), 1)
+    assert_close(run(ours, x, dy), run(theirs, x, dy))
+    assert ours.num_batches_tracked == theirs.num_batches_tracked == int(training)
+    ours.num_batches_tracked = None
+    assert_close(run(ours, x, dy), run(theirs, x, dy))
+
+
 def layouts():
     x = normal((4, 3, 6, 5))
     yield "channels last", x.to(memory_format=torch.channels_last)
@@ -264,6 +278,15 @@ def test_the_input_is_left_alone(shape, training):
     assert torch.equal(x, kept)
     assert torch.equal(dy, kept_dy)
     assert torch.equal(y, saved)
+
+
+def test_training_between_the_passes_of_an_evaluation():
+    layer = torchopt_ref.nn.BatchNorm1d(3, dtype=torch.float64)
+    x, dy = normal((5, 3)), normal((5, 3), 1)
+    expected = run(layer.eval(), x, dy)
+    y = layer(x.requires_grad_())
+    layer.train()(normal((5, 3), 2))
+    assert_close(torch.autograd.grad(y, (x, layer.weight, layer.bias), dy), expected[1:], 0)
 
 
 def test_a_changed_input_is_noticed():

@@ -1,6 +1,7 @@
-"""BatchNorm with statistics shared by two processes (gloo, CPU) equals one with the whole batch."""
+"""BatchNorm with statistics shared by processes (gloo, CPU) equals one with the whole batch."""
 
 import tempfile
+from datetime import timedelta
 
 import pytest
 import torch
@@ -14,8 +15,13 @@ pytestmark = pytest.mark.skipif(
 )
 
 STEPS = 3
-# How many of the samples of a step the first process has; the second one has the others.
-SPLITS = {"even": (3, 3, 3), "uneven": (5, 1, 4), "one without any": (6, 0, 6)}
+# The samples of each process: in a group of the first two, or in the world of all three.
+SPLITS = {
+    "two": [(3, 3), (3, 3), (3, 3)],
+    "two uneven": [(5, 1), (1, 5), (4, 2)],
+    "two, one without any": [(6, 0), (0, 6), (6, 0)],
+    "world": [(1, 2, 3), (2, 2, 2), (4, 0, 2)],
+}
 
 
 def whole_batch(step):
@@ -46,25 +52,40 @@ def make_layer(**options):
 def worker(rank, folder):
     torch.set_num_threads(1)
     dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2
+        "gloo",
+        init_method=f"file://{folder}/rendezvous",
+        rank=rank,
+        world_size=3,
+        timeout=timedelta(seconds=60),
     )
-    alone = [dist.new_group([0]), dist.new_group([1])][rank]
+    first_two, third = dist.new_group([0, 1]), dist.new_group([2])
     results = {}
     for name, split in SPLITS.items():
-        batches = []
-        for step, first in enumerate(split):
-            part = slice(first) if rank == 0 else slice(first, None)
-            batches.append(tuple(t[part] for t in whole_batch(step)))
-        results[name] = train(make_layer(sync=True), batches)
-    x, dy = batches[-1]
-    results["own group"] = train(make_layer(sync=True, process_group=alone), [(x, dy)])
-    results["not shared"] = train(make_layer(), [(x, dy)])
-    results["evaluation"] = train(make_layer(sync=True).eval(), [(x, dy)] if rank == 0 else [])
-    x.requires_grad_()
-    try:
-        torch.autograd.grad(make_layer(sync=True)(x).sum(), x, create_graph=True)
-    except NotImplementedError as error:
-        results["second derivative"] = str(error)
+        if name != "world" and rank == 2:
+            continue
+        group = {} if name == "world" else {"process_group": first_two}
+        parts = [t.split(sizes) for step, sizes in enumerate(split) for t in whole_batch(step)]
+        parts = [part[rank] for part in parts]
+        batches = list(zip(parts[::2], parts[1::2], strict=True))
+        results[name] = train(make_layer(sync=True, **group), batches)
+    if rank == 2:
+        batch = whole_batch(0)
+        results["group of one"] = train(make_layer(sync=True, process_group=third), [batch])
+        results["evaluation"] = train(make_layer(sync=True).eval(), [batch])
+        untracked = make_layer(sync=True, track_running_stats=False).eval()
+        results["evaluation without buffers"] = train(untracked, [batch])
+        x = batch[0].requires_grad_()
+        y = make_layer(sync=True, process_group=third)(x)
+        torch.autograd.grad(y.sum(), x, create_graph=True)
+    else:
+        x = whole_batch(0)[0].requires_grad_()
+        layer = make_layer(sync=True, process_group=first_two)
+        try:
+            torch.autograd.grad(layer(x).sum(), x, create_graph=True)
+        except NotImplementedError as error:
+            results["second derivative"] = str(error)
+        one = whole_batch(0)[0][rank : rank + 1, :, :1, :1]
+        results["one value each"] = layer(one).detach()
     torch.save(results, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
@@ -72,8 +93,8 @@ def worker(rank, folder):
 @pytest.fixture(scope="module")
 def processes():
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(worker, (folder,), nprocs=2)
-        yield [torch.load(f"{folder}/{rank}.pt") for rank in range(2)]
+        mp.spawn(worker, (folder,), nprocs=3)
+        yield [torch.load(f"{folder}/{rank}.pt") for rank in range(3)]
 
 
 def assert_close(actual, expected):
@@ -81,28 +102,41 @@ def assert_close(actual, expected):
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_two_processes_equal_one(processes, split):
+def test_processes_that_share_equal_one_with_the_whole_batch(processes, split):
     expected, expected_buffers = train(make_layer(), map(whole_batch, range(STEPS)))
-    (first, first_buffers), (second, second_buffers) = (p[split] for p in processes)
-    for (y, dx, dweight, dbias), a, b in zip(expected, first, second, strict=True):
-        assert_close(torch.cat([a[0], b[0]]), y)
-        assert_close(torch.cat([a[1], b[1]]), dx)
-        assert_close(a[2] + b[2], dweight)
-        assert_close(a[3] + b[3], dbias)
-    assert_close(first_buffers, expected_buffers)
-    # The processes agree to the last bit, so that they stay the same model.
-    assert all(map(torch.equal, first_buffers, second_buffers))
+    shares = [process[split] for process in processes if split in process]
+    assert len(shares) == (3 if split == "world" else 2)
+    for step, (y, dx, dweight, dbias) in enumerate(expected):
+        results = [steps[step] for steps, _ in shares]
+        assert_close(torch.cat([r[0] for r in results]), y)
+        assert_close(torch.cat([r[1] for r in results]), dx)
+        assert_close(sum(r[2] for r in results), dweight)
+        assert_close(sum(r[3] for r in results), dbias)
+    for _, buffers in shares:
+        assert_close(buffers, expected_buffers)
+        # The processes agree to the last bit, so that they stay the same model.
+        assert all(map(torch.equal, buffers, shares[0][1]))
+
+
+def test_one_value_per_channel_is_enough_if_another_process_has_one(processes):
+    actual = torch.cat([process["one value each"] for process in processes[:2]])
+    assert_close(actual, make_layer()(whole_batch(0)[0][:2, :, :1, :1]).detach())
 
 
 def test_a_group_of_one_and_evaluation_share_nothing(processes):
-    for result in processes:
-        assert all(map(torch.equal, result["own group"][0][0], result["not shared"][0][0]))
-    assert len(processes[0]["evaluation"][0]) == 1
+    batch = whole_batch(0)
+    alone = {
+        "group of one": make_layer(),
+        "evaluation": make_layer().eval(),
+        "evaluation without buffers": make_layer(track_running_stats=False).eval(),
+    }
+    for name, layer in alone.items():
+        assert all(map(torch.equal, processes[2][name][0][0], train(layer, [batch])[0][0]))
 
 
 def test_a_second_derivative_is_refused(processes):
-    for result in processes:
-        assert "no second derivative" in result["second derivative"]
+    for process in processes[:2]:
+        assert "no second derivative" in process["second derivative"]
 
 
 def test_without_a_process_group_it_is_an_ordinary_layer():

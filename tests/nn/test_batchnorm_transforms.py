@@ -126,6 +126,19 @@ def test_batched_output_gradients(length, training):
     assert_close(gradients(ours), gradients(theirs))
 
 
+@pytest.mark.parametrize("length", [2, 8000])
+def test_vmap_of_an_ordinary_backward(length):
+    theirs, ours = pair()
+    x = normal(5, 3, length).requires_grad_()
+    cotangents = normal(4, 5, 3, length, seed=1)
+
+    def gradients(layer):
+        y = layer(x)
+        return vmap(lambda dy: torch.autograd.grad(y, x, dy, retain_graph=True)[0])(cotangents)
+
+    assert_close(gradients(ours), gradients(theirs))
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_second_derivatives_by_every_order_of_modes(training):
     theirs, ours = pair(track_running_stats=not training)
@@ -151,7 +164,9 @@ def test_forward_mode_matches_torch(training, affine):
     def dual(layer):
         layer.train(training)
         with forward_ad.dual_level():
-            return forward_ad.unpack_dual(layer(forward_ad.make_dual(x, tangent)))
+            y = layer(forward_ad.make_dual(x, tangent))
+            assert forward_ad.unpack_dual(layer.running_mean).tangent is None
+            return forward_ad.unpack_dual(y)
 
     assert_close(tuple(dual(ours)), tuple(dual(theirs)))
 
@@ -173,7 +188,7 @@ def test_compiled_without_a_graph_break(training, dynamic):
     eager = pair(kind="2d")[1].train(training)
     layer = copy.deepcopy(eager)
     compiled = torch.compile(layer, backend="aot_eager", fullgraph=True, dynamic=dynamic)
-    for shape in ((4, 3, 5, 2), (6, 3, 2, 7)):
+    for shape in ((4, 3, 5, 2), (6, 3, 2, 7), (4, 3, 90, 80)):
         inputs = [normal(*shape).requires_grad_() for _ in range(2)]
         results = [
             (y, *torch.autograd.grad(y.pow(3).sum(), (x, m.weight, m.bias)))
@@ -182,6 +197,20 @@ def test_compiled_without_a_graph_break(training, dynamic):
         ]
         assert_close(results[1], results[0])
     assert_close(dict(layer.named_buffers()), dict(eager.named_buffers()))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_compiled_low_precision(training):
+    torch._dynamo.reset()
+    eager = pair(kind="2d", dtype=torch.float32)[1].train(training)
+    compiled = torch.compile(copy.deepcopy(eager), backend="aot_eager", fullgraph=True)
+    results = []
+    for layer in (compiled, eager):
+        x = normal(4, 3, 5, 5, dtype=torch.bfloat16).requires_grad_()
+        y = layer(x)
+        results.append((y, *torch.autograd.grad(y.sum(), (x, layer.weight, layer.bias))))
+    assert [t.dtype for t in results[0]] == 2 * [torch.bfloat16] + 2 * [torch.float32]
+    torch.testing.assert_close(*results, rtol=0, atol=1e-5)
 
 
 @needs_compiler

@@ -149,10 +149,10 @@ class _BatchNormalize(Function):
                     xc = torch.sub(torch.sub(x, mean, out=out), rest, out=out)
                 dx = torch.addcmul(mean_dy, xc, mean_dy_xhat * invstd, out=out)
                 dx = torch.sub(dy, dx, out=out)
-                dx = torch.mul(dx, _scale(invstd, weight), out=out).to(x.dtype)
+                dx = torch.mul(dx, _scale(invstd, weight), out=out)
         else:
             if x_needs:
-                dx = (dy * _scale(invstd, weight)).to(x.dtype)
+                dx = dy * _scale(invstd, weight)
             if weight_needs:
                 dweight = _channel_sum(dy * (x - mean)) * invstd
             if bias_needs:

@@ -82,8 +82,8 @@ class _BatchNorm(torch.nn.modules.batchnorm._BatchNorm):
         if self.training and self.track_running_stats:
             share = self._count_batch()
             for running, new in ((running_mean, mean), (running_var, unbiased_var)):
-                assert running is not None
-                running.mul_(1 - share).add_(new, alpha=share)
+                if running is not None:
+                    running.mul_(1 - share).add_(new, alpha=share)
         return y
 
     def _group_to_share_with(self) -> dist.ProcessGroup | None:
@@ -94,9 +94,11 @@ class _BatchNorm(torch.nn.modules.batchnorm._BatchNorm):
 
     def _count_batch(self) -> float:
         """Count one more batch and return its share in the running statistics."""
-        assert self.num_batches_tracked is not None
-        batches = self.num_batches_tracked.add_(1)
-        return 1 / float(batches) if self.momentum is None else self.momentum
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+            if self.momentum is None:
+                return 1 / float(self.num_batches_tracked)
+        return self.momentum or 0.0
 
     def extra_repr(self) -> str:
         chosen = "".join(f", {name}=True" for name in ("fused", "sync") if getattr(self, name))
