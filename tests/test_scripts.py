@@ -154,6 +154,13 @@ def test_python_names_the_interpreter(clone, tmp_path):
     assert str(clone.python3) not in clone.log.read_text()
 
 
+def test_an_environment_keeps_the_python_it_was_built_with(clone):
+    clone("scripts/run")
+    executable(clone.python3, '#!/bin/sh\ncase "$2" in *print*) echo 3.99 ;; esac\n')
+    clone("scripts/run")
+    assert clone.calls == ["torchopt-ref run optimizers"]
+
+
 def test_pip_failing_is_said_and_the_next_call_tries_again(clone):
     done = clone("scripts/run", PIP_STATUS="1")
     assert done.returncode == 2

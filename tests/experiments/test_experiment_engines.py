@@ -24,6 +24,10 @@ def trained(name, mnist, tmp_path, iterations, lockstep=False):
         return train(name, engines, mnist, folder, rng, iterations, 128, lockstep)
 
 
+def relative_difference(losses):
+    return np.abs(np.subtract(losses["numpy"], losses["torch"])) / losses["torch"]
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_engines_start_from_identical_weights_of_their_own(dtype):
     config = optimizers.Config(dtype=dtype)
@@ -38,6 +42,10 @@ def test_the_engines_start_from_identical_weights_of_their_own(dtype):
     assert numpy["W1"].std() == pytest.approx((2 / 784) ** 0.5, rel=0.01)
 
 
+def test_an_engine_named_twice_runs_once():
+    assert optimizers.Config(engines="torch,numpy,torch").engine_names == ("torch", "numpy")
+
+
 # In float64, over 100 iterations, the largest relative difference of losses measured, on one
 # machine: SGD 3e-16, Momentum 6e-16, AdaGrad 2e-15, RMSprop 2e-11, Adam 1e-15. RMSprop's first
 # steps lift the loss to 156, where the network is far more sensitive.
@@ -47,9 +55,8 @@ LOSS_BOUNDS = {"SGD": 1e-14, "Momentum": 1e-14, "AdaGrad": 1e-13, "RMSprop": 1e-
 @pytest.mark.parametrize("name", LOSS_BOUNDS)
 def test_in_float64_the_losses_agree_for_100_iterations(name, mnist, tmp_path):
     losses = trained(name, mnist, tmp_path, 100).losses
-    numpy, torch_ = np.array(losses["numpy"]), np.array(losses["torch"])
-    assert (np.abs(numpy - torch_) / torch_).max() < LOSS_BOUNDS[name]
-    assert torch_[-10:].mean() < 2.3
+    assert relative_difference(losses).max() < LOSS_BOUNDS[name]
+    assert np.mean(losses["torch"][-10:]) < 2.3
 
 
 # The largest difference of any weight after a step from the same weights and state. Measured:
@@ -65,6 +72,8 @@ def test_in_float64_a_single_step_differs_by_rounding_only(name, mnist, tmp_path
     assert len(distances) == 30
     assert max(distances) < STEP_BOUNDS[name]
     assert (max(ulps) > 0) == (max(distances) > 0)
+    # Measured: 8e-16. Without the synchronisation RMSprop's would reach 3e-12.
+    assert relative_difference(record.losses).max() < 1e-14
 
 
 def test_one_thread_while_training_and_as_many_as_before_afterwards():

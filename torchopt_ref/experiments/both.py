@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -28,11 +28,11 @@ LOSS_BOUND = 1e-9
 class Training:
     """A fully connected network on the data set, and how it is trained.
 
-    ``hidden_sizes``, ``activation``, ``weight_init``, ``batchnorm``, ``dropout`` and ``scaling``
-    are those of ``numpy_ref.network.MultiLayerNet``, ``options`` those of the optimizer. The
-    weights (not biases, gamma and beta) decay by ``weight_decay``, in the loss or by the
-    ``optimizer``. ``samples`` limits the training set to its first images; mini-batches are drawn
-    with replacement; accuracies are taken after every ``evaluate_every`` iterations.
+    ``hidden_sizes``, ``activation``, ``weight_init``, ``batchnorm``, ``dropout``, ``scaling`` and
+    ``params`` are those of ``numpy_ref.network.MultiLayerNet``, ``options`` those of the
+    optimizer. The weights (not biases, gamma and beta) decay by ``weight_decay``, in the loss or by
+    the ``optimizer``. ``samples`` limits the training set to its first images; mini-batches are
+    drawn with replacement; accuracies are taken after every ``evaluate_every`` iterations.
     """
 
     hidden_sizes: tuple[int, ...]
@@ -46,6 +46,7 @@ class Training:
     batchnorm: str | bool = False
     dropout: float = 0.0
     scaling: str = "inverted"
+    params: Arrays | None = None
     samples: int | None = None
     batch_size: int = 100
     iterations: int = 2000
@@ -69,6 +70,7 @@ def engines(training: Training, settings: Settings, seed: int) -> dict[str, Engi
         draw=lambda shape: masks.keep_mask(shape, training.dropout),
         rng=np.random.default_rng(seed),
         dtype=settings.dtype,
+        params=training.params,
     )
     by_optimizer = 0.0 if in_loss else training.weight_decay
     made: dict[str, Engine] = {}
@@ -119,12 +121,28 @@ def batches(training: Training, settings: Settings, seed: int) -> Iterator[tuple
         yield dataset.train_images[batch], dataset.train_labels[batch]
 
 
-def train(training: Training, settings: Settings, seed: int) -> Outcome:
-    """Train by the chosen engines: the work of a ``Unit``.
+def train(
+    training: Training,
+    settings: Settings,
+    seed: int,
+    watch: Callable[[Arrays], dict[str, float]] | None = None,
+) -> Outcome:
+    """Train by the chosen engines: the work of a ``Unit``; its outcome is that of :func:`fit`."""
+    return fit(training, settings, seed, watch)[1]
+
+
+def fit(
+    training: Training,
+    settings: Settings,
+    seed: int,
+    watch: Callable[[Arrays], dict[str, float]] | None = None,
+) -> tuple[dict[str, Engine], Outcome]:
+    """The chosen engines, trained, and the outcome of their training.
 
     Curves: ``loss/train`` at every iteration; ``accuracy/train`` (on the limited training set) and
-    ``accuracy/test`` at every evaluation. Numbers: ``loss`` (mean of the last 100), and
-    ``train_accuracy``, ``test_accuracy`` and their ``gap`` at the end.
+    ``accuracy/test`` at every evaluation, and with them what ``watch`` measures of the weights, by
+    tag. Numbers: ``loss`` (mean of the last 100), and ``train_accuracy``,
+    ``test_accuracy`` and their ``gap`` at the end.
     """
     dataset = settings.data()
     seen = slice(training.samples)
@@ -143,7 +161,9 @@ def train(training: Training, settings: Settings, seed: int) -> Outcome:
                 for name, images_and_labels in sets.items():
                     accuracy = engine.accuracy(*images_and_labels)
                     curves[key][f"accuracy/{name}"].append([iteration, accuracy])
-    return {
+                for tag, value in (watch(engine.weights()) if watch else {}).items():
+                    curves[key].setdefault(tag, []).append([iteration, value])
+    return made, {
         key: {"curves": curves[key], "numbers": numbers(curves[key]), "seconds": engine.seconds}
         for key, engine in made.items()
     }

@@ -22,11 +22,12 @@ from torchopt_ref.tensorboard import RunFolder
 from .networks import one_thread
 from .progress import progress
 from .report import write_markdown
-from .results import Outcome, Results, Unit, Verdict, points
+from .results import Outcome, Results, Unit, Verdict, bin_edges, points, unit_name
 from .settings import Settings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from torch.utils.tensorboard import SummaryWriter
 
 
 class Experiment(Protocol):
@@ -57,22 +58,32 @@ def run(experiment: Experiment, config: Settings) -> Path:
         units = experiment.units(config)
         outcomes = finish(units, folder, config)
         ordered = {(unit.variant, unit.seed): outcomes[unit.name] for unit in units}
-        results = Results(ordered, config.engine_names)
-        verdicts = experiment.verdicts(results, config)
-        for name, figure in experiment.figures(results, config).items():
-            folder.add_figure(name, figure)
-        summary = {
-            "experiment": experiment.NAME,
-            "title": experiment.TITLE,
-            "config": config.as_json(),
-            "verdicts": [vars(verdict) for verdict in verdicts],
-            "table": experiment.table(results, config),
-            "units": {unit.name: without_seconds(outcomes[unit.name]) for unit in units},
-            "environment": environment(outcomes),
-        }
-        folder.write_json("results.json", summary)
-        folder.writer("report").add_text("report", write_markdown(folder.path, summary))
+        conclude(experiment, config, folder, ordered)
     return folder.path
+
+
+def conclude(
+    experiment: Experiment,
+    config: Settings,
+    folder: RunFolder,
+    outcomes: Mapping[tuple[str, int], Outcome],
+) -> None:
+    """Verdicts, figures, ``results.json`` and the report from the outcomes by variant and seed."""
+    results = Results(outcomes, config.engine_names)
+    verdicts = experiment.verdicts(results, config)
+    for name, figure in experiment.figures(results, config).items():
+        folder.add_figure(name, figure)
+    summary = {
+        "experiment": experiment.NAME,
+        "title": experiment.TITLE,
+        "config": config.as_json(),
+        "verdicts": [vars(verdict) for verdict in verdicts],
+        "table": experiment.table(results, config),
+        "units": {unit_name(*key): without_seconds(value) for key, value in outcomes.items()},
+        "environment": environment(outcomes),
+    }
+    folder.write_json("results.json", summary)
+    folder.writer("report").add_text("report", write_markdown(folder.path, summary))
 
 
 def run_name(experiment: Experiment, config: Settings) -> str:
@@ -132,25 +143,42 @@ def ignore_interrupt() -> None:
 
 
 def write_curves(folder: RunFolder, unit: Unit, outcome: Outcome, config: Settings) -> None:
-    """A unit's curves to TensorBoard, by the writer ``<variant>-<engine>``."""
+    """A unit's curves and histograms to TensorBoard, by the writer ``<variant>-<engine>``."""
     for engine in config.engine_names:
         if engine in outcome:
             writer = folder.writer(f"{unit.variant}-{engine}")
             for tag, curve in outcome[engine]["curves"].items():
                 for step, value in points(curve):
                     writer.add_scalar(tag, value, step)
+            for tag, histogram in outcome[engine].get("histograms", {}).items():
+                add_histogram(writer, tag, histogram)
+
+
+def add_histogram(writer: SummaryWriter, tag: str, histogram: Mapping[str, Any]) -> None:
+    counts, edges = np.array(histogram["counts"]), bin_edges(histogram)
+    centers = (edges[:-1] + edges[1:]) / 2
+    writer.add_histogram_raw(
+        tag,
+        min=edges[0],
+        max=edges[-1],
+        num=counts.sum(),
+        sum=counts @ centers,
+        sum_squares=counts @ centers**2,
+        bucket_limits=edges[1:].tolist(),
+        bucket_counts=counts.tolist(),
+    )
 
 
 def without_seconds(outcome: Mapping[str, Any]) -> dict[str, Any]:
-    """An outcome as it is the same in every run of its unit, without its curves."""
+    """An outcome as it is the same in every run of its unit, without its curves and histograms."""
     return {
         key: without_seconds(value) if isinstance(value, Mapping) else value
         for key, value in outcome.items()
-        if key not in ("seconds", "curves")
+        if key not in ("seconds", "curves", "histograms")
     }
 
 
-def environment(outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
+def environment(outcomes: Mapping[Any, Outcome]) -> dict[str, Any]:
     """What may differ between two runs with the same results."""
     seconds: dict[str, float] = {}
     for outcome in outcomes.values():

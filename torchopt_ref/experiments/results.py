@@ -10,8 +10,9 @@ import numpy as np
 
 Outcome = dict[str, Any]
 """What a unit returns, as plain values. For each engine that ran: ``curves``, a list of values or
-of ``[step, value]`` pairs under each tag; ``numbers``, one under each name; ``seconds``. What
-belongs to both engines may stand beside them under names of its own."""
+of ``[step, value]`` pairs under each tag; ``numbers``, one under each name; ``seconds``; maybe
+``histograms``, under each tag ``counts`` of bins of equal width over ``range``. What belongs to
+both engines may stand beside them under names of its own."""
 
 
 class Unit(NamedTuple):
@@ -27,7 +28,11 @@ class Unit(NamedTuple):
 
     @property
     def name(self) -> str:
-        return f"{self.variant}-seed{self.seed}"
+        return unit_name(self.variant, self.seed)
+
+
+def unit_name(variant: str, seed: int) -> str:
+    return f"{variant}-seed{seed}"
 
 
 class Results:
@@ -61,6 +66,12 @@ def points(curve: Sequence[Any]) -> list[tuple[int, float]]:
     return list(enumerate(curve, start=1))
 
 
+def bin_edges(histogram: Mapping[str, Any]) -> np.ndarray:
+    """The bounds of a histogram's bins, one more than ``counts``."""
+    low, high = histogram["range"]
+    return np.linspace(low, high, len(histogram["counts"]) + 1)
+
+
 @dataclass(frozen=True)
 class Verdict:
     """Whether a claim holds on what one engine computed, and the numbers that decide it."""
@@ -79,7 +90,9 @@ def spread(values: Any) -> str:
     values = np.asarray(values, dtype=float)
     if len(values) == 1:
         return f"{values[0]:.4g}"
-    return f"{values.mean():.4g} ± {values.std(ddof=1):.2g}"
+    # Of equal values the mean is rounded, and so their deviation from it is not quite 0.
+    deviation = values.std(ddof=1) if np.ptp(values) != 0 else 0.0
+    return f"{values.mean():.4g} ± {deviation:.2g}"
 
 
 def in_every_seed(larger: np.ndarray, smaller: np.ndarray) -> bool:

@@ -1,0 +1,93 @@
+"""Overfitting: a tiny run, and what the verdicts make of numbers."""
+
+import json
+
+import numpy as np
+import pytest
+
+from torchopt_ref import data
+from torchopt_ref.experiments import laboratory, overfit
+from torchopt_ref.experiments.both import batches
+from torchopt_ref.experiments.results import Results
+
+TINY = {"epochs": 7, "seeds": 2, "jobs": 1}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return laboratory.run(overfit, overfit.Config(out=tmp_path_factory.mktemp("out"), **TINY))
+
+
+def results_of(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+def test_a_run_has_its_report_and_figure(folder):
+    assert "## Verdicts" in (folder / "report.md").read_text()
+    assert (folder / "accuracy.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_torch_engine_alone_runs_by_default(folder):
+    found = results_of(folder)
+    assert [verdict["engine"] for verdict in found["verdicts"]] == ["torch", "torch"]
+    assert set(found["units"]["overfit-seed0"]) == {"torch"}
+
+
+def test_accuracies_are_taken_after_every_fifth_epoch_and_the_last(folder):
+    unit = json.loads((folder / "units" / "overfit-seed1.json").read_text())
+    for tag in ("accuracy/train", "accuracy/test"):
+        assert [step for step, _ in unit["torch"]["curves"][tag]] == [15, 21]
+
+
+def test_the_same_options_give_the_same_results(folder, tmp_path):
+    first = results_of(folder)
+    again = results_of(laboratory.run(overfit, overfit.Config(out=tmp_path, **TINY)))
+    assert first.pop("environment").keys() == again.pop("environment").keys()
+    assert first == again
+
+
+def test_only_the_first_300_images_are_seen():
+    training = overfit.overfitting(200, quick=False)
+    assert training.iterations == 600
+    assert training.hidden_sizes == (100,) * 6
+    assert (training.optimizer, training.options) == ("SGD", {"lr": 0.01})
+    rows = {row.tobytes() for row in data.load().train_images[:300]}
+    seen = [row.tobytes() for x, _ in batches(training, overfit.Config(), 0) for row in x]
+    assert len(seen) == 600 * 100
+    assert set(seen) == rows
+
+
+def test_quick_is_a_tenth_but_at_least_one_epoch():
+    assert overfit.overfitting(200, quick=True).iterations == 60
+    assert overfit.overfitting(3, quick=True).iterations == 3
+
+
+def made_up(*accuracies):
+    outcomes = {
+        ("overfit", seed): {
+            "torch": {"numbers": {"train_accuracy": a, "test_accuracy": b, "gap": a - b}}
+        }
+        for seed, (a, b) in enumerate(accuracies)
+    }
+    return Results(outcomes, ["torch"])
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "holds"),
+    [
+        ([(0.99, 0.7), (1.0, 0.8)], [True, True]),
+        ([(0.989, 0.7), (1.0, 0.8)], [False, True]),
+        ([(1.0, 0.7), (1.0, 0.91)], [True, False]),
+        ([(np.nan, 0.7), (1.0, 0.8)], [False, False]),
+    ],
+)
+def test_a_claim_holds_only_if_it_does_for_every_seed(accuracies, holds):
+    verdicts = overfit.verdicts(made_up(*accuracies), overfit.Config())
+    assert [verdict.holds for verdict in verdicts] == holds
+
+
+def test_the_evidence_has_the_spread_over_the_seeds():
+    learnt, gap = overfit.verdicts(made_up((1.0, 0.7), (0.99, 0.8)), overfit.Config())
+    assert "0.995 ± 0.0071" in learnt.evidence
+    assert "0.75 ± 0.071" in gap.evidence
+    assert "0.245 ± 0.078" in gap.evidence

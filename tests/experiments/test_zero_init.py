@@ -1,0 +1,154 @@
+"""Equal initial weights: what is measured, and what follows from it."""
+
+import json
+
+import numpy as np
+import pytest
+
+from torchopt_ref.experiments import laboratory, zero_init
+from torchopt_ref.experiments.both import batches
+from torchopt_ref.experiments.results import Results
+from torchopt_ref.experiments.zero_init import distinct_units, equal_weights, symmetry
+
+ENGINES = ("numpy", "torch")
+
+
+def run(out):
+    config = zero_init.Config(out=out, seeds=1, iterations=12, batch_size=10, jobs=1)
+    return json.loads((laboratory.run(zero_init, config) / "results.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("first"))
+
+
+def test_the_same_options_give_the_same_results(results, tmp_path):
+    again = run(tmp_path)
+    del again["environment"]
+    assert again == {key: value for key, value in results.items() if key != "environment"}
+
+
+def test_units_stay_identical_from_equal_weights_only(results):
+    found = {
+        (row["network"], row["initial weights"], row["engine"]): (
+            int(row["largest rank"]),
+            int(row["distinct units"]),
+        )
+        for row in results["table"]
+    }
+    expected = {"zeros": (0, 1), "equal": (1, 1), "He": (100, 100)}
+    assert found == {
+        (depth, scheme, engine): expected[scheme]
+        for depth in ("2-layer", "5-layer")
+        for scheme in expected
+        for engine in ENGINES
+    }
+
+
+def test_from_zeros_only_the_last_bias_learns(results):
+    # Softmax regression without inputs, on the mini-batches of seed 0.
+    config = zero_init.Config(seeds=1, iterations=12, batch_size=10)
+    unit = next(u for u in zero_init.units(config) if u.name == "5-layer-zeros-seed0")
+    training = unit.arguments["training"]
+    bias, losses = np.zeros(10), []
+    for _, labels in batches(training, config, 0):
+        p = np.exp(bias) / np.exp(bias).sum()
+        losses.append(-np.log(p[labels]).mean())
+        bias -= 0.01 * (p - np.bincount(labels, minlength=10) / len(labels))
+    for name in ("2-layer-zeros-seed0", "5-layer-zeros-seed0"):
+        for engine in ENGINES:
+            # float32: a few roundings of 6e-8.
+            loss = results["units"][name][engine]["numbers"]["loss"]
+            assert loss == pytest.approx(np.mean(losses), rel=5e-7)
+
+
+def test_with_equal_weights_every_unit_passes_on_the_mean_of_the_inputs():
+    params = equal_weights((100, 50), "equal")
+    assert [params[f"W{i}"].shape for i in (1, 2, 3)] == [(784, 100), (100, 50), (50, 10)]
+    x = np.random.default_rng(0).random((3, 784))
+    y = x
+    for i in (1, 2, 3):
+        y = y @ params[f"W{i}"] + params[f"b{i}"]
+    np.testing.assert_allclose(y, np.repeat(x.mean(axis=1, keepdims=True), 10, axis=1), rtol=1e-14)
+
+
+def test_with_zeros_everything_is_zero():
+    assert not any(value.any() for value in equal_weights((100, 50), "zeros").values())
+
+
+def test_distinct_units_are_columns_that_differ_by_more_than_rounding():
+    W = np.random.default_rng(0).standard_normal((30, 4)).astype(np.float32)
+    b = np.zeros(4, np.float32)
+    repeated, biases = W[:, [0, 1, 1, 2, 3, 3, 3]], b[[0] * 7]
+    assert distinct_units(repeated, biases) == 4
+    assert distinct_units(np.nextafter(repeated, np.float32(9)), biases) == 4
+    rounded = repeated.copy()
+    rounded[:, 1] = np.nextafter(rounded[:, 1], np.float32(9))
+    assert distinct_units(rounded, biases) == 4
+    rounded[5, 1] += np.float32(1e-3)
+    assert distinct_units(rounded, biases) == 5
+    assert distinct_units(np.zeros((30, 7), np.float32), biases) == 1
+
+
+def test_a_bias_alone_makes_a_unit_distinct():
+    assert distinct_units(np.ones((3, 4)), np.array([0.0, 0.0, 0.5, 0.0])) == 2
+
+
+def test_symmetry_is_measured_of_every_layer():
+    rng = np.random.default_rng(0)
+    one = np.outer(rng.standard_normal(6), np.ones(5))
+    weights = {
+        **{"W1": one, "b1": np.zeros(5)},
+        **{"W2": rng.standard_normal((5, 4)), "b2": np.zeros(4)},
+        **{"W3": np.zeros((4, 3)), "b3": np.zeros(3)},
+    }
+    assert symmetry(weights) == {
+        **{"rank/W1": 1, "rank/W2": 4, "rank/W3": 0},
+        **{"distinct_units/W1": 1, "distinct_units/W2": 4},
+    }
+
+
+def made_up(changed=(), loss=2.3, rank=1.0, distinct=1.0):
+    """One seed by torch, in which the networks named in ``changed`` have these values."""
+    outcomes = {}
+    for depth in ("2-layer", "5-layer"):
+        for scheme in ("zeros", "equal", "He"):
+            name = f"{depth}-{scheme}"
+            usual = (0.3, 10.0, 100.0) if scheme == "He" else (2.3, 1.0, 1.0)
+            values = (loss, rank, distinct) if name in changed else usual
+            curves = {
+                # The largest value over all evaluations counts, not the last.
+                "rank/W1": [[1, values[1]], [2, 1.0]],
+                "rank/W2": [[1, 1.0], [2, 1.0]],
+                "distinct_units/W1": [[1, values[2]], [2, 1.0]],
+            }
+            outcomes[name, 0] = {"torch": {"curves": curves, "numbers": {"loss": values[0]}}}
+    return Results(outcomes, ["torch"])
+
+
+def holding(results):
+    verdicts = zero_init.verdicts(results, zero_init.Config())
+    assert len(verdicts) == 4
+    return [verdict.holds for verdict in verdicts]
+
+
+def test_the_claims_hold_where_they_should():
+    assert holding(made_up()) == [True] * 4
+
+
+@pytest.mark.parametrize("depth", ["2-layer", "5-layer"])
+@pytest.mark.parametrize(("scheme", "first"), [("zeros", 0), ("equal", 2)])
+@pytest.mark.parametrize(
+    ("values", "which"),
+    [
+        ({"rank": 2.0}, 0),
+        ({"distinct": 2.0}, 0),
+        ({"loss": 2.1}, 1),
+        ({"loss": float("nan")}, 1),
+    ],
+)
+def test_a_claim_fails_by_one_network(depth, scheme, first, values, which):
+    expected = [True] * 4
+    expected[first + which] = False
+    assert holding(made_up([f"{depth}-{scheme}"], **values)) == expected

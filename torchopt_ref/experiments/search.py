@@ -1,0 +1,181 @@
+"""Search for a learning rate and a weight decay: random, then narrower around the best."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from torchopt_ref.errors import UserError, unknown
+from torchopt_ref.tensorboard import RunFolder
+
+from . import laboratory
+from .networks import one_thread
+from .progress import progress
+from .results import Outcome, Results
+from .search_events import write_trial
+from .search_plan import Plan
+from .search_report import PARAMS, best_trials, figures, table, verdicts
+from .search_workers import run_study
+from .settings import Settings
+from .validation import Objective, Parts, Recipe, split
+
+NAME = "search"
+TITLE = "Search for the learning rate and the weight decay"
+__all__ = ["NAME", "TITLE", "Config", "figures", "run", "table", "verdicts"]
+
+
+@dataclass
+class Config(Settings):
+    """Search lr and weight decay of 784-100x6-10 with ReLU under SGD, on few training images.
+
+    A fifth of the images validates. The first round samples at random, log-uniformly; each later
+    one samples in the ranges of the best quarter so far. The test images are not used before the
+    best setting is chosen; then it is trained from the initial weights of each seed and tested.
+    A search that was killed goes on where it stopped. For one seed random sampling without
+    pruning finds the same with any number of workers; else only with one worker.
+    """
+
+    engines: str = "torch"
+    """the search is run by torch alone"""
+    trials: int = 50
+    """of the first round; each later one has half as many"""
+    rounds: int = 3
+    """the first, random one and those that narrow the ranges"""
+    sampler: str = "random"
+    """random or tpe"""
+    pruner: str = "none"
+    """none, or median: stop a trial that is worse than the median of those before it"""
+    workers: int = 0
+    """processes that share the study, each with one thread; 0: as --jobs says"""
+    storage: str = ""
+    """of the study, for several machines: journal file or database URL; empty: in the folder"""
+    samples: int = 500
+    """images of the training set that are used, validation included"""
+    epochs: int = 50
+    """passes over the images in each trial"""
+    batch_size: int = 100
+    """images in a mini-batch"""
+    lr_low: float = 1e-6
+    """smallest learning rate of the first round"""
+    lr_high: float = 1e-2
+    """largest learning rate of the first round"""
+    weight_decay_low: float = 1e-8
+    """smallest weight decay of the first round"""
+    weight_decay_high: float = 1e-4
+    """largest weight decay of the first round"""
+
+    def check(self) -> None:
+        super().check()
+        if "torch" not in self.engine_names:
+            raise UserError("the search is run by torch alone: use --engines torch")
+        if self.sampler not in ("random", "tpe"):
+            raise unknown("sampler", self.sampler, ("random", "tpe"))
+        if self.pruner not in ("none", "median"):
+            raise unknown("pruner", self.pruner, ("none", "median"))
+        least = {"trials": 2, "rounds": 1, "workers": 0, "samples": 5, "epochs": 1, "batch_size": 1}
+        for option, bound in least.items():
+            if getattr(self, option) < bound:
+                raise UserError(f"--{option.replace('_', '-')} must be at least {bound}")
+        for name, (low, high) in self.ranges.items():
+            if not 0 < low <= high < math.inf:
+                option = name.replace("_", "-")
+                raise UserError(f"--{option}-low must be above 0 and at most --{option}-high")
+
+    def as_json(self) -> dict[str, Any]:
+        options = super().as_json()
+        return {key: options[key] for key in options if key not in ("workers", "storage")}
+
+    @property
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        return {
+            name: (getattr(self, f"{name}_low"), getattr(self, f"{name}_high")) for name in PARAMS
+        }
+
+    def plan(self, storage: str, name: str) -> Plan:
+        first = max(2, self.trials // 5) if self.quick else self.trials
+        later = self.rounds - 1
+        return Plan(
+            storage=storage,
+            name=name,
+            seed=self.seed,
+            rounds=(first, *[first // 2] * (min(1, later) if self.quick else later)),
+            ranges=self.ranges,
+            sampler=self.sampler,
+            pruner=self.pruner,
+            warmup=self.epochs // 5,
+        )
+
+    def recipe(self, seed: int) -> Recipe:
+        return Recipe((100,) * 6, self.epochs, self.batch_size, seed, self.dtype, self.device)
+
+
+def run(config: Config) -> Path:
+    """Search, choose, test the chosen setting, report; the run's folder."""
+    config.check()
+    this = sys.modules[__name__]
+    name = laboratory.run_name(this, config)
+    with RunFolder(config.out / NAME, name) as folder:
+        if (folder.path / "results.json").exists() and not config.force:
+            print(f"Finished earlier (--force runs it again): {folder.path}", file=sys.stderr)
+            return folder.path
+        print(f"Writing to {folder.path}", file=sys.stderr)
+        plan = config.plan(config.storage or str(folder.path / "study.journal"), name)
+        if config.force:
+            plan.forget()
+            shutil.rmtree(folder.path / "trials", ignore_errors=True)
+        objective = Objective(config.recipe(config.seed), training_parts(config))
+        outcomes: dict[tuple[str, int], Outcome] = {}
+        with progress(NAME, plan.total) as advance:
+            for point, outcome in run_study(plan, objective, config.workers or config.processes):
+                outcomes[f"trial-{point:03d}", config.seed] = outcome
+                write_trial(folder.path, f"{point:03d}", outcome)
+                advance(outcome["state"])
+        outcomes = dict(sorted(outcomes.items()))
+        chosen = best_trials(Results(outcomes, ["torch"]))[0][1]
+        outcomes |= test(chosen["params"], objective, config)
+        laboratory.conclude(this, config, folder, outcomes)
+    show(table(Results(outcomes, ["torch"]), config))
+    return folder.path
+
+
+def training_parts(config: Config) -> Parts:
+    """The parts of the first training images; nothing of the test set comes out of here."""
+    dataset = config.data()
+    if config.samples > len(dataset.train_images):
+        raise UserError(f"--samples: the training set has {len(dataset.train_images)} images")
+    first = slice(config.samples)
+    return split(dataset.train_images[first], dataset.train_labels[first], config.seed)
+
+
+def test(
+    params: dict[str, float], objective: Objective, config: Config
+) -> dict[tuple[str, int], Outcome]:
+    """Train with the chosen setting from each seed's initial weights, and test."""
+    dataset = config.data()
+    outcomes = {}
+    with one_thread():
+        for seed in config.all_seeds:
+            repeated = replace(objective, recipe=config.recipe(seed))
+            engine = repeated.recipe.engine(**params)
+            outcome = repeated.train(engine)
+            outcome["torch"]["numbers"] |= {
+                "test_accuracy": engine.accuracy(dataset.test_images, dataset.test_labels),
+                "validation_images": len(objective.parts.validation_labels),
+                "test_images": len(dataset.test_labels),
+            }
+            outcomes["chosen", seed] = outcome | {"params": params}
+    return outcomes
+
+
+def show(rows: list[dict[str, str]]) -> None:
+    shown = Table(*rows[0], box=None, padding=(0, 1, 0, 0))
+    for row in rows:
+        shown.add_row(*row.values())
+    Console().print(shown, highlight=False)

@@ -1,0 +1,182 @@
+"""Networks whose initial weights are all equal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .both import Training, agreement_units, agreement_verdicts, train
+from .figures import curves_with_spread, grouped_bars
+from .networks import Arrays
+from .results import Results, Unit, Verdict, spread
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+NAME = "zero-init"
+TITLE = "All initial weights equal"
+HIDDEN_SIZES = {"2-layer": (100,), "5-layer": (100, 100, 100, 100)}
+SCHEMES = ("zeros", "equal", "He")
+CHANCE = float(np.log(10))
+"""The loss of a network that gives each of ten classes the same probability."""
+
+
+@dataclass
+class Config(Settings):
+    """Train ReLU networks of 2 and 5 layers by SGD(0.01) from all-equal weights, and from He's.
+
+    The equal weights are 0, or 1 / fan_in in each layer, with which a unit passes on the mean of
+    its inputs, so that the signal neither fades nor grows on its way.
+
+    Claim: with equal weights all units of a layer stay identical, since they get the same
+    gradients, so that each weight matrix keeps rank 1 at most; and learning stalls.
+    """
+
+    iterations: int = 1000
+    """training steps of each network"""
+    batch_size: int = 100
+    """images in a mini-batch"""
+
+
+def units(config: Config) -> list[Unit]:
+    iterations = config.iterations // (10 if config.quick else 1)
+    trainings = {
+        f"{depth}-{scheme}": Training(
+            hidden,
+            params=None if scheme == "He" else equal_weights(hidden, scheme),
+            batch_size=config.batch_size,
+            iterations=iterations,
+            evaluate_every=max(1, iterations // 10),
+        )
+        for depth, hidden in HIDDEN_SIZES.items()
+        for scheme in SCHEMES
+    }
+    deepest = {name: trainings[name] for name in ("5-layer-equal", "5-layer-He")}
+    return [
+        Unit(
+            name,
+            seed,
+            train,
+            {"training": training, "settings": config, "seed": seed, "watch": symmetry},
+        )
+        for name, training in trainings.items()
+        for seed in config.all_seeds
+    ] + agreement_units(deepest, config)
+
+
+def equal_weights(hidden: tuple[int, ...], scheme: str) -> Arrays:
+    params: Arrays = {}
+    for i, (fan_in, fan_out) in enumerate(pairwise([784, *hidden, 10]), start=1):
+        value = 0.0 if scheme == "zeros" else 1 / fan_in
+        params |= {f"W{i}": np.full((fan_in, fan_out), value), f"b{i}": np.zeros(fan_out)}
+    return params
+
+
+def symmetry(weights: Arrays) -> dict[str, float]:
+    """``rank/W1`` ... of all weight matrices, ``distinct_units/W1`` ... of the hidden layers."""
+    depth = len(weights) // 2
+    found = {
+        f"rank/W{i}": float(np.linalg.matrix_rank(weights[f"W{i}"])) for i in range(1, depth + 1)
+    }
+    for i in range(1, depth):
+        found[f"distinct_units/W{i}"] = float(distinct_units(weights[f"W{i}"], weights[f"b{i}"]))
+    return found
+
+
+def distinct_units(W: np.ndarray, b: np.ndarray) -> int:
+    """How many units differ in a weight or the bias, by more than the tolerance of the rank.
+
+    That tolerance is NumPy's, relative to the largest value: eps times the larger dimension. A
+    matrix product may round equal columns differently, according to where they stand.
+    """
+    units = np.vstack([W, b]).T
+    tolerance = np.abs(units).max() * max(W.shape) * np.finfo(units.dtype).eps
+    count = 0
+    while len(units):
+        units = units[np.abs(units - units[0]).max(axis=1) > tolerance]
+        count += 1
+    return count
+
+
+def verdicts(results: Results, config: Config) -> list[Verdict]:
+    found = agreement_verdicts(results)
+    for engine in results.engines:
+        for scheme, weights in {"zeros": "weights of 0", "equal": "equal weights above 0"}.items():
+            names = [f"{depth}-{scheme}" for depth in HIDDEN_SIZES]
+            rank, distinct = (
+                max(largest(results, name, engine, kind) for name in names)
+                for kind in ("rank", "distinct_units")
+            )
+            losses = {
+                f"{depth}-{kind}": results.numbers(f"{depth}-{kind}", engine, "loss")
+                for depth in HIDDEN_SIZES
+                for kind in (scheme, "He")
+            }
+            found += [
+                Verdict(
+                    f"from {weights} all units of a hidden layer stay identical, and the rank of "
+                    "each weight matrix is at most 1",
+                    engine,
+                    distinct == 1 and rank <= 1,
+                    f"Over all evaluations at most {distinct:.0f} distinct unit(s) in a hidden "
+                    f"layer, and rank {rank:.0f}.",
+                ),
+                Verdict(
+                    f"from {weights} learning stalls",
+                    engine,
+                    all((losses[name] > 0.95 * CHANCE).all() for name in names),
+                    f"Chance is a loss of {CHANCE:.4g}; "
+                    + ", ".join(
+                        f"the {depth} network ends at {spread(losses[f'{depth}-{scheme}'])}, from "
+                        f"He's weights at {spread(losses[f'{depth}-He'])}"
+                        for depth in HIDDEN_SIZES
+                    )
+                    + ".",
+                ),
+            ]
+    return found
+
+
+def largest(results: Results, variant: str, engine: str, kind: str) -> float:
+    """The largest ``kind`` over the matrices, the evaluations and the seeds."""
+    curves = results.of(variant)[0][engine]["curves"]
+    tags = [tag for tag in curves if tag.startswith(f"{kind}/")]
+    return float(max(results.curve(variant, engine, tag).max() for tag in tags))
+
+
+def table(results: Results, config: Config) -> list[dict[str, str]]:
+    return [
+        {
+            "network": depth,
+            "initial weights": scheme,
+            "engine": engine,
+            "largest rank": f"{largest(results, name, engine, 'rank'):.0f}",
+            "distinct units": f"{largest(results, name, engine, 'distinct_units'):.0f}",
+            "loss": spread(results.numbers(name, engine, "loss")),
+            "test accuracy": spread(results.numbers(name, engine, "test_accuracy")),
+        }
+        for depth in HIDDEN_SIZES
+        for scheme in SCHEMES
+        for name in [f"{depth}-{scheme}"]
+        for engine in results.engines
+    ]
+
+
+def figures(results: Results, config: Config) -> dict[str, Figure]:
+    engine = results.engines[-1]
+    made = {}
+    for depth, hidden in HIDDEN_SIZES.items():
+        losses = {s: results.curve(f"{depth}-{s}", engine, "loss/train") for s in SCHEMES}
+        title = f"{TITLE}, or He's: {depth}"
+        made[f"training_loss_{depth}"] = curves_with_spread(losses, title, "training loss")
+        layers = [f"W{i}" for i in range(1, len(hidden) + 2)]
+        ranks = {
+            s: [results.curve(f"{depth}-{s}", engine, f"rank/{W}")[:, -1].mean() for W in layers]
+            for s in SCHEMES
+        }
+        made[f"rank_{depth}"] = grouped_bars(ranks, layers, title, "rank after training")
+    return made
