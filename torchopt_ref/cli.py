@@ -2,6 +2,7 @@
 
     torchopt-ref run NAME [OPTIONS]     run an experiment; NAME --help lists its options
     torchopt-ref list                   name the experiments
+    torchopt-ref report [RUNS]          gather their latest runs on one page, runs/report.html
     torchopt-ref parity [OPTIONS]       count the difference to the NumPy reference in ULP
 
 A user's mistake is one line on stderr and exit status 2.
@@ -66,11 +67,24 @@ def run(arguments: list[str]) -> int:
         print("\n".join(f"  {key:<12} {text}" for key, text in EXPERIMENTS.items()))
         return 0
     try:
+        from torchopt_ref.experiments import laboratory
+
         module = experiment(name)
     except ModuleNotFoundError as error:
         raise missing_extra(error) from error
-    path = module.run(parse(module.Config, options, prog=f"torchopt-ref run {name}"))
+    config = parse(module.Config, options, prog=f"torchopt-ref run {name}")
+    path = laboratory.run(module, config)
     print(f"See the curves: {tensorboard(path)}")
+    return 0
+
+
+def report(arguments: list[str]) -> int:
+    """``torchopt-ref report``: the latest run of each experiment on one page."""
+    from torchopt_ref.experiments.page import write_page
+
+    parser = Parser(prog="torchopt-ref report", description=report.__doc__)
+    parser.add_argument("runs", type=Path, nargs="?", default=Path("runs"), help="folder (runs)")
+    print(f"Open it in a browser: {write_page(parser.parse_args(arguments).runs)}")
     return 0
 
 
@@ -177,4 +191,4 @@ def chosen(kind: str, given: list[str], known: list[str]) -> list[str]:
     return [by_folded[name.casefold()] for name in names]
 
 
-COMMANDS = {"run": run, "list": list_experiments, "parity": parity}
+COMMANDS = {"run": run, "list": list_experiments, "report": report, "parity": parity}

@@ -39,6 +39,14 @@ def test_the_same_options_give_the_same_results(folder, tmp_path):
     assert results(run(tmp_path)) == results(folder)
 
 
+def test_every_seed_has_weights_and_inputs_of_its_own(folder):
+    units = results(folder)["units"]
+    for variant in VARIANTS:
+        for engine in ENGINES:
+            first, second = (units[f"{variant}-seed{seed}"][engine]["numbers"] for seed in (0, 1))
+            assert first["activation/mean"] != second["activation/mean"]
+
+
 def weights_and_inputs(stack, std):
     rng = np.random.default_rng(stack.seed)
     weights = [std * rng.standard_normal((stack.width, stack.width)) for _ in range(stack.depth)]

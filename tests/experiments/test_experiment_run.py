@@ -9,6 +9,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from torchopt_ref.cli import main
+from torchopt_ref.experiments import optimizers
+from torchopt_ref.experiments.results import Results
 
 OPTIMIZERS = ["SGD", "Momentum", "AdaGrad", "RMSprop", "Adam"]
 WRITERS = [f"{name}-{engine}" for name in OPTIMIZERS for engine in ("numpy", "torch")]
@@ -25,8 +27,9 @@ def run(tmp_path_factory):
         key = (options, again)
         if key not in folders:
             out = tmp_path_factory.mktemp("out") / "new" / "folder"
-            assert main(["run", "optimizers", "--out", str(out), *options]) == 0
-            (folders[key],) = out.iterdir()
+            command = ["run", "optimizers", "--seeds", "1", "--jobs", "1", "--out", str(out)]
+            assert main([*command, *options]) == 0
+            (folders[key],) = (out / "optimizers").iterdir()
         return folders[key]
 
     return run_once
@@ -56,16 +59,19 @@ def results(folder):
     return json.loads((folder / "results.json").read_text())
 
 
-def without_seconds(results):
-    for result in results["training"].values():
-        assert min(result.pop("seconds").values()) > 0
-    results["config"].pop("out")
-    return results
+def numbers(folder, name, engine):
+    return results(folder)["units"][f"{name}-seed0"][engine]["numbers"]
+
+
+def apart(folder, name):
+    return results(folder)["units"][f"{name}-seed0"].get("apart")
 
 
 def test_a_folder_holds_a_writer_for_each_optimizer_and_engine(folder):
     names = {path.name for path in folder.iterdir()}
-    assert names == {*WRITERS, "figures", "results.json", "valley.png", "training_loss.png"}
+    files = {"results.json", "report.md", "valley.png", "training_loss.png"}
+    valley = {"valley-numpy", "valley-torch"}
+    assert names == {*WRITERS, *valley, "figures", "report", "units", *files}
 
 
 @pytest.mark.parametrize("writer", WRITERS)
@@ -75,20 +81,26 @@ def test_every_writer_has_the_loss_of_each_iteration_and_the_accuracy_of_every_1
     steps, losses = zip(*curve(folder / writer, "loss/train"), strict=True)
     assert steps == tuple(range(1, ITERATIONS + 1))
     assert np.isfinite(losses).all()
-    name, engine = writer.split("-")
-    result = results(folder)["training"][name]
+    result = numbers(folder, *writer.split("-"))
     # Event files keep float32.
-    assert result["final_loss"][engine] == pytest.approx(np.mean(losses[-100:]), rel=1e-6)
+    assert result["loss"] == pytest.approx(np.mean(losses[-100:]), rel=1e-6)
 
     steps, accuracies = zip(*curve(folder / writer, "accuracy/test"), strict=True)
     assert steps == (100, ITERATIONS)
-    assert accuracies[-1] == np.float32(result["test_accuracy"][engine])
+    assert accuracies[-1] == np.float32(result["test_accuracy"])
     assert 0.3 < accuracies[-1] < 1
 
-    steps, heights = zip(*curve(folder / writer, "valley/f"), strict=True)
+
+@pytest.mark.parametrize("engine", ["numpy", "torch"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_way_down_the_valley_is_a_curve(folder, name, engine):
+    steps, heights = zip(*curve(folder / f"valley-{engine}", f"valley/{name}"), strict=True)
     assert steps == tuple(range(31))
     assert heights[0] == np.float32(7**2 / 20 + 2**2)
-    assert heights[-1] == pytest.approx(results(folder)["valley"][name]["f"], rel=1e-6)
+    result = results(folder)["units"]["valley-seed0"][engine]
+    assert heights[-1] == pytest.approx(result["numbers"][name], rel=1e-6)
+    x, y = result["paths"][name][-1]
+    assert result["numbers"][name] == x**2 / 20 + y**2
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -96,26 +108,26 @@ def test_the_difference_between_the_engines_is_a_curve_and_a_number(folder, name
     numpy = dict(curve(folder / f"{name}-numpy", "loss/train"))
     torch = dict(curve(folder / f"{name}-torch", "loss/train"))
     difference = dict(curve(folder / f"{name}-numpy", "engines/loss_difference"))
-    assert difference == {step: np.float32(abs(numpy[step] - torch[step])) for step in numpy}
-    result = results(folder)["training"][name]["loss_difference"]
-    assert result["all"] == pytest.approx(max(difference.values()), rel=1e-6)
-    assert result["first_100"] == pytest.approx(max(list(difference.values())[:100]), rel=1e-6)
+    for step, value in difference.items():
+        assert value == pytest.approx(abs(numpy[step] - torch[step]), abs=1e-6 * numpy[step])
+    found = apart(folder, name)
+    assert found["ever"] == pytest.approx(max(difference.values()), rel=1e-6)
+    assert found["first 100"] == pytest.approx(max(list(difference.values())[:100]), rel=1e-6)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_in_lockstep_every_single_step_is_measured(small, name):
-    step = results(small)["training"][name]["single_step"]
     ulps = dict(curve(small / f"{name}-numpy", "lockstep/max_ulp"))
     distances = dict(curve(small / f"{name}-numpy", "lockstep/max_abs"))
     assert list(ulps) == list(distances) == [1, 2, 3]
-    assert np.float32(step["max_ulp"]) == max(ulps.values())
-    assert np.float32(step["median_ulp"]) == np.median(list(ulps.values()))
-    assert np.float32(step["max_abs"]) == max(distances.values())
+    found = apart(small, name)
+    assert np.float32(found["step ULP"]) == max(ulps.values())
+    assert np.float32(found["step"]) == max(distances.values())
 
 
 def test_without_lockstep_there_is_nothing_of_it(folder):
     assert "lockstep/max_ulp" not in events(folder / "SGD-numpy").Tags()["scalars"]
-    assert results(folder)["training"]["SGD"]["single_step"] is None
+    assert apart(folder, "SGD").keys() == {"first 100", "ever"}
 
 
 def test_figures_are_files_and_images(folder):
@@ -133,10 +145,12 @@ def test_the_config_is_in_the_results(small):
     assert config["dtype"] == "float32"
 
 
-def test_the_same_seed_gives_the_same_bits(folder, run):
+def test_the_same_options_give_the_same_bits(folder, run):
     again = run("--iterations", str(ITERATIONS), again=True)
     assert again != folder
-    assert without_seconds(results(again)) == without_seconds(results(folder))
+    first, second = results(folder), results(again)
+    assert first.pop("environment").keys() == second.pop("environment").keys()
+    assert first == second
     for writer in WRITERS:
         for tag in events(folder / writer).Tags()["scalars"]:
             assert curve(again / writer, tag) == curve(folder / writer, tag)
@@ -156,37 +170,97 @@ def test_one_engine_alone_runs_as_beside_the_other(folder, run, engine):
         losses = curve(folder / f"{name}-{engine}", "loss/train")[:3]
         assert curve(alone / f"{name}-{engine}", "loss/train") == losses
     assert {path.name for path in alone.iterdir() if "-" in path.name} == {
-        f"{name}-{engine}" for name in OPTIMIZERS
+        *(f"{name}-{engine}" for name in OPTIMIZERS),
+        f"valley-{engine}",
     }
-    assert results(alone)["training"]["SGD"]["loss_difference"] is None
+    assert apart(alone, "SGD") is None
 
 
-def test_the_table_shows_each_number_once_and_how_to_see_the_curves(tmp_path, capsys):
+def test_two_processes_give_the_same_results_as_one(run):
+    one = results(run("--iterations", "3", "--lockstep"))
+    two = results(run("--iterations", "3", "--lockstep", "--jobs", "2"))
+    assert one.pop("environment").keys() == two.pop("environment").keys()
+    assert one == two
+
+
+def test_the_table_shows_each_number_and_how_to_see_the_curves(tmp_path, capsys):
     parent = tmp_path / "a folder"
-    assert main(["run", "optimizers", "--iterations", "1", "--out", str(parent)]) == 0
+    command = ["run", "optimizers", "--iterations", "1", "--seeds", "1", "--jobs", "1"]
+    assert main([*command, "--out", str(parent)]) == 0
     out, err = capsys.readouterr()
-    (folder,) = parent.iterdir()
-    lines = out.splitlines()
-    assert lines[0].split() == [
-        *("optimizer", "valley", "engine", "loss", "test", "seconds", "apart", "ever")
+    (folder,) = (parent / "optimizers").iterdir()
+    rows = [
+        line.split() for line in out.splitlines() if line.split() and line.split()[0] in OPTIMIZERS
     ]
-    assert [line.split()[0] for line in lines[1:11:2]] == OPTIMIZERS
-    sgd = results(folder)["training"]["SGD"]
-    assert lines[1].split()[2:5] == [
-        "torch",
-        f"{sgd['final_loss']['torch']:.4f}",
-        f"{sgd['test_accuracy']['torch']:.4f}",
-    ]
-    assert max(map(len, lines[:-1])) <= 80
-    assert lines[-1].startswith("See the curves: ")
-    command, *options = shlex.split(lines[-1].removeprefix("See the curves: "))
+    assert [row[:2] for row in rows] == [[n, e] for n in OPTIMIZERS for e in ("numpy", "torch")]
+    sgd = numbers(folder, "SGD", "numpy")
+    assert rows[0][3:5] == [f"{sgd['loss']:.4g}", f"{sgd['test_accuracy']:.4g}"]
+    seconds = results(folder)["environment"]["seconds"]["SGD"]["numpy"]
+    assert rows[0][-1] == f"{seconds:.1f}"
+    assert max(map(len, out.splitlines()[:-1])) <= 80
+    last = out.splitlines()[-1]
+    command, *options = shlex.split(last.removeprefix("See the curves: "))
     assert Path(command).name == "tensorboard"
     assert options == ["--logdir", str(folder)]
-    writing, *progress = err.splitlines()
+    writing, progress = err.splitlines()
     assert writing == f"Writing to {folder}"
-    assert [line.partition(", loss")[0] for line in progress] == [
-        f"{name}: 1 of 1" for name in OPTIMIZERS
-    ]
+    assert progress.startswith("optimizers: 11 of 11")
+
+
+def test_what_is_finished_is_not_done_again_unless_forced(tmp_path, capsys):
+    command = ["run", "optimizers", "--iterations", "2", "--seeds", "1", "--jobs", "1"]
+    command += ["--engines", "torch", "--out", str(tmp_path)]
+    assert main(command) == 0
+    (folder,) = (tmp_path / "optimizers").iterdir()
+    finished = (folder / "results.json").stat().st_mtime_ns
+    first, _ = capsys.readouterr()
+    assert main(command) == 0
+    again, err = capsys.readouterr()
+    assert again == first
+    assert "Finished earlier (--force runs it again)" in err
+    assert (folder / "results.json").stat().st_mtime_ns == finished
+    assert main([*command, "--force"]) == 0
+    assert (folder / "results.json").stat().st_mtime_ns > finished
+
+
+def test_an_interrupted_run_resumes_from_the_last_finished_unit(tmp_path, capsys):
+    command = ["run", "optimizers", "--iterations", "2", "--seeds", "2", "--jobs", "1"]
+    command += ["--engines", "torch", "--out", str(tmp_path)]
+    assert main(command) == 0
+    (folder,) = (tmp_path / "optimizers").iterdir()
+    whole = results(folder)
+    (folder / "results.json").unlink()
+    for name in ("SGD-seed1", "Adam-seed0"):
+        (folder / "units" / f"{name}.json").unlink()
+    kept = folder / "units" / "SGD-seed0.json"
+    before = kept.stat().st_mtime_ns
+    capsys.readouterr()
+    assert main(command) == 0
+    assert kept.stat().st_mtime_ns == before
+    resumed = results(folder)
+    assert whole.pop("environment").keys() == resumed.pop("environment").keys()
+    assert whole == resumed
+
+
+def test_the_verdict_on_reaching_sgds_loss():
+    """Made-up curves: Adam reaches SGD's final loss at once, Momentum never."""
+
+    def outcome(curve):
+        numbers = {"loss": float(np.mean(curve[-10:])), "test_accuracy": 0.5}
+        return {"torch": {"curves": {"loss/train": curve}, "numbers": numbers}}
+
+    falling = np.linspace(2, 1, 100)
+    curves = {name: np.full(100, 0.5) for name in OPTIMIZERS} | {"SGD": falling}
+    config = optimizers.Config(engines="torch")
+
+    def verdict(curves):
+        found = Results({(name, 0): outcome(list(curves[name])) for name in OPTIMIZERS}, ["torch"])
+        return optimizers.verdicts(found, config)[0]
+
+    assert verdict(curves).holds
+    assert not verdict(curves | {"Momentum": np.full(100, 1.5)}).holds
+    late = np.where(np.arange(100) < 60, 2.0, 0.5)
+    assert not verdict(curves | {"RMSprop": late}).holds
 
 
 def test_the_images_come_from_the_data_root(tmp_path):
@@ -202,7 +276,7 @@ def test_the_images_come_from_the_data_root(tmp_path):
             file.write_bytes(header + array.tobytes())
     options = ["--dataset", "fashion", "--data-root", str(tmp_path), "--iterations", "1"]
     out = ["--out", str(tmp_path / "out"), "--batch-size", "5"]
-    assert main(["run", "optimizers", *options, *out]) == 0
-    (folder,) = (tmp_path / "out").iterdir()
-    accuracy = results(folder)["training"]["SGD"]["test_accuracy"]["numpy"]
+    assert main(["run", "optimizers", "--seeds", "1", "--jobs", "1", *options, *out]) == 0
+    (folder,) = (tmp_path / "out" / "optimizers").iterdir()
+    accuracy = numbers(folder, "SGD", "numpy")["test_accuracy"]
     assert accuracy in (0, 1 / 3, 2 / 3, 1)

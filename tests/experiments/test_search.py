@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from torchopt_ref.errors import UserError
-from torchopt_ref.experiments import search
+from torchopt_ref.experiments import laboratory, search
 from torchopt_ref.experiments.results import Results
 from torchopt_ref.experiments.search_plan import ATTEMPTS, Plan, importance, narrowed, settled
 from torchopt_ref.experiments.search_worker import LOST_AFTER, Worker
@@ -65,7 +65,7 @@ def without_curves(outcomes):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return search.run(replace(TINY, out=tmp_path_factory.mktemp("search")))
+    return laboratory.run(search, replace(TINY, out=tmp_path_factory.mktemp("search")))
 
 
 def trials_of(folder):
@@ -207,7 +207,7 @@ def test_other_test_images_change_the_test_accuracy_and_nothing_else(tmp_path):
         root = tmp_path / str(test_seed)
         write_data(root, test_seed)
         config = replace(TINY, dataset="fashion", data_root=root, out=root / "out", trials=2)
-        found.append(search.run(config))
+        found.append(laboratory.run(search, config))
     one, other = (results_of(path)["units"] for path in found)
     tested = [
         [units[f"chosen-seed{seed}"]["torch"]["numbers"].pop("test_accuracy") for seed in (0, 1)]
@@ -246,7 +246,7 @@ def test_a_killed_search_goes_on_and_finds_what_an_undisturbed_one_finds(tmp_pat
     before = worker.outcomes()
     assert 3 <= len(before) < 12
 
-    folder = search.run(replace(config, workers=1))
+    folder = laboratory.run(search, replace(config, workers=1))
     assert trials_of(folder) == without_curves(found(config, tmp_path / "undisturbed"))
     numbers = [trial.number for trial in worker.settled().values()]
     after = worker.outcomes()
@@ -401,7 +401,9 @@ def test_a_mistake_in_the_objective_is_not_taken_for_a_failed_trial(tmp_path):
 
 
 def test_trials_that_diverge_fail_and_the_others_count(tmp_path):
-    folder = search.run(replace(TINY, lr_low=1e-3, lr_high=1e30, rounds=1, out=tmp_path))
+    folder = laboratory.run(
+        search, replace(TINY, lr_low=1e-3, lr_high=1e30, rounds=1, out=tmp_path)
+    )
     trials = trials_of(folder)
     states = [trial["state"] for trial in trials]
     assert {*states} == {"complete", "failed"}
@@ -418,7 +420,7 @@ def test_trials_that_diverge_fail_and_the_others_count(tmp_path):
 def test_a_search_without_any_complete_trial_says_so(tmp_path):
     config = replace(TINY, lr_low=1e25, lr_high=1e30, rounds=1, trials=2, out=tmp_path)
     with pytest.raises(UserError, match=r"no trial was completed \(the loss.*--lr-high"):
-        search.run(config)
+        laboratory.run(search, config)
 
 
 def test_workers_that_take_a_point_too_many_leave_it(tmp_path):
@@ -448,7 +450,7 @@ def test_two_machines_share_one_study(folder, tmp_path):
     storage = tmp_path / "shared" / "journal"
     first = found(TINY, storage)
     assert without_curves(first) == trials_of(folder)
-    second = search.run(replace(TINY, storage=str(storage), out=tmp_path))
+    second = laboratory.run(search, replace(TINY, storage=str(storage), out=tmp_path))
     assert results_of(second) == results_of(folder)
     assert len(replace(journal_plan(TINY), storage=str(storage)).open().trials) == 24
     assert len(list((second / "trials").iterdir())) == 24
@@ -469,7 +471,7 @@ def test_a_database_serves_as_well(tmp_path):
 @pytest.mark.parametrize("storage", ["no://where", "/proc/nothing/journal"])
 def test_a_storage_that_does_not_open_is_a_users_error(tmp_path, storage):
     with pytest.raises(UserError, match=r"cannot open the study in .*--storage"):
-        search.run(replace(TINY, storage=storage, out=tmp_path))
+        laboratory.run(search, replace(TINY, storage=storage, out=tmp_path))
 
 
 def test_a_line_cut_off_by_a_kill_does_not_spoil_the_journal(tmp_path):
@@ -489,10 +491,10 @@ def test_a_finished_search_is_done_again_only_by_force(folder, capsys):
     config = replace(TINY, out=folder.parent.parent)
     before = results_of(folder)
     stamp = (folder / "study.journal").stat().st_mtime_ns
-    assert search.run(config) == folder
+    assert laboratory.run(search, config) == folder
     assert "Finished earlier" in capsys.readouterr().err
     assert (folder / "study.journal").stat().st_mtime_ns == stamp
-    search.run(replace(config, force=True))
+    laboratory.run(search, replace(config, force=True))
     assert (folder / "study.journal").stat().st_mtime_ns != stamp
     assert results_of(folder) == before
 
@@ -638,4 +640,4 @@ def test_ranges_narrow_to_the_best_quarter():
 )
 def test_options_that_cannot_be_run_are_users_errors(tmp_path, change, message):
     with pytest.raises(UserError, match=message):
-        search.run(replace(TINY, out=tmp_path, **change))
+        laboratory.run(search, replace(TINY, out=tmp_path, **change))

@@ -12,8 +12,15 @@ from types import ModuleType
 from torchopt_ref.errors import unknown
 
 EXPERIMENTS = {
-    "optimizers": "SGD, Momentum, AdaGrad, RMSprop and Adam on a valley and on MNIST",
+    "optimizers": "SGD, Momentum, AdaGrad, RMSprop and Adam in a valley and on MNIST",
+    "zero-init": "equal initial weights against random ones",
+    "activations": "what passes through five layers from four kinds of initial weights",
     "weight-init": "std 0.01, Xavier and He in a deep ReLU network",
+    "batchnorm": "batch normalisation: speed, learning rates, initial scales",
+    "overfit": "a deep network on 300 images",
+    "weight-decay": "the same with weight decay: L2 in two forms, and decoupled",
+    "dropout": "the same with dropout in both scalings, and as an ensemble",
+    "search": "a search for learning rate and weight decay with a validation set",
 }
 
 

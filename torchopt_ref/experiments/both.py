@@ -51,6 +51,7 @@ class Training:
     batch_size: int = 100
     iterations: int = 2000
     evaluate_every: int = 100
+    lockstep: bool = False
 
 
 def engines(training: Training, settings: Settings, seed: int) -> dict[str, Engine]:
@@ -139,13 +140,19 @@ def fit(
 ) -> tuple[dict[str, Engine], Outcome]:
     """The chosen engines, trained, and the outcome of their training.
 
-    Curves: ``loss/train`` at every iteration; ``accuracy/train`` (on the limited training set) and
-    ``accuracy/test`` at every evaluation, and with them what ``watch`` measures of the weights, by
-    tag. Numbers: ``loss`` (mean of the last 100), and ``train_accuracy``,
-    ``test_accuracy`` and their ``gap`` at the end.
+    Curves: ``loss/train`` at every iteration; ``accuracy/train`` (on the limited training set, or
+    as many training images as there are test images) and ``accuracy/test`` at every evaluation, and
+    with them what ``watch`` measures of the weights, by tag. Numbers: ``loss`` (mean of the last
+    100), and ``train_accuracy``, ``test_accuracy`` and their ``gap`` at the end.
+
+    With two engines, the curve ``engines/loss_difference`` (in lockstep also ``lockstep/max_ulp``
+    and ``lockstep/max_abs``, of any weight after each step) stands with the NumPy engine, and
+    ``apart`` beside them holds the largest values: of the losses' difference in the ``first 100``
+    iterations and ``ever``, of a weight's after a step in ULP (``step ULP``) and absolute
+    (``step``).
     """
     dataset = settings.data()
-    seen = slice(training.samples)
+    seen = slice(training.samples or len(dataset.test_images))
     sets = {
         "train": (dataset.train_images[seen], dataset.train_labels[seen]),
         "test": (dataset.test_images, dataset.test_labels),
@@ -163,10 +170,41 @@ def fit(
                     curves[key][f"accuracy/{name}"].append([iteration, accuracy])
                 for tag, value in (watch(engine.weights()) if watch else {}).items():
                     curves[key].setdefault(tag, []).append([iteration, value])
-    return made, {
+        if len(made) > 1:
+            for tag, value in differences(made, curves, training.lockstep).items():
+                curves["numpy"].setdefault(tag, []).append(value)
+    outcome: Outcome = {
         key: {"curves": curves[key], "numbers": numbers(curves[key]), "seconds": engine.seconds}
         for key, engine in made.items()
     }
+    if len(made) > 1:
+        outcome["apart"] = largest_differences(curves["numpy"])
+    return made, outcome
+
+
+def differences(
+    made: dict[str, Engine], curves: dict[str, dict[str, list]], lockstep: bool
+) -> dict[str, float]:
+    """What sets the engines apart after a step; in lockstep the NumPy engine then follows."""
+    by_numpy, by_torch = (curves[key]["loss/train"][-1] for key in ("numpy", "torch"))
+    found = {"engines/loss_difference": abs(by_numpy - by_torch)}
+    if lockstep:
+        follower, leader = made["numpy"], made["torch"]
+        assert isinstance(follower, NumpyEngine)
+        assert isinstance(leader, TorchEngine)
+        ulp, distance = apart(follower.weights(), leader.weights())
+        found |= {"lockstep/max_ulp": ulp, "lockstep/max_abs": distance}
+        follower.copy_from(leader)
+    return found
+
+
+def largest_differences(curves: dict[str, list]) -> dict[str, float]:
+    loss = curves["engines/loss_difference"]
+    largest = {"first 100": max(loss[:100]), "ever": max(loss)}
+    if "lockstep/max_ulp" in curves:
+        largest["step ULP"] = max(curves["lockstep/max_ulp"])
+        largest["step"] = max(curves["lockstep/max_abs"])
+    return largest
 
 
 def numbers(curves: dict[str, list]) -> dict[str, float]:
@@ -185,6 +223,8 @@ def agreement_units(trainings: dict[str, Training], settings: Settings) -> list[
     """A unit for each training that measures how far the two engines are apart in float64."""
     if len(settings.engine_names) < 2:
         return []
+    if settings.quick:
+        trainings = dict(list(trainings.items())[:1])
     exact = replace(settings, dtype="float64", device="cpu")
     seed = settings.seed
     return [
@@ -199,25 +239,16 @@ def agreement_units(trainings: dict[str, Training], settings: Settings) -> list[
 
 
 def agreement(training: Training, settings: Settings, seed: int) -> Outcome:
-    """100 free iterations, then 30 in which the NumPy engine takes over torch's state each time."""
-    limited = replace(training, iterations=100)
-    made = engines(limited, settings, seed)
+    """How far the engines are apart: in ``loss`` (relative) over 100 free iterations, and as
+    ``apart`` of :func:`fit` over 30 in lockstep."""
+    free = replace(training, iterations=100, lockstep=False)
+    made = engines(free, settings, seed)
     error = 0.0
-    for x, t in batches(limited, settings, seed):
+    for x, t in batches(free, settings, seed):
         by_torch, by_numpy = made["torch"].step(x, t), made["numpy"].step(x, t)
         error = max(error, abs(by_torch - by_numpy) / abs(by_torch))
-    made = engines(limited, settings, seed)
-    follower, leader = made["numpy"], made["torch"]
-    assert isinstance(follower, NumpyEngine)
-    assert isinstance(leader, TorchEngine)
-    ulp, distance = 0, 0.0
-    for x, t in batches(replace(limited, iterations=30), settings, seed):
-        leader.step(x, t)
-        follower.step(x, t)
-        step_ulp, step_distance = apart(follower.weights(), leader.weights())
-        ulp, distance = max(ulp, step_ulp), max(distance, step_distance)
-        follower.copy_from(leader)
-    return {"agreement": {"loss": error, "step_ulp": ulp, "step": distance}}
+    _, locked = fit(replace(training, iterations=30, lockstep=True), settings, seed)
+    return {"agreement": {"loss": error, **locked["apart"]}}
 
 
 def apart(a: Arrays, b: Arrays) -> tuple[int, float]:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -21,7 +22,7 @@ from torchopt_ref.tensorboard import RunFolder
 
 from .networks import one_thread
 from .progress import progress
-from .report import write_markdown
+from .report import show, write_markdown
 from .results import Outcome, Results, Unit, Verdict, bin_edges, points, unit_name
 from .settings import Settings
 
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
 
 
 class Experiment(Protocol):
-    """What the module of an experiment defines, beside its ``Config``."""
+    """What the module of an experiment defines, beside its ``Config``.
+
+    One that does not consist of units defines ``outcomes(config, folder)`` instead of ``units``.
+    """
 
     NAME: str
     TITLE: str
@@ -53,13 +57,38 @@ def run(experiment: Experiment, config: Settings) -> Path:
     with RunFolder(config.out / experiment.NAME, run_name(experiment, config)) as folder:
         if (folder.path / "results.json").exists() and not config.force:
             print(f"Finished earlier (--force runs it again): {folder.path}", file=sys.stderr)
+            show(json.loads((folder.path / "results.json").read_text()))
             return folder.path
         print(f"Writing to {folder.path}", file=sys.stderr)
-        units = experiment.units(config)
-        outcomes = finish(units, folder, config)
-        ordered = {(unit.variant, unit.seed): outcomes[unit.name] for unit in units}
-        conclude(experiment, config, folder, ordered)
+        collect = getattr(experiment, "outcomes", partial(unit_outcomes, experiment))
+        show(conclude(experiment, config, folder, collect(config, folder)))
     return folder.path
+
+
+def unit_outcomes(
+    experiment: Experiment, config: Settings, folder: RunFolder
+) -> dict[tuple[str, int], Outcome]:
+    """The outcome of each unit: from its file if it is finished, else computed now."""
+    units = experiment.units(config)
+    outcomes: dict[str, Outcome] = {}
+    for unit in units:
+        file = folder.path / "units" / f"{unit.name}.json"
+        if file.exists() and not config.force:
+            outcomes[unit.name] = json.loads(file.read_text())
+    waiting = [unit for unit in units if unit.name not in outcomes]
+    if waiting:
+        first_seed = min(unit.seed for unit in units)
+        with progress(experiment.NAME, len(units)) as advance:
+            for _ in outcomes:
+                advance("finished earlier")
+            for unit, outcome in computed(waiting, config.processes):
+                if unit.seed == first_seed:
+                    write_curves(folder, unit, outcome, config)
+                # Last, since a unit that has its file is not done again.
+                folder.write_json(f"units/{unit.name}.json", outcome)
+                outcomes[unit.name] = outcome
+                advance(unit.name)
+    return {(unit.variant, unit.seed): outcomes[unit.name] for unit in units}
 
 
 def conclude(
@@ -67,8 +96,8 @@ def conclude(
     config: Settings,
     folder: RunFolder,
     outcomes: Mapping[tuple[str, int], Outcome],
-) -> None:
-    """Verdicts, figures, ``results.json`` and the report from the outcomes by variant and seed."""
+) -> dict[str, Any]:
+    """Verdicts, figures and report from the outcomes; the content of ``results.json``."""
     results = Results(outcomes, config.engine_names)
     verdicts = experiment.verdicts(results, config)
     for name, figure in experiment.figures(results, config).items():
@@ -84,34 +113,12 @@ def conclude(
     }
     folder.write_json("results.json", summary)
     folder.writer("report").add_text("report", write_markdown(folder.path, summary))
+    return summary
 
 
 def run_name(experiment: Experiment, config: Settings) -> str:
     options = json.dumps([experiment.NAME, config.as_json()], sort_keys=True, default=str)
     return f"{config.dataset}-{hashlib.sha256(options.encode()).hexdigest()[:8]}"
-
-
-def finish(units: list[Unit], folder: RunFolder, config: Settings) -> dict[str, Outcome]:
-    """The outcome of each unit: from its file if it is finished, else computed now."""
-    outcomes: dict[str, Outcome] = {}
-    for unit in units:
-        file = folder.path / "units" / f"{unit.name}.json"
-        if file.exists() and not config.force:
-            outcomes[unit.name] = json.loads(file.read_text())
-    waiting = [unit for unit in units if unit.name not in outcomes]
-    if not waiting:
-        return outcomes
-    first_seed = min(unit.seed for unit in units)
-    with progress(units[0].work.__module__.rpartition(".")[2], len(units)) as advance:
-        for _ in outcomes:
-            advance("finished earlier")
-        for unit, outcome in computed(waiting, config.processes):
-            folder.write_json(f"units/{unit.name}.json", outcome)
-            outcomes[unit.name] = outcome
-            if unit.seed == first_seed:
-                write_curves(folder, unit, outcome, config)
-            advance(unit.name)
-    return outcomes
 
 
 def computed(units: list[Unit], processes: int) -> Any:
@@ -128,8 +135,11 @@ def computed(units: list[Unit], processes: int) -> Any:
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
-        finally:
+        except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            for worker in multiprocessing.active_children():
+                worker.terminate()
+            raise
 
 
 def work(unit: Unit) -> Outcome:
@@ -145,8 +155,9 @@ def ignore_interrupt() -> None:
 def write_curves(folder: RunFolder, unit: Unit, outcome: Outcome, config: Settings) -> None:
     """A unit's curves and histograms to TensorBoard, by the writer ``<variant>-<engine>``."""
     for engine in config.engine_names:
-        if engine in outcome:
-            writer = folder.writer(f"{unit.variant}-{engine}")
+        if engine not in outcome:
+            continue
+        with folder.fresh_writer(f"{unit.variant}-{engine}") as writer:
             for tag, curve in outcome[engine]["curves"].items():
                 for step, value in points(curve):
                     writer.add_scalar(tag, value, step)
@@ -178,16 +189,19 @@ def without_seconds(outcome: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def environment(outcomes: Mapping[Any, Outcome]) -> dict[str, Any]:
-    """What may differ between two runs with the same results."""
-    seconds: dict[str, float] = {}
-    for outcome in outcomes.values():
+def environment(outcomes: Mapping[tuple[str, int], Outcome]) -> dict[str, Any]:
+    """What may differ between two runs with the same results; seconds are means over seeds."""
+    seconds: dict[str, dict[str, list[float]]] = {}
+    for (variant, _), outcome in outcomes.items():
         for engine, part in outcome.items():
             if isinstance(part, Mapping) and "seconds" in part:
-                seconds[engine] = seconds.get(engine, 0.0) + part["seconds"]
+                seconds.setdefault(variant, {}).setdefault(engine, []).append(part["seconds"])
     return {
         "finished": datetime.now().isoformat(timespec="seconds"),
-        "seconds": {engine: round(value, 1) for engine, value in seconds.items()},
+        "seconds": {
+            variant: {engine: round(float(np.mean(each)), 2) for engine, each in engines.items()}
+            for variant, engines in seconds.items()
+        },
         "torch": torch.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),

@@ -1,10 +1,13 @@
-"""An experiment's report: ``report.md`` beside its figures."""
+"""An experiment's report: in the terminal, and as ``report.md`` beside its figures."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
+from rich.table import Table
 
 
 def write_markdown(folder: Path, summary: Mapping[str, Any]) -> str:
@@ -18,6 +21,34 @@ def write_markdown(folder: Path, summary: Mapping[str, Any]) -> str:
     text = "\n".join(lines)
     (folder / "report.md").write_text(text)
     return text
+
+
+def show(summary: Mapping[str, Any]) -> None:
+    """Print the table, with the seconds of each row where they are known, and the verdicts."""
+    console = Console(highlight=False)
+    rows = with_seconds(summary["table"], summary["environment"]["seconds"])
+    if rows:
+        table = Table(box=None, padding=(0, 1, 0, 0))
+        for column in rows[0]:
+            table.add_column(column, overflow="fold")
+        for row in rows:
+            table.add_row(*row.values())
+        console.print(table)
+    for line in verdict_lines(summary["verdicts"]):
+        console.print("\n" + line.replace("**", ""), markup=False)
+    console.print()
+
+
+def with_seconds(
+    rows: Sequence[Mapping[str, str]], seconds: Mapping[str, Mapping[str, float]]
+) -> list[dict[str, str]]:
+    """The rows with the seconds of their variant, in the first column, and engine."""
+    found = [
+        seconds.get(next(iter(row.values())), {}).get(row.get("engine", ""), None) for row in rows
+    ]
+    if None in found:
+        return [dict(row) for row in rows]
+    return [{**row, "seconds": f"{value:.1f}"} for row, value in zip(rows, found, strict=True)]
 
 
 def verdict_lines(verdicts: Sequence[Mapping[str, Any]]) -> list[str]:

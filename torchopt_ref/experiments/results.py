@@ -88,6 +88,8 @@ class Verdict:
 def spread(values: Any) -> str:
     """``mean ± standard deviation`` over the seeds; the value itself if there is one."""
     values = np.asarray(values, dtype=float)
+    if not np.isfinite(values).all():
+        return "/".join(f"{value:.4g}" for value in values)
     if len(values) == 1:
         return f"{values[0]:.4g}"
     # Of equal values the mean is rounded, and so their deviation from it is not quite 0.

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import math
 import shutil
-import sys
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
-
-from rich.console import Console
-from rich.table import Table
 
 from torchopt_ref.errors import UserError, unknown
 from torchopt_ref.tensorboard import RunFolder
 
-from . import laboratory
 from .networks import one_thread
 from .progress import progress
 from .results import Outcome, Results
@@ -28,7 +22,7 @@ from .validation import Objective, Parts, Recipe, split
 
 NAME = "search"
 TITLE = "Search for the learning rate and the weight decay"
-__all__ = ["NAME", "TITLE", "Config", "figures", "run", "table", "verdicts"]
+__all__ = ["NAME", "TITLE", "Config", "figures", "outcomes", "table", "verdicts"]
 
 
 @dataclass
@@ -116,33 +110,22 @@ class Config(Settings):
         return Recipe((100,) * 6, self.epochs, self.batch_size, seed, self.dtype, self.device)
 
 
-def run(config: Config) -> Path:
-    """Search, choose, test the chosen setting, report; the run's folder."""
-    config.check()
-    this = sys.modules[__name__]
-    name = laboratory.run_name(this, config)
-    with RunFolder(config.out / NAME, name) as folder:
-        if (folder.path / "results.json").exists() and not config.force:
-            print(f"Finished earlier (--force runs it again): {folder.path}", file=sys.stderr)
-            return folder.path
-        print(f"Writing to {folder.path}", file=sys.stderr)
-        plan = config.plan(config.storage or str(folder.path / "study.journal"), name)
-        if config.force:
-            plan.forget()
-            shutil.rmtree(folder.path / "trials", ignore_errors=True)
-        objective = Objective(config.recipe(config.seed), training_parts(config))
-        outcomes: dict[tuple[str, int], Outcome] = {}
-        with progress(NAME, plan.total) as advance:
-            for point, outcome in run_study(plan, objective, config.workers or config.processes):
-                outcomes[f"trial-{point:03d}", config.seed] = outcome
-                write_trial(folder.path, f"{point:03d}", outcome)
-                advance(outcome["state"])
-        outcomes = dict(sorted(outcomes.items()))
-        chosen = best_trials(Results(outcomes, ["torch"]))[0][1]
-        outcomes |= test(chosen["params"], objective, config)
-        laboratory.conclude(this, config, folder, outcomes)
-    show(table(Results(outcomes, ["torch"]), config))
-    return folder.path
+def outcomes(config: Config, folder: RunFolder) -> dict[tuple[str, int], Outcome]:
+    """Search, choose, test the chosen setting: what ``laboratory.run`` reports on."""
+    plan = config.plan(config.storage or str(folder.path / "study.journal"), folder.path.name)
+    if config.force:
+        plan.forget()
+        shutil.rmtree(folder.path / "trials", ignore_errors=True)
+    objective = Objective(config.recipe(config.seed), training_parts(config))
+    trials: dict[tuple[str, int], Outcome] = {}
+    with progress(NAME, plan.total) as advance:
+        for point, outcome in run_study(plan, objective, config.workers or config.processes):
+            trials[f"trial-{point:03d}", config.seed] = outcome
+            write_trial(folder.path, f"{point:03d}", outcome)
+            advance(outcome["state"])
+    trials = dict(sorted(trials.items()))
+    chosen = best_trials(Results(trials, ["torch"]))[0][1]
+    return trials | test(chosen["params"], objective, config)
 
 
 def training_parts(config: Config) -> Parts:
@@ -172,10 +155,3 @@ def test(
             }
             outcomes["chosen", seed] = outcome | {"params": params}
     return outcomes
-
-
-def show(rows: list[dict[str, str]]) -> None:
-    shown = Table(*rows[0], box=None, padding=(0, 1, 0, 0))
-    for row in rows:
-        shown.add_row(*row.values())
-    Console().print(shown, highlight=False)

@@ -13,6 +13,7 @@ from torchopt_ref.errors import UserError, unknown
 
 WITHOUT_EFFECT = ("out", "jobs", "force", "data_root", "download")
 """The options that do not change what an experiment computes."""
+MAY_BE_ZERO = ("seed", "jobs", "workers")
 
 
 @dataclass
@@ -63,13 +64,14 @@ class Settings:
         for engine in self.engine_names:
             if engine not in ("numpy", "torch"):
                 raise unknown("engine", engine, ("numpy", "torch"))
-        if self.seeds < 1:
-            raise UserError("--seeds must be at least 1")
-        if self.seed < 0:
-            raise UserError("--seed must be at least 0")
-        if self.jobs < 0:
-            raise UserError("--jobs must be at least 0")
+        for name, value in vars(self).items():
+            least = 0 if name in MAY_BE_ZERO else 1
+            if type(value) is int and value < least:
+                raise UserError(f"--{name.replace('_', '-')} must be at least {least}")
         check_device(self.device)
+        images = len(self.data().train_images)  # with --download, fetched before many read it
+        if getattr(self, "batch_size", 1) > images:
+            raise UserError(f"--batch-size: the training set has {images} images")
 
     def data(self) -> data.Dataset:
         return data.load(self.dataset, self.data_root, download=self.download, dtype=self.dtype)

@@ -1,6 +1,8 @@
-"""Paths of the optimizers down f(x, y) = x^2/20 + y^2, a valley twenty times as long as wide."""
+"""Paths of the optimizers down f(x, y) = x^2/20 + y^2, a valley steeper across than along."""
 
-from collections.abc import Iterator
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,32 +10,29 @@ import torch
 
 import numpy_ref.optimizers as reference
 from torchopt_ref import optim
-from torchopt_ref.tensorboard import RunFolder
 
-from .figures import valley_paths
+from .results import Outcome
 
 START = (-7.0, 2.0)
 STEPS = 30
 LEARNING_RATES = {"SGD": 0.95, "Momentum": 0.1, "AdaGrad": 1.5, "RMSprop": 0.1, "Adam": 0.3}
 
 
-def run_valley(folder: RunFolder, engines: tuple[str, ...]) -> dict[str, Any]:
-    """30 steps of each optimizer by each engine; where they ended, and how far apart."""
-    shown, results = {}, {}
-    for name, lr in LEARNING_RATES.items():
-        paths = {engine: np.array(list(PATHS[engine](name, lr))) for engine in engines}
-        for engine, path in paths.items():
-            for step, (x, y) in enumerate(path):
-                folder.writer(f"{name}-{engine}").add_scalar("valley/f", f(x, y), step)
-        shown[name] = paths[engines[-1]]
-        difference = np.abs(paths[engines[0]] - paths[engines[-1]]).max()
-        results[name] = {
-            "lr": lr,
-            "f": f(*shown[name][-1]),
-            "max_engine_difference": float(difference) if len(engines) > 1 else None,
+def walk(engine_names: Sequence[str]) -> Outcome:
+    """30 steps of each optimizer by each engine: the work of a ``Unit``.
+
+    ``paths`` and the curves ``valley/<optimizer>`` of f, numbers: the last f of each.
+    """
+    outcome: Outcome = {}
+    for engine in engine_names:
+        paths = {name: list(PATHS[engine](name, lr)) for name, lr in LEARNING_RATES.items()}
+        values = {name: [f(x, y) for x, y in path] for name, path in paths.items()}
+        outcome[engine] = {
+            "paths": paths,
+            "curves": {f"valley/{name}": list(enumerate(fs)) for name, fs in values.items()},
+            "numbers": {name: fs[-1] for name, fs in values.items()},
         }
-    folder.add_figure("valley", valley_paths(shown))
-    return results
+    return outcome
 
 
 def f(x: Any, y: Any) -> Any:

@@ -118,8 +118,8 @@ def verdicts(results: Results, config: Config) -> list[Verdict]:
             }
             found += [
                 Verdict(
-                    f"from {weights} all units of a hidden layer stay identical, and the rank of "
-                    "each weight matrix is at most 1",
+                    f"from {weights} all units of a hidden layer stay identical but for rounding, "
+                    "and the rank of each weight matrix is at most 1",
                     engine,
                     distinct == 1 and rank <= 1,
                     f"Over all evaluations at most {distinct:.0f} distinct unit(s) in a hidden "

@@ -77,8 +77,8 @@ class _BatchNormalize(Function):
     large beside the standard deviation. xc is therefore not quite centred: its own mean, ``rest``,
     corrects all that is computed from it.
 
-    **Memory.** What the backward pass saves is x, weight, mean and invstd. Either pass allocates
-    one tensor of the size of x, its result, and keeps intermediate values in it: on a CPU, touching
+    **Memory.** What the backward pass saves is x, weight, mean and invstd. For a large x, either
+    pass allocates one tensor of that size, and uses it for intermediate values, too: touching
     new memory costs several times what a pass over memory in use does, so xc is computed twice.
 
     When the backward pass is itself recorded, to be differentiated in turn, it repeats the
@@ -227,8 +227,16 @@ def _channel_count(x: Tensor, group: dist.ProcessGroup | None) -> Tensor:
 
 
 def _channel_sum(x: Tensor) -> Tensor:
-    """The sum over every dimension but the second."""
-    return x.sum([0, *range(2, x.dim())], keepdim=True, dtype=_sum_dtype(x))
+    """The sum over every dimension but the second.
+
+    The first dimension comes last: a sum over all at once would divide the channels among the
+    threads where elementwise operations divide the samples, and each would wait for the other's
+    caches.
+    """
+    dtype = _sum_dtype(x)
+    if x.dim() > 2:
+        x = x.sum([*range(2, x.dim())], keepdim=True, dtype=dtype)
+    return x.sum(0, keepdim=True, dtype=dtype)
 
 
 def _average(sums: Tensor, count: Tensor, group: dist.ProcessGroup | None) -> Tensor:

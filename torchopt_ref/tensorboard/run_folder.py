@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +48,13 @@ class RunFolder:
             self._writers[name] = SummaryWriter(str(self.path / name))
             self._closing.callback(self._writers[name].close)
         return self._writers[name]
+
+    @contextmanager
+    def fresh_writer(self, name: str) -> Iterator[SummaryWriter]:
+        """A writer that replaces what stands under its name, closed on leaving."""
+        shutil.rmtree(self.path / name, ignore_errors=True)
+        with SummaryWriter(str(self.path / name)) as writer:
+            yield writer
 
     def add_figure(self, name: str, figure: Figure) -> None:
         """Show ``figure`` among TensorBoard's images, and keep it as ``<name>.png``."""
