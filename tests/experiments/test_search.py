@@ -48,7 +48,7 @@ def results_of(folder):
 
 def found(config, storage, workers=1):
     """The search alone, without choice, test and report: each trial's outcome and curves."""
-    name = search.laboratory.run_name(search, config)
+    name = laboratory.run_name(search, config)
     objective = Objective(config.recipe(config.seed), search.training_parts(config))
     outcomes = dict(run_study(config.plan(str(storage), name), objective, workers))
     for outcome in outcomes.values():
@@ -222,7 +222,10 @@ def test_other_test_images_change_the_test_accuracy_and_nothing_else(tmp_path):
 
 def test_a_killed_search_goes_on_and_finds_what_an_undisturbed_one_finds(tmp_path):
     config = replace(TINY, epochs=40, trials=8, rounds=2, workers=2, out=tmp_path / "killed")
-    code = f"from pathlib import *; from torchopt_ref.experiments.search import *; run({config!r})"
+    code = "from pathlib import *; from torchopt_ref.experiments import laboratory, search; "
+    code += (
+        f"from torchopt_ref.experiments.search import Config; laboratory.run(search, {config!r})"
+    )
     script = tmp_path / "script.py"
     script.write_text(f"if __name__ == '__main__':\n    {code}\n")
     process = subprocess.Popen([sys.executable, script], stderr=subprocess.DEVNULL)
@@ -260,7 +263,7 @@ def test_a_killed_search_goes_on_and_finds_what_an_undisturbed_one_finds(tmp_pat
 
 
 def journal_plan(config):
-    name = search.laboratory.run_name(search, config)
+    name = laboratory.run_name(search, config)
     return config.plan(str(config.out / "search" / name / "study.journal"), name)
 
 
