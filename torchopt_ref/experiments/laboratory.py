@@ -6,9 +6,10 @@ import hashlib
 import json
 import multiprocessing
 import platform
+import re
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from datetime import datetime
 from functools import partial
@@ -23,7 +24,7 @@ from torchopt_ref.tensorboard import RunFolder
 from .networks import one_thread
 from .progress import progress
 from .report import show, write_markdown
-from .results import Outcome, Results, Unit, Verdict, bin_edges, points, unit_name
+from .results import Outcome, Results, Unit, Verdict, bin_edges, points, same_verdicts, unit_name
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ def conclude(
     """Verdicts, figures and report from the outcomes; the content of ``results.json``."""
     results = Results(outcomes, config.engine_names)
     verdicts = experiment.verdicts(results, config)
+    verdicts += same_verdicts(verdicts, config.engine_names)
     for name, figure in experiment.figures(results, config).items():
         folder.add_figure(name, figure)
     summary = {
@@ -112,8 +114,24 @@ def conclude(
         "environment": environment(outcomes),
     }
     folder.write_json("results.json", summary)
-    folder.writer("report").add_text("report", write_markdown(folder.path, summary))
+    with folder.fresh_writer("report") as writer:
+        writer.add_text("report", write_markdown(folder.path, summary))
+        writer.add_custom_scalars({experiment.TITLE: charts(outcomes, config.engine_names)})
     return summary
+
+
+def charts(
+    outcomes: Mapping[Any, Outcome], engines: Sequence[str]
+) -> dict[str, tuple[str, list[str]]]:
+    """TensorBoard's custom dashboard: a chart for each tag, with the curves of all variants."""
+    tags = [
+        tag
+        for outcome in outcomes.values()
+        for engine in engines
+        if engine in outcome
+        for tag in outcome[engine]["curves"]
+    ]
+    return {tag: ("Multiline", [f"^{re.escape(tag)}$"]) for tag in dict.fromkeys(tags)}
 
 
 def run_name(experiment: Experiment, config: Settings) -> str:

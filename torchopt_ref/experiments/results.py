@@ -85,6 +85,25 @@ class Verdict:
         return f"{'holds' if self.holds else 'DOES NOT HOLD'} ({self.engine}): {self.claim}"
 
 
+def same_verdicts(verdicts: Sequence[Verdict], engines: Sequence[str]) -> list[Verdict]:
+    """That all engines, if there are several, decide every claim alike, as a verdict of its own."""
+    decided: dict[str, dict[str, bool]] = {}
+    for verdict in verdicts:
+        if verdict.engine in engines:
+            decided.setdefault(verdict.claim, {})[verdict.engine] = verdict.holds
+    if len(engines) < 2 or not decided:
+        return []
+    apart = [claim for claim, by in decided.items() if len(set(by.values())) > 1]
+    return [
+        Verdict(
+            "both engines reach the same verdicts",
+            "both",
+            not apart,
+            f"They differ in: {'; '.join(apart)}." if apart else f"Claims: {len(decided)}.",
+        )
+    ]
+
+
 def spread(values: Any) -> str:
     """``mean ± standard deviation`` over the seeds; the value itself if there is one."""
     values = np.asarray(values, dtype=float)

@@ -1,0 +1,71 @@
+"""What the runner adds to every experiment."""
+
+import json
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
+
+from torchopt_ref.experiments import EXPERIMENTS, experiment, laboratory, weight_init
+from torchopt_ref.experiments.report import with_seconds
+from torchopt_ref.experiments.results import Verdict, points, same_verdicts, spread
+from torchopt_ref.experiments.settings import Settings
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_keeps_the_contract(name):
+    module = experiment(name)
+    assert name == module.NAME
+    assert issubclass(module.Config, Settings)
+    assert module.__doc__.endswith(".")
+    assert module.Config.__doc__
+    assert hasattr(module, "units") or hasattr(module, "outcomes")
+    for part in ("verdicts", "table", "figures"):
+        assert callable(getattr(module, part))
+
+
+def test_engines_that_decide_alike_and_engines_that_do_not():
+    def verdicts(numpy, torch):
+        return [Verdict("a", "numpy", numpy, ""), Verdict("a", "torch", torch, "")]
+
+    (same,) = same_verdicts(verdicts(False, False), ["numpy", "torch"])
+    assert same.holds
+    (other,) = same_verdicts(verdicts(True, False), ["numpy", "torch"])
+    assert not other.holds
+    assert "a" in other.evidence
+    assert same_verdicts(verdicts(True, False), ["torch"]) == []
+    assert same_verdicts([Verdict("b", "both", True, "")], ["numpy", "torch"]) == []
+
+
+def test_spread():
+    assert spread([0.5]) == "0.5"
+    assert spread([1.0, 3.0]) == "2 ± 1.4"
+    assert spread([0.1, 0.1, 0.1]) == "0.1 ± 0"
+    assert spread([1.0, float("inf")]) == "1/inf"
+
+
+def test_points():
+    assert points([5.0, 6.0]) == [(1, 5.0), (2, 6.0)]
+    assert points([[10, 5.0], [20, 6.0]]) == [(10, 5.0), (20, 6.0)]
+    assert points([]) == []
+
+
+def test_seconds_stand_in_the_table_where_they_are_known():
+    rows = [{"variant": "He", "engine": "torch"}]
+    assert with_seconds(rows, {"He": {"torch": 1.26}})[0]["seconds"] == "1.3"
+    assert with_seconds(rows, {}) == rows
+
+
+def test_the_custom_dashboard_has_a_chart_for_each_tag(tmp_path):
+    config = weight_init.Config(seeds=1, iterations=2, jobs=1, engines="torch", out=tmp_path)
+    folder = laboratory.run(weight_init, config)
+    events = EventAccumulator(str(folder / "report"), {"tensors": 0})
+    events.Reload()
+    (event,) = events.Tensors("custom_scalars__config__")
+    layout = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
+    assert layout.category[0].title == weight_init.TITLE
+    charts = {chart.title: list(chart.multiline.tag) for chart in layout.category[0].chart}
+    assert charts["loss/train"] == ["^loss/train$"]
+    assert set(charts) == {"loss/train", "accuracy/train", "accuracy/test"}
+    assert json.loads((folder / "results.json").read_text())["experiment"] == "weight-init"
+    assert "verdict" in (folder / "report.md").read_text().lower()
