@@ -71,9 +71,7 @@ class Config(Settings):
 
 def units(config: Config) -> list[Unit]:
     kinds = {place: trainings(place, config) for place in PLACES}
-    # Not after the activation: dividing by the tiny deviations of units that are hardly ever active
-    # magnifies rounding beyond any bound within 100 iterations; single steps agree there as well.
-    compared = {place: kinds[place]["lr-0.01"] for place in ("none", "before")}
+    compared = {place: kind["lr-0.01"] for place, kind in kinds.items()}
     return [
         Unit(place, seed, train_series, {"trainings": kind, "settings": config, "seed": seed})
         for place, kind in kinds.items()

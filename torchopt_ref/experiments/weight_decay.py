@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .both import Training, agreement_units, agreement_verdicts, batches, engines, is_weight, train
+from .both import (
+    Training,
+    agreement_units,
+    agreement_verdicts,
+    apart,
+    batches,
+    engines,
+    is_weight,
+    train,
+)
 from .networks import Arrays
 from .overfit import EPOCH, accuracies, accuracy_figure, gap_evidence, overfitting
 from .results import Outcome, Results, Unit, Verdict, in_every_seed, spread
@@ -97,20 +106,16 @@ def compare(forms: tuple[Training, Training], settings: Settings, seed: int) -> 
             first[key].step(x, t)
             second[key].step(x, t)
             if iteration % EPOCH == 0:
-                apart = largest_difference(first[key].weights(), second[key].weights())
-                curves[key].append([iteration, apart])
+                _, distance = apart(first[key].weights(), second[key].weights())
+                curves[key].append([iteration, distance])
     return {
         key: {
             "curves": {"weights/difference": curve},
-            "numbers": {"difference": max(apart for _, apart in curve)},
+            "numbers": {"difference": max(distance for _, distance in curve)},
             "seconds": first[key].seconds + second[key].seconds,
         }
         for key, curve in curves.items()
     }
-
-
-def largest_difference(a: Arrays, b: Arrays) -> float:
-    return max(float(np.abs(a[name] - b[name]).max()) for name in a)
 
 
 def verdicts(results: Results, config: Config) -> list[Verdict]:
