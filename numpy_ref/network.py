@@ -67,7 +67,9 @@ class MultiLayerNet:
                 + ", ".join(map(repr, ACTIVATIONS))
             )
         if batchnorm not in (False, True, "before", "after"):
-            raise ValueError(f"unknown batchnorm {batchnorm!r}: choose from 'before', 'after', False")
+            raise ValueError(
+                f"unknown batchnorm {batchnorm!r}: choose from 'before', 'after', False"
+            )
         rng = np.random.default_rng(0) if rng is None else rng
         draw = keep_mask(dropout, rng) if draw is None else draw
         sizes = [input_size, *hidden_sizes, output_size]
