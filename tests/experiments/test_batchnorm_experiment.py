@@ -76,8 +76,12 @@ def test_the_engines_agree(folder):
         # Measured: 5e-16 over 100 iterations; 2e-16, one rounding of a weight below 2, in a step.
         assert found["loss"] < 1e-14
         assert found["step"] < 1e-15
+    losses = [
+        strict_json(folder / f"units/agreement-{place}-seed0.json")["agreement"]["loss"]
+        for place in PLACES
+    ]
     verdict = strict_json(folder / "results.json")["verdicts"][0]
-    assert (verdict["engine"], verdict["holds"]) == ("both", True)
+    assert (verdict["engine"], verdict["holds"]) == ("both", max(losses) <= 1e-9)
 
 
 def test_after_the_activation_single_steps_agree():

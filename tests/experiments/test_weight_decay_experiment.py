@@ -30,8 +30,9 @@ def test_a_run_has_its_report_and_figure(folder):
 
 def test_the_engines_agree_and_both_forms_of_l2_coincide(folder):
     verdicts = results_of(folder)["verdicts"]
-    (agreement,) = (verdict for verdict in verdicts if verdict["engine"] == "both")
+    agreement, same = (verdict for verdict in verdicts if verdict["engine"] == "both")
     assert agreement["holds"]
+    assert same["claim"] == "both engines reach the same verdicts"
     forms = [verdict for verdict in verdicts if verdict["claim"].startswith("L2 in the loss")]
     assert [verdict["holds"] for verdict in forms] == [True, True]
 
