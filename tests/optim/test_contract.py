@@ -438,3 +438,27 @@ def test_conventions_of_nesterov_and_sgd_agree_with_torch_with_their_own_default
         dtype="float64",
     )
     assert report.max_step_error <= 64
+
+
+def test_a_subclass_with_options_of_its_own_keeps_a_clean_state_dict():
+    class Sub(optim.Adam):
+        def __init__(self, params, tag, **options):
+            super().__init__(params, **options)
+
+    params = parameters()
+    optimizer = Sub(params, "tag", amsgrad=True)
+    state = optimizer.state_dict()
+    del state["param_groups"][0]["maximize"]
+    optimizer.load_state_dict(state)
+    (group,) = copy.deepcopy(optimizer).param_groups
+    assert group.keys() == optim.Adam(params).param_groups[0].keys()
+    assert group["maximize"] is False
+    assert group["amsgrad"] is True
+
+
+def test_a_gradient_that_autograd_leaves_conjugated():
+    z = nn.Parameter(torch.ones(2, dtype=torch.complex64))
+    z.grad = torch.tensor([1 + 2j, 3 - 1j]).conj()
+    assert z.grad.is_conj()
+    optim.SGD([z], lr=1.0).step()
+    assert torch.equal(z.detach(), torch.tensor([0 + 2j, -2 - 1j]))

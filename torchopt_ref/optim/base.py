@@ -84,9 +84,14 @@ class Optimizer(torch.optim.Optimizer):
 
     @classmethod
     def torch_defaults(cls) -> dict[str, Any]:
-        """The hyper-parameters of the constructor, with its defaults."""
-        parameters = inspect.signature(cls).parameters.values()
-        return {p.name: p.default for p in parameters if p.name != "params"}
+        """The hyper-parameters of the constructors, a subclass's over its base's, with defaults."""
+        return {
+            parameter.name: parameter.default
+            for base in reversed(cls.__mro__)
+            if issubclass(base, Optimizer)
+            for parameter in inspect.signature(base.__init__).parameters.values()
+            if parameter.default is not inspect.Parameter.empty
+        }
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:

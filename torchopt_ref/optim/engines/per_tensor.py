@@ -39,7 +39,7 @@ def per_tensor(rule: Rule, updates: Iterable[Update]) -> None:
 
 
 def as_real(tensor: Tensor) -> Tensor:
-    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
 
 
 def widened(tensor: Tensor) -> Tensor:
