@@ -167,6 +167,8 @@ class Optimizer:
                     f"{name} has no option {option!r} in the {convention!r} convention: "
                     f"choose from {', '.join(known)}"
                 )
+        # NumPy's own float64 scalars would promote float32 arrays.
+        given = {option: np.asarray(value).tolist() for option, value in given.items()}
         values = self.around | self.hyper | given
         self.around = {option: values.pop(option) for option in self.around}
         self.hyper = values

@@ -179,3 +179,9 @@ def test_a_row_above_its_bound_does_not_pass():
     row.max_ulp_state = 1
     assert not row.passed
     assert not row.as_json()["passed"]
+
+
+def test_hyper_parameters_that_are_numpy_scalars_promote_nothing():
+    lr = np.float64(0.1)
+    report = check_parity(lambda params: optim.Adam(params, lr=lr), reference.Adam(lr), steps=20)
+    assert report.max_ulp_param == report.max_ulp_state == 0
