@@ -126,8 +126,8 @@ class Optimizer(torch.optim.Optimizer):
             for name, initial in rule.slots(group).items()
             if self.state[param].get(name) is None
         }
-        if rule.counts:
-            self.state[param].setdefault("step", step_tensor(0))
+        if rule.counts and "step" not in self.state[param]:
+            self.state[param]["step"] = step_tensor(0)
         for name, initial in missing.items():
             value = complex(initial, initial) if param.is_complex() else initial
             self.state[param][name] = torch.full_like(param, value, requires_grad=False)
