@@ -5,7 +5,8 @@ from typing import Any
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from .base import Optimizer, by_convention
+from .base import Optimizer, add_state, by_convention
+from .checks import refuse_weight_decay
 from .exact import sqrt
 from .rule import Group, Rule, Slots
 
@@ -19,13 +20,13 @@ def adagrad(
 
 def torch_scalars(group: Group, step: float, fresh: bool) -> dict[str, Any]:
     return {
-        "lr": float(group["lr"]) / (1 + (step - 1) * group["lr_decay"]),
+        "lr": group["lr"] / (1 + (step - 1) * group["lr_decay"]),
         "eps": group["eps"],
     }
 
 
 def book_scalars(group: Group, step: float, fresh: bool) -> dict[str, Any]:
-    return {"lr": float(group["lr"]), "eps": group["eps"]}
+    return {"lr": group["lr"], "eps": group["eps"]}
 
 
 class AdaGrad(Optimizer):
@@ -74,23 +75,22 @@ class AdaGrad(Optimizer):
         weight_decay: float = 0,
         initial_accumulator_value: float = 0,
         eps: float = 1e-10,
+        foreach: bool | None = None,
         *,
         maximize: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
         convention: str = "torch",
     ) -> None:
-        super().__init__(
-            params,
-            convention,
-            lr=lr,
-            lr_decay=lr_decay,
-            weight_decay=weight_decay,
-            initial_accumulator_value=initial_accumulator_value,
-            eps=eps,
-            maximize=maximize,
-        )
+        rule = self.rule(convention)
         for group in self.param_groups:
             for param in group["params"]:
-                self.create_state(self.rule(convention), group, param)
+                add_state(self.state[param], rule, rule.slots(group), param, group)
+
+    def sparse_gradient(self, grad: Tensor, hyper: Group) -> Tensor:
+        """Only touched elements have squares to add, and only they move."""
+        refuse_weight_decay(hyper)
+        return grad
 
     def share_memory(self) -> None:
         """Move the ``sum`` tensors to shared memory, for training by several processes."""

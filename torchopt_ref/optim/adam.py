@@ -1,6 +1,5 @@
 """Adam and AdamW."""
 
-import math
 from typing import Any
 
 import torch
@@ -8,6 +7,7 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from .base import Optimizer, by_convention
+from .checks import check_foreach_tensors
 from .exact import sqrt
 from .rule import Group, Rule, Slots
 
@@ -39,12 +39,12 @@ def adam_slots(group: Group) -> dict[str, float]:
 
 
 def adam_scalars(group: Group, step: float, fresh: bool) -> dict[str, Any]:
-    beta1, beta2 = map(float, group["betas"])
+    beta1, beta2 = group["betas"]
     return {
-        "step_size": float(group["lr"]) / (1 - beta1**step),
+        "step_size": group["lr"] / (1 - beta1**step),
         "beta1": beta1,
         "beta2": beta2,
-        "bias_correction2_sqrt": math.sqrt(1 - beta2**step),
+        "bias_correction2_sqrt": sqrt(1 - beta2**step),
         "eps": group["eps"],
     }
 
@@ -62,9 +62,9 @@ def adam_book_slots(group: Group) -> dict[str, float]:
 
 
 def adam_book_scalars(group: Group, step: float, fresh: bool) -> dict[str, Any]:
-    beta1, beta2 = map(float, group["betas"])
+    beta1, beta2 = group["betas"]
     return {
-        "lr_t": float(group["lr"]) * math.sqrt(1 - beta2**step) / (1 - beta1**step),
+        "lr_t": group["lr"] * sqrt(1 - beta2**step) / (1 - beta1**step),
         "beta1": beta1,
         "beta2": beta2,
         "eps": group["eps"],
@@ -129,21 +129,19 @@ class Adam(Optimizer):
         weight_decay: float = 0,
         amsgrad: bool = False,
         *,
+        foreach: bool | None = None,
         maximize: bool = False,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
         decoupled_weight_decay: bool = False,
         convention: str = "torch",
-    ) -> None:
-        super().__init__(
-            params,
-            convention,
-            lr=lr,
-            betas=betas,
-            eps=eps,
-            weight_decay=weight_decay,
-            amsgrad=amsgrad,
-            maximize=maximize,
-            decoupled_weight_decay=decoupled_weight_decay,
-        )
+    ) -> None: ...
+
+    @classmethod
+    def check(cls, options: Group) -> None:
+        super().check(options)
+        check_foreach_tensors(options)
 
 
 class AdamW(Adam):
@@ -177,16 +175,9 @@ class AdamW(Adam):
         amsgrad: bool = False,
         *,
         maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
         convention: str = "torch",
-    ) -> None:
-        super().__init__(
-            params,
-            lr,
-            betas,
-            eps,
-            weight_decay,
-            amsgrad,
-            maximize=maximize,
-            decoupled_weight_decay=True,
-            convention=convention,
-        )
+    ) -> None: ...

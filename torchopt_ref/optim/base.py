@@ -2,47 +2,43 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from .engines import Update, per_tensor
+from .checks import check_options
+from .engines import Bucket, Engine, foreach, fused, per_tensor, sparse
 from .rule import Group, Rule
 
-NONNEGATIVE = {
-    "lr": "learning rate",
-    "momentum": "momentum value",
-    "alpha": "alpha value",
-    "eps": "epsilon value",
-    "weight_decay": "weight_decay value",
-    "lr_decay": "lr_decay value",
-    "initial_accumulator_value": "initial_accumulator_value value",
-}
+ENGINE_OPTIONS = ("foreach", "capturable", "differentiable", "fused")
+"""The options that say how a step is run, not what it computes: every convention has them."""
 
 
 def by_convention(init: Callable[..., None]) -> Callable[..., None]:
-    """Let a constructor's defaults, which are those of ``torch.optim``, depend on ``convention``.
+    """Make a constructor of its signature, whose defaults are those of ``torch.optim``.
 
-    Hyper-parameters that the caller did not give take the convention's values. One that the
-    convention does not have raises ``ValueError``, unless it is given as "off" (torch's default).
+    A hyper-parameter that the caller does not give takes the value of the ``convention``. One that
+    the convention does not have raises ``ValueError``, unless it is given as "off" (torch's
+    default). What stands in the body of ``init`` is done last.
     """
     signature = inspect.signature(init)
 
     @functools.wraps(init)
     def wrapper(self: "Optimizer", *args: Any, **kwargs: Any) -> None:
-        bound = signature.bind(self, *args, **kwargs)
-        convention = bound.arguments.get("convention", "torch")
-        own = self.rule(convention).defaults
-        if own is not None:
-            for name in bound.arguments.keys() - {"self", "params", "convention"} - own.keys():
-                if bound.arguments[name] != signature.parameters[name].default:
-                    raise self.no_such_option(name, convention)
-            bound.arguments.update({**own, **bound.arguments})
-        init(*bound.args, **bound.kwargs)
+        given = dict(signature.bind(self, *args, **kwargs).arguments)
+        del given["self"]
+        params = given.pop("params")
+        Optimizer.__init__(self, params, self.options(**given))
+        init(self, *args, **kwargs)
 
+    wrapper.torch_options = {  # type: ignore[attr-defined]
+        name: parameter.default
+        for name, parameter in signature.parameters.items()
+        if name not in ("self", "params", "convention")
+    }
     return wrapper
 
 
@@ -58,12 +54,8 @@ class Optimizer(torch.optim.Optimizer):
     conventions: ClassVar[dict[str, Rule]]
     forced: ClassVar[dict[str, Any]] = {}
 
-    def __init__(self, params: ParamsT, convention: str, **hyper: Any) -> None:
-        check(hyper)
-        own = self.rule(convention).defaults
-        if own is not None:
-            hyper = {name: hyper[name] for name in own}
-        super().__init__(params, {**hyper, "convention": convention})
+    def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
+        super().__init__(params, defaults)
 
     @classmethod
     def rule(cls, convention: str) -> Rule:
@@ -75,6 +67,36 @@ class Optimizer(torch.optim.Optimizer):
         return cls.conventions[convention]
 
     @classmethod
+    def options(cls, convention: str = "torch", **given: Any) -> dict[str, Any]:
+        """What a param group holds when these are given: complete, and checked.
+
+        Raises:
+            ValueError, RuntimeError: as the constructor.
+        """
+        every = cls.torch_options()
+        own = cls.rule(convention).defaults
+        if own is None:
+            options = every | given | cls.forced
+        else:
+            options = {name: every[name] for name in ENGINE_OPTIONS if name in every} | own
+            for name, value in given.items():
+                if name in options:
+                    options[name] = value
+                elif value != every[name]:
+                    raise cls.no_such_option(name, convention)
+        cls.check(options)
+        return {**options, "convention": convention}
+
+    @classmethod
+    def torch_options(cls) -> dict[str, Any]:
+        """The options of the constructors, a subclass's over its base's, with torch's defaults."""
+        return {
+            name: default
+            for base in reversed(cls.__mro__)
+            for name, default in getattr(vars(base).get("__init__"), "torch_options", {}).items()
+        }
+
+    @classmethod
     def no_such_option(cls, name: str, convention: str) -> ValueError:
         choices = ", ".join(cls.rule(convention).defaults or ())
         return ValueError(
@@ -83,55 +105,70 @@ class Optimizer(torch.optim.Optimizer):
         )
 
     @classmethod
-    def torch_defaults(cls) -> dict[str, Any]:
-        """The hyper-parameters of the constructors, a subclass's over its base's, with defaults."""
-        return {
-            parameter.name: parameter.default
-            for base in reversed(cls.__mro__)
-            if issubclass(base, Optimizer)
-            for parameter in inspect.signature(base.__init__).parameters.values()
-            if parameter.default is not inspect.Parameter.empty
-        }
+    def check(cls, options: Group) -> None:
+        """Raise torch's error for options that cannot be."""
+        check_options(options)
 
-    @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step. ``closure`` reevaluates the model and returns the loss, as does this."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group in self.param_groups:
-            rule = self.rule(group["convention"])
-            with_grad = [param for param in group["params"] if param.grad is not None]
-            per_tensor(rule, [self.next_update(rule, group, param) for param in with_grad])
+        self.check_capture()
+        with torch.set_grad_enabled(self.defaults["differentiable"]):
+            for group in self.param_groups:
+                rule = self.rule(group["convention"])
+                for engine, bucket in self.buckets(rule, group):
+                    engine(rule, bucket)
         return loss
 
-    def next_update(self, rule: Rule, group: Group, param: Tensor) -> Update:
-        """What an engine needs to take ``param``'s next step, which is counted here."""
-        assert param.grad is not None
-        if param.grad.is_sparse:
-            raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")
-        fresh = self.create_state(rule, group, param)
-        state = self.state[param]
-        if rule.counts:
-            state["step"] += 1
-        step = state["step"].item() if rule.counts else 0
-        slots = {name: state[name] for name in rule.slots(group)}
-        return Update(param, param.grad, slots, rule.all_scalars(group, step, fresh))
+    def buckets(self, rule: Rule, group: Group) -> Iterable[tuple[Engine, Bucket]]:
+        """The next step of the group's parameters that have a gradient, which is counted here."""
+        hyper = hyper_parameters(group)
+        initial = rule.slots(hyper)
+        scalars: dict[Any, dict[str, Any]] = {}
+        found: dict[Any, tuple[Engine, Bucket]] = {}
+        for param in group["params"]:
+            if param.grad is None:
+                continue
+            grad = self.sparse_gradient(param.grad, hyper) if param.grad.is_sparse else param.grad
+            state = self.state[param]
+            fresh = add_state(state, rule, initial, param, group)
+            step = counted(state, group) if rule.counts else 0
+            # A step that stays a tensor is not read: each is a key of its own.
+            time = (id(step) if isinstance(step, Tensor) else step, fresh)
+            if time not in scalars:
+                scalars[time] = rule.all_scalars(hyper, step, fresh)
+            slots = [state[name] for name in initial]
+            kind = (grad.layout, grad.dtype, *(slot.dtype for slot in slots))
+            key = (*time, param.device, param.dtype, *kind)
+            if key not in found:
+                bucket = Bucket([], [], {name: [] for name in initial}, scalars[time])
+                found[key] = engine_for(group, grad), bucket
+            _, bucket = found[key]
+            bucket.params.append(param)
+            bucket.grads.append(grad)
+            for column, slot in zip(bucket.slots.values(), slots, strict=True):
+                column.append(slot)
+        return found.values()
 
-    def create_state(self, rule: Rule, group: Group, param: Tensor) -> bool:
-        """Create what ``param``'s state lacks; whether there was a slot among it."""
-        missing = {
-            name: initial
-            for name, initial in rule.slots(group).items()
-            if self.state[param].get(name) is None
-        }
-        if rule.counts and "step" not in self.state[param]:
-            self.state[param]["step"] = step_tensor(0)
-        for name, initial in missing.items():
-            value = complex(initial, initial) if param.is_complex() else initial
-            self.state[param][name] = torch.full_like(param, value, requires_grad=False)
-        return bool(missing)
+    def sparse_gradient(self, grad: Tensor, hyper: Group) -> Tensor:
+        """A sparse gradient in the layout in which a step can be taken. Here, there is none."""
+        raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")
+
+    def check_capture(self) -> None:
+        """Refuse to be captured into a CUDA graph that would repeat one and the same step."""
+        if torch.compiler.is_compiling() or not torch.cuda.is_initialized():
+            return
+        counting = [g for g in self.param_groups if self.rule(g["convention"]).counts]
+        if torch.cuda.is_current_stream_capturing() and not all(
+            group.get("capturable") for group in counting
+        ):
+            raise RuntimeError(
+                f"Attempting CUDA graph capture of step() for an instance of "
+                f"{type(self).__name__} but param_groups' capturable is False."
+            )
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         if isinstance(param_group, dict):
@@ -140,10 +177,41 @@ class Optimizer(torch.optim.Optimizer):
                 raise ValueError(
                     f"all param groups of an optimizer share its convention, here {convention!r}"
                 )
-            foreign = self.torch_defaults().keys() - self.defaults.keys()
-            for name in foreign & param_group.keys():
-                raise self.no_such_option(name, convention)
+            every = self.torch_options()
+            for name in (every.keys() - self.defaults.keys()) & param_group.keys():
+                if param_group[name] != every[name]:
+                    raise self.no_such_option(name, convention)
+                param_group = {key: value for key, value in param_group.items() if key != name}
         super().add_param_group(param_group)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a state of this class, or of its counterpart in ``torch.optim``.
+
+        Unlike there, a slot keeps the dtype in which it was saved: the float32 average of a
+        bfloat16 parameter is not rounded.
+        """
+        final: dict[str, Any] = {}
+        before = self.register_load_state_dict_pre_hook(lambda _, given: final.update(given))
+        after = self.register_load_state_dict_post_hook(
+            lambda _: self.keep_dtypes(final), prepend=True
+        )
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            before.remove()
+            after.remove()
+
+    def keep_dtypes(self, saved: dict[str, Any]) -> None:
+        for group, saved_group in zip(self.param_groups, saved["param_groups"], strict=True):
+            for param, identity in zip(group["params"], saved_group["params"], strict=True):
+                state = self.state.get(param, {})
+                for name, slot in saved["state"].get(identity, {}).items():
+                    if (
+                        name != "step"
+                        and isinstance(slot, Tensor)
+                        and slot.dtype != state[name].dtype
+                    ):
+                        state[name] = slot.to(param.device)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.setdefault("defaults", state.get("defaults"))
@@ -155,35 +223,77 @@ class Optimizer(torch.optim.Optimizer):
                     f"this {type(self).__name__} of the {convention!r} convention"
                 )
         super().__setstate__(state)
-        absent = self.rule(convention).defaults or self.torch_defaults()
+        absent = self.torch_options() | (self.rule(convention).defaults or {})
         for group in self.param_groups:
-            for name, value in absent.items():
-                group.setdefault(name, value)
+            for name in absent.keys() & self.defaults.keys():
+                group.setdefault(name, absent[name])
             if convention == "torch":
                 group.update(self.forced)
-        for entry in self.state.values():
-            if "step" in entry and not torch.is_tensor(entry["step"]):
-                entry["step"] = step_tensor(entry["step"])
+            for param in group["params"]:
+                entry = self.state.get(param, {})
+                if "step" in entry and not isinstance(entry["step"], Tensor):
+                    entry["step"] = step_tensor(entry["step"], param, group)
 
 
-def step_tensor(count: float) -> Tensor:
-    """A step count as ``torch.optim`` keeps it: a scalar on the CPU in the default precision."""
+def hyper_parameters(group: Group) -> Group:
+    """The group's options, tensors as numbers where a number may be taken out of a tensor."""
+    stays = stays_a_tensor(group)
+
+    def scalar(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(map(scalar, value))
+        if isinstance(value, Tensor):
+            return value.reshape(()) if stays else value.item()
+        return value
+
+    return {name: scalar(value) for name, value in group.items() if name != "params"}
+
+
+def stays_a_tensor(group: Group) -> bool:
+    """Whether a tensor must not be read: under the compiler, in a CUDA graph, for autograd."""
+    return torch.compiler.is_compiling() or group.get("capturable") or group["differentiable"]
+
+
+def add_state(
+    state: dict[str, Any], rule: Rule, initial: dict[str, float], param: Tensor, group: Group
+) -> bool:
+    """Create what ``param``'s state lacks; whether there was a slot among it."""
+    if rule.counts and "step" not in state:
+        state["step"] = step_tensor(0, param, group)
+    missing = [name for name in initial if state.get(name) is None]
+    for name in missing:
+        value = initial[name]
+        fill = complex(value, value) if param.is_complex() else value
+        state[name] = torch.full_like(param, fill, requires_grad=False)
+    return bool(missing)
+
+
+def counted(state: dict[str, Any], group: Group) -> Any:
+    """The number of the step now taken; a float64 tensor where it must not be read."""
+    step = state["step"]
+    if step.requires_grad:
+        raise RuntimeError("`requires_grad` is not supported for `step` in differentiable mode")
+    step += 1
+    return step.double() if stays_a_tensor(group) or step.device.type != "cpu" else step.item()
+
+
+def step_tensor(count: float, param: Tensor, group: Group) -> Tensor:
+    """A step count as ``torch.optim`` keeps it.
+
+    A float32 scalar on the parameter's device with ``capturable`` or ``fused``; else a scalar on
+    the CPU in the default precision.
+    """
+    if group.get("capturable") or group.get("fused"):
+        return torch.tensor(float(count), dtype=torch.float32, device=param.device)
     wide = torch.get_default_dtype() == torch.float64
-    return torch.tensor(float(count), dtype=torch.float64 if wide else torch.float32)
+    return torch.tensor(float(count), dtype=torch.float64 if wide else torch.float32, device="cpu")
 
 
-def check(hyper: dict[str, Any]) -> None:
-    """Raise ``ValueError``, in the words of ``torch.optim``, for a value out of range."""
-    if isinstance(hyper["lr"], Tensor) and hyper["lr"].numel() != 1:
-        raise ValueError("Tensor lr must be 1-element")
-    for name, words in NONNEGATIVE.items():
-        if name in hyper and not 0.0 <= hyper[name]:
-            raise ValueError(f"Invalid {words}: {hyper[name]}")
-    betas = hyper.get("betas", ())
-    for index, beta in enumerate(betas):
-        if not 0.0 <= beta < 1.0:
-            raise ValueError(f"Invalid beta parameter at index {index}: {beta}")
-        if isinstance(beta, Tensor) and beta.numel() != 1:
-            raise ValueError(f"Tensor betas[{index}] must be 1-element")
-    if not any(all(isinstance(beta, kind) for beta in betas) for kind in (float, Tensor)):
-        raise ValueError("betas must be either both floats or both Tensors")
+def engine_for(group: Group, grad: Tensor) -> Engine:
+    if grad.is_sparse:
+        return sparse
+    if torch.compiler.is_compiling() or group["differentiable"]:
+        return per_tensor
+    if group.get("fused"):
+        return fused
+    return per_tensor if False in (group["foreach"], group.get("fused")) else foreach

@@ -30,7 +30,7 @@ def book_slots(group: Group) -> dict[str, float]:
 
 
 def book_scalars(group: Group, step: float, fresh: bool) -> dict[str, Any]:
-    return {"lr": float(group["lr"]), "momentum": group["momentum"]}
+    return {"lr": group["lr"], "momentum": group["momentum"]}
 
 
 BOOK_DEFAULTS = {"lr": 0.01, "momentum": 0.9}
@@ -75,18 +75,11 @@ class Momentum(SGD):
         nesterov: bool = False,
         *,
         maximize: bool = False,
+        foreach: bool | None = None,
+        differentiable: bool = False,
+        fused: bool | None = None,
         convention: str = "torch",
-    ) -> None:
-        super().__init__(
-            params,
-            lr,
-            momentum,
-            dampening,
-            weight_decay,
-            nesterov,
-            maximize=maximize,
-            convention=convention,
-        )
+    ) -> None: ...
 
 
 class Nesterov(SGD):
@@ -127,14 +120,8 @@ class Nesterov(SGD):
         weight_decay: float | Tensor = 0,
         *,
         maximize: bool = False,
+        foreach: bool | None = None,
+        differentiable: bool = False,
+        fused: bool | None = None,
         convention: str = "torch",
-    ) -> None:
-        super().__init__(
-            params,
-            lr,
-            momentum,
-            weight_decay=weight_decay,
-            nesterov=convention == "torch",
-            maximize=maximize,
-            convention=convention,
-        )
+    ) -> None: ...

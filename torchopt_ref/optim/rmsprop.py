@@ -39,7 +39,7 @@ def torch_slots(group: Group) -> dict[str, float]:
 
 def scalars(group: Group, step: float, fresh: bool) -> dict[str, Any]:
     return {
-        "lr": float(group["lr"]),
+        "lr": group["lr"],
         "alpha": group["alpha"],
         "eps": group["eps"],
         "momentum": group.get("momentum", 0),
@@ -103,18 +103,11 @@ class RMSprop(Optimizer):
         weight_decay: float = 0,
         momentum: float = 0,
         centered: bool = False,
-        *,
+        capturable: bool = False,
+        foreach: bool | None = None,
         maximize: bool = False,
+        differentiable: bool = False,
+        *,
+        fused: bool | None = None,
         convention: str = "torch",
-    ) -> None:
-        super().__init__(
-            params,
-            convention,
-            lr=lr,
-            alpha=alpha,
-            eps=eps,
-            weight_decay=weight_decay,
-            momentum=momentum,
-            centered=centered,
-            maximize=maximize,
-        )
+    ) -> None: ...

@@ -10,7 +10,7 @@ Slots = dict[str, Tensor]
 Group = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rule:
     """One optimizer's update in one convention.
 
@@ -20,9 +20,10 @@ class Rule:
     ``slots(group)``
         the names of the state tensors under these hyper-parameters, with their initial values.
     ``scalars(group, step, fresh)``
-        what ``update`` takes by keyword, computed in float64: numbers that may change with every
-        step, and flags (``bool``) that choose its form. ``step`` counts from 1; ``fresh`` says
-        that the slots have just been created.
+        what ``update`` takes by keyword: numbers that may change with every step, and flags
+        (``bool``) that choose its form. ``step`` counts from 1; ``fresh`` says that the slots have
+        just been created. Hyper-parameters and ``step`` are floats, computed with in float64; or
+        0-dim tensors where a number must not leave the device or the autograd graph.
     ``defaults``
         the convention's hyper-parameters and their defaults; None: those of the constructor.
     ``counts``
@@ -31,7 +32,7 @@ class Rule:
 
     update: Callable[..., tuple[Tensor, Slots]]
     slots: Callable[[Group], dict[str, float]]
-    scalars: Callable[[Group, float, bool], dict[str, Any]]
+    scalars: Callable[[Group, Any, bool], dict[str, Any]]
     defaults: dict[str, Any] | None = None
     counts: bool = True
 
@@ -41,9 +42,9 @@ class Rule:
         grad: Tensor,
         slots: Slots,
         *,
-        maximize: bool,
-        weight_decay: float,
-        shrink: float,
+        maximize: bool = False,
+        weight_decay: Any = None,
+        shrink: Any = None,
         **scalars: Any,
     ) -> tuple[Tensor, Slots]:
         """``update`` with what goes around every rule.
@@ -53,19 +54,20 @@ class Rule:
         """
         if maximize:
             grad = -grad
-        if weight_decay != 0:
+        if weight_decay is not None:
             grad = grad + weight_decay * param
-        if shrink != 1:
+        if shrink is not None:
             param = param * shrink
         return self.update(param, grad, slots, **scalars)
 
-    def all_scalars(self, group: Group, step: float, fresh: bool) -> dict[str, Any]:
+    def all_scalars(self, group: Group, step: Any, fresh: bool) -> dict[str, Any]:
         """The keyword arguments of one call: those of ``update`` and those around it."""
-        weight_decay = float(group.get("weight_decay", 0))
-        decoupled = group.get("decoupled_weight_decay", False)
-        return {
-            "maximize": group.get("maximize", False),
-            "weight_decay": 0.0 if decoupled else weight_decay,
-            "shrink": 1 - float(group["lr"]) * weight_decay if decoupled else 1.0,
-            **self.scalars(group, step, fresh),
-        }
+        scalars = self.scalars(group, step, fresh)
+        if group.get("maximize", False):
+            scalars["maximize"] = True
+        weight_decay = group.get("weight_decay", 0)
+        if not isinstance(weight_decay, Tensor) and weight_decay == 0:
+            return scalars
+        if group.get("decoupled_weight_decay", False):
+            return scalars | {"shrink": 1 - group["lr"] * weight_decay}
+        return scalars | {"weight_decay": weight_decay}

@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from .base import Optimizer, by_convention
+from .checks import refuse_weight_decay
 from .rule import Group, Rule, Slots
 
 
@@ -32,7 +33,7 @@ def sgd_slots(group: Group) -> dict[str, float]:
 
 def sgd_scalars(group: Group, step: float, fresh: bool) -> dict[str, Any]:
     return {
-        "lr": float(group["lr"]),
+        "lr": group["lr"],
         "momentum": group["momentum"],
         "dampening": 0 if fresh else group["dampening"],
         "nesterov": group["nesterov"],
@@ -80,7 +81,7 @@ class SGD(Optimizer):
         "book": Rule(
             sgd_book,
             lambda group: {},
-            lambda group, step, fresh: {"lr": float(group["lr"])},
+            lambda group, step, fresh: {"lr": group["lr"]},
             defaults={"lr": 0.01},
             counts=False,
         ),
@@ -97,17 +98,19 @@ class SGD(Optimizer):
         nesterov: bool = False,
         *,
         maximize: bool = False,
+        foreach: bool | None = None,
+        differentiable: bool = False,
+        fused: bool | None = None,
         convention: str = "torch",
-    ) -> None:
-        if nesterov and (momentum <= 0 or dampening != 0):
+    ) -> None: ...
+
+    @classmethod
+    def check(cls, options: Group) -> None:
+        super().check(options)
+        if options.get("nesterov") and (options["momentum"] <= 0 or options["dampening"] != 0):
             raise ValueError("Nesterov momentum requires a momentum and zero dampening")
-        super().__init__(
-            params,
-            convention,
-            lr=lr,
-            momentum=momentum,
-            dampening=dampening,
-            weight_decay=weight_decay,
-            nesterov=nesterov,
-            maximize=maximize,
-        )
+
+    def sparse_gradient(self, grad: Tensor, hyper: Group) -> Tensor:
+        """Without momentum only touched elements move; with it, all that have ever been touched."""
+        refuse_weight_decay(hyper)
+        return grad.to_dense() if hyper.get("momentum", 0) != 0 else grad

@@ -1,9 +1,13 @@
 """Engines: ways to run a rule over many parameters.
 
-An engine takes a ``Rule`` and a list of ``Update``, one for each parameter that has a gradient,
-and writes the new values into the tensors that it was given.
+An engine takes a ``Rule`` and a ``Bucket``, parameters that take the same step, and writes the new
+values into the tensors that it was given.
 """
 
-from .per_tensor import Update, per_tensor
+from .bucket import Bucket, Engine
+from .foreach import foreach
+from .fused import fused
+from .per_tensor import per_tensor
+from .sparse import sparse
 
-__all__ = ["Update", "per_tensor"]
+__all__ = ["Bucket", "Engine", "foreach", "fused", "per_tensor", "sparse"]

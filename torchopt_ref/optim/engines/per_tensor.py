@@ -1,41 +1,35 @@
 """One parameter after the other, in eager mode."""
 
-from collections.abc import Iterable
-from typing import Any, NamedTuple
-
 import torch
 from torch import Tensor
 
-from ..rule import Rule, Slots
+from ..rule import Rule
+from .bucket import Bucket
 
 
-class Update(NamedTuple):
-    """One parameter's part in a step; ``slots`` are written in place, as ``param`` is."""
-
-    param: Tensor
-    grad: Tensor
-    slots: Slots
-    scalars: dict[str, Any]
-
-
-def per_tensor(rule: Rule, updates: Iterable[Update]) -> None:
-    """Run ``rule`` on each parameter.
+def per_tensor(rule: Rule, bucket: Bucket) -> None:
+    """Run ``rule`` on each parameter, whatever its layout or kind.
 
     Complex tensors are computed as pairs of reals; float16 and bfloat16 in float32, rounded once
-    to nearest even when stored.
+    to nearest even when stored. Where autograd records the step, the rule reads copies, since
+    what it reads is written at the end.
     """
-    for update in updates:
-        param = as_real(update.param)
-        slots = {name: as_real(slot) for name, slot in update.slots.items()}
+    for position, param in enumerate(bucket.params):
+        slots = {name: some[position] for name, some in bucket.slots.items()}
         new_param, new_slots = rule(
-            widened(param),
-            widened(as_real(update.grad)),
-            {name: widened(slot) for name, slot in slots.items()},
-            **update.scalars,
+            readable(param),
+            readable(bucket.grads[position]),
+            {name: readable(slot) for name, slot in slots.items()},
+            **bucket.scalars,
         )
-        param.copy_(new_param)
+        as_real(param).copy_(new_param)
         for name, slot in slots.items():
-            slot.copy_(new_slots[name])
+            as_real(slot).copy_(new_slots[name])
+
+
+def readable(tensor: Tensor) -> Tensor:
+    real = widened(as_real(tensor))
+    return real.clone() if torch.is_grad_enabled() else real
 
 
 def as_real(tensor: Tensor) -> Tensor:

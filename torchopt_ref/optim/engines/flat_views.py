@@ -1,0 +1,45 @@
+"""Tensors seen as vectors, so that many can be handled as one."""
+
+import torch
+from torch import Tensor
+
+from .bucket import Bucket
+
+PLAIN = (Tensor, torch.nn.Parameter)
+
+Piece = list[Tensor]
+"""A parameter, its gradient and its slots as vectors that list their elements in one order."""
+
+
+def pieces(bucket: Bucket) -> tuple[list[Piece], list[int]]:
+    """The pieces of a bucket, and the positions of parameters that cannot be seen as a vector.
+
+    Those are tensor subclasses and parameters whose elements overlap or have gaps between them.
+    A gradient that lies in memory in another order than its parameter is copied.
+    """
+    found, others = [], []
+    for position, rows in enumerate(
+        zip(bucket.params, bucket.grads, *bucket.slots.values(), strict=True)
+    ):
+        piece = as_vectors(rows)
+        if piece is None:
+            others.append(position)
+        else:
+            found.append(piece)
+    return found, others
+
+
+def as_vectors(tensors: tuple[Tensor, ...]) -> Piece | None:
+    param, grad, *slots = tensors
+    if any(type(tensor) not in PLAIN for tensor in tensors):
+        return None
+    if all(tensor.is_contiguous() and not tensor.is_complex() for tensor in tensors):
+        return [tensor.view(-1) for tensor in tensors]
+    if param.is_complex():
+        param, grad, *slots = (torch.view_as_real(each.resolve_conj()) for each in tensors)
+    order = sorted(range(param.ndim), key=param.stride, reverse=True)
+    ordered = [tensor.permute(order) for tensor in (param, *slots)]
+    if not all(tensor.is_contiguous() for tensor in ordered):
+        return None
+    param, *slots = (tensor.view(-1) for tensor in ordered)
+    return [param, grad.permute(order).reshape(-1), *slots]
