@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from .checks import check_options
+from .checks import check_capturable, check_fused, check_options
 from .engines import Bucket, Engine, foreach, fused, per_tensor, sparse
 from .rule import Group, Rule
 
@@ -116,6 +116,8 @@ class Optimizer(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         self.check_capture()
+        if (found_inf := getattr(self, "found_inf", None)) is not None and found_inf.item():
+            return loss
         with torch.set_grad_enabled(self.defaults["differentiable"]):
             for group in self.param_groups:
                 rule = self.rule(group["convention"])
@@ -140,18 +142,25 @@ class Optimizer(torch.optim.Optimizer):
             time = (id(step) if isinstance(step, Tensor) else step, fresh)
             if time not in scalars:
                 scalars[time] = rule.all_scalars(hyper, step, fresh)
+                if (grad_scale := getattr(self, "grad_scale", None)) is not None:
+                    scalars[time]["grad_scale"] = grad_scale.reshape(())
             slots = [state[name] for name in initial]
             kind = (grad.layout, grad.dtype, *(slot.dtype for slot in slots))
             key = (*time, param.device, param.dtype, *kind)
             if key not in found:
                 bucket = Bucket([], [], {name: [] for name in initial}, scalars[time])
-                found[key] = engine_for(group, grad), bucket
+                found[key] = engine_for(group, param, grad), bucket
             _, bucket = found[key]
             bucket.params.append(param)
             bucket.grads.append(grad)
             for column, slot in zip(bucket.slots.values(), slots, strict=True):
                 column.append(slot)
         return found.values()
+
+    @property
+    def _step_supports_amp_scaling(self) -> bool:
+        """Tells ``GradScaler`` to hand over ``grad_scale`` and ``found_inf``, as to torch's."""
+        return bool(self.defaults.get("fused"))
 
     def sparse_gradient(self, grad: Tensor, hyper: Group) -> Tensor:
         """A sparse gradient in the layout in which a step can be taken. Here, there is none."""
@@ -289,7 +298,11 @@ def step_tensor(count: float, param: Tensor, group: Group) -> Tensor:
     return torch.tensor(float(count), dtype=torch.float64 if wide else torch.float32, device="cpu")
 
 
-def engine_for(group: Group, grad: Tensor) -> Engine:
+def engine_for(group: Group, param: Tensor, grad: Tensor) -> Engine:
+    if group.get("fused"):
+        check_fused(param)
+    if group.get("capturable"):
+        check_capturable(param)
     if grad.is_sparse:
         return sparse
     if torch.compiler.is_compiling() or group["differentiable"]:

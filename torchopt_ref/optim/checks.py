@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .rule import Group
@@ -62,3 +63,24 @@ def check_foreach_tensors(options: Group) -> None:
 def refuse_weight_decay(hyper: Group) -> None:
     if hyper.get("weight_decay", 0) != 0:
         raise RuntimeError("weight_decay option is not compatible with sparse gradients")
+
+
+FUSED_DEVICES = ("cpu", "cuda", "xpu")
+CAPTURABLE_DEVICES = ("cuda", "xpu", "hpu", "xla")
+
+
+def check_fused(param: Tensor) -> None:
+    if not param.is_floating_point() or param.device.type not in FUSED_DEVICES:
+        raise RuntimeError(
+            "`fused=True` requires all the params to be floating point Tensors of supported "
+            f"devices: {', '.join(FUSED_DEVICES)} but {param.dtype} and {param.device.type}"
+        )
+
+
+def check_capturable(param: Tensor) -> None:
+    # Under the compiler, which captures by itself, the flag asks for nothing.
+    if not torch.compiler.is_compiling() and param.device.type not in CAPTURABLE_DEVICES:
+        raise AssertionError(
+            "If capturable=True, params and state_steps must be on supported devices: "
+            f"{', '.join(CAPTURABLE_DEVICES)}."
+        )

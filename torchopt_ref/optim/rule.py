@@ -42,6 +42,7 @@ class Rule:
         grad: Tensor,
         slots: Slots,
         *,
+        grad_scale: Any = None,
         maximize: bool = False,
         weight_decay: Any = None,
         shrink: Any = None,
@@ -49,9 +50,12 @@ class Rule:
     ) -> tuple[Tensor, Slots]:
         """``update`` with what goes around every rule.
 
-        To maximize: ``g = -g``. L2 decay: ``g += weight_decay p``. Decoupled: ``p *= shrink``,
-        where ``shrink = 1 - lr weight_decay``.
+        A loss scaled for float16: ``g /= grad_scale``. To maximize: ``g = -g``. L2 decay:
+        ``g += weight_decay p``. Decoupled: ``p *= shrink``, where
+        ``shrink = 1 - lr weight_decay``.
         """
+        if grad_scale is not None:
+            grad = grad / grad_scale
         if maximize:
             grad = -grad
         if weight_decay is not None:

@@ -44,7 +44,7 @@ def fused(rule: Rule, bucket: Bucket) -> None:
     if not vectors:
         return
     form = form_of(rule, bucket, vectors[0])
-    numbers = [torch.as_tensor(bucket.scalars[name]).double() for name in form.numbers]
+    numbers = [torch.as_tensor(bucket.scalars[name], dtype=torch.float64) for name in form.numbers]
     small, large = by_size(vectors)
     for group in in_groups(large):
         one_pass(form, group, numbers, bucket)
