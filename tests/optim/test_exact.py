@@ -28,10 +28,39 @@ def test_many_values_layouts_and_no_warning_for_negative_ones():
     assert root.isnan().any()
 
 
-def test_differentiable_and_compilable():
-    x = torch.tensor([4.0, 9.0], requires_grad=True)
-    sqrt(x).sum().backward()
-    assert torch.allclose(x.grad, torch.tensor([0.25, 1 / 6]))
+@pytest.mark.parametrize("follow", ["autograd", "forward", "vmap", "vmap of grad"])
+def test_exact_wherever_it_is_followed(follow):
+    x = torch.rand(8, 500)
+    exact = x.double().sqrt().float()
+    assert not torch.equal(torch.sqrt(x), exact)
+    if follow == "autograd":
+        got = sqrt(x.requires_grad_())
+    elif follow == "forward":
+        got, tangent = torch.func.jvp(sqrt, (x,), (torch.ones_like(x),))
+        assert torch.equal(tangent, 1 / (2 * exact))
+    elif follow == "vmap":
+        got = torch.func.vmap(sqrt, in_dims=1, out_dims=1)(x)
+    else:
+        got = torch.func.vmap(
+            lambda row: torch.func.grad_and_value(lambda y: sqrt(y).sum())(row)[0]
+        )
+        torch.testing.assert_close(got(x), 1 / (2 * exact))
+        return
+    assert torch.equal(got, exact)
+
+
+def test_derivatives():
+    x = torch.rand(5, dtype=torch.float64, requires_grad=True) + 0.1
+    assert torch.autograd.gradcheck(sqrt, x, check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(sqrt, x)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(torch.tensor([4.0]), torch.tensor([1.0]))
+        assert torch.autograd.forward_ad.unpack_dual(sqrt(dual)).tangent == 0.25
+
+
+def test_other_kinds():
+    assert sqrt(2.0) == 2.0**0.5
+    assert torch.equal(sqrt(torch.tensor([4.0]).bfloat16()), torch.tensor([2.0]).bfloat16())
     compiled = torch.compile(sqrt, backend="eager", fullgraph=True)
     assert torch.equal(compiled(torch.tensor([4.0, 9.0])), torch.tensor([2.0, 3.0]))
 

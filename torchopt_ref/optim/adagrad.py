@@ -18,14 +18,14 @@ def adagrad(
     return param - lr * grad / (sqrt(s) + eps), {"sum": s}
 
 
-def torch_scalars(group: Group, step: float, fresh: bool) -> dict[str, Any]:
+def torch_scalars(group: Group, step: Any, fresh: Any) -> dict[str, Any]:
     return {
         "lr": group["lr"] / (1 + (step - 1) * group["lr_decay"]),
         "eps": group["eps"],
     }
 
 
-def book_scalars(group: Group, step: float, fresh: bool) -> dict[str, Any]:
+def book_scalars(group: Group, step: Any, fresh: Any) -> dict[str, Any]:
     return {"lr": group["lr"], "eps": group["eps"]}
 
 

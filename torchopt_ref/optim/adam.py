@@ -38,7 +38,7 @@ def adam_slots(group: Group) -> dict[str, float]:
     return dict.fromkeys(names, 0.0)
 
 
-def adam_scalars(group: Group, step: float, fresh: bool) -> dict[str, Any]:
+def adam_scalars(group: Group, step: Any, fresh: Any) -> dict[str, Any]:
     beta1, beta2 = group["betas"]
     return {
         "step_size": group["lr"] / (1 - beta1**step),
@@ -61,7 +61,7 @@ def adam_book_slots(group: Group) -> dict[str, float]:
     return {"exp_avg": 0, "exp_avg_sq": 0}
 
 
-def adam_book_scalars(group: Group, step: float, fresh: bool) -> dict[str, Any]:
+def adam_book_scalars(group: Group, step: Any, fresh: Any) -> dict[str, Any]:
     beta1, beta2 = group["betas"]
     return {
         "lr_t": group["lr"] * sqrt(1 - beta2**step) / (1 - beta1**step),

@@ -31,7 +31,9 @@ def by_convention(init: Callable[..., None]) -> Callable[..., None]:
         given = dict(signature.bind(self, *args, **kwargs).arguments)
         del given["self"]
         params = given.pop("params")
-        Optimizer.__init__(self, params, self.options(**given))
+        options = self.complete(**given)
+        self.check(options)
+        Optimizer.__init__(self, params, options)
         init(self, *args, **kwargs)
 
     wrapper.torch_options = {  # type: ignore[attr-defined]
@@ -67,12 +69,8 @@ class Optimizer(torch.optim.Optimizer):
         return cls.conventions[convention]
 
     @classmethod
-    def options(cls, convention: str = "torch", **given: Any) -> dict[str, Any]:
-        """What a param group holds when these are given: complete, and checked.
-
-        Raises:
-            ValueError, RuntimeError: as the constructor.
-        """
+    def complete(cls, convention: str = "torch", **given: Any) -> dict[str, Any]:
+        """All options, of a param group of which these are given."""
         every = cls.torch_options()
         own = cls.rule(convention).defaults
         if own is None:
@@ -84,7 +82,6 @@ class Optimizer(torch.optim.Optimizer):
                     options[name] = value
                 elif value != every[name]:
                     raise cls.no_such_option(name, convention)
-        cls.check(options)
         return {**options, "convention": convention}
 
     @classmethod
@@ -271,10 +268,13 @@ def add_state(
         state["step"] = step_tensor(0, param, group)
     missing = [name for name in initial if state.get(name) is None]
     for name in missing:
-        value = initial[name]
-        fill = complex(value, value) if param.is_complex() else value
-        state[name] = torch.full_like(param, fill, requires_grad=False)
+        state[name] = initial_slot(param, initial[name])
     return bool(missing)
+
+
+def initial_slot(param: Tensor, value: float) -> Tensor:
+    fill = complex(value, value) if param.is_complex() else value
+    return torch.full_like(param, fill, requires_grad=False)
 
 
 def counted(state: dict[str, Any], group: Group) -> Any:

@@ -14,20 +14,55 @@ def sqrt(x: Any) -> Any:
 
     ``torch.sqrt`` on CPU may call a vector library whose results are 1 ULP off for one float32
     input in six; ``numpy.sqrt`` on the same memory is exact. Where NumPy cannot go (another
-    device, bfloat16, autograd, ``torch.func``, the compiler, a tensor subclass) this is
-    ``torch.sqrt``.
+    device, bfloat16, the compiler, a tensor subclass) this is ``torch.sqrt``.
     """
     if isinstance(x, float):
         return math.sqrt(x)
-    if torch.compiler.is_compiling() or type(x) is not Tensor:
-        return torch.sqrt(x)
-    try:
-        array = x.numpy()
-    except (RuntimeError, TypeError):
+    if (
+        torch.compiler.is_compiling()
+        or type(x) is not Tensor
+        or x.device.type != "cpu"
+        or x.dtype == torch.bfloat16
+    ):
         return torch.sqrt(x)
     if forward_ad.unpack_dual(x).tangent is not None:
-        return torch.sqrt(x)
+        return ExactSqrt.apply(x)
+    try:
+        return numpy_sqrt(x)
+    except RuntimeError:
+        return ExactSqrt.apply(x)
+
+
+def numpy_sqrt(x: Tensor) -> Tensor:
+    array = x.numpy()
     root = torch.empty_like(x)
     with np.errstate(invalid="ignore"):
         np.sqrt(array, out=root.numpy())
     return root
+
+
+class ExactSqrt(torch.autograd.Function):
+    """``numpy_sqrt`` for tensors that autograd or ``torch.func`` follows."""
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return numpy_sqrt(x.detach())
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(output)
+        ctx.save_for_forward(output)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (root,) = ctx.saved_tensors
+        return grad / (2 * root)
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor) -> Tensor:
+        (root,) = ctx.saved_tensors
+        return tangent / (2 * root)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int], x: Tensor) -> tuple[Tensor, int]:
+        return ExactSqrt.apply(x), in_dims[0]

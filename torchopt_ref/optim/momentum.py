@@ -29,7 +29,7 @@ def book_slots(group: Group) -> dict[str, float]:
     return {"momentum_buffer": 0}
 
 
-def book_scalars(group: Group, step: float, fresh: bool) -> dict[str, Any]:
+def book_scalars(group: Group, step: Any, fresh: Any) -> dict[str, Any]:
     return {"lr": group["lr"], "momentum": group["momentum"]}
 
 

@@ -7,7 +7,7 @@ from torch.optim.optimizer import ParamsT
 
 from .base import Optimizer, by_convention
 from .exact import sqrt
-from .rule import Group, Rule, Slots
+from .rule import Group, Rule, Slots, is_zero
 
 
 def rmsprop(
@@ -30,14 +30,14 @@ def rmsprop(
 
 def torch_slots(group: Group) -> dict[str, float]:
     slots = {"square_avg": 0.0}
-    if group["momentum"] > 0:
+    if not is_zero(group["momentum"]):
         slots["momentum_buffer"] = 0.0
     if group["centered"]:
         slots["grad_avg"] = 0.0
     return slots
 
 
-def scalars(group: Group, step: float, fresh: bool) -> dict[str, Any]:
+def scalars(group: Group, step: Any, fresh: Any) -> dict[str, Any]:
     return {
         "lr": group["lr"],
         "alpha": group["alpha"],

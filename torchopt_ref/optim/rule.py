@@ -21,9 +21,10 @@ class Rule:
         the names of the state tensors under these hyper-parameters, with their initial values.
     ``scalars(group, step, fresh)``
         what ``update`` takes by keyword: numbers that may change with every step, and flags
-        (``bool``) that choose its form. ``step`` counts from 1; ``fresh`` says that the slots have
-        just been created. Hyper-parameters and ``step`` are floats, computed with in float64; or
-        0-dim tensors where a number must not leave the device or the autograd graph.
+        (``bool``) that choose its form. ``step`` counts from 1; ``fresh`` is 1 where the slots have
+        just been created, else 0. Hyper-parameters, ``step`` and ``fresh`` are numbers, computed
+        with in float64; or 0-dim tensors where a number must not leave its device or the graph of
+        autograd.
     ``defaults``
         the convention's hyper-parameters and their defaults; None: those of the constructor.
     ``counts``
@@ -32,7 +33,7 @@ class Rule:
 
     update: Callable[..., tuple[Tensor, Slots]]
     slots: Callable[[Group], dict[str, float]]
-    scalars: Callable[[Group, Any, bool], dict[str, Any]]
+    scalars: Callable[[Group, Any, Any], dict[str, Any]]
     defaults: dict[str, Any] | None = None
     counts: bool = True
 
@@ -64,14 +65,19 @@ class Rule:
             param = param * shrink
         return self.update(param, grad, slots, **scalars)
 
-    def all_scalars(self, group: Group, step: Any, fresh: bool) -> dict[str, Any]:
+    def all_scalars(self, group: Group, step: Any, fresh: Any) -> dict[str, Any]:
         """The keyword arguments of one call: those of ``update`` and those around it."""
         scalars = self.scalars(group, step, fresh)
         if group.get("maximize", False):
             scalars["maximize"] = True
         weight_decay = group.get("weight_decay", 0)
-        if not isinstance(weight_decay, Tensor) and weight_decay == 0:
+        if is_zero(weight_decay):
             return scalars
         if group.get("decoupled_weight_decay", False):
             return scalars | {"shrink": 1 - group["lr"] * weight_decay}
         return scalars | {"weight_decay": weight_decay}
+
+
+def is_zero(value: Any) -> bool:
+    """Whether a hyper-parameter is off; a tensor, whose value may not be known, never is."""
+    return not isinstance(value, Tensor) and value == 0

@@ -7,7 +7,7 @@ from torch.optim.optimizer import ParamsT
 
 from .base import Optimizer, by_convention
 from .checks import refuse_weight_decay
-from .rule import Group, Rule, Slots
+from .rule import Group, Rule, Slots, is_zero
 
 
 def sgd(
@@ -28,14 +28,14 @@ def sgd(
 
 
 def sgd_slots(group: Group) -> dict[str, float]:
-    return {"momentum_buffer": 0} if group["momentum"] != 0 else {}
+    return {} if is_zero(group["momentum"]) else {"momentum_buffer": 0}
 
 
-def sgd_scalars(group: Group, step: float, fresh: bool) -> dict[str, Any]:
+def sgd_scalars(group: Group, step: Any, fresh: Any) -> dict[str, Any]:
     return {
         "lr": group["lr"],
         "momentum": group["momentum"],
-        "dampening": 0 if fresh else group["dampening"],
+        "dampening": group["dampening"] * (1 - fresh),
         "nesterov": group["nesterov"],
     }
 
@@ -113,4 +113,4 @@ class SGD(Optimizer):
     def sparse_gradient(self, grad: Tensor, hyper: Group) -> Tensor:
         """Without momentum only touched elements move; with it, all that have ever been touched."""
         refuse_weight_decay(hyper)
-        return grad.to_dense() if hyper.get("momentum", 0) != 0 else grad
+        return grad if is_zero(hyper.get("momentum", 0)) else grad.to_dense()

@@ -20,6 +20,6 @@ def sparse(rule: Rule, bucket: Bucket) -> None:
             {name: widened(slot[touched]) for name, slot in slots.items()},
             **bucket.scalars,
         )
-        as_real(param)[touched] = new_param.to(param.dtype.to_real())
+        as_real(param)[touched] = new_param.to(as_real(param).dtype)
         for name, slot in slots.items():
             slot[touched] = new_slots[name].to(slot.dtype)
