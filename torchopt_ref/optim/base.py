@@ -243,7 +243,7 @@ class Optimizer(torch.optim.Optimizer):
 
 def hyper_parameters(group: Group) -> Group:
     """The group's options, tensors as numbers where a number may be taken out of a tensor."""
-    stays = stays_a_tensor(group)
+    stays = captured(group) or group["differentiable"]
 
     def scalar(value: Any) -> Any:
         if isinstance(value, tuple):
@@ -255,9 +255,9 @@ def hyper_parameters(group: Group) -> Group:
     return {name: scalar(value) for name, value in group.items() if name != "params"}
 
 
-def stays_a_tensor(group: Group) -> bool:
-    """Whether a tensor must not be read: under the compiler, in a CUDA graph, for autograd."""
-    return torch.compiler.is_compiling() or group.get("capturable") or group["differentiable"]
+def captured(group: Group) -> bool:
+    """Whether the step becomes a graph, by the compiler or CUDA: no number can be read."""
+    return torch.compiler.is_compiling() or group.get("capturable", False)
 
 
 def add_state(
@@ -283,7 +283,7 @@ def counted(state: dict[str, Any], group: Group) -> Any:
     if step.requires_grad:
         raise RuntimeError("`requires_grad` is not supported for `step` in differentiable mode")
     step += 1
-    return step.double() if stays_a_tensor(group) or step.device.type != "cpu" else step.item()
+    return step.double() if captured(group) or step.device.type != "cpu" else step.item()
 
 
 def step_tensor(count: float, param: Tensor, group: Group) -> Tensor:

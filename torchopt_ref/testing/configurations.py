@@ -55,6 +55,13 @@ OPTIONS: dict[str, dict[str, list[dict[str, Any]]]] = {
     "AdamW": {"torch": [{}, {"amsgrad": True, "weight_decay": 0.1}, {"maximize": True}]},
 }
 
+ENGINES: dict[str, dict[str, Any]] = {
+    "per-tensor": {"foreach": False},
+    "foreach": {"foreach": True},
+    "fused": {"fused": True},
+}
+"""The ways to run a step that parity is shown for, and the options that choose them."""
+
 TORCH_NAMES = {"Momentum": "SGD", "Nesterov": "SGD", "AdaGrad": "Adagrad"}
 
 
@@ -65,8 +72,9 @@ class Configuration(NamedTuple):
     convention: str
     options: dict[str, Any]
 
-    def ours(self, params: Any) -> torch.optim.Optimizer:
-        return getattr(optim, self.optimizer)(params, convention=self.convention, **self.options)
+    def ours(self, params: Any, **engine: Any) -> torch.optim.Optimizer:
+        cls = getattr(optim, self.optimizer)
+        return cls(params, convention=self.convention, **self.options, **engine)
 
     def reference(self) -> reference.Optimizer:
         return getattr(reference, self.optimizer)(convention=self.convention, **self.options)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from .bucket import Bucket
+from .per_tensor import as_real
 
 PLAIN = (Tensor, torch.nn.Parameter)
 
@@ -34,9 +35,8 @@ def as_vectors(tensors: tuple[Tensor, ...]) -> Piece | None:
     if any(type(tensor) not in PLAIN for tensor in tensors):
         return None
     if all(tensor.is_contiguous() and not tensor.is_complex() for tensor in tensors):
-        return [tensor.view(-1) for tensor in tensors]
-    if param.is_complex():
-        param, grad, *slots = (torch.view_as_real(each.resolve_conj()) for each in tensors)
+        return [tensor.detach().view(-1) for tensor in tensors]
+    param, grad, *slots = (as_real(tensor.detach()) for tensor in tensors)
     order = sorted(range(param.ndim), key=param.stride, reverse=True)
     ordered = [tensor.permute(order) for tensor in (param, *slots)]
     if not all(tensor.is_contiguous() for tensor in ordered):

@@ -109,11 +109,11 @@ def kernel(form: Form, arity: int) -> Kernel | None:
 
     # The compiler counts recompilations by code object, so each kernel has one of its own.
     update.__code__ = update.__code__.replace(co_name=f"update_{arity}")
-    # Whether a kernel may use threads is decided when it runs, not by the first size it meets.
-    compiled = torch.compile(
-        update, dynamic=True, fullgraph=True, options={"cpp.dynamic_threads": True}
-    )
     try:
+        # Whether a kernel may use threads is decided when it runs, not by the first size it meets.
+        compiled = torch.compile(
+            update, dynamic=True, fullgraph=True, options={"cpp.dynamic_threads": True}
+        )
         # Sizes that differ: equal ones would be compiled as always equal.
         compiled(
             [
