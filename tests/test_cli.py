@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -231,20 +232,22 @@ def test_a_missing_extra_names_the_line_that_installs_it(module, tmp_path):
 def test_parity_shows_a_table_and_writes_rows(tmp_path, capsys):
     file = tmp_path / "rows.json"
     arguments = ["parity", "--optimizers", "sgd,ADAM", "--dtypes", "float32", "--steps", "3"]
+    arguments += ["--engines", "foreach", "per-tensor"]
     assert main([*arguments, "--json", str(file)]) == 0
     header, *lines, total = capsys.readouterr().out.splitlines()
     rows = json.loads(file.read_text())
     shown = list(configurations(["SGD", "Adam"]))
     of_torch = [c for c in shown if c.convention == "torch"]
-    assert header.split()[:3] == ["optimizer", "convention", "dtype"]
-    assert len(rows) == len(lines) == len(shown) + len(of_torch)
+    assert header.split()[:3] == ["optimizer", "convention", "engine"]
+    assert len(rows) == len(lines) == 2 * len(shown) + len(of_torch)
     assert total == f"{len(rows)} rows, 0 above their bound"
     for row in rows:
         assert row.keys() == FIELDS
         assert row["steps"] == 3
-        assert (row["device"], row["dtype"], row["engine"]) == ("cpu", "float32", "per-tensor")
+        assert (row["device"], row["dtype"]) == ("cpu", "float32")
     own = [row for row in rows if row["against"] == "numpy_ref"]
-    assert len(own) == len(shown)
+    assert [row["engine"] for row in own] == ["foreach", "per-tensor"] * len(shown)
+    assert {row["engine"] for row in rows if row["against"] == "torch.optim"} == {"foreach"}
     assert {row["against"] for row in rows} == {"numpy_ref", "torch.optim"}
     for row in own:
         measured = row["max_ulp_param"], row["max_ulp_state"], row["max_abs"]
@@ -263,6 +266,14 @@ def test_parity_exits_with_1_above_a_bound(tmp_path, capsys, monkeypatch):
     assert {row["against"] for row in above} == {"torch.optim"}
     assert f", {len(above)} above their bound" in out
     assert sum("! " in line for line in out.splitlines()) == len(above)
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    arguments = ["-m", "torchopt_ref", "parity", "--engines", "foreach", "--steps", "2"]
+    command = shlex.join([sys.executable, *arguments]) + " | head -1"
+    run = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=120)
+    assert run.stdout.startswith("optimizer")
+    assert run.stderr == ""
 
 
 def test_python_m_is_the_command():

@@ -11,6 +11,7 @@ A user's mistake is one line on stderr and exit status 2.
 import argparse
 import io
 import json
+import os
 import re
 import shlex
 import sys
@@ -35,6 +36,10 @@ def main(argv: list[str] | None = None) -> int:
         return COMMANDS[name](arguments)
     except UserError as error:
         return failed(str(error))
+    except BrokenPipeError:
+        # The reader has gone, as `head` does; nor can what is buffered be written at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt as interrupt:
         print("\nInterrupted", file=sys.stderr)
         for folder in interrupt.args:
@@ -131,11 +136,13 @@ def parity(arguments: list[str]) -> int:
     """``torchopt-ref parity``: a row per configuration; exit status 1 where a bound is exceeded."""
     from torchopt_ref.devices import check_device
     from torchopt_ref.testing import NetworkReport, Row, configurations, network_rows, parity_rows
+    from torchopt_ref.testing.configurations import ENGINES
 
     names = list(dict.fromkeys(c.optimizer for c in configurations()))
     parser = Parser(prog="torchopt-ref parity", description=parity.__doc__)
     parser.add_argument("--optimizers", nargs="+", default=names, help=f"of {', '.join(names)}")
-    parser.add_argument("--dtypes", nargs="+", default=["float32", "float64"], help="and float16")
+    parser.add_argument("--dtypes", nargs="+", help="of float16, float32, float64 (last two)")
+    parser.add_argument("--engines", nargs="+", help=f"of {', '.join(ENGINES)} (all)")
     parser.add_argument("--network", action="store_true", help="train whole networks, in float64")
     parser.add_argument("--steps", type=int, help="of each row (1000; with --network 200)")
     parser.add_argument("--device", default="cpu", help="of the torch side: cpu (default), cuda")
@@ -147,10 +154,17 @@ def parity(arguments: list[str]) -> int:
         raise UserError("--steps must be at least 1")
     if options.seed < 0:
         raise UserError("--seed must be at least 0")
+    if options.network and (options.dtypes or options.engines):
+        raise UserError(
+            "--network is in float64 by the default engine: leave --dtypes and --engines"
+        )
     check_device(options.device)
 
     optimizers = chosen("optimizer", options.optimizers, names)
-    dtypes = chosen("dtype", options.dtypes, ["float16", "float32", "float64"])
+    dtypes = chosen(
+        "dtype", options.dtypes or ["float32", "float64"], ["float16", "float32", "float64"]
+    )
+    engines = chosen("engine", options.engines or [*ENGINES], [*ENGINES])
     if options.json:
         with writing(options.json):
             options.json.touch()
@@ -160,7 +174,7 @@ def parity(arguments: list[str]) -> int:
     if options.network:
         measured = network_rows(optimizers, steps, options.device, options.seed)
     else:
-        measured = parity_rows(optimizers, dtypes, steps, options.device, options.seed)
+        measured = parity_rows(optimizers, dtypes, steps, options.device, options.seed, engines)
     print(NetworkReport.HEADER if options.network else Row.HEADER)
     for row in measured:
         print(row, flush=True)

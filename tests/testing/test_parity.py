@@ -45,7 +45,7 @@ def test_float16_is_computed_in_float32_and_rounded_once(configuration):
 def test_single_steps_stay_within_the_stated_bound_of_torch(configuration, dtype):
     run = {"steps": 200, "dtype": dtype, "device": "cpu", "seed": 0}
     report = check_against_torch(configuration.ours, configuration.torchs, **run)
-    assert make_row(configuration, report, TORCH, run).passed, f"\n{report}"
+    assert make_row(configuration, "foreach", report, TORCH, run).passed, f"\n{report}"
 
 
 @pytest.mark.cuda
@@ -163,7 +163,7 @@ def test_our_optimizers_have_no_operation_at_fault():
 
 
 def test_rows_say_what_was_measured():
-    rows = list(parity_rows(["AdaGrad"], ["float32"], steps=5))
+    rows = list(parity_rows(["AdaGrad"], ["float32"], steps=5, engines=["foreach"]))
     assert {row.against for row in rows} == {"numpy_ref", "torch.optim"}
     for row in rows:
         assert row.passed
@@ -185,3 +185,51 @@ def test_hyper_parameters_that_are_numpy_scalars_promote_nothing():
     lr = np.float64(0.1)
     report = check_parity(lambda params: optim.Adam(params, lr=lr), reference.Adam(lr), steps=20)
     assert report.max_ulp_param == report.max_ulp_state == 0
+
+
+class Plain:
+    """A stateless reference without a ``state`` entry for each parameter; it scribbles on grads."""
+
+    def __init__(self):
+        self.state = {}
+
+    def update(self, params, grads):
+        for name, param in params.items():
+            grads[name] *= np.asarray(0.5, param.dtype)
+            param -= grads[name]
+
+
+class NumberedSteps(torch.optim.Optimizer):
+    """Third parties may keep a step count as a number, and no state before the first step."""
+
+    def __init__(self, params, lr=0.5):
+        super().__init__(params, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for param in group["params"]:
+                assert param not in self.state or "step" in self.state[param]
+                self.state[param]["step"] = self.state[param].get("step", 0) + 1
+                param -= group["lr"] * param.grad
+
+
+def test_references_and_optimizers_of_other_kinds():
+    for _ in range(2):  # What a reference does to the gradients is its own affair.
+        report = check_parity(lambda params: torch.optim.SGD(params, lr=0.5), Plain(), steps=5)
+        assert report.max_ulp_param == 0
+    report = check_against_torch(NumberedSteps, NumberedSteps, steps=5)
+    assert report.first_divergent_step is None
+
+
+@pytest.mark.parametrize("operand", [0.1, torch.tensor(0.1, dtype=torch.float64)])
+def test_the_audit_blames_nobody_falsely(operand):
+    x = torch.rand(1000)
+    with OperationAudit() as audit:
+        x * operand
+        torch.mul(x, x, out=torch.empty(1000))
+        torch.div(x, 2, rounding_mode="floor")
+        x.bfloat16() + x.bfloat16()
+        torch.rand(0) + 1
+    assert audit.at_fault() == {}
+    assert "0.0%" in str(audit.tallies["add"])

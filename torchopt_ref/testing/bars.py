@@ -1,5 +1,6 @@
 """The parity table: every configuration measured, and held against its stated bound."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
@@ -7,9 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from . import workload
-from .configurations import Configuration, configurations
+from .configurations import ENGINES, Configuration, configurations
 from .operations import OperationAudit, Tally
-from .parity import Report, TorchSide, check_against_torch, check_parity
+from .parity import OptimizerFactory, Report, TorchSide, check_against_torch, check_parity
 from .ulp import ulp_text
 
 REFERENCE, TORCH = "numpy_ref", "torch.optim"
@@ -52,8 +53,9 @@ class Row:
         return self.max_step_error <= self.bound
 
     HEADER: ClassVar[str] = (
-        f"{'optimizer':<10}{'convention':<11}{'dtype':<8}{'against':<12}{'param':>8}{'slots':>8}"
-        f"{'step':>8}{'bound':>6}  options; operations that round differently"
+        f"{'optimizer':<10}{'convention':<11}{'engine':<11}{'dtype':<8}{'against':<12}"
+        f"{'param':>8}{'slots':>8}{'step':>8}{'bound':>6}  "
+        "options; operations that round differently"
     )
     """Above the text of rows: largest ULP distances of parameters and slots; error of one step."""
 
@@ -62,8 +64,8 @@ class Row:
         faults = "".join(f"; {name}: {tally}" for name, tally in self.at_fault.items())
         bound = "-" if self.bound is None else f"{self.bound:g}"
         return (
-            f"{self.optimizer:<10}{self.convention:<11}{self.dtype:<8}{self.against:<12}"
-            f"{ulp_text(self.max_ulp_param):>8}{ulp_text(self.max_ulp_state):>8}"
+            f"{self.optimizer:<10}{self.convention:<11}{self.engine:<11}{self.dtype:<8}"
+            f"{self.against:<12}{ulp_text(self.max_ulp_param):>8}{ulp_text(self.max_ulp_state):>8}"
             f"{self.max_step_error:>8.3g}{bound:>6}{' ' if self.passed else '!'} {options}{faults}"
         )
 
@@ -81,27 +83,34 @@ def parity_rows(
     steps: int = 1000,
     device: str = "cpu",
     seed: int = 0,
+    engines: Sequence[str] = tuple(ENGINES),
 ) -> Iterator[Row]:
-    """Measure each configuration of ``optimizers`` (all) against NumPy, then ``torch.optim``."""
+    """Measure each configuration of ``optimizers`` (all) by each engine against NumPy.
+
+    The first engine, since they compute the same, also against ``torch.optim``.
+    """
     for configuration in configurations(optimizers):
         for dtype in dtypes:
             run: dict[str, Any] = {"steps": steps, "dtype": dtype, "device": device, "seed": seed}
-            report = check_parity(configuration.ours, configuration.reference(), **run)
-            yield make_row(configuration, report, REFERENCE, run)
-            if configuration.convention == "torch":
-                report = check_against_torch(configuration.ours, configuration.torchs, **run)
-                yield make_row(configuration, report, TORCH, run)
+            for engine in engines:
+                ours = functools.partial(configuration.ours, **ENGINES[engine])
+                report = check_parity(ours, configuration.reference(), **run)
+                yield make_row(configuration, engine, report, REFERENCE, run)
+                if configuration.convention == "torch" and engine == engines[0]:
+                    report = check_against_torch(ours, configuration.torchs, **run)
+                    yield make_row(configuration, engine, report, TORCH, run)
 
 
 def make_row(
-    configuration: Configuration, report: Report, against: str, run: dict[str, Any]
+    configuration: Configuration, engine: str, report: Report, against: str, run: dict[str, Any]
 ) -> Row:
-    factory = configuration.ours if against == REFERENCE else configuration.torchs
+    ours = functools.partial(configuration.ours, **ENGINES[engine])
+    compared = ours if against == REFERENCE else configuration.torchs
     first = report.first_divergent_step
     return Row(
         optimizer=configuration.optimizer,
         convention=configuration.convention,
-        engine="per-tensor",
+        engine=engine,
         dtype=run["dtype"],
         device=run["device"],
         options=configuration.options,
@@ -114,7 +123,7 @@ def make_row(
         first_divergent_step=first,
         bound_on="max_ulp" if against == REFERENCE else "max_step_error",
         bound=stated_bound(configuration, against, run["device"]),
-        at_fault={} if first is None else operations_at_fault(factory, run, first),
+        at_fault={} if first is None else operations_at_fault(compared, run, first),
     )
 
 
@@ -142,7 +151,9 @@ def stated_bound(configuration: Configuration, against: str, device: str) -> flo
     return 64 if cancels else 8
 
 
-def operations_at_fault(factory: Any, run: dict[str, Any], steps: int) -> dict[str, Tally]:
+def operations_at_fault(
+    factory: OptimizerFactory, run: dict[str, Any], steps: int
+) -> dict[str, Tally]:
     """Run the optimizer again up to the step that differed, and audit its operations."""
     params = workload.parameters(run["dtype"], run["seed"])
     side = TorchSide(factory, params, run["device"])

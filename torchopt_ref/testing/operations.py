@@ -34,7 +34,7 @@ class Tally:
     max_ulp: int = 0
 
     def __str__(self) -> str:
-        share = self.different / self.elements
+        share = self.different / max(self.elements, 1)
         return f"{share:.1%} of elements, up to {ulp_text(self.max_ulp)} ULP"
 
 
@@ -55,15 +55,14 @@ class OperationAudit(TorchDispatchMode):
         kwargs = kwargs or {}
         name = func.overloadpacket.__name__.rstrip("_")
         formula = FORMULAS.get(name)
-        if formula is None or not isinstance(args[0], torch.Tensor):
+        if formula is None or not comparable(args, kwargs):
             return func(*args, **kwargs)
-        inputs = [as_numpy(arg) for arg in args]
-        options = {key: as_numpy(value) for key, value in kwargs.items()}
+        inputs = [as_numpy(arg, args[0]) for arg in args]
+        options = {key: as_numpy(value, args[0]) for key, value in kwargs.items()}
         result = func(*args, **kwargs)
-        if result.dtype in (torch.float32, torch.float64):
-            with np.errstate(all="ignore"):
-                expected = np.asarray(formula(*inputs, **options))
-            self.record(name, as_numpy(result), expected)
+        with np.errstate(all="ignore"):
+            expected = np.asarray(formula(*inputs, **options))
+        self.record(name, as_numpy(result, result), expected)
         return result
 
     def record(self, name: str, result: np.ndarray, expected: np.ndarray) -> None:
@@ -77,6 +76,21 @@ class OperationAudit(TorchDispatchMode):
         return {name: tally for name, tally in self.tallies.items() if tally.different}
 
 
-def as_numpy(value: Any) -> Any:
-    """A copy of a tensor as an array; a 0-dim tensor beside others is a scalar, as in torch."""
-    return value.detach().cpu().numpy().copy() if isinstance(value, torch.Tensor) else value
+def comparable(args: tuple, kwargs: dict[str, Any]) -> bool:
+    """Whether NumPy can repeat the operation: in float32 or float64, with options it knows."""
+    tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)]
+    return (
+        isinstance(args[0], torch.Tensor)
+        and args[0].dtype in (torch.float32, torch.float64)
+        and all(tensor.dtype == args[0].dtype or tensor.ndim == 0 for tensor in tensors)
+        and kwargs.keys() <= {"alpha", "value", "weight"}
+    )
+
+
+def as_numpy(value: Any, beside: torch.Tensor) -> Any:
+    """A copy of a tensor as an array; one without dimensions beside others is a number."""
+    if not isinstance(value, torch.Tensor):
+        return value
+    if value.ndim == 0 and beside.ndim > 0:
+        return value.item()
+    return value.detach().cpu().numpy().copy()

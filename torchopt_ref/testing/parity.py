@@ -106,12 +106,15 @@ class NumpySide:
         self.params = {name: array.copy() for name, array in params.items()}
 
     def step(self, grads: Arrays) -> None:
-        self.optimizer.update(self.params, grads)
+        self.optimizer.update(self.params, {name: grad.copy() for name, grad in grads.items()})
 
     def tensors(self) -> dict[str, dict[str, np.ndarray]]:
         return {
             name: {"param": array}
-            | {slot: np.asarray(value) for slot, value in self.optimizer.state[name].items()}
+            | {
+                slot: np.asarray(value)
+                for slot, value in self.optimizer.state.get(name, {}).items()
+            }
             for name, array in self.params.items()
         }
 
@@ -133,7 +136,11 @@ class TorchSide:
 
     def live(self) -> dict[str, dict[str, torch.Tensor]]:
         return {
-            name: {"param": param.detach()} | dict(self.optimizer.state[param])
+            name: {"param": param.detach()}
+            | {
+                slot: torch.as_tensor(value)
+                for slot, value in self.optimizer.state.get(param, {}).items()
+            }
             for name, param in self.params.items()
         }
 
@@ -144,10 +151,15 @@ class TorchSide:
         }
 
     def copy_from(self, other: "TorchSide") -> None:
-        theirs = other.live()
-        for name, slots in self.live().items():
-            for slot, tensor in slots.items():
-                tensor.copy_(theirs[name][slot])
+        for name, param in self.params.items():
+            theirs = other.optimizer.state.get(other.params[name], {})
+            with torch.no_grad():
+                param.copy_(other.params[name])
+            for slot, value in self.optimizer.state.get(param, {}).items():
+                if isinstance(value, torch.Tensor):
+                    value.copy_(theirs[slot])
+                else:
+                    self.optimizer.state[param][slot] = torch.as_tensor(theirs[slot]).item()
 
 
 def check_parity(
@@ -166,8 +178,9 @@ def check_parity(
     Args:
         optimizer: makes the torch optimizer of a list of parameters: a class, or a lambda.
         reference: the NumPy optimizer; its ``state`` names the slots as the torch side does.
-        steps: how many.
-        dtype: of parameters and gradients: "float16", "float32" or "float64".
+        steps: how many; unused with ``gradients``.
+        dtype: of parameters and gradients: "float16", "float32" or "float64"; unused with
+            ``params``.
         device: of the torch side.
         seed: of parameters and gradients.
         params: initial arrays instead of ``workload.parameters``.

@@ -1,0 +1,118 @@
+"""``torch.compile`` of the step, and of a whole training step."""
+
+import pytest
+import torch
+from torch import nn
+
+from torchopt_ref import optim
+
+CASES = [
+    (optim.SGD, {"momentum": 0.9, "dampening": 0.5}),
+    (optim.AdaGrad, {"lr_decay": 0.1}),
+    (optim.RMSprop, {"centered": True, "momentum": 0.9}),
+    (optim.Adam, {"amsgrad": True, "weight_decay": 0.1}),
+    (optim.AdamW, {}),
+    (optim.Adam, {"convention": "book"}),
+]
+by_case = pytest.mark.parametrize(
+    ("cls", "options"), CASES, ids=lambda value: getattr(value, "__name__", str(value))
+)
+
+
+def twins(cls, options):
+    """The same model twice, each with its optimizer, and the data."""
+    torch.manual_seed(0)
+    models = [nn.Sequential(nn.Linear(10, 20), nn.Tanh(), nn.Linear(20, 2)) for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    optimizers = [cls(model.parameters(), lr=torch.tensor(0.01), **options) for model in models]
+    return models, optimizers, torch.randn(8, 10)
+
+
+@pytest.fixture
+def stats():
+    torch.compiler.reset()
+    counters = torch._dynamo.utils.counters
+    counters.clear()
+    yield counters
+    torch.compiler.reset()
+
+
+@by_case
+def test_the_compiled_step_is_the_eager_step_and_settles(cls, options, stats):
+    models, optimizers, x = twins(cls, options)
+    step = torch.compile(optimizers[0].step, fullgraph=True)
+    for number in range(6):
+        for model in models:
+            model.zero_grad()
+            model(x).square().sum().backward()
+        step()
+        optimizers[1].step()
+        if number == 1:
+            settled = stats["stats"]["unique_graphs"]
+        for optimizer in optimizers:
+            optimizer.param_groups[0]["lr"].mul_(0.9)
+        for mine, eager in zip(models[0].parameters(), models[1].parameters(), strict=True):
+            torch.testing.assert_close(mine, eager, rtol=1e-6, atol=1e-7)
+    assert stats["stats"]["unique_graphs"] == settled <= 2
+    assert not stats["graph_break"]
+
+
+def test_a_compiled_training_step(stats):
+    models, optimizers, x = twins(optim.AdamW, {})
+
+    def training_step(model, optimizer):
+        loss = model(x).square().mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss
+
+    compiled = torch.compile(training_step)
+    for _ in range(4):
+        loss = compiled(models[0], optimizers[0])
+        expected = training_step(models[1], optimizers[1])
+        torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.cuda
+def test_a_cuda_graph_of_a_capturable_step():
+    params = [torch.ones(50, device="cuda", requires_grad=True) for _ in range(2)]
+    optimizers = [
+        optim.Adam([params[0]], lr=torch.tensor(0.1, device="cuda"), capturable=True),
+        optim.Adam([params[1]], lr=0.1),
+    ]
+    for param in params:
+        param.grad = torch.ones_like(param)
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        optimizers[0].step()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        optimizers[0].step()
+    for _ in range(3):
+        graph.replay()
+    for _ in range(4):
+        optimizers[1].step()
+    torch.testing.assert_close(params[0], params[1])
+
+
+@pytest.mark.cuda
+def test_a_cuda_graph_of_another_step_is_refused():
+    param = torch.ones(5, device="cuda", requires_grad=True)
+    param.grad = torch.ones_like(param)
+    optimizer = optim.Adam([param])
+    optimizer.step()
+    with (
+        pytest.raises(RuntimeError, match="capturable is False"),
+        torch.cuda.graph(torch.cuda.CUDAGraph()),
+    ):
+        optimizer.step()
+
+
+def test_capturable_without_a_device_that_captures_is_refused():
+    param = torch.ones(5, requires_grad=True)
+    param.grad = torch.ones(5)
+    for cls in (optim.RMSprop, optim.Adam, optim.AdamW):
+        with pytest.raises(AssertionError, match="If capturable=True, params and state_steps"):
+            cls([param], capturable=True).step()
