@@ -132,7 +132,7 @@ class Optimizer(torch.optim.Optimizer):
             if param.grad is None:
                 continue
             grad = self.sparse_gradient(param.grad, hyper) if param.grad.is_sparse else param.grad
-            state = self.state[param]
+            state = self.state[param] if rule.counts or initial else {}
             fresh = add_state(state, rule, initial, param, group)
             step = counted(state, group) if rule.counts else 0
             # A step that stays a tensor is not read: each is a key of its own.
