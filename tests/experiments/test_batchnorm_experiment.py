@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from numpy_ref.network import MultiLayerNet
 from torchopt_ref import data
 from torchopt_ref.experiments import batchnorm, laboratory
-from torchopt_ref.experiments.both import agreement
+from torchopt_ref.experiments.agreement import agreement
 from torchopt_ref.experiments.results import Results
 from torchopt_ref.experiments.series import train_series
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from torchopt_ref.experiments.both import Training, agreement_units, engines, fit
+from torchopt_ref.experiments.agreement import agreement_units
+from torchopt_ref.experiments.both import Training, engines, fit
 from torchopt_ref.experiments.networks import one_thread
 from torchopt_ref.experiments.settings import Settings
 

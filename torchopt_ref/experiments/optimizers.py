@@ -10,7 +10,8 @@ import numpy as np
 from torchopt_ref.errors import UserError
 from torchopt_ref.testing import ulp_text
 
-from .both import Training, agreement_units, agreement_verdicts, train
+from .agreement import agreement_units, agreement_verdicts
+from .both import Training, train
 from .figures import loss_curves, valley_paths
 from .results import Results, Unit, Verdict, spread
 from .settings import Settings
