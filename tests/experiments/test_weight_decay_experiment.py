@@ -31,8 +31,11 @@ def test_a_run_has_its_report_and_figure(folder):
 
 def test_the_engines_agree_and_both_forms_of_l2_coincide(folder):
     verdicts = results_of(folder)["verdicts"]
-    agreement, same = (verdict for verdict in verdicts if verdict["engine"] == "both")
-    assert agreement["holds"]
+    losses, steps, same = (verdict for verdict in verdicts if verdict["engine"] == "both")
+    assert losses["holds"]
+    assert steps["holds"]
+    assert "SGD-L2-in" in steps["evidence"]
+    assert "Adam" in steps["evidence"]
     assert same["claim"] == "both engines reach the same verdicts"
     forms = [verdict for verdict in verdicts if verdict["claim"].startswith("L2 in the loss")]
     assert [verdict["holds"] for verdict in forms] == [True, True]

@@ -166,8 +166,8 @@ def fit(
     With two engines, the curve ``engines/loss_difference`` (in lockstep also ``lockstep/max_ulp``
     and ``lockstep/max_abs``, of any weight after each step) stands with the NumPy engine, and
     ``apart`` beside them holds the largest values: of the losses' difference in the ``first 100``
-    iterations and ``ever``, of a weight's after a step in ULP (``step ULP``) and absolute
-    (``step``).
+    iterations and ``ever``, of a weight's after a step in ULP of ``lockstep.apart``
+    (``step ULP``) and absolute (``step``).
     """
     dataset = settings.data()
     seen = slice(training.samples or len(dataset.test_images))
