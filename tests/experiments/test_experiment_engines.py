@@ -100,7 +100,7 @@ def test_apart_counts_in_the_last_place_of_the_largest_weight_of_a_layer():
     one["W2"] += 2 * np.spacing(1.0)
     one["W1"][0, 0] -= np.spacing(3.0)
     assert apart(one, two) == (2, np.spacing(3.0))
-    one["W1"][0, 0] = np.nan
+    one["W2"][0] = np.nan
     assert np.isnan(apart(one, two)).all()
     small = ({name: array.astype(np.float32) for name, array in two.items()} for _ in "ab")
     assert apart({**next(small), "W2": np.float32([1 + 2.0**-23])}, next(small)) == (1, 2.0**-23)

@@ -14,8 +14,7 @@ STEP_ULP = 4.0
 
 The engines' gradients differ, since each sums the products over a mini-batch in an order of its
 own. Times the learning rate that is less than the ULP of the weights, so what remains is one weight
-rounded up by one engine and down by the other. Measured, over 30
-seeds: 1.25.
+rounded up by one engine and down by the other. Measured, over 30 seeds: 1.25.
 """
 ADAPTIVE_STEP_ULP = 2.0**18
 """The same by the optimizers that divide a gradient by its own size.
