@@ -1,10 +1,11 @@
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
 
-from torchopt_ref.data import Dataset, load
+from torchopt_ref.data import Dataset, load, load_split
 from torchopt_ref.data._subset import SUBSET_FILE, read_subset
 from torchopt_ref.errors import UserError
 
@@ -49,13 +50,13 @@ def test_a_flipped_bit_in_the_embedded_file_is_found(tmp_path, position):
     copy = tmp_path / "subset.npz"
     copy.write_bytes(content)
     with pytest.raises(UserError, match=r"is corrupt .SHA-256.*: reinstall torchopt-ref") as caught:
-        read_subset(copy)
+        read_subset("train", copy)
     assert str(copy) in str(caught.value)
 
 
 def test_a_missing_embedded_file_is_named(tmp_path):
     with pytest.raises(UserError, match=r"cannot read .*gone\.npz: No such file.*: reinstall"):
-        read_subset(tmp_path / "gone.npz")
+        read_subset("test", tmp_path / "gone.npz")
 
 
 @pytest.mark.parametrize("dataset", ["mnist", "fashion"])
@@ -71,6 +72,40 @@ def test_a_root_gives_its_pixels_over_255(data_root, written, dataset, dtype):
         labels = getattr(data, f"{split}_labels")
         assert labels.dtype == np.int64
         np.testing.assert_array_equal(labels, arrays[f"{split}_labels"])
+
+
+@pytest.mark.parametrize(("split", "other"), [("train", "t10k"), ("test", "train")])
+@pytest.mark.parametrize("dataset", ["mnist", "fashion"])
+def test_one_split_is_read_without_the_files_of_the_other(data_root, dataset, split, other):
+    whole = load(dataset, data_root, flatten=False, dtype=np.float64)
+    folder = data_root / {"mnist": "MNIST", "fashion": "FashionMNIST"}[dataset] / "raw"
+    for kind in ("images-idx3", "labels-idx1"):
+        (folder / f"{other}-{kind}-ubyte").unlink()
+    images, labels = load_split(split, dataset, data_root, flatten=False, dtype=np.float64)
+    assert images.dtype == np.float64
+    assert labels.dtype == np.int64
+    np.testing.assert_array_equal(images, getattr(whole, f"{split}_images"))
+    np.testing.assert_array_equal(labels, getattr(whole, f"{split}_labels"))
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_one_embedded_split_is_read_without_decompressing_the_other(split, monkeypatch):
+    whole, opened, open_member = load(), [], zipfile.ZipFile.open
+
+    def recorded(self, name, *arguments, **options):
+        opened.append(getattr(name, "filename", name))
+        return open_member(self, name, *arguments, **options)
+
+    monkeypatch.setattr(zipfile.ZipFile, "open", recorded)
+    images, labels = load_split(split)
+    assert opened == [f"{split}_images.npy", f"{split}_labels.npy"]
+    np.testing.assert_array_equal(images, getattr(whole, f"{split}_images"))
+    np.testing.assert_array_equal(labels, getattr(whole, f"{split}_labels"))
+
+
+def test_unknown_split():
+    with pytest.raises(UserError, match="unknown split 'tset': did you mean 'test'"):
+        load_split("tset")
 
 
 def test_unflattened_images_have_one_channel(data_root):

@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from numpy_ref.network import MultiLayerNet
 from torchopt_ref import data
 from torchopt_ref.experiments import batchnorm, laboratory
-from torchopt_ref.experiments.both import agreement
+from torchopt_ref.experiments.agreement import agreement
 from torchopt_ref.experiments.results import Results
 from torchopt_ref.experiments.series import train_series
 
@@ -80,8 +80,9 @@ def test_the_engines_agree(folder):
         strict_json(folder / f"units/agreement-{place}-seed0.json")["agreement"]["loss"]
         for place in PLACES
     ]
-    verdict = strict_json(folder / "results.json")["verdicts"][0]
-    assert (verdict["engine"], verdict["holds"]) == ("both", max(losses) <= 1e-9)
+    agree, steps = strict_json(folder / "results.json")["verdicts"][:2]
+    assert (agree["engine"], agree["holds"]) == ("both", max(losses) <= 1e-9)
+    assert (steps["engine"], steps["holds"]) == ("both", True)
 
 
 def test_after_the_activation_single_steps_agree():

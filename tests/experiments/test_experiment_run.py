@@ -125,6 +125,22 @@ def test_in_lockstep_every_single_step_is_measured(small, name):
     assert np.float32(found["step"]) == max(distances.values())
 
 
+def test_in_lockstep_the_table_says_how_many_steps_keep_the_bound(small, run):
+    exact = run("--iterations", "3", "--lockstep", "--dtype", "float64")
+    for folder in (small, exact):
+        for row in results(folder)["table"]:
+            name = row["optimizer"]
+            ulps = np.array([*dict(curve(folder / f"{name}-numpy", "lockstep/max_ulp")).values()])
+            bound = 4 if name in ("SGD", "Momentum") else 2**18
+            assert row["bound"] == str(bound)
+            assert row["within"] == f"{(ulps <= bound).mean():.2%}"
+            assert row["step ULP"] == f"{apart(folder, name)['step ULP']:.4g}"
+    (verdict,) = (v for v in results(exact)["verdicts"] if v["claim"].startswith("all steps"))
+    assert verdict["holds"]
+    assert "262144" in verdict["evidence"]
+    assert not [v for v in results(small)["verdicts"] if v["claim"].startswith("all steps")]
+
+
 def test_without_lockstep_there_is_nothing_of_it(folder):
     assert "lockstep/max_ulp" not in events(folder / "SGD-numpy").Tags()["scalars"]
     assert apart(folder, "SGD").keys() == {"first 100", "ever"}

@@ -1,11 +1,13 @@
 """What the runner adds to every experiment."""
 
 import json
+import struct
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 
+from torchopt_ref.errors import UserError
 from torchopt_ref.experiments import EXPERIMENTS, experiment, laboratory, weight_init
 from torchopt_ref.experiments.report import with_seconds
 from torchopt_ref.experiments.results import Verdict, points, same_verdicts, spread
@@ -69,3 +71,14 @@ def test_the_custom_dashboard_has_a_chart_for_each_tag(tmp_path):
     assert set(charts) == {"loss/train", "accuracy/train", "accuracy/test"}
     assert json.loads((folder / "results.json").read_text())["experiment"] == "weight-init"
     assert "verdict" in (folder / "report.md").read_text().lower()
+
+
+def test_experiments_find_a_missing_test_file_before_any_work(tmp_path):
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    (raw / "train-images-idx3-ubyte").write_bytes(struct.pack(">4I", 0x803, 1, 28, 28) + bytes(784))
+    (raw / "train-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 0x801, 1) + bytes(1))
+    config = weight_init.Config(data_root=tmp_path, batch_size=1, out=tmp_path / "out")
+    with pytest.raises(UserError, match=r"cannot read .*t10k-images-idx3-ubyte: No such file"):
+        laboratory.run(weight_init, config)
+    assert not config.out.exists()

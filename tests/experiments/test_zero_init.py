@@ -8,7 +8,7 @@ import pytest
 from torchopt_ref.experiments import laboratory, zero_init
 from torchopt_ref.experiments.both import batches
 from torchopt_ref.experiments.results import Results
-from torchopt_ref.experiments.zero_init import distinct_units, equal_weights, symmetry
+from torchopt_ref.experiments.symmetry import distinct_units, equal_weights, symmetry
 
 ENGINES = ("numpy", "torch")
 

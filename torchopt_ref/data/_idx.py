@@ -38,27 +38,23 @@ def find(folder: Path, name: str) -> Path | None:
     return None
 
 
-def read_folder(folder: Path) -> dict[str, np.ndarray]:
-    """The uint8 arrays of the four ``FILES`` in ``folder``: images (N, 28, 28) and labels (N,).
+def read_folder(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """The uint8 images (N, 28, 28) and labels (N,) of the split ``"train"`` or ``"test"``.
+
+    No file of the other split is opened.
 
     Raises:
         UserError: a file is missing, unreadable or not what it should be.
     """
-    arrays = {}
-    for split in ("train", "test"):
-        images_path, images = _read(folder, f"{split}_images", IMAGE_SHAPE)
-        labels_path, labels = _read(folder, f"{split}_labels", ())
-        if len(images) != len(labels):
-            raise _corrupt(
-                labels_path, f"holds {len(labels)} labels for {len(images)} images in {images_path}"
-            )
-        if labels.max() >= CLASSES:
-            raise _corrupt(
-                labels_path, f"holds the label {labels.max()}, and labels go from 0 to 9"
-            )
-        arrays[f"{split}_images"] = images
-        arrays[f"{split}_labels"] = labels
-    return arrays
+    images_path, images = _read(folder, f"{split}_images", IMAGE_SHAPE)
+    labels_path, labels = _read(folder, f"{split}_labels", ())
+    if len(images) != len(labels):
+        raise _corrupt(
+            labels_path, f"holds {len(labels)} labels for {len(images)} images in {images_path}"
+        )
+    if labels.max() >= CLASSES:
+        raise _corrupt(labels_path, f"holds the label {labels.max()}, and labels go from 0 to 9")
+    return images, labels
 
 
 def _read(folder: Path, key: str, item_shape: tuple[int, ...]) -> tuple[Path, np.ndarray]:

@@ -14,6 +14,7 @@ from torchopt_ref.data._idx import FILES, find, read_folder
 from torchopt_ref.data._subset import read_subset
 from torchopt_ref.errors import UserError, unknown
 
+SPLITS = ("train", "test")
 # The name of each dataset's folder is also the name of its class in torchvision.datasets.
 _FOLDERS = {"mnist": "MNIST", "fashion": "FashionMNIST"}
 
@@ -41,9 +42,30 @@ def load(
     flatten: bool = True,
     dtype: DTypeLike = np.float32,
 ) -> Dataset:
-    """Load MNIST or Fashion-MNIST.
+    """Load both splits of MNIST or Fashion-MNIST; arguments and errors are ``load_split``'s."""
+    train_images, train_labels, test_images, test_labels = (
+        array
+        for split in SPLITS
+        for array in load_split(
+            split, dataset, root, download=download, flatten=flatten, dtype=dtype
+        )
+    )
+    return Dataset(train_images, train_labels, test_images, test_labels)
+
+
+def load_split(
+    split: str,
+    dataset: str = "mnist",
+    root: str | os.PathLike[str] | None = None,
+    *,
+    download: bool = False,
+    flatten: bool = True,
+    dtype: DTypeLike = np.float32,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Load the images and labels of one split, and open no file of the other.
 
     Args:
+        split: ``"train"`` or ``"test"``.
         dataset: ``"mnist"`` or ``"fashion"``.
         root: a folder in torchvision's layout: the four IDX files, plain or ``.gz``, in
             ``root/MNIST/raw`` or ``root/FashionMNIST/raw``. None (default): the embedded subset,
@@ -54,13 +76,18 @@ def load(
         dtype: the floating dtype of the images, each pixel divided by 255 in that dtype.
             Default float32.
 
+    Returns:
+        Pixels in [0, 1], and classes 0 to 9 as int64, of shape (N,).
+
     Raises:
-        UserError: an unknown dataset, no ``root`` where one is needed, a file that is missing,
-            unreadable or corrupt, a failed download, or torchvision missing for one.
+        UserError: an unknown split or dataset, no ``root`` where one is needed, a file that is
+            missing, unreadable or corrupt, a failed download, or torchvision missing for one.
 
     Source: LeCun, Bottou, Bengio, Haffner, "Gradient-based learning applied to document
     recognition", 1998 (MNIST); Xiao, Rasul, Vollgraf, "Fashion-MNIST", arXiv:1708.07747.
     """
+    if split not in SPLITS:
+        raise unknown("split", split, SPLITS)
     if dataset not in _FOLDERS:
         raise unknown("dataset", dataset, _FOLDERS)
     folder = _FOLDERS[dataset]
@@ -72,18 +99,13 @@ def load(
                 f"{dataset} is not part of the package: give the folder that holds {folder}/raw "
                 "with --data-root, and add --download to fetch the files there"
             )
-        arrays = read_subset()
+        pixels, labels = read_subset(split)
     else:
         root = Path(root).expanduser()
         if download:
             _download(root, folder)
-        arrays = read_folder(root / folder / "raw")
-    return Dataset(
-        train_images=_scale(arrays["train_images"], flatten, dtype),
-        train_labels=arrays["train_labels"].astype(np.int64),
-        test_images=_scale(arrays["test_images"], flatten, dtype),
-        test_labels=arrays["test_labels"].astype(np.int64),
-    )
+        pixels, labels = read_folder(root / folder / "raw", split)
+    return _scale(pixels, flatten, dtype), labels.astype(np.int64)
 
 
 def _scale(pixels: np.ndarray, flatten: bool, dtype: DTypeLike) -> np.ndarray:

@@ -14,8 +14,10 @@ SUBSET_FILE = Path(__file__).with_name("mnist_subset.npz")
 SUBSET_SHA256 = "0f13b3d4b41e8f9fcc5d7894d35d91c99266fde411a39964f88fe9abd8c18588"
 
 
-def read_subset(path: Path = SUBSET_FILE) -> dict[str, np.ndarray]:
-    """The subset's uint8 arrays: ``{train,test}_images`` (N, 28, 28), ``{train,test}_labels`` (N,).
+def read_subset(split: str, path: Path = SUBSET_FILE) -> tuple[np.ndarray, np.ndarray]:
+    """The uint8 images (N, 28, 28) and labels (N,) of the split ``"train"`` or ``"test"``.
+
+    The arrays of the other split are not decompressed.
 
     Raises:
         UserError: the file cannot be read, or its SHA-256 is not ``SUBSET_SHA256``.
@@ -31,4 +33,4 @@ def read_subset(path: Path = SUBSET_FILE) -> dict[str, np.ndarray]:
             "reinstall torchopt-ref"
         )
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        return dict(arrays)
+        return arrays[f"{split}_images"], arrays[f"{split}_labels"]

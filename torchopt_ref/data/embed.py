@@ -30,21 +30,25 @@ def build(root: Path, train: int = 10_000, test: int = 2_000) -> bytes:
         UserError: a file is missing, unreadable or corrupt, or has too few images.
     """
     raw = root / "MNIST" / "raw"
-    arrays = read_folder(raw)
-    for split, count in (("train", train), ("test", test)):
-        available = len(arrays[f"{split}_labels"])
-        if available < count:
-            raise UserError(f"{raw} has {available} {split} images, and the subset needs {count}")
+    train_images, train_labels = _first(train, raw, "train")
+    test_images, test_labels = _first(test, raw, "test")
     file = io.BytesIO()
     # NumPy leaves zipfile's fixed date, 1980-01-01, on every member: no clock enters the bytes.
     np.savez_compressed(
         file,
-        train_images=arrays["train_images"][:train],
-        train_labels=arrays["train_labels"][:train],
-        test_images=arrays["test_images"][:test],
-        test_labels=arrays["test_labels"][:test],
+        train_images=train_images,
+        train_labels=train_labels,
+        test_images=test_images,
+        test_labels=test_labels,
     )
     return file.getvalue()
+
+
+def _first(count: int, raw: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
+    images, labels = read_folder(raw, split)
+    if len(labels) < count:
+        raise UserError(f"{raw} has {len(labels)} {split} images, and the subset needs {count}")
+    return images[:count], labels[:count]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from .both import Training, agreement_units, agreement_verdicts
+from .agreement import agreement_units, agreement_verdicts
+from .batchnorm_measures import CLAIMS, PLACES, RATES, SCALES, ends, measures
+from .both import Training
 from .figures import curves_in_panels, curves_with_spread
 from .results import Results, Unit, Verdict, in_every_seed, spread
 from .series import train_series
@@ -19,35 +18,6 @@ if TYPE_CHECKING:
 
 NAME = "batchnorm"
 TITLE = "Batch normalisation in a network of 5 hidden layers"
-PLACES: dict[str, str | bool] = {"none": False, "before": "before", "after": "after"}
-SCALES = {f"scale-{scale:.3g}": float(scale) for scale in np.logspace(0, -4, 16)}
-RATES = {f"lr-{rate:.3g}": float(rate) for rate in np.logspace(-2, 1, 5)}
-LEARNT, WELL = 0.5, 0.8
-"""Training accuracies at which a network has learnt something, and has learnt well."""
-CLAIMS = {
-    "epochs": (
-        "with batch normalisation the network learns faster at the same learning rate",
-        "Epochs to 80 % training accuracy from He's weights at 0.01, one more than all if never",
-    ),
-    "largest lr": (
-        "the largest learning rate that still learns is larger with batch normalisation",
-        "Largest of the rates at which training accuracy ends above 50 %, 0 if none",
-    ),
-    "scales learnt": (
-        "with batch normalisation the network learns from more of the initial scales",
-        "Of 16 scales so many end above 50 % training accuracy",
-    ),
-    "range over scales": (
-        "with batch normalisation the result depends less on the initial scale",
-        "Final training accuracy over the scales, largest minus smallest",
-    ),
-    "gap": (
-        "batch normalisation curbs overfitting",
-        "Training minus test accuracy, averaged over the learning rates at which the network "
-        "learns 80 % both without and with normalisation before the activation",
-    ),
-}
-"""For each measure the claim that it decides, and what it is."""
 
 
 @dataclass
@@ -94,29 +64,6 @@ def trainings(place: str, config: Config) -> dict[str, Training]:
     return {name: replace(common, weight_init=scale) for name, scale in SCALES.items()} | {
         name: replace(common, options={"lr": rate}) for name, rate in RATES.items()
     }
-
-
-def ends(results: Results, place: str, engine: str, tag: str, names: Iterable[str]) -> np.ndarray:
-    """A number of each named training, of shape (seeds, names)."""
-    return np.stack([results.numbers(place, engine, f"{tag}/{name}") for name in names], axis=1)
-
-
-def measures(results: Results, engine: str) -> dict[str, dict[str, np.ndarray]]:
-    """For each of ``CLAIMS`` and each place, a value for each seed."""
-    by_rate = {p: ends(results, p, engine, "train_accuracy", RATES) for p in PLACES}
-    both_well = (by_rate["none"] >= WELL) & (by_rate["before"] >= WELL)
-    found: dict[str, dict[str, np.ndarray]] = {name: {} for name in CLAIMS}
-    for place in PLACES:
-        well = results.curve(place, engine, "accuracy/train/lr-0.01") >= WELL
-        by_scale = ends(results, place, engine, "train_accuracy", SCALES)
-        gap = by_rate[place] - ends(results, place, engine, "test_accuracy", RATES)
-        # A column behind the last epoch is where a network ends up that never learns well.
-        found["epochs"][place] = np.pad(well, ((0, 0), (0, 1)), constant_values=True).argmax(1) + 1
-        found["largest lr"][place] = ((by_rate[place] > LEARNT) * [*RATES.values()]).max(axis=1)
-        found["scales learnt"][place] = (by_scale > LEARNT).sum(axis=1)
-        found["range over scales"][place] = np.ptp(by_scale, axis=1)
-        found["gap"][place] = np.ma.array(gap, mask=~both_well).mean(axis=1).filled(np.nan)
-    return found
 
 
 def verdicts(results: Results, config: Config) -> list[Verdict]:

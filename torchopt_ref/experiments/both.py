@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,15 +13,15 @@ import numpy_ref.optimizers as reference
 from numpy_ref.network import MultiLayerNet
 from numpy_ref.random import Generator
 from torchopt_ref import optim
-from torchopt_ref.testing import ulp_distance
 from torchopt_ref.testing.twin import Twin
 
+from .lockstep import differences, largest_differences
 from .networks import Arrays, Engine, NumpyEngine, TorchEngine
-from .results import Outcome, Results, Unit, Verdict
+from .results import Outcome, Unit
 from .settings import Settings
 
-LOSS_BOUND = 1e-9
-"""The largest relative difference of the engines' losses in the first 100 float64 iterations."""
+CHANCE = float(np.log(10))
+"""The loss of a network that gives each of ten classes the same probability."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,24 @@ def batches(training: Training, settings: Settings, seed: int) -> Iterator[tuple
         yield dataset.train_images[batch], dataset.train_labels[batch]
 
 
+def training_units(
+    trainings: Mapping[str, Training],
+    settings: Settings,
+    watch: Callable[[Arrays], dict[str, float]] | None = None,
+) -> list[Unit]:
+    """A unit for each training and seed; ``watch`` is that of :func:`fit`."""
+    return [
+        Unit(
+            name,
+            seed,
+            train,
+            {"training": training, "settings": settings, "seed": seed, "watch": watch},
+        )
+        for name, training in trainings.items()
+        for seed in settings.all_seeds
+    ]
+
+
 def train(
     training: Training,
     settings: Settings,
@@ -148,8 +166,8 @@ def fit(
     With two engines, the curve ``engines/loss_difference`` (in lockstep also ``lockstep/max_ulp``
     and ``lockstep/max_abs``, of any weight after each step) stands with the NumPy engine, and
     ``apart`` beside them holds the largest values: of the losses' difference in the ``first 100``
-    iterations and ``ever``, of a weight's after a step in ULP (``step ULP``) and absolute
-    (``step``).
+    iterations and ``ever``, of a weight's after a step in ULP of ``lockstep.apart``
+    (``step ULP``) and absolute (``step``).
     """
     dataset = settings.data()
     seen = slice(training.samples or len(dataset.test_images))
@@ -182,31 +200,6 @@ def fit(
     return made, outcome
 
 
-def differences(
-    made: dict[str, Engine], curves: dict[str, dict[str, list]], lockstep: bool
-) -> dict[str, float]:
-    """What sets the engines apart after a step; in lockstep the NumPy engine then follows."""
-    by_numpy, by_torch = (curves[key]["loss/train"][-1] for key in ("numpy", "torch"))
-    found = {"engines/loss_difference": abs(by_numpy - by_torch)}
-    if lockstep:
-        follower, leader = made["numpy"], made["torch"]
-        assert isinstance(follower, NumpyEngine)
-        assert isinstance(leader, TorchEngine)
-        ulp, distance = apart(follower.weights(), leader.weights())
-        found |= {"lockstep/max_ulp": ulp, "lockstep/max_abs": distance}
-        follower.copy_from(leader)
-    return found
-
-
-def largest_differences(curves: dict[str, list]) -> dict[str, float]:
-    loss = curves["engines/loss_difference"]
-    largest = {"first 100": max(loss[:100]), "ever": max(loss)}
-    if "lockstep/max_ulp" in curves:
-        largest["step ULP"] = max(curves["lockstep/max_ulp"])
-        largest["step"] = max(curves["lockstep/max_abs"])
-    return largest
-
-
 def numbers(curves: dict[str, list]) -> dict[str, float]:
     train_accuracy, test_accuracy = (
         curves[f"accuracy/{name}"][-1][1] for name in ("train", "test")
@@ -217,62 +210,3 @@ def numbers(curves: dict[str, list]) -> dict[str, float]:
         "test_accuracy": test_accuracy,
         "gap": train_accuracy - test_accuracy,
     }
-
-
-def agreement_units(trainings: dict[str, Training], settings: Settings) -> list[Unit]:
-    """A unit for each training that measures how far the two engines are apart in float64."""
-    if len(settings.engine_names) < 2:
-        return []
-    if settings.quick:
-        trainings = dict(list(trainings.items())[:1])
-    exact = replace(settings, dtype="float64", device="cpu")
-    seed = settings.seed
-    return [
-        Unit(
-            f"agreement-{variant}",
-            seed,
-            agreement,
-            {"training": training, "settings": exact, "seed": seed},
-        )
-        for variant, training in trainings.items()
-    ]
-
-
-def agreement(training: Training, settings: Settings, seed: int) -> Outcome:
-    """How far the engines are apart: in ``loss`` (relative) over 100 free iterations, and as
-    ``apart`` of :func:`fit` over 30 in lockstep."""
-    free = replace(training, iterations=100, lockstep=False)
-    made = engines(free, settings, seed)
-    error = 0.0
-    for x, t in batches(free, settings, seed):
-        by_torch, by_numpy = made["torch"].step(x, t), made["numpy"].step(x, t)
-        error = max(error, abs(by_torch - by_numpy) / abs(by_torch))
-    _, locked = fit(replace(training, iterations=30, lockstep=True), settings, seed)
-    return {"agreement": {"loss": error, **locked["apart"]}}
-
-
-def apart(a: Arrays, b: Arrays) -> tuple[int, float]:
-    """The largest difference between two sets of weights, in ULP and absolute."""
-    return (
-        max(int(ulp_distance(a[name], b[name]).max()) for name in a),
-        max(float(np.abs(a[name] - b[name]).max()) for name in a),
-    )
-
-
-def agreement_verdicts(results: Results) -> list[Verdict]:
-    """That both engines compute the same, in the words of a verdict."""
-    variants = [name for name in results.variants if name.startswith("agreement-")]
-    if not variants:
-        return []
-    found = {name: results.of(name)[0]["agreement"] for name in variants}
-    worst = max(found, key=lambda name: found[name]["loss"])
-    return [
-        Verdict(
-            "the engines' losses agree to 1e-9 over the first 100 iterations in float64",
-            "both",
-            found[worst]["loss"] <= LOSS_BOUND,
-            f"Largest relative difference {found[worst]['loss']:.1e} "
-            f"({worst.removeprefix('agreement-')}); single steps from the same weights differ "
-            f"by at most {max(f['step'] for f in found.values()):.1e} in any weight.",
-        )
-    ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from .both import Training, agreement_units, agreement_verdicts, fit
+from .agreement import agreement_units, agreement_verdicts
+from .both import Training, fit
 from .figures import curves_with_spread
 from .overfit import accuracies, accuracy_figure, gap_evidence, overfitting
 from .probabilities import probabilities, quality

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from torchopt_ref.errors import UserError
-from torchopt_ref.testing import ulp_text
 
-from .both import Training, agreement_units, agreement_verdicts, train
+from .agreement import agreement_units, agreement_verdicts, apart_columns, lockstep_verdicts
+from .both import Training, train
 from .figures import loss_curves, valley_paths
 from .results import Results, Unit, Verdict, spread
 from .settings import Settings
@@ -74,6 +74,8 @@ def units(config: Config) -> list[Unit]:
 
 def verdicts(results: Results, config: Config) -> list[Verdict]:
     found = agreement_verdicts(results)
+    if config.lockstep and config.dtype == "float64":
+        found += lockstep_verdicts(results, NAMES)
     for engine in results.engines:
         reached = {name: iterations_to_reach_sgd(results, engine, name) for name in NAMES[1:]}
         length = results.curve("SGD", engine, "loss/train").shape[1]
@@ -113,11 +115,9 @@ def iterations_to_reach_sgd(results: Results, engine: str, name: str) -> np.ndar
 
 
 def table(results: Results, config: Config) -> list[dict[str, str]]:
-    """The differences between the engines are the largest over the seeds."""
     (valley,) = results.of("valley")
     rows = []
     for name in NAMES:
-        outcomes = results.of(name)
         for engine in results.engines:
             row = {
                 "optimizer": name,
@@ -126,13 +126,7 @@ def table(results: Results, config: Config) -> list[dict[str, str]]:
                 "loss": spread(results.numbers(name, engine, "loss")),
                 "test accuracy": spread(results.numbers(name, engine, "test_accuracy")),
             }
-            if "apart" in outcomes[0]:
-                for key in ("first 100", "ever"):
-                    row[f"apart, {key}"] = f"{max(o['apart'][key] for o in outcomes):.0e}"
-            if config.lockstep:
-                row["step ULP"] = ulp_text(max(o["apart"]["step ULP"] for o in outcomes))
-                row["step"] = f"{max(o['apart']['step'] for o in outcomes):.0e}"
-            rows.append(row)
+            rows.append(row | apart_columns(results, name))
     return rows
 
 

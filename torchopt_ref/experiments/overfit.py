@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from .both import Training, train
+from .both import Training, training_units
 from .figures import train_and_test
 from .results import Results, Unit, Verdict, points, spread
 from .settings import Settings
@@ -46,11 +46,7 @@ def overfitting(epochs: int, quick: bool) -> Training:
 
 
 def units(config: Config) -> list[Unit]:
-    training = overfitting(config.epochs, config.quick)
-    return [
-        Unit("overfit", seed, train, {"training": training, "settings": config, "seed": seed})
-        for seed in config.all_seeds
-    ]
+    return training_units({"overfit": overfitting(config.epochs, config.quick)}, config)
 
 
 def verdicts(results: Results, config: Config) -> list[Verdict]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import shutil
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from torchopt_ref.errors import UserError, unknown
 from torchopt_ref.tensorboard import RunFolder
 
-from .networks import one_thread
 from .progress import progress
 from .results import Outcome, Results
+from .search_chosen import tested
 from .search_events import write_trial
 from .search_plan import Plan
 from .search_report import PARAMS, best_trials, figures, table, verdicts
@@ -30,14 +30,15 @@ class Config(Settings):
     """Search lr and weight decay of 784-100x6-10 with ReLU under SGD, on few training images.
 
     A fifth of the images validates. The first round samples at random, log-uniformly; each later
-    one samples in the ranges of the best quarter so far. The test images are not used before the
-    best setting is chosen; then it is trained from the initial weights of each seed and tested.
+    one samples in the ranges of the best quarter so far. The best setting is trained from the
+    initial weights of each seed and tested; before that no test file is opened.
     A search that was killed goes on where it stopped. For one seed random sampling without
     pruning finds the same with any number of workers; else only with one worker.
     """
 
     engines: str = "torch"
     """the search is run by torch alone"""
+    read_at_start: ClassVar[tuple[str, ...]] = ("train",)
     trials: int = 50
     """of the first round; each later one has half as many"""
     rounds: int = 3
@@ -125,33 +126,12 @@ def outcomes(config: Config, folder: RunFolder) -> dict[tuple[str, int], Outcome
             advance(outcome["state"])
     trials = dict(sorted(trials.items()))
     chosen = best_trials(Results(trials, ["torch"]))[0][1]
-    return trials | test(chosen["params"], objective, config)
+    return trials | tested(chosen["params"], objective, config)
 
 
 def training_parts(config: Config) -> Parts:
-    """The parts of the first training images; nothing of the test set comes out of here."""
-    dataset = config.data()
-    if config.samples > len(dataset.train_images):
-        raise UserError(f"--samples: the training set has {len(dataset.train_images)} images")
-    first = slice(config.samples)
-    return split(dataset.train_images[first], dataset.train_labels[first], config.seed)
-
-
-def test(
-    params: dict[str, float], objective: Objective, config: Config
-) -> dict[tuple[str, int], Outcome]:
-    """Train with the chosen setting from each seed's initial weights, and test."""
-    dataset = config.data()
-    outcomes = {}
-    with one_thread():
-        for seed in config.all_seeds:
-            repeated = replace(objective, recipe=config.recipe(seed))
-            engine = repeated.recipe.engine(**params)
-            outcome = repeated.train(engine)
-            outcome["torch"]["numbers"] |= {
-                "test_accuracy": engine.accuracy(dataset.test_images, dataset.test_labels),
-                "validation_images": len(objective.parts.validation_labels),
-                "test_images": len(dataset.test_labels),
-            }
-            outcomes["chosen", seed] = outcome | {"params": params}
-    return outcomes
+    """The parts of the first training images."""
+    images, labels = config.split("train")
+    if config.samples > len(images):
+        raise UserError(f"--samples: the training set has {len(images)} images")
+    return split(images[: config.samples], labels[: config.samples], config.seed)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+import numpy as np
 
 from torchopt_ref import data
 from torchopt_ref.devices import check_device
@@ -45,6 +47,9 @@ class Settings:
     out: Path = Path("runs")
     """where the experiment's folder is made"""
 
+    read_at_start: ClassVar[tuple[str, ...]] = ("train", "test")
+    """The splits of the data set that are read before any work, to find a missing file early."""
+
     @property
     def engine_names(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(self.engines.split(",")))
@@ -69,12 +74,19 @@ class Settings:
             if type(value) is int and value < least:
                 raise UserError(f"--{name.replace('_', '-')} must be at least {least}")
         check_device(self.device)
-        images = len(self.data().train_images)  # with --download, fetched before many read it
-        if getattr(self, "batch_size", 1) > images:
-            raise UserError(f"--batch-size: the training set has {images} images")
+        # With --download this also fetches the files, before several processes read them.
+        images = {name: len(self.split(name)[1]) for name in self.read_at_start}
+        if getattr(self, "batch_size", 1) > images["train"]:
+            raise UserError(f"--batch-size: the training set has {images['train']} images")
 
     def data(self) -> data.Dataset:
         return data.load(self.dataset, self.data_root, download=self.download, dtype=self.dtype)
+
+    def split(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Images and labels of the split ``"train"`` or ``"test"``; the other is not opened."""
+        return data.load_split(
+            name, self.dataset, self.data_root, download=self.download, dtype=self.dtype
+        )
 
     def as_json(self) -> dict[str, Any]:
         """The options that decide what is computed, as plain values."""

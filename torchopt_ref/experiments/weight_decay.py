@@ -7,19 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .both import (
-    Training,
-    agreement_units,
-    agreement_verdicts,
-    apart,
-    batches,
-    engines,
-    is_weight,
-    train,
-)
+from .agreement import agreement_units, agreement_verdicts, compare
+from .both import Training, is_weight, training_units
 from .networks import Arrays
 from .overfit import EPOCH, accuracies, accuracy_figure, gap_evidence, overfitting
-from .results import Outcome, Results, Unit, Verdict, in_every_seed, spread
+from .results import Results, Unit, Verdict, in_every_seed, spread
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -72,17 +64,13 @@ def trainings(config: Config) -> dict[str, Training]:
 def units(config: Config) -> list[Unit]:
     variants = trainings(config)
     exact = replace(config, dtype="float64", device="cpu")
-    shared = {"settings": config, "watch": weight_norm}
-    forms = {"forms": (variants[IN_LOSS], variants[IN_OPTIMIZER]), "settings": exact}
-    trained = [
-        Unit(name, seed, train, {**shared, "training": training, "seed": seed})
-        for name, training in variants.items()
+    forms = {"forms": (variants[IN_LOSS], variants[IN_OPTIMIZER]), "every": EPOCH}
+    compared = [
+        Unit("L2-forms", seed, compare, {**forms, "settings": exact, "seed": seed})
         for seed in config.all_seeds
     ]
-    compared = [
-        Unit("L2-forms", seed, compare, forms | {"seed": seed}) for seed in config.all_seeds
-    ]
     with_decay = {name: variants[name] for name in REMEDIES}
+    trained = training_units(variants, config, watch=weight_norm)
     return trained + compared + agreement_units(with_decay, config)
 
 
@@ -92,30 +80,6 @@ def weight_norm(weights: Arrays) -> dict[str, float]:
         np.square(W, dtype=np.float64).sum() for name, W in weights.items() if is_weight(name)
     ]
     return {NORM: float(np.sqrt(sum(squares)))}
-
-
-def compare(forms: tuple[Training, Training], settings: Settings, seed: int) -> Outcome:
-    """Train in both forms, step by step; how far their weights are apart, after each epoch.
-
-    Their losses cannot be compared: only that of L2 in the loss contains the penalty.
-    """
-    first, second = (engines(training, settings, seed) for training in forms)
-    curves: dict[str, list] = {key: [] for key in first}
-    for iteration, (x, t) in enumerate(batches(forms[0], settings, seed), start=1):
-        for key in first:
-            first[key].step(x, t)
-            second[key].step(x, t)
-            if iteration % EPOCH == 0:
-                _, distance = apart(first[key].weights(), second[key].weights())
-                curves[key].append([iteration, distance])
-    return {
-        key: {
-            "curves": {"weights/difference": curve},
-            "numbers": {"difference": max(distance for _, distance in curve)},
-            "seconds": first[key].seconds + second[key].seconds,
-        }
-        for key, curve in curves.items()
-    }
 
 
 def verdicts(results: Results, config: Config) -> list[Verdict]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from .both import Training, agreement_units, agreement_verdicts, train
+from .agreement import agreement_units, agreement_verdicts
+from .both import CHANCE, Training, training_units
 from .figures import curves_with_spread
 from .results import Results, Unit, Verdict, in_every_seed, spread
 from .settings import Settings
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
 NAME = "weight-init"
 TITLE = "Initial weights of a 5-layer ReLU network"
 SCHEMES: dict[str, str | float] = {"std=0.01": 0.01, "Xavier": "xavier", "He": "he"}
-CHANCE = float(np.log(10))
-"""The loss of a network that gives each of ten classes the same probability."""
 
 
 @dataclass
@@ -46,11 +43,7 @@ def units(config: Config) -> list[Unit]:
         )
         for name, scheme in SCHEMES.items()
     }
-    return [
-        Unit(name, seed, train, {"training": training, "settings": config, "seed": seed})
-        for name, training in trainings.items()
-        for seed in config.all_seeds
-    ] + agreement_units(trainings, config)
+    return training_units(trainings, config) + agreement_units(trainings, config)
 
 
 def verdicts(results: Results, config: Config) -> list[Verdict]:

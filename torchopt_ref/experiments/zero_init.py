@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from .both import Training, agreement_units, agreement_verdicts, train
+from .agreement import agreement_units, agreement_verdicts
+from .both import CHANCE, Training, training_units
 from .figures import curves_with_spread, grouped_bars
-from .networks import Arrays
 from .results import Results, Unit, Verdict, spread
 from .settings import Settings
+from .symmetry import equal_weights, symmetry
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,8 +19,6 @@ NAME = "zero-init"
 TITLE = "All initial weights equal"
 HIDDEN_SIZES = {"2-layer": (100,), "5-layer": (100, 100, 100, 100)}
 SCHEMES = ("zeros", "equal", "He")
-CHANCE = float(np.log(10))
-"""The loss of a network that gives each of ten classes the same probability."""
 
 
 @dataclass
@@ -56,50 +52,7 @@ def units(config: Config) -> list[Unit]:
         for scheme in SCHEMES
     }
     deepest = {name: trainings[name] for name in ("5-layer-equal", "5-layer-He")}
-    return [
-        Unit(
-            name,
-            seed,
-            train,
-            {"training": training, "settings": config, "seed": seed, "watch": symmetry},
-        )
-        for name, training in trainings.items()
-        for seed in config.all_seeds
-    ] + agreement_units(deepest, config)
-
-
-def equal_weights(hidden: tuple[int, ...], scheme: str) -> Arrays:
-    params: Arrays = {}
-    for i, (fan_in, fan_out) in enumerate(pairwise([784, *hidden, 10]), start=1):
-        value = 0.0 if scheme == "zeros" else 1 / fan_in
-        params |= {f"W{i}": np.full((fan_in, fan_out), value), f"b{i}": np.zeros(fan_out)}
-    return params
-
-
-def symmetry(weights: Arrays) -> dict[str, float]:
-    """``rank/W1`` ... of all weight matrices, ``distinct_units/W1`` ... of the hidden layers."""
-    depth = len(weights) // 2
-    found = {
-        f"rank/W{i}": float(np.linalg.matrix_rank(weights[f"W{i}"])) for i in range(1, depth + 1)
-    }
-    for i in range(1, depth):
-        found[f"distinct_units/W{i}"] = float(distinct_units(weights[f"W{i}"], weights[f"b{i}"]))
-    return found
-
-
-def distinct_units(W: np.ndarray, b: np.ndarray) -> int:
-    """How many units differ in a weight or the bias, by more than the tolerance of the rank.
-
-    That tolerance is NumPy's, relative to the largest value: eps times the larger dimension. A
-    matrix product may round equal columns differently, according to where they stand.
-    """
-    units = np.vstack([W, b]).T
-    tolerance = np.abs(units).max() * max(W.shape) * np.finfo(units.dtype).eps
-    count = 0
-    while len(units):
-        units = units[np.abs(units - units[0]).max(axis=1) > tolerance]
-        count += 1
-    return count
+    return training_units(trainings, config, watch=symmetry) + agreement_units(deepest, config)
 
 
 def verdicts(results: Results, config: Config) -> list[Verdict]:

@@ -1,0 +1,24 @@
+"""A finished search, and the number of a dead process."""
+
+import multiprocessing
+from dataclasses import replace
+
+import pytest
+from search_cases import TINY
+
+from torchopt_ref.experiments import laboratory, search
+
+
+@pytest.fixture(scope="session")
+def searched(tmp_path_factory):
+    """The folder of a finished search."""
+    return laboratory.run(search, replace(TINY, out=tmp_path_factory.mktemp("search")))
+
+
+@pytest.fixture(scope="module")
+def dead():
+    """The number of a process that does not exist any more."""
+    process = multiprocessing.get_context("spawn").Process()
+    process.start()
+    process.join()
+    return process.pid

@@ -1,0 +1,37 @@
+"""The chosen setting, trained and tested: the one place where a search reads test data."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from .networks import one_thread
+from .results import Outcome
+from .validation import Objective
+
+if TYPE_CHECKING:
+    from .search import Config
+
+
+def tested(
+    params: dict[str, float], objective: Objective, config: Config
+) -> dict[tuple[str, int], Outcome]:
+    """Train with the chosen setting from each seed's initial weights; then read the test data.
+
+    The outcome of each seed under ``("chosen", seed)``. Raises ``UserError`` if the test data
+    cannot be read.
+    """
+    trained = {}
+    with one_thread():
+        for seed in config.all_seeds:
+            repeated = replace(objective, recipe=config.recipe(seed))
+            engine = repeated.recipe.engine(**params)
+            trained[seed] = engine, repeated.train(engine) | {"params": params}
+        images, labels = config.split("test")
+        for engine, outcome in trained.values():
+            outcome["torch"]["numbers"] |= {
+                "test_accuracy": engine.accuracy(images, labels),
+                "validation_images": len(objective.parts.validation_labels),
+                "test_images": len(labels),
+            }
+    return {("chosen", seed): outcome for seed, (_, outcome) in trained.items()}
