@@ -48,6 +48,7 @@ class AdaGrad(Optimizer):
         initial_accumulator_value: :math:`s_0 \ge 0`.
         eps: :math:`\epsilon \ge 0` (torch 1e-10, book 1e-7).
         maximize: ascend (:math:`g_t` becomes :math:`-g_t`).
+        foreach, fused, differentiable: as for :class:`Optimizer`.
         convention: ``"torch"`` (default) or ``"book"``, which has ``lr`` and ``eps``.
 
     State: ``step`` (:math:`t`) and ``sum`` (:math:`s` or :math:`h`), there from the start.

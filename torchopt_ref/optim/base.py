@@ -51,6 +51,16 @@ class Optimizer(torch.optim.Optimizer):
     torch options that make the optimizer what it is, whatever a loaded state dict says. The
     convention is kept in the param groups, so in the state dict; a state dict without one comes
     from ``torch.optim``. Loading the state of another convention raises ``ValueError``.
+
+    How a step is run, with the same result (to the bit, on the CPU):
+
+    ==================  ============================================================
+    ``foreach``         True or None: small parameters joined, large ones in slices
+                        (default). False: one parameter after the other
+    ``fused``           True: the update compiled to one pass. False: as ``foreach=False``
+    ``capturable``      True: no number leaves the device, for CUDA graphs
+    ``differentiable``  True: autograd records the step
+    ==================  ============================================================
     """
 
     conventions: ClassVar[dict[str, Rule]]
