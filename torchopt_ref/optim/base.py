@@ -11,6 +11,7 @@ from torch.optim.optimizer import ParamsT
 
 from .checks import check_capturable, check_fused, check_options
 from .engines import Bucket, Engine, foreach, fused, per_tensor, sparse
+from .plan import Plan, pattern
 from .rule import Group, Rule
 
 ENGINE_OPTIONS = ("foreach", "capturable", "differentiable", "fused")
@@ -67,6 +68,7 @@ class Optimizer(torch.optim.Optimizer):
     forced: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
+        self._plans: dict[int, Plan | list[bool | None]] = {}
         super().__init__(params, defaults)
 
     @classmethod
@@ -127,18 +129,51 @@ class Optimizer(torch.optim.Optimizer):
             return loss
         with torch.set_grad_enabled(self.defaults["differentiable"]):
             for group in self.param_groups:
-                rule = self.rule(group["convention"])
-                for engine, bucket in self.buckets(rule, group):
-                    engine(rule, bucket)
+                self.step_group(self.rule(group["convention"]), group)
         return loss
 
-    def buckets(self, rule: Rule, group: Group) -> Iterable[tuple[Engine, Bucket]]:
+    def step_group(self, rule: Rule, group: Group) -> None:
         """The next step of the group's parameters that have a gradient, which is counted here."""
         hyper = hyper_parameters(group)
+        params: list[Tensor] = group["params"]
+        grads = [param.grad for param in params]
+        engine = engine_for(group)
+        plan = None if engine is per_tensor else self.plan(group, grads, rule.slots(hyper))
+        if plan is not None:
+            for team in plan.teams:
+                scalars = self.scalars(rule, hyper, team.next_step(), fresh=False)
+                engine(rule, team.bucket(grads, scalars))
+                team.finish()
+            params = [params[position] for position in plan.others]
+        for own_engine, bucket in self.buckets(rule, group, hyper, params):
+            own_engine(rule, bucket)
+
+    def plan(self, group: Group, grads: list[Tensor | None], slots: Iterable[str]) -> Plan | None:
+        """How the group is arranged; None until a step's gradients are those of the step before."""
+        params = group["params"]
+        before = self._plans.get(id(group))
+        if isinstance(before, Plan) and before.holds(params, grads, slots, self.state):
+            return before
+        if before == pattern(grads):
+            self._plans[id(group)] = plan = Plan(params, grads, slots, self.state)
+            return plan
+        self._plans[id(group)] = pattern(grads)
+        return None
+
+    def scalars(self, rule: Rule, hyper: Group, step: Any, fresh: bool) -> dict[str, Any]:
+        scalars = rule.all_scalars(hyper, step, fresh)
+        if (grad_scale := getattr(self, "grad_scale", None)) is not None:
+            scalars["grad_scale"] = grad_scale.reshape(())
+        return scalars
+
+    def buckets(
+        self, rule: Rule, group: Group, hyper: Group, params: list[Tensor]
+    ) -> Iterable[tuple[Engine, Bucket]]:
+        """The parameters with a gradient, those together that take the same step."""
         initial = rule.slots(hyper)
         scalars: dict[Any, dict[str, Any]] = {}
         found: dict[Any, tuple[Engine, Bucket]] = {}
-        for param in group["params"]:
+        for param in params:
             if param.grad is None:
                 continue
             grad = self.sparse_gradient(param.grad, hyper) if param.grad.is_sparse else param.grad
@@ -148,15 +183,14 @@ class Optimizer(torch.optim.Optimizer):
             # A step that stays a tensor is not read: each is a key of its own.
             time = (id(step) if isinstance(step, Tensor) else step, fresh)
             if time not in scalars:
-                scalars[time] = rule.all_scalars(hyper, step, fresh)
-                if (grad_scale := getattr(self, "grad_scale", None)) is not None:
-                    scalars[time]["grad_scale"] = grad_scale.reshape(())
+                scalars[time] = self.scalars(rule, hyper, step, fresh)
             slots = [state[name] for name in initial]
             kind = (grad.layout, grad.dtype, *(slot.dtype for slot in slots))
             key = (*time, param.device, param.dtype, *kind)
             if key not in found:
                 bucket = Bucket([], [], {name: [] for name in initial}, scalars[time])
-                found[key] = engine_for(group, param, grad), bucket
+                check_engine(group, param)
+                found[key] = sparse if grad.is_sparse else engine_for(group), bucket
             _, bucket = found[key]
             bucket.params.append(param)
             bucket.grads.append(grad)
@@ -239,6 +273,7 @@ class Optimizer(torch.optim.Optimizer):
                     f"this {type(self).__name__} of the {convention!r} convention"
                 )
         super().__setstate__(state)
+        self._plans = {}
         absent = self.torch_options() | (self.rule(convention).defaults or {})
         for group in self.param_groups:
             for name in absent.keys() & self.defaults.keys():
@@ -308,13 +343,15 @@ def step_tensor(count: float, param: Tensor, group: Group) -> Tensor:
     return torch.tensor(float(count), dtype=torch.float64 if wide else torch.float32, device="cpu")
 
 
-def engine_for(group: Group, param: Tensor, grad: Tensor) -> Engine:
+def check_engine(group: Group, param: Tensor) -> None:
     if group.get("fused"):
         check_fused(param)
     if group.get("capturable"):
         check_capturable(param)
-    if grad.is_sparse:
-        return sparse
+
+
+def engine_for(group: Group) -> Engine:
+    """The engine of dense gradients."""
     if torch.compiler.is_compiling() or group["differentiable"]:
         return per_tensor
     if group.get("fused"):

@@ -1,0 +1,75 @@
+"""One optimizer step: ours by each engine against those of ``torch.optim``, in float32."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from torchopt_ref import optim
+
+from .timing import Case, Contestant, Run
+
+Shapes = list[tuple[int, ...]]
+
+
+def cases() -> Iterator[Case]:
+    fused, default = "torch fused", "torch default"
+    yield case("Adam", "1,000 x 64", [(64,)] * 1000, {fused: 1 / 3, default: 1 / 5})
+    for name, shapes in models():
+        yield case("Adam", name, shapes, {fused: 1 / 0.97, default: 1 / 0.95})
+    resnet = dict(models())["ResNet-18"]
+    yield case("RMSprop", "ResNet-18", resnet, {default: 1 / 3})
+    yield case("Adagrad", "ResNet-18", resnet, {fused: 1 / 0.97})
+    yield case("SGD", "ResNet-18", resnet, {fused: 1 / 0.97}, momentum=0.9)
+
+
+def models() -> Iterator[tuple[str, Shapes]]:
+    """The shapes of the parameters of the main job's network and of some that people train."""
+    import torchvision.models as vision
+
+    sizes = [784, 100, 100, 100, 100, 10]
+    with torch.device("meta"):
+        yield "MLP", shapes(nn.Sequential(*map(nn.Linear, sizes, sizes[1:])))
+        yield "ResNet-18", shapes(vision.resnet18())
+        yield "ResNet-50", shapes(vision.resnet50())
+        yield "MobileNetV3", shapes(vision.mobilenet_v3_large())
+        yield "ViT-B/16", shapes(vision.vit_b_16())
+
+
+def shapes(model: nn.Module) -> Shapes:
+    return [tuple(param.shape) for param in model.parameters()]
+
+
+def case(name: str, model: str, shapes: Shapes, bars: dict[str, float], **options: Any) -> Case:
+    theirs, ours = getattr(torch.optim, name), getattr(optim, name)
+    engines: list[tuple[str, Any, dict[str, Any], str | None]] = [
+        ("torch default", theirs, {}, None),
+        ("ours", ours, {}, "torch default"),
+        ("ours fused", ours, {"fused": True}, "torch fused"),
+    ]
+    if name != "RMSprop":
+        engines.insert(0, ("torch fused", theirs, {"fused": True}, None))
+    return Case(
+        f"{name}, {model}: {len(shapes)} tensors",
+        [
+            Contestant(label, steps(cls, shapes, options | flags), bars.get(against or ""))
+            for label, cls, flags, against in engines
+        ],
+    )
+
+
+def steps(cls: Any, shapes: Shapes, options: dict[str, Any]) -> Run:
+    generator = torch.Generator().manual_seed(0)
+    params = [nn.Parameter(torch.randn(shape, generator=generator)) for shape in shapes]
+    for param in params:
+        param.grad = torch.randn(param.shape, generator=generator)
+    optimizer = cls(params, **options)
+
+    def run() -> Sequence[Tensor]:
+        optimizer.step()
+        return params
+
+    return run

@@ -1,0 +1,171 @@
+"""The parameters of a group arranged for speed, for as long as nothing about them changes."""
+
+from collections.abc import Iterable, Mapping
+from operator import is_
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .engines import Bucket
+from .engines.flat_views import PLAIN
+from .engines.foreach import SMALL
+
+Grads = list[Any]
+"""The gradient of each parameter of a group, or None."""
+
+States = Mapping[Tensor, dict[str, Any]]
+
+
+class Plan:
+    """How the parameters of a group that have a gradient step together.
+
+    Those of one device, dtype and step are a ``Team``; ``others``, by position, need a look at each
+    step. A plan is a cache: it says itself whether it still ``holds``, and without it a step takes
+    longer and computes the same.
+    """
+
+    def __init__(self, params: list[Tensor], grads: Grads, slots: Iterable[str], state: States):
+        self.params = list(params)
+        self.pattern = pattern(grads)
+        self.slots = list(slots)
+        self.others: list[int] = []
+        kinds: dict[Any, list[int]] = {}
+        for position, (param, sparse) in enumerate(zip(params, self.pattern, strict=True)):
+            if sparse is None:
+                continue
+            kind = None if sparse else kind_of(param, state.get(param, {}), self.slots)
+            members = self.others if kind is None else kinds.setdefault(kind, [])
+            members.append(position)
+        self.teams = [Team(positions, params, self.slots, state) for positions in kinds.values()]
+
+    def holds(
+        self, params: list[Tensor], grads: Grads, slots: Iterable[str], state: States
+    ) -> bool:
+        """Whether the same gradients exist and nobody has exchanged a tensor or its memory."""
+        return (
+            pattern(grads) == self.pattern
+            and list(slots) == self.slots
+            and same(params, self.params)
+            and all(team.holds(state) for team in self.teams)
+        )
+
+
+def pattern(grads: Grads) -> list[bool | None]:
+    """Which gradients are missing (None), dense (False) and sparse (True)."""
+    return [None if grad is None else grad.is_sparse for grad in grads]
+
+
+def kind_of(param: Tensor, entry: dict[str, Any], slots: list[str]) -> Any:
+    """What parameters of one team have in common; None for one that is in no team."""
+    if any(entry.get(name) is None for name in slots):
+        return None
+    tensors = [param, *(entry[name] for name in slots)]
+    step = entry.get("step")
+    if not all(map(is_simple, tensors)) or (step is not None and step.device.type != "cpu"):
+        return None
+    counted = () if step is None else (step.item(), step.dtype)
+    return param.device, *counted, *(tensor.dtype for tensor in tensors)
+
+
+def is_simple(tensor: Tensor) -> bool:
+    return (
+        type(tensor) in PLAIN
+        and tensor.layout is torch.strided
+        and tensor.is_contiguous()
+        and tensor.is_floating_point()
+        and tensor.numel() > 0
+        and not tensor.is_inference()
+    )
+
+
+class Team:
+    """Parameters that step as a few vectors: each large one, and all small ones joined.
+
+    Slots of small parameters lie one after the other in memory, so do the steps of all; each is
+    still a tensor with a storage of its own size. The small parameters themselves are not moved:
+    their values are copied to ``scratch`` before a step, and back after it.
+    """
+
+    def __init__(
+        self, positions: list[int], params: list[Tensor], slots: list[str], state: States
+    ) -> None:
+        small = [position for position in positions if params[position].numel() < SMALL]
+        large = [position for position in positions if params[position].numel() >= SMALL]
+        self.small, self.large = (small, large) if len(small) > 1 else ([], small + large)
+        self.params = [params[position] for position in self.small + self.large]
+        self.entries = [state.get(param, {}) for param in self.params]
+        self.steps: Tensor | None = None
+        self.count: float = 0
+        if "step" in self.entries[0]:
+            self.steps = arrange(self.entries, "step")
+            self.count = self.steps[0].item()
+        joined = len(self.small)
+        vectors = [param.detach().view(-1) for param in self.params]
+        self.small_vectors = vectors[:joined]
+        self.vectors = vectors[joined:]
+        self.slot_vectors: dict[str, list[Tensor]] = {}
+        for name in slots:
+            whole = [arrange(self.entries[:joined], name)] if self.small else []
+            large_slots = [entry[name].view(-1) for entry in self.entries[joined:]]
+            self.slot_vectors[name] = whole + large_slots
+        if self.small:
+            self.scratch = torch.cat(self.small_vectors)
+            self.scratch_vectors = self.scratch.split([v.numel() for v in self.small_vectors])
+            self.vectors.insert(0, self.scratch)
+        self.known = {
+            name: [entry[name] for entry in self.entries]
+            for name in (*slots, *["step"] * (self.steps is not None))
+        }
+        self.pointers = self.memory()
+
+    def memory(self) -> list[int]:
+        slots = (tensor for tensors in self.known.values() for tensor in tensors)
+        return [tensor.data_ptr() for tensor in (*self.params, *slots)]
+
+    def holds(self, state: States) -> bool:
+        return (
+            (not self.entries[0] or same(map(state.get, self.params), self.entries))
+            and all(
+                same([entry.get(name) for entry in self.entries], tensors)
+                for name, tensors in self.known.items()
+            )
+            and self.memory() == self.pointers
+            and (self.steps is None or bool((self.steps == self.count).all()))
+        )
+
+    def next_step(self) -> float:
+        """Count the step that is now taken."""
+        if self.steps is not None:
+            self.steps += 1
+        self.count += 1
+        return self.count
+
+    def bucket(self, grads: Grads, scalars: dict[str, Any]) -> Bucket:
+        """The team as vectors, to be followed by ``finish`` when they have been written."""
+        grad_vectors = [grads[position].reshape(-1) for position in self.large]
+        if self.small:
+            torch.cat(self.small_vectors, out=self.scratch)
+            small = [grads[position] for position in self.small]
+            grad_vectors.insert(0, torch._C._nn.flatten_dense_tensors(small))
+        return Bucket(self.vectors, grad_vectors, self.slot_vectors, scalars)
+
+    def finish(self) -> None:
+        if self.small:
+            torch._foreach_copy_(self.small_vectors, self.scratch_vectors)
+
+
+def arrange(entries: list[dict[str, Any]], name: str) -> Tensor:
+    """Put the tensors of that name one after the other; the vector that they now are parts of."""
+    tensors = [entry[name] for entry in entries]
+    whole = torch.cat([tensor.reshape(-1) for tensor in tensors])
+    parts = whole.split([tensor.numel() for tensor in tensors])
+    for entry, tensor, part in zip(entries, tensors, parts, strict=True):
+        # By way of DLPack it has a storage of its own: saving it does not save the whole.
+        entry[name] = torch.from_dlpack(part).view(tensor.shape)
+    return whole
+
+
+def same(some: Iterable[Any], others: Iterable[Any]) -> bool:
+    """Whether the two, of one length, hold the same objects."""
+    return all(map(is_, some, others))
