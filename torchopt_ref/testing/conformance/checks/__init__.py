@@ -1,0 +1,78 @@
+"""The checks: each a function of a ``Subject`` whose docstring is the promise that it tries."""
+
+from collections.abc import Callable
+
+from ..subject import Subject
+from . import (
+    amp,
+    checkpoints,
+    closures,
+    compiling,
+    copies,
+    descent,
+    footprint,
+    formula,
+    gradients,
+    groups,
+    hooks,
+    schedules,
+    tensors,
+    variants,
+)
+
+CheckFunction = Callable[[Subject], str | None]
+
+CHECKS: tuple[CheckFunction, ...] = (
+    descent.descends_on_a_quadratic,
+    descent.descends_on_rosenbrock,
+    formula.equals_its_reference,
+    gradients.leaves_gradients_alone,
+    gradients.leaves_parameters_without_gradient_alone,
+    gradients.nan_gradient_stays_where_it_is,
+    gradients.infinite_gradient_stays_where_it_is,
+    gradients.maximize_mirrors,
+    gradients.zero_grad_to_none,
+    gradients.zero_grad_to_zero,
+    groups.lr_zero_moves_nothing,
+    groups.options_are_per_group,
+    groups.splitting_a_group_changes_nothing,
+    groups.order_of_parameters_changes_nothing,
+    groups.group_added_during_training_is_trained,
+    groups.named_parameters_are_taken,
+    schedules.scheduled_lr_is_obeyed_at_the_next_step,
+    closures.closure_is_called_with_gradients_enabled,
+    closures.closure_loss_is_returned,
+    closures.closure_gradients_are_used,
+    checkpoints.resumes_bit_exactly,
+    checkpoints.checkpoint_loads_safely,
+    checkpoints.state_keeps_its_dtype_through_load,
+    checkpoints.bfloat16_state_keeps_its_dtype_through_load,
+    checkpoints.loading_leaves_the_state_dict_alone,
+    checkpoints.loads_into_another_precision,
+    checkpoints.loads_onto_another_device,
+    checkpoints.optimizers_are_independent,
+    copies.deepcopy_is_independent,
+    copies.pickle_is_independent,
+    tensors.non_contiguous_parameters_train_alike,
+    tensors.scalar_parameter_trains,
+    tensors.empty_parameter_is_harmless,
+    tensors.complex_parameters_descend,
+    tensors.float16_parameters_train,
+    tensors.bfloat16_parameters_train,
+    tensors.large_float16_gradients_leave_parameters_finite,
+    variants.foreach_equals_per_tensor,
+    variants.fused_equals_per_tensor,
+    variants.capturable_equals_per_tensor,
+    variants.runs_are_reproducible,
+    amp.grad_scaler_skips_overflow,
+    footprint.state_is_as_large_as_declared,
+    footprint.steps_do_not_gather_memory,
+    footprint.step_does_not_synchronize,
+    hooks.step_hooks_fire_once,
+    hooks.state_dict_hooks_fire_once,
+    hooks.load_state_dict_hooks_fire_once,
+    hooks.profiler_sees_the_step,
+    hooks.repr_names_the_class,
+)
+
+SLOW_CHECKS: tuple[CheckFunction, ...] = (compiling.compiled_step_equals_eager,)

@@ -1,0 +1,153 @@
+"""Parameters of unusual layout, shape and dtype."""
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from ..comparing import require_close, require_same
+from ..subject import Params, Subject
+from ..verdicts import Skip, refusal, require
+
+
+def non_contiguous_parameters_train_alike(subject: Subject) -> None:
+    """A transposed parameter, with a gradient of either layout, trains as its contiguous copy.
+
+    Channels-last and tied, transposed weights are not contiguous. Bound: a few float32 roundings,
+    as sums over a matrix may run in another order.
+    """
+    expected, _ = subject.trained(range(3))
+    for transposed_grads in (True, False):
+        params = [Parameter(transposed(param.detach())) for param in subject.parameters()]
+
+        def gradients(params: Params, step: int, swap: bool = transposed_grads) -> list[Tensor]:
+            grads = subject.gradients(params, step)
+            return [transposed(grad) for grad in grads] if swap else grads
+
+        with refusal("contiguous"):
+            subject.train(subject.build(params), params, range(3), gradients)
+        layout = "transposed" if transposed_grads else "contiguous"
+        require_close(f"with {layout} gradients", params, expected, rtol=1e-5, atol=1e-6)
+
+
+def transposed(tensor: Tensor) -> Tensor:
+    """The same values in column-major order; a vector in every second place."""
+    if tensor.dim() < 2:
+        return torch.stack([tensor, tensor], dim=-1)[..., 0]
+    return tensor.t().contiguous().t()
+
+
+def scalar_parameter_trains(subject: Subject) -> None:
+    """A 0-dim parameter trains as a vector of one element does.
+
+    Learned temperatures and gates are scalars.
+    """
+    if subject.traits.two_dimensional_only or subject.traits.sparse_only:
+        raise Skip("it takes no scalars (two_dimensional_only, sparse_only)")
+    scalar, vector = Parameter(torch.tensor(0.5)), Parameter(torch.tensor([0.5]))
+    with refusal("scalar|0-dim|dim"):
+        subject.train(subject.build([scalar]), [scalar], range(5))
+    subject.train(subject.build([vector]), [vector], range(5))
+    require(scalar.shape == (), f"the scalar has become of shape {tuple(scalar.shape)}")
+    require_close("a scalar", [scalar.reshape(1)], [vector], rtol=1e-5, atol=1e-7)
+
+
+def empty_parameter_is_harmless(subject: Subject) -> None:
+    """A parameter without elements, among others, raises nothing and changes nothing.
+
+    Sharded models have empty shards.
+    """
+    expected, _ = subject.trained(range(3))
+    params = [*subject.parameters(), Parameter(torch.empty(0, 3))]
+    with refusal("empty|numel|no elements|zero.size"):
+        subject.train(subject.build(params), params, range(3))
+    if not subject.traits.stochastic:
+        require_same("beside an empty parameter", params[:3], expected)
+
+
+def complex_parameters_descend(subject: Subject) -> None:
+    """Complex parameters move downhill in both parts and stay finite, or are refused.
+
+    What must not happen: that the imaginary part is dropped without a word.
+    """
+    target = torch.complex(*torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(1)))
+    param = Parameter(torch.zeros(4, 3, dtype=torch.complex64))
+
+    def gradients(params: Params, step: int) -> list[Tensor]:
+        return [2 * (params[0].detach() - target)]
+
+    with refusal("complex|dtype"):
+        subject.train(subject.build([param]), [param], range(20), gradients)
+    require(torch.isfinite(torch.view_as_real(param.detach())).all(), "a parameter is not finite")
+    for part, start, end in (
+        ("real", target.real, target.real - param.detach().real),
+        ("imaginary", target.imag, target.imag - param.detach().imag),
+    ):
+        before, after = float(start.square().sum()), float(end.square().sum())
+        require(
+            after < before,
+            f"the {part} part's squared distance went from {before:.6g} to {after:.6g} in 20 steps",
+        )
+
+
+def float16_parameters_train(subject: Subject) -> None:
+    """float16 parameters stay float16 and finite and move against the gradient, or are refused.
+
+    Models are trained in pure half precision for their memory.
+    """
+    require_trains_in(subject, torch.float16)
+
+
+def bfloat16_parameters_train(subject: Subject) -> None:
+    """bfloat16 parameters stay bfloat16 and finite and move against the gradient, or are refused.
+
+    Large models are trained so.
+    """
+    require_trains_in(subject, torch.bfloat16)
+
+
+def require_trains_in(subject: Subject, dtype: torch.dtype) -> None:
+    # Small values, so that a step of the default lr is not lost in their rounding.
+    params = [Parameter(param.detach() / 100) for param in subject.parameters(dtype)]
+    start = [param.detach().float() for param in params]
+
+    def gradients(params: Params, step: int) -> list[Tensor]:
+        return subject.gradients(params, 0)
+
+    with refusal("half|float16|dtype"):
+        subject.train(subject.build(params), params, range(10), gradients)
+    for index, (param, old, grad) in enumerate(
+        zip(params, start, gradients(params, 0), strict=True)
+    ):
+        require(param.dtype == dtype, f"parameter {index} has become {param.dtype}")
+        moved = param.detach().float() - old
+        require(torch.isfinite(moved).all(), f"parameter {index} is not finite after 10 steps")
+        along = float((moved * grad.float()).sum())
+        require(
+            along < 0 or (subject.traits.lr_free and along == 0),
+            f"in 10 steps parameter {index} moved {along:.3g} along a constant gradient",
+        )
+
+
+def large_float16_gradients_leave_parameters_finite(subject: Subject) -> str | None:
+    """float16 gradients of 1000, whose squares overflow, leave the parameters finite.
+
+    They are ordinary with loss scaling. A measurement names the slots that overflowed all the same.
+    """
+    params = subject.parameters(torch.float16)
+
+    def gradients(params: Params, step: int) -> list[Tensor]:
+        return [torch.sign(grad) * 1000 for grad in subject.gradients(params, step)]
+
+    with refusal("half|float16|dtype"):
+        optimizer = subject.build(params)
+        subject.train(optimizer, params, range(10), gradients)
+    for index, param in enumerate(params):
+        lost = int((~torch.isfinite(param)).sum())
+        require(not lost, f"{lost} of {param.numel()} elements of parameter {index} not finite")
+    overflowed = {
+        slot
+        for state in optimizer.state.values()
+        for slot, value in state.items()
+        if isinstance(value, Tensor) and not torch.isfinite(value).all()
+    }
+    return f"not finite: {', '.join(sorted(overflowed))}" if overflowed else None
