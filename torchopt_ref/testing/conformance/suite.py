@@ -46,7 +46,11 @@ class Check:
         """Run the check; what it returns is a measurement worth reading."""
         if self.left_out:
             raise Skip(self.left_out)
-        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        with (
+            torch.random.fork_rng(devices=[]),
+            torch.enable_grad(),
+            warnings.catch_warnings(),
+        ):
             warnings.simplefilter("ignore")
             return self.function(self.subject)
 

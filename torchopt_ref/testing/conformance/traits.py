@@ -43,12 +43,16 @@ class Traits:
     @classmethod
     def named(cls, names: Iterable[str], state_bytes: float | None = None) -> Traits:
         """The traits with the given names on; ``UserError`` for a name that is none."""
-        known = [field.name for field in fields(cls) if field.name != "state_bytes"]
         chosen = list(names)
         for name in chosen:
-            if name not in known:
-                raise unknown("trait", name, known)
+            if name not in cls.switches():
+                raise unknown("trait", name, cls.switches())
         return cls(**dict.fromkeys(chosen, True), state_bytes=state_bytes)
+
+    @classmethod
+    def switches(cls) -> list[str]:
+        """The names of the traits that are on or off."""
+        return [field.name for field in fields(cls) if field.name != "state_bytes"]
 
 
 PLAIN = Traits()

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from ..comparing import flat, require_close, require_same, require_same_state, snapshot
 from ..subject import Params, Subject, set_lr
-from ..verdicts import Failure, Skip, refusal, require
+from ..verdicts import Failure, Skip, one_line, refusal, require
 
 LOW_PRECISION = "bfloat16|half|dtype|float"
 
@@ -64,8 +64,14 @@ def checkpoint_loads_safely(subject: Subject) -> None:
     try:
         loaded = torch.load(as_bytes(optimizer.state_dict()), weights_only=True)
     except Exception as error:
-        raise Failure(f"torch.load: {' '.join(str(error).split())[:200]}") from error
+        raise Failure(f"torch.load: {reason(error)}") from error
     require_same_state("after loading", loaded, optimizer.state_dict())
+
+
+def reason(error: Exception) -> str:
+    """What torch refused, out of a page of advice."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return next((line for line in lines if "WeightsUnpickler" in line), one_line(error))
 
 
 def state_keeps_its_dtype_through_load(subject: Subject) -> None:

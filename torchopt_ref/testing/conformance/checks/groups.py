@@ -50,9 +50,11 @@ def options_are_per_group(subject: Subject) -> None:
     require_same(f"a second group with {named}", [second], [alone_second])
 
     if "lr" in options and not subject.traits.lr_free:
-        default = subject.parameters()[1]
+        default, slower = subject.parameters()[1], subject.parameters()[1]
         subject.train(subject.build([default]), [default], range(3))
-        require(not same(default, second), "a group's own lr changed nothing")
+        own_lr = [{"params": [slower], "lr": options["lr"]}]
+        subject.train(subject.build(own_lr), [slower], range(3))
+        require(not same(default, slower), "a group's own lr changed nothing")
 
 
 def changed_options(subject: Subject) -> dict[str, Any]:

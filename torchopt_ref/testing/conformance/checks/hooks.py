@@ -4,6 +4,7 @@ from typing import Any
 from unittest import mock
 
 import torch
+from torch.optim import Optimizer
 from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
@@ -16,9 +17,12 @@ from ..verdicts import require
 def step_hooks_fire_once(subject: Subject) -> None:
     """Step hooks, its own and the global ones, fire exactly once per step, before and after.
 
-    Libraries count steps, log and clip in them; a hook that fires twice clips twice.
+    Libraries count steps, log and clip in them; a hook that fires twice clips twice. torch adds the
+    hooks to the ``step`` of each class that has had an instance: where a ``step`` calls that of its
+    parent class, they fire twice as soon as somebody makes an optimizer of the parent class.
     """
     params, optimizer = subject.trained(range(1))
+    add_hooks_to_parents(type(optimizer))
     fired: list[str] = []
     handles = [
         register_optimizer_step_pre_hook(lambda *_: fired.append("global pre")),
@@ -33,6 +37,13 @@ def step_hooks_fire_once(subject: Subject) -> None:
             handle.remove()
     expected = ["global pre", "pre", "post", "global post"]
     require(fired == expected, f"one step fired {fired}, not {expected}")
+
+
+def add_hooks_to_parents(cls: type[Optimizer]) -> None:
+    """Do to the parent classes what making an optimizer of them does."""
+    for parent in cls.__mro__[1:]:
+        if issubclass(parent, Optimizer) and parent is not Optimizer:
+            parent.__new__(parent)._patch_step_function()
 
 
 def state_dict_hooks_fire_once(subject: Subject) -> None:
@@ -82,6 +93,7 @@ def profiler_sees_the_step(subject: Subject) -> None:
     It is how the optimizer's share of a training step is found.
     """
     params, optimizer = subject.trained(range(1))
+    add_hooks_to_parents(type(optimizer))
     # A running profiler writes to stderr; what it would be told is enough.
     profiler = torch.autograd.profiler
     with mock.patch.object(profiler, "record_function", wraps=profiler.record_function) as recorded:

@@ -23,7 +23,7 @@ def non_contiguous_parameters_train_alike(subject: Subject) -> None:
             grads = subject.gradients(params, step)
             return [transposed(grad) for grad in grads] if swap else grads
 
-        with refusal("contiguous"):
+        with refusal("(non-?|not |only |be )contiguous"):
             subject.train(subject.build(params), params, range(3), gradients)
         layout = "transposed" if transposed_grads else "contiguous"
         require_close(f"with {layout} gradients", params, expected, rtol=1e-5, atol=1e-6)
@@ -58,7 +58,7 @@ def empty_parameter_is_harmless(subject: Subject) -> None:
     """
     expected, _ = subject.trained(range(3))
     params = [*subject.parameters(), Parameter(torch.empty(0, 3))]
-    with refusal("empty|numel|no elements|zero.size"):
+    with refusal("empty|no elements"):
         subject.train(subject.build(params), params, range(3))
     if not subject.traits.stochastic:
         require_same("beside an empty parameter", params[:3], expected)
