@@ -57,7 +57,7 @@ def flat(value: Any, path: str = "") -> dict[str, Any]:
     """The leaves of nested dicts and lists, each under the path that leads to it."""
     if isinstance(value, dict):
         pairs: Iterable[tuple[Any, Any]] = value.items()
-    elif isinstance(value, list | tuple):
+    elif isinstance(value, Sequence) and not isinstance(value, str):
         pairs = enumerate(value)
     else:
         return {path: value}

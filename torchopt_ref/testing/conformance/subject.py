@@ -18,6 +18,9 @@ from .verdicts import Skip
 MIXED_SHAPES = ((4, 3), (5,), (3, 3))
 MATRIX_SHAPES = ((4, 3), (5, 2), (3, 3))
 
+FACTORS = (1.0, 0.1, 0.01)
+"""Of the default lr: those that are tried where the default may be too large for the problem."""
+
 Params = list[Parameter]
 Gradients = Sequence[Tensor | None]
 
@@ -47,15 +50,13 @@ class Subject:
         """Three parameters of normal values; all matrices, if the optimizer needs them."""
         matrices = self.traits.two_dimensional_only or self.traits.sparse_only
         shapes = MATRIX_SHAPES if matrices else MIXED_SHAPES
-        generator = torch.Generator().manual_seed(0)
+        generator = seeded(0)
         return [Parameter(torch.randn(shape, generator=generator).to(dtype)) for shape in shapes]
 
     def gradients(self, params: Params, step: int) -> list[Tensor]:
         """Normal gradients of a step: those of a parameter depend on its shape and the step."""
         return [
-            torch.randn(
-                param.shape, generator=torch.Generator().manual_seed(1000 * step + param.numel())
-            ).to(param.dtype)
+            torch.randn(param.shape, generator=seeded(1000 * step + param.numel())).to(param.dtype)
             for param in params
         ]
 
@@ -106,7 +107,7 @@ class Subject:
         """Skip where the param groups have no ``lr`` that could be tried."""
         if self.traits.lr_free:
             raise Skip("lr is not its step size (lr_free)")
-        if any("lr" not in group for group in optimizer.param_groups):
+        if not has_lr(optimizer):
             raise Skip("its param groups have no lr")
 
     def require_independent_parameters(self) -> None:
@@ -114,12 +115,21 @@ class Subject:
             raise Skip("each parameter's step depends on the others (couples_parameters)")
 
 
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
 def name_of(factory: Callable[..., Any]) -> str:
     """The class or function that a factory calls, with the arguments bound to it."""
     if isinstance(factory, functools.partial):
         given = ", ".join(f"{key}={value!r}" for key, value in factory.keywords.items())
-        return f"{name_of(factory.func)}({given})"
+        return f"{name_of(factory.func)}({given})" if given else name_of(factory.func)
     return getattr(factory, "__qualname__", type(factory).__name__)
+
+
+def has_lr(optimizer: Optimizer) -> bool:
+    """Whether every group has an lr; a default of None leaves it to the optimizer."""
+    return all(group.get("lr") is not None for group in optimizer.param_groups)
 
 
 def set_lr(optimizer: Optimizer, factor: float) -> None:

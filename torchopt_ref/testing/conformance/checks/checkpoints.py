@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ..comparing import flat, require_close, require_same, require_same_state, snapshot
-from ..subject import Params, Subject, set_lr
+from ..subject import Params, Subject, has_lr, set_lr
 from ..verdicts import Failure, Skip, one_line, refusal, require
 
 LOW_PRECISION = "bfloat16|half|dtype|float"
@@ -46,7 +46,7 @@ def resumes_bit_exactly(subject: Subject) -> None:
     attribute, an option of a group) changes the training silently at every restart.
     """
     params, optimizer = subject.trained(range(3))
-    if all("lr" in group for group in optimizer.param_groups):
+    if has_lr(optimizer):
         set_lr(optimizer, 0.5)
     subject.train(optimizer, params, range(3, 5))
     again, other = resumed(subject, params, optimizer)

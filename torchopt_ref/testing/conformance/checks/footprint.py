@@ -1,7 +1,7 @@
 """Memory and synchronization."""
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from ..subject import Subject
+from ..subject import Subject, seeded
 from ..verdicts import Skip, require
 
 WARM_UP = 12
@@ -22,7 +22,7 @@ def state_is_as_large_as_declared(subject: Subject) -> str:
 
     Optimizer state decides which model fits. Without the trait it is a measurement.
     """
-    param = Parameter(torch.randn(64, 64, generator=torch.Generator().manual_seed(0)))
+    param = Parameter(torch.randn(64, 64, generator=seeded(0)))
     optimizer = subject.build([param])
     subject.train(optimizer, [param], range(2))
     tensors = [tensor for tensor in tensors_of(optimizer.state) if tensor.dim() > 0]
@@ -63,7 +63,7 @@ def tensors_of(value: Any) -> list[Tensor]:
 def leaves(value: Any) -> list[Any]:
     if isinstance(value, dict):
         return [leaf for item in value.values() for leaf in leaves(item)]
-    if isinstance(value, list | tuple | set):
+    if isinstance(value, Collection) and not isinstance(value, str | Tensor):
         return [leaf for item in value for leaf in leaves(item)]
     return [value]
 

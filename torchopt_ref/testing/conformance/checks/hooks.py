@@ -1,5 +1,6 @@
 """Hooks, the profiler, and how an optimizer shows itself."""
 
+import inspect
 from typing import Any
 from unittest import mock
 
@@ -42,8 +43,9 @@ def step_hooks_fire_once(subject: Subject) -> None:
 def add_hooks_to_parents(cls: type[Optimizer]) -> None:
     """Do to the parent classes what making an optimizer of them does."""
     for parent in cls.__mro__[1:]:
-        if issubclass(parent, Optimizer) and parent is not Optimizer:
-            parent.__new__(parent)._patch_step_function()
+        makeable = parent is not Optimizer and not inspect.isabstract(parent)
+        if issubclass(parent, Optimizer) and makeable:
+            object.__new__(parent)._patch_step_function()
 
 
 def state_dict_hooks_fire_once(subject: Subject) -> None:
