@@ -21,6 +21,9 @@ MATRIX_SHAPES = ((4, 3), (5, 2), (3, 3))
 FACTORS = (1.0, 0.1, 0.01)
 """Of the default lr: those that are tried where the default may be too large for the problem."""
 
+UNDER_WAY = 12
+"""Steps after which every optimizer moves and has all its state: some rest until the tenth."""
+
 Params = list[Parameter]
 Gradients = Sequence[Tensor | None]
 

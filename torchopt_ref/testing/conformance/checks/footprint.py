@@ -10,11 +10,8 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from ..subject import Subject, seeded
+from ..subject import UNDER_WAY, Subject, seeded
 from ..verdicts import Skip, require
-
-WARM_UP = 12
-"""Steps after which an optimizer has all its state; some make it every tenth step."""
 
 
 def state_is_as_large_as_declared(subject: Subject) -> str:
@@ -42,13 +39,13 @@ def steps_do_not_gather_memory(subject: Subject) -> None:
     if subject.traits.history:
         raise Skip("its state grows up to a bound of its own (history)")
     with old_objects_out_of_sight():
-        params, optimizer = subject.trained(range(WARM_UP))
+        params, optimizer = subject.trained(range(UNDER_WAY))
         held, alive = size_of(optimizer), live_tensors()
-        subject.train(optimizer, params, range(WARM_UP, 2 * WARM_UP))
+        subject.train(optimizer, params, range(UNDER_WAY, 2 * UNDER_WAY))
         more_alive = live_tensors() - alive
         more_held = size_of(optimizer) - held
-    require(more_held == 0, f"{WARM_UP} steps added {more_held} numbers to the optimizer")
-    require(more_alive == 0, f"{WARM_UP} steps left {more_alive} more tensors alive")
+    require(more_held == 0, f"{UNDER_WAY} steps added {more_held} numbers to the optimizer")
+    require(more_alive == 0, f"{UNDER_WAY} steps left {more_alive} more tensors alive")
 
 
 def size_of(optimizer: Optimizer) -> int:

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from ..comparing import require_same, same, snapshot
-from ..subject import Subject, set_lr
+from ..subject import UNDER_WAY, Subject, set_lr
 from ..verdicts import Skip, refusal, require
 
 GROUPS = "group|per-parameter"
@@ -51,9 +51,9 @@ def options_are_per_group(subject: Subject) -> None:
 
     if "lr" in options and not subject.traits.lr_free:
         default, slower = subject.parameters()[1], subject.parameters()[1]
-        subject.train(subject.build([default]), [default], range(3))
+        subject.train(subject.build([default]), [default], range(UNDER_WAY))
         own_lr = [{"params": [slower], "lr": options["lr"]}]
-        subject.train(subject.build(own_lr), [slower], range(3))
+        subject.train(subject.build(own_lr), [slower], range(UNDER_WAY))
         require(not same(default, slower), "a group's own lr changed nothing")
 
 
@@ -112,12 +112,13 @@ def group_added_during_training_is_trained(subject: Subject) -> None:
     before = snapshot(params)
     with refusal(GROUPS):
         optimizer.add_param_group({"params": [params[2]]})
-        subject.train(optimizer, params, range(3, 6))
+        subject.train(optimizer, params, range(3, 3 + UNDER_WAY))
     require(torch.isfinite(params[2]).all(), "a parameter of the new group is not finite")
-    require(not same(params[2].detach(), before[2]), "the new group did not move in 3 steps")
+    moved = not same(params[2].detach(), before[2])
+    require(moved, f"the new group did not move in {UNDER_WAY} steps")
     if not (subject.traits.couples_parameters or subject.traits.stochastic):
         expected = subject.parameters()[:2]
-        subject.train(subject.build(expected), expected, range(6))
+        subject.train(subject.build(expected), expected, range(3 + UNDER_WAY))
         require_same("after a group was added", params[:2], expected)
 
 

@@ -3,7 +3,7 @@
 from torch.optim.lr_scheduler import LambdaLR
 
 from ..comparing import same
-from ..subject import Subject
+from ..subject import UNDER_WAY, Subject
 from ..verdicts import require
 
 
@@ -12,12 +12,12 @@ def scheduled_lr_is_obeyed_at_the_next_step(subject: Subject) -> None:
 
     An optimizer that keeps a copy of its lr silently ignores the schedule.
     """
-    params, optimizer = subject.trained(range(2))
+    params, optimizer = subject.trained(range(UNDER_WAY))
     subject.require_lr(optimizer)
-    expected, _ = subject.trained(range(3))
+    expected, _ = subject.trained(range(UNDER_WAY + 1))
     scheduler = LambdaLR(optimizer, lambda epoch: 0.5 ** (epoch > 0))
     scheduler.step()
-    subject.train(optimizer, params, range(2, 3))
+    subject.train(optimizer, params, range(UNDER_WAY, UNDER_WAY + 1))
     for index, (param, other) in enumerate(zip(params, expected, strict=True)):
         require(
             not same(param.detach(), other.detach()),
