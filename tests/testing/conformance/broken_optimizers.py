@@ -24,6 +24,7 @@ def seen_by(*checks, **options):
 @seen_by(
     "descends_on_a_quadratic",
     "descends_on_rosenbrock",
+    "scalar_parameter_trains",
     "complex_parameters_descend",
     "float16_parameters_train",
     "bfloat16_parameters_train",
@@ -582,3 +583,111 @@ class StepsFurtherWhenCompiled(Healthy):
     def direction(self, param, grad, group):
         further = 1.01 if torch.compiler.is_compiling() else 1.0
         return super().direction(param, grad, group) * further
+
+
+@seen_by("leaves_gradients_alone")
+class RemovesGradients(Healthy):
+    def take_step(self, closure):
+        loss = super().take_step(closure)
+        self.zero_grad()
+        return loss
+
+
+@seen_by("closure_loss_is_returned")
+class ReturnsAnotherLoss(Healthy):
+    def take_step(self, closure):
+        loss = super().take_step(closure)
+        return None if loss is None else loss + 1
+
+
+@seen_by(
+    "closure_is_called_with_gradients_enabled",
+    "closure_loss_is_returned",
+    "closure_gradients_are_used",
+)
+class IgnoresTheClosure(Healthy):
+    def take_step(self, closure):
+        super().take_step(None)
+
+
+@seen_by("group_added_during_training_is_trained")
+class StartsLateGroupsAtInfinity(Healthy):
+    def add_param_group(self, param_group):
+        late = bool(self.param_groups) and self.param_groups[0]["params"][0] in self.state
+        super().add_param_group(param_group)
+        for param in self.param_groups[-1]["params"] if late else ():
+            self.state[param] = self.slots(param)
+            self.state[param]["momentum_buffer"].fill_(float("inf"))
+
+
+@seen_by("state_dict_hooks_fire_once")
+class DropsTheResultOfHooks(Healthy):
+    def state_dict(self):
+        state_dict = super().state_dict()
+        state_dict.pop("added", None)
+        return state_dict
+
+
+@seen_by("load_state_dict_hooks_fire_once")
+class LoadsWhatItWasGiven(Healthy):
+    def load_state_dict(self, state_dict):
+        super().load_state_dict(state_dict)
+        for group in self.param_groups:
+            group.pop("added", None)
+
+
+@seen_by("grad_scaler_skips_overflow")
+class FusedIgnoresOverflow(Healthy):
+    """Takes unscaling and skipping over from GradScaler, if fused, and only unscales."""
+
+    def __init__(self, params, fused=False, **options):
+        super().__init__(params, fused=fused, **options)
+        self._step_supports_amp_scaling = fused
+
+    def direction(self, param, grad, group):
+        scale = getattr(self, "grad_scale", None)
+        return super().direction(param, grad if scale is None else grad / scale, group)
+
+
+@seen_by("grad_scaler_skips_overflow")
+class CountsSkippedSteps(Healthy):
+    """A skipped step leaves the parameters, and makes the next one larger."""
+
+    def zero_grad(self, set_to_none=True):
+        super().zero_grad(set_to_none)
+        for state in self.state.values():
+            if "momentum_buffer" in state:
+                state["momentum_buffer"].mul_(1.5)
+
+
+@seen_by("large_float16_gradients_leave_parameters_finite", "float16_parameters_train")
+class OverflowsInHalf(Healthy):
+    def update(self, param, grad, group):
+        super().update(param, grad, group)
+        if param.dtype == torch.float16:
+            param.mul_(7e4).mul_(1 / 7e4)
+
+
+@seen_by("repr_names_the_class")
+class CannotBeShown(Healthy):
+    def __repr__(self):
+        raise ValueError("no")
+
+
+@seen_by("named_parameters_are_taken")
+class TakesNoNames(Healthy):
+    def __init__(self, params, **options):
+        params = list(params)
+        if isinstance(params[0], tuple):
+            raise TypeError("optimizer can only optimize Tensors")
+        super().__init__(params, **options)
+
+
+@seen_by("scalar_parameter_trains")
+class TurnsScalarsIntoVectors(Healthy):
+    def update(self, param, grad, group):
+        super().update(param, grad, group)
+        if param.dim() == 0:
+            param.data = param.data.reshape(1)
+            param.grad = None
+            self.state.pop(param)
