@@ -24,6 +24,7 @@ def seen_by(*checks, **options):
 @seen_by(
     "descends_on_a_quadratic",
     "descends_on_rosenbrock",
+    "sparse_gradients_descend",
     "scalar_parameter_trains",
     "complex_parameters_descend",
     "float16_parameters_train",
@@ -40,7 +41,7 @@ class NeverTurns(Healthy):
 
     def direction(self, param, grad, group):
         first = self.state[param].setdefault("first", grad.clone())
-        return super().direction(param, first, group)
+        return super().direction(param, 2 * first, group)
 
 
 @seen_by("leaves_gradients_alone")
@@ -96,7 +97,8 @@ class RaisesOnInfinity(Healthy):
 @seen_by("maximize_mirrors")
 class MaximizesTheDecayToo(Healthy):
     def direction(self, param, grad, group):
-        grad = grad + (group["weight_decay"] + 0.01) * param
+        decay = group["weight_decay"] + 0.01 * group["maximize"]
+        grad = grad + decay * param
         return -grad if group["maximize"] else grad
 
 
@@ -222,7 +224,7 @@ class ClosureWithoutGradients(Healthy):
 @seen_by("closure_is_called_with_gradients_enabled")
 class LeavesAutogradOff(Healthy):
     def step(self, closure=None):
-        with torch.no_grad():
+        with self.grad_mode():
             loss = self.take_step(closure)
         torch.set_grad_enabled(closure is None)
         return loss
@@ -503,11 +505,11 @@ class LeaksTensors(Healthy):
 
 @seen_by("step_hooks_fire_once")
 class HooksTwice(Healthy):
-    @torch.no_grad()
     def step(self, closure=None):
         for hook in self._optimizer_step_pre_hooks.values():
             hook(self, (), {})
-        return self.take_step(closure)
+        with self.grad_mode():
+            return self.take_step(closure)
 
 
 @seen_by("step_hooks_fire_once", "profiler_sees_the_step")
@@ -540,9 +542,9 @@ class LoadsTwice(Healthy):
 class UnpatchedStep(Healthy):
     """Says that its step has hooks already, so that the base class adds none."""
 
-    @torch.no_grad()
     def step(self, closure=None):
-        return self.take_step(closure)
+        with self.grad_mode():
+            return self.take_step(closure)
 
     step.hooked = True
 
@@ -691,3 +693,43 @@ class TurnsScalarsIntoVectors(Healthy):
             param.data = param.data.reshape(1)
             param.grad = None
             self.state.pop(param)
+
+
+@seen_by("differentiable_steps_keep_the_graph")
+class CutsTheGraph(Healthy):
+    @torch.no_grad()
+    def update(self, param, grad, group):
+        super().update(param, grad, group)
+
+
+@seen_by("differentiable_steps_keep_the_graph")
+class DividesByZeroInTheGraph(Healthy):
+    """The derivative of a square root at zero is infinite, and infinity times zero is NaN."""
+
+    def direction(self, param, grad, group):
+        return super().direction(param, grad, group) + torch.sqrt(0 * param * param)
+
+
+@seen_by("differentiable_steps_keep_the_graph")
+class DifferentiableIsFurther(Healthy):
+    def direction(self, param, grad, group):
+        further = 1.01 if group["differentiable"] else 1.0
+        return super().direction(param, grad, group) * further
+
+
+@seen_by("sparse_gradients_descend")
+class TakesSparseRowsInOrder(Healthy):
+    """Takes the values of a sparse gradient for the first rows of a dense one."""
+
+    def update(self, param, grad, group):
+        if grad.is_sparse:
+            values = grad.coalesce().values()
+            grad = torch.zeros_like(param)
+            grad[: len(values)] = values
+        super().update(param, grad, group)
+
+
+@seen_by("sparse_gradients_descend")
+class MovesSparseRowsUphill(Healthy):
+    def update(self, param, grad, group):
+        super().update(param, -grad if grad.is_sparse else grad, group)

@@ -19,15 +19,19 @@ class Healthy(Optimizer):
         foreach=False,
         fused=False,
         capturable=False,
+        differentiable=False,
     ):
         options = {"maximize": maximize, "foreach": foreach, "fused": fused}
-        options["capturable"] = capturable
+        options |= {"capturable": capturable, "differentiable": differentiable}
         hyper = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__(params, hyper | options)
 
-    @torch.no_grad()
     def step(self, closure=None):
-        return self.take_step(closure)
+        with self.grad_mode():
+            return self.take_step(closure)
+
+    def grad_mode(self):
+        return torch.set_grad_enabled(self.defaults["differentiable"])
 
     def take_step(self, closure):
         loss = None
@@ -45,7 +49,7 @@ class Healthy(Optimizer):
         if not state:
             state.update(self.slots(param))
         state["step"] += 1
-        grad = self.direction(param, grad, group)
+        grad = self.direction(param, grad.to_dense() if grad.is_sparse else grad, group)
         state["momentum_buffer"].mul_(group["momentum"]).add_(grad)
         param.sub_(group["lr"] * state["momentum_buffer"])
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..comparing import dense, difference, require_same, same, snapshot
-from ..subject import Params, Subject
+from ..subject import UNDER_WAY, Params, Subject
 from ..verdicts import Failure, Skip, refusal, require
 
 
@@ -90,6 +90,45 @@ def require_other_parameters_untouched(subject: Subject, value: float) -> None:
     with refusal("nan|inf|finite"):
         subject.train(optimizer, params, range(4), gradients)
     require_same(f"beside a gradient of {value}", params[1:], expected[1:])
+
+
+def sparse_gradients_descend(subject: Subject) -> None:
+    """A sparse gradient moves its rows downhill, and no other row at the first step; or is refused.
+
+    Embeddings with ``sparse=True`` give them. What must not happen: that they are taken for dense
+    ones without a word.
+    """
+    param = torch.nn.Parameter(torch.ones(6, 2))
+    rows, values = torch.tensor([[1, 4]]), torch.tensor([[1.0, -2.0], [3.0, -4.0]])
+    grad = torch.sparse_coo_tensor(rows, values, (6, 2))
+    with refusal("sparse|layout|strides"):
+        optimizer = subject.build([param])
+        for group in optimizer.param_groups:
+            if "weight_decay" in group:
+                group["weight_decay"] = 0.0
+        take_sparse_step(subject, optimizer, param, grad)
+        moved = param.detach() - 1
+        for _ in range(UNDER_WAY):
+            take_sparse_step(subject, optimizer, param, grad)
+    others = [row for row in range(6) if row not in (1, 4)]
+    count = int(torch.count_nonzero(moved[others]))
+    require(not count, f"the first step moved {count} elements of rows without a gradient")
+    along = (param.detach() - 1)[rows[0]] * values
+    require((along < 0).all(), f"rows with a gradient moved {float(along.max()):.3g} along it")
+
+
+def take_sparse_step(
+    subject: Subject, optimizer: torch.optim.Optimizer, param: torch.nn.Parameter, grad: Tensor
+) -> None:
+    def closure() -> Tensor:
+        param.grad = grad.clone()
+        return torch.ones(())
+
+    if subject.traits.needs_closure:
+        optimizer.step(closure)  # type: ignore[arg-type]
+    else:
+        closure()
+        optimizer.step()
 
 
 def maximize_mirrors(subject: Subject) -> None:

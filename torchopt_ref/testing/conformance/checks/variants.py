@@ -4,9 +4,9 @@ from typing import Any
 
 import torch
 
-from ..comparing import require_close, require_same, require_same_state
-from ..subject import Params, Subject
-from ..verdicts import refusal
+from ..comparing import require_close, require_same, require_same_state, same
+from ..subject import UNDER_WAY, Params, Subject
+from ..verdicts import refusal, require
 
 FLAGS = ("foreach", "fused", "capturable")
 
@@ -57,6 +57,34 @@ def after_ten_steps(subject: Subject, device: str, options: dict[str, Any]) -> P
 
     subject.train(optimizer, params, range(10), gradients)
     return params
+
+
+def differentiable_steps_keep_the_graph(subject: Subject) -> None:
+    """``differentiable=True`` takes the same step, and a gradient flows back through it.
+
+    Meta-learning differentiates through the training; a step that cuts the graph gives it zeros.
+    """
+    subject.require_option("differentiable")
+    starts = subject.parameters()
+    # Not leaves, as in meta-learning, and so no nn.Parameter.
+    params: list[Any] = [start.clone() for start in starts]
+    with refusal("differentiable"):
+        optimizer = subject.build(params, differentiable=True)
+        # One step, but for optimizers that rest at first.
+        for step in range(UNDER_WAY):
+            subject.train(optimizer, params, [step])
+            if not same(params[0].detach(), starts[0].detach()):
+                break
+    expected, _ = subject.trained(range(step + 1), differentiable=False)
+    require_close("differentiable=True against False", params, expected, rtol=1e-5, atol=1e-7)
+    sum(param.sum() for param in params).backward()
+    for index, (param, start) in enumerate(zip(params, starts, strict=True)):
+        through = type(param.grad_fn).__name__ != "CloneBackward0" and start.grad is not None
+        require(through, f"the step of parameter {index} is not in the graph")
+        require(
+            start.grad is not None and torch.isfinite(start.grad).all(),
+            f"the gradient through the step of parameter {index} is not finite",
+        )
 
 
 def runs_are_reproducible(subject: Subject) -> None:
