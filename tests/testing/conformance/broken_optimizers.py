@@ -41,7 +41,7 @@ class NeverTurns(Healthy):
 
     def direction(self, param, grad, group):
         first = self.state[param].setdefault("first", grad.clone())
-        return super().direction(param, 2 * first, group)
+        return super().direction(param, 5 * first, group)
 
 
 @seen_by("leaves_gradients_alone")

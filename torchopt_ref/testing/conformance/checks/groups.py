@@ -12,7 +12,7 @@ GROUPS = "group|per-parameter"
 
 
 def lr_zero_moves_nothing(subject: Subject) -> None:
-    """With lr = 0 from the start, nothing moves, with weight decay either.
+    """With lr = 0 from the start, nothing moves, not even by weight decay.
 
     Warm-up and annealing reach 0, and users freeze a group so.
     """
