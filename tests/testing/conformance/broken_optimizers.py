@@ -262,9 +262,6 @@ class ForgetsItsCount(Healthy):
     def direction(self, param, grad, group):
         return super().direction(param, grad, group) / (1 + 0.1 * self.count)
 
-    def add_param_group(self, param_group):
-        super().add_param_group(param_group)
-
 
 @seen_by("resumes_bit_exactly")
 class ForgetsGroupOptions(Healthy):
@@ -479,9 +476,11 @@ class NumbersItsSlots(Healthy):
 
 @seen_by("grad_scaler_skips_overflow")
 class ClaimsAmp(Healthy):
-    """Tells GradScaler that it unscales and skips by itself, and does neither."""
+    """Tells GradScaler, unless fused, that it unscales and skips by itself, and does neither."""
 
-    _step_supports_amp_scaling = True
+    def __init__(self, params, fused=False, **options):
+        super().__init__(params, fused=fused, **options)
+        self._step_supports_amp_scaling = not fused
 
 
 @seen_by("steps_do_not_gather_memory")
@@ -707,7 +706,8 @@ class DividesByZeroInTheGraph(Healthy):
     """The derivative of a square root at zero is infinite, and infinity times zero is NaN."""
 
     def direction(self, param, grad, group):
-        return super().direction(param, grad, group) + torch.sqrt(0 * param * param)
+        now = param.clone()
+        return super().direction(param, grad, group) + torch.sqrt(0 * now * now)
 
 
 @seen_by("differentiable_steps_keep_the_graph")
@@ -733,3 +733,63 @@ class TakesSparseRowsInOrder(Healthy):
 class MovesSparseRowsUphill(Healthy):
     def update(self, param, grad, group):
         super().update(param, -grad if grad.is_sparse else grad, group)
+
+
+@seen_by("grad_scaler_skips_overflow")
+class ForgetsToUnscale(Healthy):
+    """Skips an overflow as it told GradScaler, but steps with scaled gradients."""
+
+    _step_supports_amp_scaling = True
+
+    def take_step(self, closure):
+        if float(getattr(self, "found_inf", 0)):
+            return None
+        return super().take_step(closure)
+
+
+@seen_by("grad_scaler_skips_overflow")
+class CountsInZeroGrad(Healthy):
+    def zero_grad(self, set_to_none=True):
+        super().zero_grad(set_to_none)
+        for state in self.state.values():
+            state["step"] += 1
+
+
+@seen_by("loads_into_another_precision")
+class ComesBackInFloat32(Healthy):
+    def load_state_dict(self, state_dict):
+        super().load_state_dict(state_dict)
+        self.loaded = True
+
+    def update(self, param, grad, group):
+        super().update(param, grad, group)
+        if getattr(self, "loaded", False) and param.dtype == torch.float64:
+            param.grad = None
+            param.data = param.data.float()
+
+
+@seen_by("sparse_gradients_descend")
+class DecaysAllRowsOfSparse(Healthy):
+    def update(self, param, grad, group):
+        super().update(param, grad, group)
+        if grad.is_sparse:
+            param.mul_(0.9999)
+
+
+@seen_by("options_are_per_group")
+class UsesLastGroup(Healthy):
+    def update(self, param, grad, group):
+        super().update(param, grad, self.param_groups[-1])
+
+
+@seen_by("named_parameters_are_taken")
+class NamesChangeTheStep(Healthy):
+    def direction(self, param, grad, group):
+        return super().direction(param, grad, group) * (1.01 if "param_names" in group else 1)
+
+
+@seen_by("state_dict_hooks_fire_once")
+class BuildsItsStateDictTwice(Healthy):
+    def state_dict(self):
+        super().state_dict()
+        return super().state_dict()
