@@ -29,7 +29,8 @@ def test_the_report_is_a_table_and_plain_values():
     report = check_optimizer(ReturnsNothing)
     lines = str(report).splitlines()
     assert len(lines) == len(report.results) + 1
-    assert "closure_loss_is_returned                 failed   step(closure) returned None" in lines
+    line = f"{'closure_loss_is_returned':<48} failed   step(closure) returned None"
+    assert line in lines
     assert lines[-1].startswith("ReturnsNothing: ")
     assert "1 failed" in lines[-1]
     plain = json.loads(json.dumps(report.as_json()))

@@ -17,7 +17,7 @@ class Result:
     detail: str = ""
 
     def __str__(self) -> str:
-        return f"{self.check:<40} {self.outcome:<8} {self.detail}".rstrip()
+        return f"{self.check:<48} {self.outcome:<8} {self.detail}".rstrip()
 
 
 @dataclass(frozen=True)
