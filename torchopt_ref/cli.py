@@ -4,6 +4,7 @@
     torchopt-ref list                   name the experiments
     torchopt-ref report [RUNS]          gather their latest runs on one page, runs/report.html
     torchopt-ref parity [OPTIONS]       count the difference to the NumPy reference in ULP
+    torchopt-ref check MODULE:CLASS     hold any optimizer against what torch.optim promises
 
 A user's mistake is one line on stderr and exit status 2.
 """
@@ -187,6 +188,44 @@ def parity(arguments: list[str]) -> int:
     return 1 if exceeded else 0
 
 
+def check(arguments: list[str]) -> int:
+    """``torchopt-ref check``: a line per promise; exit status 1 where one is broken."""
+    from torchopt_ref.testing.conformance import Traits, check_optimizer
+    from torchopt_ref.testing.conformance.target import load_target
+
+    parser = Parser(prog="torchopt-ref check", description=check.__doc__)
+    parser.add_argument("optimizer", metavar="MODULE:CLASS", help="as in torch.optim:AdamW")
+    parser.add_argument("--kwargs", default="{}", metavar="JSON", help="of its constructor")
+    parser.add_argument(
+        "--traits",
+        nargs="+",
+        default=[],
+        metavar="TRAIT",
+        help=f"of {', '.join(Traits.switches())}",
+    )
+    parser.add_argument("--state-bytes", type=float, help="declared, per byte of parameters")
+    parser.add_argument("--slow", action="store_true", help="also what takes seconds")
+    parser.add_argument("--json", type=Path, help="also write the report to this file")
+    options = parser.parse_args(arguments)
+    names = [name for words in options.traits for name in words.split(",") if name]
+    traits = Traits.named(names, options.state_bytes)
+    factory = load_target(options.optimizer, options.kwargs)
+    if options.json:
+        with writing(options.json):
+            options.json.touch()
+    try:
+        report = check_optimizer(factory, traits=traits, slow=options.slow)
+    except Exception as error:
+        raise UserError(
+            f"cannot make an optimizer of {options.optimizer}: {error}: see --kwargs, --traits"
+        ) from error
+    print(report)
+    if options.json:
+        with writing(options.json):
+            options.json.write_text(json.dumps(report.as_json(), indent=1) + "\n")
+    return 0 if report.passed else 1
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     try:
@@ -205,4 +244,10 @@ def chosen(kind: str, given: list[str], known: list[str]) -> list[str]:
     return [by_folded[name.casefold()] for name in names]
 
 
-COMMANDS = {"run": run, "list": list_experiments, "report": report, "parity": parity}
+COMMANDS = {
+    "run": run,
+    "list": list_experiments,
+    "report": report,
+    "parity": parity,
+    "check": check,
+}

@@ -3,10 +3,14 @@
 ``check_parity`` takes anybody's optimizer; ``parity_rows`` is the table of this project's own
 (``torchopt-ref parity``); ``check_network`` trains a whole network by both
 engines. ``OperationAudit`` names the operation that rounds differently.
+
+``check_optimizer`` is about behaviour rather than numbers: anybody's optimizer held against what
+``torch.optim.Optimizer`` promises; ``optimizer_checks`` are its checks, one pytest test each.
 """
 
 from .bars import Row, parity_rows
 from .configurations import configurations
+from .conformance import Traits, check_optimizer, optimizer_checks
 from .network import NetworkReport, check_network, network_rows
 from .operations import OperationAudit
 from .parity import Report, check_against_torch, check_parity
@@ -18,11 +22,14 @@ __all__ = [
     "OperationAudit",
     "Report",
     "Row",
+    "Traits",
     "check_against_torch",
     "check_network",
+    "check_optimizer",
     "check_parity",
     "configurations",
     "network_rows",
+    "optimizer_checks",
     "parity_rows",
     "ulp_distance",
     "ulp_text",

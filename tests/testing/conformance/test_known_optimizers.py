@@ -1,0 +1,74 @@
+"""This project's optimizers pass; those of ``torch.optim`` but for what is documented."""
+
+import functools
+
+import pytest
+import torch
+
+import numpy_ref.optimizers as reference
+from torchopt_ref import optim
+from torchopt_ref.testing import Traits, check_optimizer
+
+OURS = [
+    (name, convention)
+    for name in ("SGD", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam", "AdamW")
+    for convention in getattr(optim, name).conventions
+]
+
+TRAITS = {
+    "LBFGS": Traits(needs_closure=True, couples_parameters=True, history=True),
+    "Muon": Traits(two_dimensional_only=True),
+    "Rprop": Traits(lr_free=True),
+    "SparseAdam": Traits(sparse_only=True),
+}
+
+FINDINGS = {
+    "ASGD": {
+        "bfloat16_state_keeps_its_dtype_through_load",
+        "scheduled_lr_is_obeyed_at_the_next_step",
+    },
+    "Adafactor": {
+        "empty_parameter_is_harmless",
+        "large_float16_gradients_leave_parameters_finite",
+    },
+    "LBFGS": {
+        "deepcopy_is_independent",
+        "large_float16_gradients_leave_parameters_finite",
+        "non_contiguous_parameters_train_alike",
+        "pickle_is_independent",
+    },
+    "NAdam": {"bfloat16_state_keeps_its_dtype_through_load"},
+    "SparseAdam": {"large_float16_gradients_leave_parameters_finite"},
+}
+"""What torch 2.14 does not keep; docs/conformance-survey.md has a script for each."""
+
+TORCHS = [
+    name for name, cls in vars(torch.optim).items() if isinstance(cls, type) and name != "Optimizer"
+]
+
+
+def failed(report):
+    return {result.check for result in report.results if result.outcome == "failed"}
+
+
+@pytest.mark.parametrize(("name", "convention"), OURS)
+def test_this_projects_optimizers_pass_and_equal_their_reference(name, convention):
+    report = check_optimizer(
+        functools.partial(getattr(optim, name), convention=convention),
+        functools.partial(getattr(reference, name), convention=convention),
+    )
+    assert report.passed, report
+
+
+@pytest.mark.parametrize("name", TORCHS)
+def test_torchs_optimizers_fail_at_most_what_is_documented(name):
+    """At most: another release of torch may have mended it."""
+    report = check_optimizer(getattr(torch.optim, name), traits=TRAITS.get(name, Traits()))
+    assert failed(report) <= FINDINGS.get(name, set()), report
+
+
+@pytest.mark.parametrize("cls", [optim.SGD, optim.Adam, torch.optim.AdamW])
+def test_compiled_steps_equal_eager_ones(cls):
+    report = check_optimizer(cls, slow=True)
+    assert report.results[-1].check == "compiled_step_equals_eager"
+    assert report.results[-1].outcome == "passed", report

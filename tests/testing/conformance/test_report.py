@@ -1,0 +1,172 @@
+"""The two ways to use the checks in Python: a report, and one pytest test per promise."""
+
+import functools
+import json
+import subprocess
+import sys
+import textwrap
+import unittest
+
+import pytest
+import torch
+from broken_optimizers import ReturnsNothing, WideSlots
+from healthy_optimizer import Healthy
+
+from torchopt_ref.errors import UserError
+from torchopt_ref.testing import Traits, check_optimizer, optimizer_checks
+from torchopt_ref.testing.conformance.verdicts import Skip, refusal
+
+
+def result_of(report, check):
+    return next(result for result in report.results if result.check == check)
+
+
+def check_named(name, *args, **kwargs):
+    return next(check for check in optimizer_checks(*args, **kwargs) if str(check) == name)
+
+
+def test_the_report_is_a_table_and_plain_values():
+    report = check_optimizer(ReturnsNothing)
+    lines = str(report).splitlines()
+    assert len(lines) == len(report.results) + 1
+    line = f"{'closure_loss_is_returned':<48} failed   step(closure) returned None"
+    assert line in lines
+    assert lines[-1].startswith("ReturnsNothing: ")
+    assert "1 failed" in lines[-1]
+    plain = json.loads(json.dumps(report.as_json()))
+    assert plain["passed"] is False
+    assert plain["optimizer"] == "ReturnsNothing"
+    assert {"check", "outcome", "detail"} == plain["results"][0].keys()
+
+
+def test_a_check_passes_fails_and_skips_as_a_test_does():
+    name = "closure_loss_is_returned"
+    assert check_named(name, Healthy)() is None
+    with pytest.raises(AssertionError, match="returned None"):
+        check_named(name, ReturnsNothing)()
+    with pytest.raises(unittest.SkipTest, match="no reference"):
+        check_named("equals_its_reference", Healthy)()
+
+
+def test_pytest_reports_each_outcome(outcomes_of):
+    outcomes = outcomes_of(
+        """
+        import pytest
+        import torch
+        from torchopt_ref.testing import optimizer_checks
+
+        @pytest.mark.parametrize("check", optimizer_checks(torch.optim.ASGD), ids=str)
+        def test_conformance(check):
+            check()
+        """
+    )
+    assert "scheduled_lr_is_obeyed_at_the_next_step] FAILED" in outcomes
+    assert "descends_on_a_quadratic] PASSED" in outcomes
+    assert "equals_its_reference] SKIPPED" in outcomes
+
+
+@pytest.fixture
+def outcomes_of(tmp_path):
+    """Runs a test file in a pytest of its own and gives what it printed."""
+
+    def run(source):
+        (tmp_path / "test_it.py").write_text(textwrap.dedent(source))
+        command = [sys.executable, "-m", "pytest", "-v", "-p", "no:randomly", "test_it.py"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        return done.stdout
+
+    return run
+
+
+def test_what_a_factory_makes_must_be_an_optimizer():
+    with pytest.raises(TypeError, match="makes a list, not a"):
+        check_optimizer(lambda params: list(params))
+
+
+def test_bound_arguments_are_used_and_flags_remain_visible():
+    report = check_optimizer(functools.partial(Healthy, lr=0.0))
+    assert report.optimizer == "Healthy(lr=0.0)"
+    assert result_of(report, "descends_on_a_quadratic").outcome == "failed"
+    assert result_of(report, "maximize_mirrors").outcome == "passed"
+
+
+def test_a_flag_that_a_factory_hides_is_not_tried():
+    report = check_optimizer(lambda params: Healthy(params))
+    assert result_of(report, "maximize_mirrors").detail == "the constructor takes no maximize"
+
+
+@pytest.mark.parametrize(
+    ("trait", "check"),
+    [
+        ("lr_free", "lr_zero_moves_nothing"),
+        ("lr_free", "scheduled_lr_is_obeyed_at_the_next_step"),
+        ("couples_parameters", "nan_gradient_stays_where_it_is"),
+        ("couples_parameters", "infinite_gradient_stays_where_it_is"),
+        ("couples_parameters", "splitting_a_group_changes_nothing"),
+        ("couples_parameters", "options_are_per_group"),
+        ("couples_parameters", "order_of_parameters_changes_nothing"),
+        ("stochastic", "order_of_parameters_changes_nothing"),
+        ("history", "steps_do_not_gather_memory"),
+        ("two_dimensional_only", "scalar_parameter_trains"),
+        ("needs_closure", "grad_scaler_skips_overflow"),
+        ("needs_closure", "closure_gradients_are_used"),
+    ],
+)
+def test_a_trait_skips_what_it_makes_meaningless(trait, check):
+    result = check_named(check, Healthy, traits=Traits.named([trait])).result()
+    assert result.outcome == "skipped"
+    assert trait in result.detail
+
+
+def test_an_unknown_trait_is_named_with_the_nearest():
+    with pytest.raises(UserError, match="unknown trait 'stochastik': did you mean 'stochastic'"):
+        Traits.named(["stochastik"])
+
+
+def test_state_bytes_are_measured_and_checked_only_if_declared():
+    name = "state_is_as_large_as_declared"
+    assert check_named(name, torch.optim.Adam).result().detail.startswith("2 bytes")
+    declared = check_named(name, torch.optim.Adam, traits=Traits(state_bytes=1)).result()
+    assert declared.outcome == "failed"
+    assert "declared 1" in declared.detail
+
+
+class NoComplex(Healthy):
+    def __init__(self, params, **options):
+        super().__init__(params, **options)
+        if any(param.is_complex() for group in self.param_groups for param in group["params"]):
+            raise ValueError("NoComplex does not take complex parameters\nat all")
+
+
+def test_a_refusal_is_a_skip_with_its_first_line():
+    result = check_named("complex_parameters_descend", NoComplex).result()
+    assert result.outcome == "skipped"
+    assert result.detail == "refused: NoComplex does not take complex parameters"
+
+
+@pytest.mark.parametrize("error", [IndexError("complex"), RuntimeError("boom"), KeyError("x")])
+def test_a_crash_is_no_refusal(error):
+    with pytest.raises(type(error)), refusal("complex"):
+        raise error
+
+
+@pytest.mark.parametrize("error", [NotImplementedError(), RuntimeError("no Complex numbers")])
+def test_an_error_that_says_so_is_a_refusal(error):
+    with pytest.raises(Skip, match="refused: "), refusal("complex"):
+        raise error
+
+
+def test_a_check_leaves_the_random_state_and_the_grad_mode():
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    with torch.no_grad():
+        assert check_optimizer(WideSlots).results
+        assert not torch.is_grad_enabled()
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_slow_checks_are_listed_but_left_out():
+    *_, last = optimizer_checks(Healthy)
+    assert last.result().outcome == "skipped"
+    assert "slow=True" in last.result().detail

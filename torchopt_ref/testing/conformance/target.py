@@ -1,0 +1,59 @@
+"""The optimizer that a command line names."""
+
+import functools
+import importlib
+import inspect
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from torchopt_ref.errors import UserError, unknown
+
+
+def load_target(target: str, kwargs: str = "{}") -> Callable[..., torch.optim.Optimizer]:
+    """What ``package.module:Name`` names, an optimizer class or a function that makes one.
+
+    ``kwargs`` is a JSON object of arguments to bind. Every mistake raises ``UserError``.
+    """
+    module_name, colon, name = target.partition(":")
+    if not (module_name and colon and name):
+        raise UserError(f"{target!r} names no optimizer: write package.module:Class")
+    made_by = getattr(import_module(module_name), name, None)
+    if made_by is None:
+        raise unknown(f"name in {module_name}", name, optimizers_of(module_name))
+    is_class = isinstance(made_by, type)
+    if not callable(made_by) or (is_class and not issubclass(made_by, torch.optim.Optimizer)):
+        raise UserError(f"{target} is not a torch.optim.Optimizer, nor a function that makes one")
+    given = parse_kwargs(kwargs)
+    return functools.partial(made_by, **given) if given else made_by
+
+
+def import_module(name: str) -> Any:
+    """Import a module, also one of the working directory, as ``python -m`` does."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        raise UserError(f"cannot import {name}: {type(error).__name__}: {error}") from error
+
+
+def optimizers_of(module_name: str) -> list[str]:
+    """The optimizer classes that a module has, by name."""
+    members = inspect.getmembers(importlib.import_module(module_name), inspect.isclass)
+    found = [name for name, cls in members if issubclass(cls, torch.optim.Optimizer)]
+    return [name for name in found if name != "Optimizer"]
+
+
+def parse_kwargs(text: str) -> dict[str, Any]:
+    try:
+        given = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"--kwargs is not JSON: {error}") from error
+    if not isinstance(given, dict):
+        raise UserError(f'--kwargs must be a JSON object such as {{"lr": 0.1}}, not {text}')
+    return given

@@ -1,0 +1,44 @@
+"""How a check ends early: it failed, or it does not apply."""
+
+import re
+import unittest
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Failure(AssertionError):
+    """a promise was broken; the message says what was seen, in numbers"""
+
+
+class Skip(unittest.SkipTest):
+    """a check does not apply; the message says why (pytest reports it as skipped)"""
+
+
+def require(holds: object, seen: str) -> None:
+    if not holds:
+        raise Failure(seen)
+
+
+@contextmanager
+def refusal(words: str) -> Iterator[None]:
+    """Skip, if the optimizer itself says that it does not take what it is given.
+
+    That is: ``NotImplementedError``, or an error whose message matches ``words`` or speaks of
+    support. Any other error is a crash, and passes through, as do those that nobody raises to
+    refuse: a missing key or attribute, a division by zero.
+    """
+    try:
+        yield
+    except (Failure, Skip, LookupError, AttributeError, ArithmeticError):
+        raise
+    except Exception as error:
+        says_so = re.search(f"{words}|support|not implemented", str(error), re.IGNORECASE)
+        if says_so or isinstance(error, NotImplementedError):
+            raise Skip(f"refused: {one_line(error)}") from error
+        raise
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of an error's message, or its type if it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
