@@ -5,10 +5,11 @@ from typing import Any
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from .base import Optimizer, add_state, by_convention
+from .base import Optimizer, by_convention
 from .checks import refuse_weight_decay
 from .exact import sqrt
 from .rule import Group, Rule, Slots
+from .stepping import add_state
 
 
 def adagrad(

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-from .base import Optimizer, initial_slot
+from .base import Optimizer
 from .engines.per_tensor import as_real, widened
+from .stepping import initial_slot
 
 Tree = Any
 """Tensors in nested dicts, lists and tuples, such as ``dict(model.named_parameters())``."""
