@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -31,16 +31,17 @@ def models() -> Iterator[tuple[str, Shapes]]:
     import torchvision.models as vision
 
     sizes = [784, 100, 100, 100, 100, 10]
-    with torch.device("meta"):
-        yield "MLP", shapes(nn.Sequential(*map(nn.Linear, sizes, sizes[1:])))
-        yield "ResNet-18", shapes(vision.resnet18())
-        yield "ResNet-50", shapes(vision.resnet50())
-        yield "MobileNetV3", shapes(vision.mobilenet_v3_large())
-        yield "ViT-B/16", shapes(vision.vit_b_16())
-
-
-def shapes(model: nn.Module) -> Shapes:
-    return [tuple(param.shape) for param in model.parameters()]
+    makers: dict[str, Callable[[], nn.Module]] = {
+        "MLP": lambda: nn.Sequential(*map(nn.Linear, sizes, sizes[1:])),
+        "ResNet-18": vision.resnet18,
+        "ResNet-50": vision.resnet50,
+        "MobileNetV3": vision.mobilenet_v3_large,
+        "ViT-B/16": vision.vit_b_16,
+    }
+    for name, make in makers.items():
+        with torch.device("meta"):
+            model = make()
+        yield name, [tuple(param.shape) for param in model.parameters()]
 
 
 def case(name: str, model: str, shapes: Shapes, bars: dict[str, float], **options: Any) -> Case:

@@ -10,10 +10,17 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from .checks import check_options
-from .engines import Bucket, Engine, per_tensor, sparse
+from .engines import Bucket, per_tensor, run_vectors, sparse
 from .plan import Plan, pattern
 from .rule import Group, Rule
-from .stepping import add_state, check_engine, counted, engine_for, hyper_parameters, step_tensor
+from .stepping import (
+    add_state,
+    check_engine,
+    counted,
+    hyper_parameters,
+    step_tensor,
+    vector_engine,
+)
 
 ENGINE_OPTIONS = ("foreach", "capturable", "differentiable", "fused")
 """The options that say how a step is run, not what it computes: every convention has them."""
@@ -138,16 +145,21 @@ class Optimizer(torch.optim.Optimizer):
         hyper = hyper_parameters(group)
         params: list[Tensor] = group["params"]
         grads = [param.grad for param in params]
-        engine = engine_for(group)
-        plan = None if engine is per_tensor else self.plan(group, grads, rule.slots(hyper))
-        if plan is not None:
+        engine = vector_engine(group)
+        plan = None if engine is None else self.plan(group, grads, rule.slots(hyper))
+        if engine is not None and plan is not None:
             for team in plan.teams:
                 scalars = self.scalars(rule, hyper, team.next_step(), fresh=False)
-                engine(rule, team.bucket(grads, scalars))
+                engine(rule, team.vectors(grads, scalars))
                 team.finish()
             params = [params[position] for position in plan.others]
-        for own_engine, bucket in self.buckets(rule, group, hyper, params):
-            own_engine(rule, bucket)
+        for bucket in self.buckets(rule, group, hyper, params):
+            if bucket.grads[0].is_sparse:
+                sparse(rule, bucket)
+            elif engine is None:
+                per_tensor(rule, bucket)
+            else:
+                run_vectors(engine, rule, bucket)
 
     def plan(self, group: Group, grads: list[Tensor | None], slots: Iterable[str]) -> Plan | None:
         """How the group is arranged; None until a step's gradients are those of the step before."""
@@ -169,11 +181,11 @@ class Optimizer(torch.optim.Optimizer):
 
     def buckets(
         self, rule: Rule, group: Group, hyper: Group, params: list[Tensor]
-    ) -> Iterable[tuple[Engine, Bucket]]:
+    ) -> Iterable[Bucket]:
         """The parameters with a gradient, those together that take the same step."""
         initial = rule.slots(hyper)
         scalars: dict[Any, dict[str, Any]] = {}
-        found: dict[Any, tuple[Engine, Bucket]] = {}
+        found: dict[Any, Bucket] = {}
         for param in params:
             if param.grad is None:
                 continue
@@ -189,10 +201,9 @@ class Optimizer(torch.optim.Optimizer):
             kind = (grad.layout, grad.dtype, *(slot.dtype for slot in slots))
             key = (*time, param.device, param.dtype, *kind)
             if key not in found:
-                bucket = Bucket([], [], {name: [] for name in initial}, scalars[time])
                 check_engine(group, param)
-                found[key] = sparse if grad.is_sparse else engine_for(group), bucket
-            _, bucket = found[key]
+                found[key] = Bucket([], [], {name: [] for name in initial}, scalars[time])
+            bucket = found[key]
             bucket.params.append(param)
             bucket.grads.append(grad)
             for column, slot in zip(bucket.slots.values(), slots, strict=True):

@@ -7,9 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .engines import Bucket
-from .engines.flat_views import PLAIN
-from .engines.foreach import SMALL
+from .engines import PLAIN, SMALL, Vectors
 
 Grads = list[Any]
 """The gradient of each parameter of a group, or None."""
@@ -102,17 +100,16 @@ class Team:
             self.count = self.steps[0].item()
         joined = len(self.small)
         vectors = [param.detach().view(-1) for param in self.params]
-        self.small_vectors = vectors[:joined]
-        self.vectors = vectors[joined:]
-        self.slot_vectors: dict[str, list[Tensor]] = {}
-        for name in slots:
-            whole = [arrange(self.entries[:joined], name)] if self.small else []
-            large_slots = [entry[name].view(-1) for entry in self.entries[joined:]]
-            self.slot_vectors[name] = whole + large_slots
+        self.large_vectors = [
+            (vector, [entry[name].view(-1) for name in slots])
+            for vector, entry in zip(vectors[joined:], self.entries[joined:], strict=True)
+        ]
         if self.small:
+            self.small_vectors = vectors[:joined]
             self.scratch = torch.cat(self.small_vectors)
             self.scratch_vectors = self.scratch.split([v.numel() for v in self.small_vectors])
-            self.vectors.insert(0, self.scratch)
+            self.small_slots = [arrange(self.entries[:joined], name) for name in slots]
+        self.slots = tuple(slots)
         self.known = {
             name: [entry[name] for entry in self.entries]
             for name in (*slots, *["step"] * (self.steps is not None))
@@ -141,14 +138,17 @@ class Team:
         self.count += 1
         return self.count
 
-    def bucket(self, grads: Grads, scalars: dict[str, Any]) -> Bucket:
+    def vectors(self, grads: Grads, scalars: dict[str, Any]) -> Vectors:
         """The team as vectors, to be followed by ``finish`` when they have been written."""
-        grad_vectors = [grads[position].reshape(-1) for position in self.large]
+        pieces = [
+            [vector, grads[position].reshape(-1), *slots]
+            for position, (vector, slots) in zip(self.large, self.large_vectors, strict=True)
+        ]
         if self.small:
             torch.cat(self.small_vectors, out=self.scratch)
-            small = [grads[position] for position in self.small]
-            grad_vectors.insert(0, torch._C._nn.flatten_dense_tensors(small))
-        return Bucket(self.vectors, grad_vectors, self.slot_vectors, scalars)
+            grad = torch._C._nn.flatten_dense_tensors([grads[each] for each in self.small])
+            pieces.append([self.scratch, grad, *self.small_slots])
+        return Vectors(pieces, self.slots, scalars)
 
     def finish(self) -> None:
         if self.small:

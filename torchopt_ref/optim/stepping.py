@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .checks import check_capturable, check_fused
-from .engines import Engine, foreach, fused, per_tensor
+from .engines import VectorEngine, foreach, fused
 from .rule import Group, Rule
 
 
@@ -74,10 +74,10 @@ def check_engine(group: Group, param: Tensor) -> None:
         check_capturable(param)
 
 
-def engine_for(group: Group) -> Engine:
-    """The engine of dense gradients."""
+def vector_engine(group: Group) -> VectorEngine | None:
+    """The engine of parameters that can be seen as vectors; None: one after the other."""
     if torch.compiler.is_compiling() or group["differentiable"]:
-        return per_tensor
+        return None
     if group.get("fused"):
         return fused
-    return per_tensor if False in (group["foreach"], group.get("fused")) else foreach
+    return None if False in (group["foreach"], group.get("fused")) else foreach

@@ -1,11 +1,8 @@
 """What an engine is given: parameters that take the same step."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from torch import Tensor
-
-from ..rule import Rule
 
 
 class Bucket(NamedTuple):
@@ -27,6 +24,3 @@ class Bucket(NamedTuple):
 
         slots = {name: pick(some) for name, some in self.slots.items()}
         return Bucket(pick(self.params), pick(self.grads), slots, self.scalars)
-
-
-Engine = Callable[[Rule, Bucket], None]

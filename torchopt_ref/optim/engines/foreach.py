@@ -5,9 +5,8 @@ from collections.abc import Iterator
 import torch
 
 from ..rule import Rule
-from .bucket import Bucket
-from .flat_views import Piece, pieces
-from .per_tensor import per_tensor, widened
+from .per_tensor import widened
+from .vectors import Piece, Vectors
 
 SMALL = 1 << 15
 """Elements of a parameter, below which it is joined with others."""
@@ -16,27 +15,24 @@ SLICE = 1 << 17
 """Elements in one operation on the CPU: its results stay in the cache until they are read."""
 
 
-def foreach(rule: Rule, bucket: Bucket) -> None:
+def foreach(rule: Rule, vectors: Vectors) -> None:
     """Run ``rule`` on vectors of a size that suits the machine.
 
     Small parameters are joined, so that a thousand cost as many operations as one; on the CPU
     large ones are cut into slices. Nothing of this outlives the call.
     """
-    vectors, others = pieces(bucket)
-    if others:
-        per_tensor(rule, bucket.only(others))
-    small, large = by_size(vectors)
+    small, large = by_size(vectors.pieces)
     for piece in large:
         for part in slices(piece):
-            store(run(rule, bucket, part), [part])
+            store(run(rule, vectors, part), [part])
     for batch in batches(small):
-        store(run(rule, bucket, join(batch)), batch)
+        store(run(rule, vectors, join(batch)), batch)
 
 
-def by_size(vectors: list[Piece]) -> tuple[list[Piece], list[Piece]]:
+def by_size(pieces: list[Piece]) -> tuple[list[Piece], list[Piece]]:
     """Small pieces and large ones."""
-    small = [piece for piece in vectors if piece[0].numel() < SMALL]
-    return small, [piece for piece in vectors if piece[0].numel() >= SMALL]
+    small = [piece for piece in pieces if piece[0].numel() < SMALL]
+    return small, [piece for piece in pieces if piece[0].numel() >= SMALL]
 
 
 def slices(piece: Piece) -> Iterator[Piece]:
@@ -66,13 +62,13 @@ def join(batch: list[Piece]) -> Piece:
     )
 
 
-def run(rule: Rule, bucket: Bucket, piece: Piece) -> Piece:
+def run(rule: Rule, vectors: Vectors, piece: Piece) -> Piece:
     """The piece after one step of ``rule``."""
     param, grad, *slots = map(widened, piece)
     new_param, new_slots = rule(
-        param, grad, dict(zip(bucket.slots, slots, strict=True)), **bucket.scalars
+        param, grad, dict(zip(vectors.slots, slots, strict=True)), **vectors.scalars
     )
-    return [new_param, grad, *(new_slots[name] for name in bucket.slots)]
+    return [new_param, grad, *(new_slots[name] for name in vectors.slots)]
 
 
 def store(joined: Piece, batch: list[Piece]) -> None:

@@ -10,10 +10,9 @@ from torch import Tensor
 from torch._dynamo.exc import TorchDynamoException
 
 from ..rule import Rule
-from .bucket import Bucket
-from .flat_views import Piece, pieces
 from .foreach import SMALL, batches, by_size, join, run, slices, store
-from .per_tensor import per_tensor, widened
+from .per_tensor import widened
+from .vectors import Piece, Vectors
 
 ARITY = 8
 """Pieces per call of a kernel: they share what a call costs besides its work."""
@@ -32,36 +31,34 @@ class Form(NamedTuple):
     device: torch.device
 
 
-def fused(rule: Rule, bucket: Bucket) -> None:
+def fused(rule: Rule, vectors: Vectors) -> None:
     """Run ``rule``, compiled by ``torch.compile``, so that every element is read and written once.
 
     Small parameters are joined as by ``foreach``. Where there is no working compiler, one warning
     says so, and the same is computed without it, slower.
     """
-    vectors, others = pieces(bucket)
-    if others:
-        per_tensor(rule, bucket.only(others))
-    if not vectors:
-        return
-    form = form_of(rule, bucket, vectors[0])
-    numbers = [torch.as_tensor(bucket.scalars[name], dtype=torch.float64) for name in form.numbers]
-    small, large = by_size(vectors)
+    form = form_of(rule, vectors)
+    scalars = vectors.scalars
+    numbers = [torch.as_tensor(scalars[name], dtype=torch.float64) for name in form.numbers]
+    small, large = by_size(vectors.pieces)
     for group in in_groups(large):
-        one_pass(form, group, numbers, bucket)
+        one_pass(form, group, numbers, vectors)
     for batch in batches(small):
         joined = join(batch)
-        one_pass(form, [joined], numbers, bucket)
+        one_pass(form, [joined], numbers, vectors)
         if len(batch) > 1:
             store(joined, batch)
 
 
-def form_of(rule: Rule, bucket: Bucket, piece: Piece) -> Form:
-    flags = {name: value for name, value in bucket.scalars.items() if isinstance(value, bool)}
+def form_of(rule: Rule, vectors: Vectors) -> Form:
+    piece = vectors.pieces[0]
+    flags = [(name, each) for name, each in vectors.scalars.items() if isinstance(each, bool)]
+    numbers = [name for name, each in vectors.scalars.items() if not isinstance(each, bool)]
     return Form(
         rule,
-        tuple(bucket.slots),
-        tuple(bucket.scalars.keys() - flags.keys()),
-        tuple(flags.items()),
+        vectors.slots,
+        tuple(numbers),
+        tuple(flags),
         tuple(vector.dtype for vector in piece),
         piece[0].device,
     )
@@ -76,7 +73,7 @@ def in_groups(large: list[Piece]) -> Iterator[list[Piece]]:
         yield [piece]
 
 
-def one_pass(form: Form, group: list[Piece], numbers: list[Tensor], bucket: Bucket) -> None:
+def one_pass(form: Form, group: list[Piece], numbers: list[Tensor], vectors: Vectors) -> None:
     # Sizes 0 and 1 would be compiled anew, as constants.
     compiled = kernel(form, len(group)) if group[0][0].numel() > 1 else None
     if compiled is not None:
@@ -87,7 +84,7 @@ def one_pass(form: Form, group: list[Piece], numbers: list[Tensor], bucket: Buck
             warn_of_the_compiler(error)
     for piece in group:
         for part in slices(piece):
-            store(run(form.rule, bucket, part), [part])
+            store(run(form.rule, vectors, part), [part])
     return None
 
 

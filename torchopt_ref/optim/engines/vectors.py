@@ -1,5 +1,7 @@
 """Tensors seen as vectors, so that many can be handled as one."""
 
+from typing import Any, NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -12,26 +14,33 @@ Piece = list[Tensor]
 """A parameter, its gradient and its slots as vectors that list their elements in one order."""
 
 
-def pieces(bucket: Bucket) -> tuple[list[Piece], list[int]]:
-    """The pieces of a bucket, and the positions of parameters that cannot be seen as a vector.
+class Vectors(NamedTuple):
+    """A bucket as vectors; ``slots`` names those of a piece after the first two."""
+
+    pieces: list[Piece]
+    slots: tuple[str, ...]
+    scalars: dict[str, Any]
+
+
+def as_vectors(bucket: Bucket) -> tuple[Vectors, list[int]]:
+    """The bucket as vectors, and the positions of parameters that cannot be seen as a vector.
 
     Those are tensor subclasses and parameters whose elements overlap or have gaps between them.
     A gradient that lies in memory in another order than its parameter is copied.
     """
-    found, others = [], []
-    for position, rows in enumerate(
+    pieces, others = [], []
+    for position, row in enumerate(
         zip(bucket.params, bucket.grads, *bucket.slots.values(), strict=True)
     ):
-        piece = as_vectors(rows)
+        piece = as_piece(row)
         if piece is None:
             others.append(position)
         else:
-            found.append(piece)
-    return found, others
+            pieces.append(piece)
+    return Vectors(pieces, tuple(bucket.slots), bucket.scalars), others
 
 
-def as_vectors(tensors: tuple[Tensor, ...]) -> Piece | None:
-    param, grad, *slots = tensors
+def as_piece(tensors: tuple[Tensor, ...]) -> Piece | None:
     if any(type(tensor) not in PLAIN for tensor in tensors):
         return None
     if all(tensor.is_contiguous() and not tensor.is_complex() for tensor in tensors):
