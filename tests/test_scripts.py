@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 VERSION = "{}.{}".format(*sys.version_info[:2])
-EXTRAS = {"run": "lab", "test": "lab,dev"}
+EXTRAS = {"run": "lab", "test": "lab,dev,integrations"}
 
 STAND_IN = f"""#!/bin/sh
 echo "$0 $*" >>"$LOG"
@@ -129,7 +129,7 @@ def test_arguments_of_test_go_to_pytest(clone):
 def test_test_adds_what_run_did_not_install_and_run_needs_no_more(clone):
     clone("scripts/run")
     clone("scripts/test")
-    assert clone.calls == [clone.install("lab,dev"), "python -m pytest"]
+    assert clone.calls == [clone.install(EXTRAS["test"]), "python -m pytest"]
     clone("scripts/run")
     assert clone.calls == ["torchopt-ref run optimizers"]
 
@@ -140,6 +140,17 @@ def test_a_changed_pyproject_installs_again_into_the_same_environment(clone):
         file.write("# changed\n")
     clone("scripts/run")
     assert clone.calls == [clone.install("lab"), "torchopt-ref run optimizers"]
+
+
+def test_a_checkout_that_was_moved_gets_a_new_environment(clone):
+    """What pip installed in the old one calls the interpreter by its old path."""
+    clone("scripts/run")
+    moved = clone.root.with_name("moved")
+    clone.root.rename(moved)
+    clone.root, clone.venv = moved, moved / ".venv"
+    clone("scripts/run")
+    # The stand-in named .venv/bin/python is the interpreter that bootstrap finds first.
+    assert clone.calls[:2] == [f"python -m venv --clear {clone.venv}", clone.install("lab")]
 
 
 def test_torch_index_goes_to_pip(clone):
@@ -229,7 +240,7 @@ def test_ci_checks_style_and_types_and_runs_the_suite(clone):
     done = clone(".ci/run")
     assert done.returncode == 0
     assert clone.calls[1:] == [
-        clone.install("lab,dev"),
+        clone.install(EXTRAS["test"]),
         "ruff check .",
         "ruff format --check .",
         "mypy ",
