@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="bench.py",
         description="Time the contestants of each case in turns. A ratio below 1 is faster than "
-        "the first contestant; the bar is the ratio to stay under.",
+        "the first contestant, or the one named; the bar is the ratio to stay under.",
     )
     parser.add_argument("suite", choices=SUITES)
     parser.add_argument("--only", default="", metavar="TEXT", help="cases whose name contains TEXT")
@@ -61,9 +61,11 @@ def _line(contestant: Contestant, timing: Timing) -> str:
     ratio = timing.ratio
     quartiles = f"({ratio.low:.2f}-{ratio.high:.2f})"
     bar = "" if contestant.bar is None else f"{contestant.bar:.2f}"
+    against = "" if contestant.against is None else f"  against {contestant.against}"
     microseconds = timing.seconds.median * 1e6
     return (
         f"  {contestant.name:30}{microseconds:9.0f} us{ratio.median:9.2f}  {quartiles:>14}{bar:>9}"
+        f"{against}"
     )
 
 
@@ -72,6 +74,7 @@ def _record(case: Case, contestant: Contestant, timing: Timing) -> dict[str, Any
         "case": case.name,
         "contestant": contestant.name,
         "bar": contestant.bar,
+        "against": contestant.against or case.contestants[0].name,
         **dataclasses.asdict(timing),
     }
 

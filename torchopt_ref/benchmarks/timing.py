@@ -2,7 +2,8 @@
 
 A machine's speed drifts, with its temperature and with what else runs on it, by more than the
 differences that matter. The contestants therefore take turns, one short sample each per round, and
-are judged by their ratio to the first one within a round; the first place rotates.
+are judged by their ratio to the first one, or to one that they name, within a round; the first
+place rotates.
 """
 
 from __future__ import annotations
@@ -22,11 +23,15 @@ Check = Callable[[Sequence[Tensor], Sequence[Tensor]], None]
 
 @dataclass(frozen=True)
 class Contestant:
-    """A function to time, and the ratio to the first contestant's time that it may reach."""
+    """A function to time; ``bar`` is the ratio that it may reach to the time of ``against``.
+
+    ``against`` names another contestant, by default the first.
+    """
 
     name: str
     run: Run
     bar: float | None = None
+    against: str | None = None
 
 
 def assert_same(expected: Sequence[Tensor], actual: Sequence[Tensor]) -> None:
@@ -60,7 +65,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds per call, and the ratio to the first contestant of the same round."""
+    """Seconds per call, and the ratio to the contestant ``against`` in the same round."""
 
     seconds: Spread
     ratio: Spread
@@ -88,7 +93,14 @@ def compare(case: Case, *, rounds: int = 30, sample_seconds: float = 2e-3) -> li
     finally:
         if collecting:
             gc.enable()
-    ratios = [[t / first for t, first in zip(s, seconds[0], strict=True)] for s in seconds]
+    by_name = {each.name: own for each, own in zip(contestants, seconds, strict=True)}
+    ratios = [
+        [
+            t / other
+            for t, other in zip(s, by_name[each.against or contestants[0].name], strict=True)
+        ]
+        for each, s in zip(contestants, seconds, strict=True)
+    ]
     return [Timing(Spread.of(s), Spread.of(r)) for s, r in zip(seconds, ratios, strict=True)]
 
 

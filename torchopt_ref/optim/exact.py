@@ -41,6 +41,12 @@ def numpy_sqrt(x: Tensor) -> Tensor:
     return root
 
 
+def sqrt_into(x: Tensor, *, out: Tensor) -> None:
+    """``sqrt`` of a CPU tensor that nobody follows, written to ``out``."""
+    with np.errstate(invalid="ignore"):
+        np.sqrt(x.numpy(), out=out.numpy())
+
+
 class ExactSqrt(torch.autograd.Function):
     """``numpy_sqrt`` for tensors that autograd or ``torch.func`` follows."""
 

@@ -6,12 +6,13 @@ import torch
 
 from ..rule import Rule
 from .per_tensor import widened
+from .program import Instruction, execute, program
 from .vectors import Piece, Vectors
 
 SMALL = 1 << 15
 """Elements of a parameter, below which it is joined with others."""
 
-SLICE = 1 << 17
+SLICE = 1 << 18
 """Elements in one operation on the CPU: its results stay in the cache until they are read."""
 
 
@@ -19,14 +20,39 @@ def foreach(rule: Rule, vectors: Vectors) -> None:
     """Run ``rule`` on vectors of a size that suits the machine.
 
     Small parameters are joined, so that a thousand cost as many operations as one; on the CPU
-    large ones are cut into slices. Nothing of this outlives the call.
+    large ones are cut into slices, computed in place where the rule has a program. Nothing of this
+    outlives the call.
     """
     small, large = by_size(vectors.pieces)
+    own = program(vectors.form(rule)) if large else None
+    instructions = None if own is None else own.bind(vectors.scalars)
     for piece in large:
-        for part in slices(piece):
-            store(run(rule, vectors, part), [part])
+        if own is not None and instructions is not None and is_uniform(piece):
+            in_place(piece, instructions, own.scratch)
+        else:
+            for part in slices(piece):
+                store(run(rule, vectors, part), [part])
     for batch in batches(small):
         store(run(rule, vectors, join(batch)), batch)
+
+
+def is_uniform(piece: Piece) -> bool:
+    """Whether NumPy's square root can work on it, and nothing is rounded when it is stored."""
+    dtype = piece[0].dtype
+    return (
+        piece[0].device.type == "cpu"
+        and dtype in (torch.float32, torch.float64)
+        and all(vector.dtype == dtype for vector in piece)
+    )
+
+
+def in_place(piece: Piece, instructions: list[Instruction], scratch: int) -> None:
+    size = min(piece[0].numel(), SLICE)
+    buffers = [torch.empty(size, dtype=piece[0].dtype) for _ in range(scratch)]
+    for part in slices(piece):
+        length = part[0].numel()
+        fitting = buffers if length == size else [buffer[:length] for buffer in buffers]
+        execute(instructions, [*part, *fitting])
 
 
 def by_size(pieces: list[Piece]) -> tuple[list[Piece], list[Piece]]:
@@ -46,7 +72,7 @@ def batches(small: list[Piece]) -> Iterator[list[Piece]]:
     batch: list[Piece] = []
     size = 0
     for piece in small:
-        if size + piece[0].numel() > SLICE:
+        if batch and size + piece[0].numel() > SLICE:
             yield batch
             batch, size = [], 0
         batch.append(piece)

@@ -3,14 +3,14 @@
 import functools
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch._dynamo.exc import TorchDynamoException
 
 from ..rule import Rule
-from .foreach import SMALL, batches, by_size, join, run, slices, store
+from .foreach import SMALL, batches, by_size, foreach, join, store
+from .formula import Form, formula
 from .per_tensor import widened
 from .vectors import Piece, Vectors
 
@@ -20,104 +20,115 @@ ARITY = 8
 Kernel = Callable[[list[Piece], list[Tensor]], None]
 
 
-class Form(NamedTuple):
-    """What a kernel is compiled for; all sizes and numbers are of one form."""
-
-    rule: Rule
-    slots: tuple[str, ...]
-    numbers: tuple[str, ...]
-    flags: tuple[tuple[str, bool], ...]
-    dtypes: tuple[torch.dtype, ...]
-    device: torch.device
-
-
 def fused(rule: Rule, vectors: Vectors) -> None:
     """Run ``rule``, compiled by ``torch.compile``, so that every element is read and written once.
 
     Small parameters are joined as by ``foreach``. Where there is no working compiler, one warning
-    says so, and the same is computed without it, slower.
+    says so, and ``foreach`` computes the same, slower.
     """
-    form = form_of(rule, vectors)
-    scalars = vectors.scalars
-    numbers = [torch.as_tensor(scalars[name], dtype=torch.float64) for name in form.numbers]
+    form = vectors.form(rule)
+    known = formula(form)
+    if known is None:
+        return foreach(rule, vectors)
+    values = known.evaluate(vectors.scalars)
+
+    @functools.cache
+    def numbers(dtype: torch.dtype) -> list[Tensor]:
+        return [torch.as_tensor(values[node], dtype=dtype) for node in known.inputs]
+
+    def step(group: list[Piece]) -> None:
+        if not run_compiled(form, group, numbers):
+            foreach(rule, vectors._replace(pieces=group))
+
     small, large = by_size(vectors.pieces)
     for group in in_groups(large):
-        one_pass(form, group, numbers, vectors)
+        step(group)
     for batch in batches(small):
         joined = join(batch)
-        one_pass(form, [joined], numbers, vectors)
+        step([joined])
         if len(batch) > 1:
             store(joined, batch)
-
-
-def form_of(rule: Rule, vectors: Vectors) -> Form:
-    piece = vectors.pieces[0]
-    flags = [(name, each) for name, each in vectors.scalars.items() if isinstance(each, bool)]
-    numbers = [name for name, each in vectors.scalars.items() if not isinstance(each, bool)]
-    return Form(
-        rule,
-        vectors.slots,
-        tuple(numbers),
-        tuple(flags),
-        tuple(vector.dtype for vector in piece),
-        piece[0].device,
-    )
-
-
-def in_groups(large: list[Piece]) -> Iterator[list[Piece]]:
-    """``ARITY`` at a time, and what is left one by one."""
-    whole = len(large) - len(large) % ARITY
-    for start in range(0, whole, ARITY):
-        yield large[start : start + ARITY]
-    for piece in large[whole:]:
-        yield [piece]
-
-
-def one_pass(form: Form, group: list[Piece], numbers: list[Tensor], vectors: Vectors) -> None:
-    # Sizes 0 and 1 would be compiled anew, as constants.
-    compiled = kernel(form, len(group)) if group[0][0].numel() > 1 else None
-    if compiled is not None:
-        try:
-            with torch.autocast(form.device.type, enabled=False):
-                return compiled(group, numbers)
-        except TorchDynamoException as error:
-            warn_of_the_compiler(error)
-    for piece in group:
-        for part in slices(piece):
-            store(run(form.rule, vectors, part), [part])
     return None
 
 
+def in_groups(large: list[Piece]) -> Iterator[list[Piece]]:
+    """Those of the same dtypes, ``ARITY`` at a time, and what is left one by one."""
+    alike: dict[tuple[torch.dtype, ...], list[Piece]] = {}
+    for piece in large:
+        alike.setdefault(dtypes_of(piece), []).append(piece)
+    for pieces in alike.values():
+        whole = len(pieces) - len(pieces) % ARITY
+        for start in range(0, whole, ARITY):
+            yield pieces[start : start + ARITY]
+        for piece in pieces[whole:]:
+            yield [piece]
+
+
+def dtypes_of(piece: Piece) -> tuple[torch.dtype, ...]:
+    return tuple(vector.dtype for vector in piece)
+
+
+def run_compiled(
+    form: Form, group: list[Piece], numbers: Callable[[torch.dtype], list[Tensor]]
+) -> bool:
+    """Whether it was possible to take a step of pieces of the same dtypes by a kernel."""
+    dtypes, device = dtypes_of(group[0]), group[0][0].device
+    # Sizes 0 and 1 would be compiled anew, as constants.
+    compiled = kernel(form, dtypes, device, len(group)) if group[0][0].numel() > 1 else None
+    if compiled is None:
+        return False
+    try:
+        with torch.autocast(device.type, enabled=False):
+            compiled(group, numbers(number_dtype(dtypes)))
+    except TorchDynamoException as error:
+        warn_of_the_compiler(error)
+        return False
+    return True
+
+
+def number_dtype(dtypes: tuple[torch.dtype, ...]) -> torch.dtype:
+    """That in which the vectors are computed, to which torch rounds a Python number beside them."""
+    return torch.float64 if torch.float64 in dtypes else torch.float32
+
+
 @functools.cache
-def kernel(form: Form, arity: int) -> Kernel | None:
+def kernel(
+    form: Form, dtypes: tuple[torch.dtype, ...], device: torch.device, arity: int
+) -> Kernel | None:
     """The compiled update, in place, of ``arity`` pieces; None where it cannot be compiled."""
+    known = formula(form)
+    if known is None:
+        return None
+    compute = known.vector_part()
 
     def update(group: list[Piece], numbers: list[Tensor]) -> None:
-        scalars: dict[str, Any] = {
-            **dict(form.flags),
-            **dict(zip(form.numbers, numbers, strict=True)),
-        }
         for param, grad, *slots in group:
-            named = dict(zip(form.slots, map(widened, slots), strict=True))
-            new_param, new_slots = form.rule(widened(param), widened(grad), named, **scalars)
-            param.copy_(new_param)
-            for name, slot in zip(form.slots, slots, strict=True):
-                slot.copy_(new_slots[name])
+            results = compute(*map(widened, (param, grad, *slots)), *numbers)
+            for vector, result in zip((param, *slots), results, strict=True):
+                vector.copy_(result)
 
     # The compiler counts recompilations by code object, so each kernel has one of its own.
     update.__code__ = update.__code__.replace(co_name=f"update_{arity}")
     try:
-        # Whether a kernel may use threads is decided when it runs, not by the first size it meets.
         compiled = torch.compile(
-            update, dynamic=True, fullgraph=True, options={"cpp.dynamic_threads": True}
+            update,
+            dynamic=True,
+            fullgraph=True,
+            options={
+                # Whether to use threads is decided at each call, not by the first size met.
+                "cpp.dynamic_threads": True,
+                # A kernel is found by all that it depends on; to check it again costs as much as
+                # the call.
+                "guard_filter_fn": lambda guards: [False] * len(guards),
+            },
         )
         # Sizes that differ: equal ones would be compiled as always equal.
         compiled(
             [
-                [torch.ones(SMALL + each, dtype=dtype, device=form.device) for dtype in form.dtypes]
+                [torch.ones(SMALL + each, dtype=dtype, device=device) for dtype in dtypes]
                 for each in range(arity)
             ],
-            [torch.ones((), dtype=torch.float64) for _ in form.numbers],
+            [torch.ones((), dtype=number_dtype(dtypes)) for _ in known.inputs],
         )
     except Exception as error:
         warn_of_the_compiler(error)
@@ -131,8 +142,8 @@ def warn_once(message: str) -> None:
 
 
 def warn_of_the_compiler(error: Exception) -> None:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
+    reason = (str(error).strip() or "no reason given").splitlines()[0]
     warn_once(
-        f"fused=True runs uncompiled, slower, with the same results, since torch.compile failed: "
+        "fused=True runs uncompiled, slower, with the same results, since torch.compile failed: "
         f"{type(error).__name__}: {reason}"
     )

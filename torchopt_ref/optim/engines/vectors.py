@@ -5,7 +5,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..rule import Rule
 from .bucket import Bucket
+from .formula import Form
 from .per_tensor import as_real
 
 PLAIN = (Tensor, torch.nn.Parameter)
@@ -20,6 +22,11 @@ class Vectors(NamedTuple):
     pieces: list[Piece]
     slots: tuple[str, ...]
     scalars: dict[str, Any]
+
+    def form(self, rule: Rule) -> Form:
+        flags = tuple(each for each in self.scalars.items() if isinstance(each[1], bool))
+        numbers = tuple(name for name in self.scalars if name not in dict(flags))
+        return Form(rule, self.slots, numbers, flags)
 
 
 def as_vectors(bucket: Bucket) -> tuple[Vectors, list[int]]:

@@ -1,0 +1,131 @@
+"""A formula as operations that write into buffers, instead of making a tensor each."""
+
+import functools
+import operator
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import fx
+
+from ..exact import sqrt_into
+from .formula import Form, Formula, formula
+from .vectors import Piece
+
+WRITERS: dict[Any, Callable[..., Any]] = {
+    operator.add: torch.add,
+    operator.sub: torch.sub,
+    operator.mul: torch.mul,
+    operator.truediv: torch.div,
+    operator.neg: torch.neg,
+    torch.maximum: torch.maximum,
+    torch.sqrt: sqrt_into,
+}
+"""An operation of a rule, and the function with the same result that takes ``out``."""
+
+
+class Instruction(NamedTuple):
+    """``write(*operands, out=buffers[target])``; an operand is a buffer's number or a value."""
+
+    write: Callable[..., Any]
+    operands: list[tuple[bool, Any]]
+    target: int
+
+
+class Program(NamedTuple):
+    """Instructions over numbered buffers: those of a piece, then ``scratch`` others."""
+
+    formula: Formula
+    instructions: list[Instruction]
+    scratch: int
+
+    def bind(self, scalars: dict[str, Any]) -> list[Instruction]:
+        """The instructions with the numbers of a step."""
+        numbers: dict[Any, Any] = self.formula.evaluate(scalars)
+        return [
+            Instruction(
+                write,
+                [
+                    (buffer, each if buffer else numbers.get(each, each))
+                    for buffer, each in operands
+                ],
+                target,
+            )
+            for write, operands, target in self.instructions
+        ]
+
+
+def execute(instructions: list[Instruction], buffers: Piece) -> None:
+    for write, operands, target in instructions:
+        values = [buffers[each] if buffer else each for buffer, each in operands]
+        write(*values, out=buffers[target])
+
+
+class Unsuitable(Exception):
+    """The formula has no program."""
+
+
+@functools.cache
+def program(form: Form) -> Program | None:
+    """The program of a form; None where there is none.
+
+    There is one for ``+ - * /``, negation, maximum and square root, if every result can be written
+    where it belongs without overwriting what is read later.
+    """
+    known = formula(form)
+    try:
+        return None if known is None else assembled(known)
+    except Unsuitable:
+        return None
+
+
+def assembled(known: Formula) -> Program:
+    """Give each vector that is computed a buffer, which it leaves after its last use."""
+    piece, calls = known.piece, known.calls
+    homes = dict(zip(known.results, (0, *range(2, len(piece))), strict=True))
+    last = {arg: index for index, node in enumerate(calls) for arg in node.all_input_nodes}
+    places = {node: place for place, node in enumerate(piece)}
+    instructions = []
+    free: list[int] = []
+    size = len(piece)
+    for index, node in enumerate(calls):
+        read = operands(node, places)
+        dying = [
+            places[arg]
+            for arg in node.all_input_nodes
+            if places.get(arg, 0) >= len(piece) and last[arg] == index
+        ]
+        if node in homes:
+            target = homes[node]
+            if last.get(piece[target], -1) > index:
+                raise Unsuitable
+        elif dying or free:
+            target = (dying or free).pop()
+        else:
+            target = size
+            size += 1
+        free += dying
+        places[node] = target
+        instructions.append(Instruction(writer(node), read, target))
+    if any(places.get(node) != home for node, home in homes.items()):
+        raise Unsuitable
+    return Program(known, instructions, size - len(piece))
+
+
+def writer(node: fx.Node) -> Callable[..., Any]:
+    if node.target not in WRITERS or node.kwargs:
+        raise Unsuitable
+    return WRITERS[node.target]
+
+
+def operands(node: fx.Node, places: dict[fx.Node, int]) -> list[tuple[bool, Any]]:
+    """The operands of a call, a vector first, as ``out`` needs it."""
+    found: list[tuple[bool, Any]] = [
+        (True, places[arg]) if isinstance(arg, fx.Node) and arg in places else (False, arg)
+        for arg in node.args
+    ]
+    if not found[0][0]:
+        if node.target not in (operator.add, operator.mul):
+            raise Unsuitable
+        found.reverse()
+    return found
