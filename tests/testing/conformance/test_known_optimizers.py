@@ -67,8 +67,24 @@ def test_torchs_optimizers_fail_at_most_what_is_documented(name):
     assert failed(report) <= FINDINGS.get(name, set()), report
 
 
-@pytest.mark.parametrize("cls", [optim.SGD, optim.Adam, torch.optim.AdamW])
-def test_compiled_steps_equal_eager_ones(cls):
-    report = check_optimizer(cls, slow=True)
+COMPILED = [
+    *(functools.partial(getattr(optim, name), convention=convention) for name, convention in OURS),
+    *(getattr(torch.optim, name) for name in TORCHS if name not in TRAITS),
+]
+QUICK = (optim.SGD, optim.Adam, torch.optim.AdamW)
+
+
+def named(factory):
+    convention = getattr(factory, "keywords", {}).get("convention", "")
+    return f"{getattr(factory, 'func', factory).__qualname__}{convention}"
+
+
+@pytest.mark.parametrize(
+    "factory",
+    [*QUICK, *(pytest.param(each, marks=pytest.mark.slow) for each in COMPILED)],
+    ids=named,
+)
+def test_compiled_steps_equal_eager_ones(factory):
+    report = check_optimizer(factory, slow=True)
     assert report.results[-1].check == "compiled_step_equals_eager"
     assert report.results[-1].outcome == "passed", report
