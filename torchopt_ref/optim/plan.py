@@ -72,7 +72,6 @@ def is_simple(tensor: Tensor) -> bool:
         and tensor.layout is torch.strided
         and tensor.is_contiguous()
         and tensor.is_floating_point()
-        and tensor.numel() > 0
         and not tensor.is_inference()
     )
 
