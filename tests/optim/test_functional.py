@@ -134,6 +134,8 @@ def test_a_meta_gradient_equals_finite_differences(cls):
 def test_options_are_checked():
     with pytest.raises(ValueError, match="Invalid learning rate"):
         Functional(optim.Adam, lr=-1.0)
+    with pytest.raises(TypeError, match="Adam has no argument 'weight_decy'"):
+        Functional(optim.Adam, weight_decy=0.1)
     with pytest.raises(ValueError, match="no option 'momentum'"):
         Functional(optim.SGD, convention="book", momentum=0.9)
 
@@ -141,8 +143,21 @@ def test_options_are_checked():
 def test_gradients_of_another_structure_are_refused():
     pure = Functional(optim.SGD)
     params = tensors(0)
-    with pytest.raises(ValueError, match=r"zip\(\)"):
-        pure.update({"weight": params["weight"]}, pure.init(params), params)
+    state = pure.init(params)
+    with pytest.raises(ValueError, match="expected 3, but got 1"):
+        pure.update({"weight": params["weight"]}, state, params)
+    with pytest.raises(ValueError, match=r"shape \(4, 3\) has gradient None"):
+        pure.update({**params, "weight": None}, state, params)
+    with pytest.raises(ValueError, match=r"shape \(4, 3\) has gradient \(3,\)"):
+        pure.update({**params, "weight": params["bias"]}, state, params)
+
+
+def test_gradients_are_matched_by_name():
+    pure = Functional(optim.SGD, lr=1.0)
+    params = {"a": torch.zeros(1), "b": torch.zeros(1)}
+    grads = {"b": torch.tensor([1.0]), "a": torch.tensor([7.0])}
+    moved, _ = pure.update(grads, pure.init(params), params)
+    assert (moved["a"], moved["b"]) == (-7, -1)
 
 
 def test_it_compiles_to_the_same():

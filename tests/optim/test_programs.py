@@ -8,6 +8,7 @@ from torchopt_ref.optim.engines import Vectors, foreach
 from torchopt_ref.optim.engines.foreach import SLICE
 from torchopt_ref.optim.engines.formula import formula
 from torchopt_ref.optim.engines.program import program
+from torchopt_ref.optim.exact import sqrt
 from torchopt_ref.testing import configurations
 
 CASES = [
@@ -83,11 +84,23 @@ def number_first(param, grad, slots, *, lr):
     return 1 - lr * param, {"a": 2 / (3 + slots["a"] * slots["a"])}
 
 
+def one_result_twice(param, grad, slots, *, lr):
+    new = param - lr * grad
+    return new, {"a": new}
+
+
+def method(param, grad, slots, *, lr):
+    return param - lr * grad.sign(), {"a": slots["a"] + 1}
+
+
 def looks_at_values(param, grad, slots, *, lr):
     return (param - grad if lr > 0 else param + grad), {"a": slots["a"]}
 
 
-@pytest.mark.parametrize("update", [late_reader, swapper, signed, number_first, looks_at_values])
+@pytest.mark.parametrize(
+    "update",
+    [late_reader, swapper, signed, number_first, one_result_twice, method, looks_at_values],
+)
 @pytest.mark.parametrize("engine", [{}, {"fused": True}])
 def test_a_rule_without_a_program_runs_all_the_same(update, engine):
     rule = rule_of(update, {"a": 0.25})
@@ -105,11 +118,18 @@ def test_a_rule_without_a_program_runs_all_the_same(update, engine):
     )
 
 
+def test_numbers_may_have_roots():
+    rule = rule_of(lambda p, g, s, *, lr: (p - sqrt(lr) * g, {}))
+    param = torch.ones(40_000)
+    foreach(rule, Vectors([[param, torch.ones(40_000)]], (), {"lr": 0.25}))
+    assert (param == 0.5).all()
+
+
 def test_programs_are_for_vectors_of_one_dtype():
     """A float32 parameter with float64 slots is computed as float64 and rounded."""
-    rule = rule_of(lambda p, g, s, *, lr: (p - lr * g, {"a": s["a"] + g}))
+    rule = rule_of(lambda p, g, s, *, lr: (p - lr * g * s["a"], {"a": s["a"] + g}))
     pieces = [[torch.rand(40_000), torch.rand(40_000), torch.rand(40_000, dtype=torch.float64)]]
     expected, slots = rule(pieces[0][0].clone(), pieces[0][1], {"a": pieces[0][2].clone()}, lr=0.1)
     foreach(rule, Vectors(pieces, ("a",), {"lr": 0.1}))
-    assert torch.equal(pieces[0][0], expected)
+    assert torch.equal(pieces[0][0], expected.float())
     assert torch.equal(pieces[0][2], slots["a"])

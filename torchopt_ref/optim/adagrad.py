@@ -56,7 +56,7 @@ class AdaGrad(Optimizer):
 
     Raises:
         ValueError: a hyper-parameter is out of range or not one of the convention's; an unknown
-            convention; an empty or repeated parameter list.
+            convention; an empty parameter list; a parameter in two groups.
 
     Source: J. Duchi, E. Hazan, Y. Singer, "Adaptive subgradient methods", JMLR 12, 2011.
     """

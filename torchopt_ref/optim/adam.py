@@ -104,7 +104,7 @@ class Adam(Optimizer):
 
     Raises:
         ValueError: a hyper-parameter is out of range or not one of the convention's; an unknown
-            convention; an empty or repeated parameter list.
+            convention; an empty parameter list; a parameter in two groups.
 
     Source: D. Kingma, J. Ba, "Adam", ICLR 2015, algorithm 1 (book: the form at the end of its
     section 2); AMSGrad: S. Reddi, S. Kale, S. Kumar, ICLR 2018.
@@ -143,6 +143,12 @@ class Adam(Optimizer):
     def check(cls, options: Group) -> None:
         super().check(options)
         check_foreach_tensors(options)
+
+    def sparse_gradient(self, grad: Tensor, hyper: Group) -> Tensor:
+        raise RuntimeError(
+            f"{type(self).__name__} does not support sparse gradients, "
+            "please consider SparseAdam instead"
+        )
 
 
 class AdamW(Adam):

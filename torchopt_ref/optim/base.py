@@ -76,7 +76,7 @@ class Optimizer(torch.optim.Optimizer):
     forced: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
-        self._plans: dict[int, Plan | list[bool | None]] = {}
+        self._plans: dict[int, Plan | list[Any]] = {}
         super().__init__(params, defaults)
 
     @classmethod
@@ -93,6 +93,9 @@ class Optimizer(torch.optim.Optimizer):
         """All options, of a param group of which these are given."""
         every = cls.torch_options()
         own = cls.rule(convention).defaults
+        if unknown := given.keys() - every.keys():
+            names = ", ".join(map(repr, sorted(unknown)))
+            raise TypeError(f"{cls.__name__} has no argument {names}")
         if own is None:
             options = every | given | cls.forced
         else:
@@ -135,6 +138,8 @@ class Optimizer(torch.optim.Optimizer):
         self.check_capture()
         if (found_inf := getattr(self, "found_inf", None)) is not None and found_inf.item():
             return loss
+        if len(self._plans) > len(self.param_groups):
+            self._plans.clear()
         with torch.set_grad_enabled(self.defaults["differentiable"]):
             for group in self.param_groups:
                 self.step_group(self.rule(group["convention"]), group)
@@ -145,8 +150,13 @@ class Optimizer(torch.optim.Optimizer):
         hyper = hyper_parameters(group)
         params: list[Tensor] = group["params"]
         grads = [param.grad for param in params]
+        for param, grad in zip(params, grads, strict=True):
+            if grad is not None:
+                check_engine(group, param)
+                if grad.is_sparse:
+                    self.sparse_gradient(grad, hyper)
         engine = vector_engine(group)
-        plan = None if engine is None else self.plan(group, grads, rule.slots(hyper))
+        plan = None if engine is None else self.plan(rule, group, grads, rule.slots(hyper))
         if engine is not None and plan is not None:
             for team in plan.teams:
                 scalars = self.scalars(rule, hyper, team.next_step(), fresh=False)
@@ -161,14 +171,18 @@ class Optimizer(torch.optim.Optimizer):
             else:
                 run_vectors(engine, rule, bucket)
 
-    def plan(self, group: Group, grads: list[Tensor | None], slots: Iterable[str]) -> Plan | None:
+    def plan(
+        self, rule: Rule, group: Group, grads: list[Tensor | None], slots: Iterable[str]
+    ) -> Plan | None:
         """How the group is arranged; None until a step's gradients are those of the step before."""
+        if torch.is_inference_mode_enabled():
+            return None
         params = group["params"]
         before = self._plans.get(id(group))
         if isinstance(before, Plan) and before.holds(params, grads, slots, self.state):
             return before
         if before == pattern(grads):
-            self._plans[id(group)] = plan = Plan(params, grads, slots, self.state)
+            self._plans[id(group)] = plan = Plan(params, grads, slots, self.state, rule.counts)
             return plan
         self._plans[id(group)] = pattern(grads)
         return None
@@ -194,14 +208,13 @@ class Optimizer(torch.optim.Optimizer):
             fresh = add_state(state, rule, initial, param, group)
             step = counted(state, group) if rule.counts else 0
             # A step that stays a tensor is not read: each is a key of its own.
-            time = (id(step) if isinstance(step, Tensor) else step, fresh)
+            time = (id(state["step"]) if isinstance(step, Tensor) else step, fresh)
             if time not in scalars:
                 scalars[time] = self.scalars(rule, hyper, step, fresh)
             slots = [state[name] for name in initial]
             kind = (grad.layout, grad.dtype, *(slot.dtype for slot in slots))
             key = (*time, param.device, param.dtype, *kind)
             if key not in found:
-                check_engine(group, param)
                 found[key] = Bucket([], [], {name: [] for name in initial}, scalars[time])
             bucket = found[key]
             bucket.params.append(param)

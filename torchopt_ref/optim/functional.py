@@ -56,7 +56,7 @@ class Functional:
             name: tree_map(lambda param, value=value: initial_slot(param, value), params)
             for name, value in self.rule.slots(self.hyper).items()
         }
-        return {"step": torch.zeros((), dtype=torch.float32), **slots}
+        return {"step": torch.zeros((), dtype=torch.float32, device="cpu"), **slots}
 
     def update(self, grads: Tree, state: State, params: Tree) -> tuple[Tree, State]:
         """Parameters and state after one step. ``grads`` has the structure of ``params``."""
@@ -64,10 +64,17 @@ class Functional:
         count = number(step)
         scalars = self.rule.all_scalars(self.hyper, count, 1 * (count == 1))
         leaves, structure = tree_flatten(params)
-        columns = {name: tree_flatten(state[name])[0] for name in self.rule.slots(self.hyper)}
+        gradients = structure.flatten_up_to(grads)
+        for param, grad in zip(leaves, gradients, strict=True):
+            if not isinstance(grad, Tensor) or grad.shape != param.shape:
+                found = tuple(grad.shape) if isinstance(grad, Tensor) else grad
+                raise ValueError(f"a parameter of shape {tuple(param.shape)} has gradient {found}")
+        columns = {
+            name: structure.flatten_up_to(state[name]) for name in self.rule.slots(self.hyper)
+        }
         new_leaves = []
         new_columns: dict[str, list[Tensor]] = {name: [] for name in columns}
-        for position, (param, grad) in enumerate(zip(leaves, tree_flatten(grads)[0], strict=True)):
+        for position, (param, grad) in enumerate(zip(leaves, gradients, strict=True)):
             slots = {name: column[position] for name, column in columns.items()}
             new_param, new_slots = self.rule(
                 widened(as_real(param)),

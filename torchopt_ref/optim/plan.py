@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .engines import PLAIN, SMALL, Vectors
+from .engines import PLAIN, SMALL, Vectors, as_vector, overlapping
 
 Grads = list[Any]
 """The gradient of each parameter of a group, or None."""
@@ -23,19 +23,32 @@ class Plan:
     longer and computes the same.
     """
 
-    def __init__(self, params: list[Tensor], grads: Grads, slots: Iterable[str], state: States):
+    def __init__(
+        self,
+        params: list[Tensor],
+        grads: Grads,
+        slots: Iterable[str],
+        state: States,
+        counts: bool,
+    ) -> None:
         self.params = list(params)
         self.pattern = pattern(grads)
         self.slots = list(slots)
         self.others: list[int] = []
         kinds: dict[Any, list[int]] = {}
-        for position, (param, sparse) in enumerate(zip(params, self.pattern, strict=True)):
-            if sparse is None:
+        pairs = list(zip(params, grads, strict=True))
+        tied = overlapping([param for param, grad in pairs if grad is not None])
+        for position, (param, grad) in enumerate(pairs):
+            if grad is None:
                 continue
-            kind = None if sparse else kind_of(param, state.get(param, {}), self.slots)
+            kind = None
+            if not grad.is_sparse and param.data_ptr() not in tied:
+                kind = kind_of(param, grad, state.get(param, {}), self.slots, counts)
             members = self.others if kind is None else kinds.setdefault(kind, [])
             members.append(position)
-        self.teams = [Team(positions, params, self.slots, state) for positions in kinds.values()]
+        self.teams = [
+            Team(positions, params, self.slots, state, counts) for positions in kinds.values()
+        ]
 
     def holds(
         self, params: list[Tensor], grads: Grads, slots: Iterable[str], state: States
@@ -49,21 +62,34 @@ class Plan:
         )
 
 
-def pattern(grads: Grads) -> list[bool | None]:
-    """Which gradients are missing (None), dense (False) and sparse (True)."""
-    return [None if grad is None else grad.is_sparse for grad in grads]
+def pattern(grads: Grads) -> list[Any]:
+    """Which gradients are missing (None), and what the others are."""
+    return [None if grad is None else (grad.is_sparse, grad.dtype) for grad in grads]
 
 
-def kind_of(param: Tensor, entry: dict[str, Any], slots: list[str]) -> Any:
+def kind_of(
+    param: Tensor, grad: Tensor, entry: dict[str, Any], slots: list[str], counts: bool
+) -> Any:
     """What parameters of one team have in common; None for one that is in no team."""
     if any(entry.get(name) is None for name in slots):
         return None
     tensors = [param, *(entry[name] for name in slots)]
-    step = entry.get("step")
-    if not all(map(is_simple, tensors)) or (step is not None and step.device.type != "cpu"):
+    if not all(is_simple(tensor) and tensor.shape == param.shape for tensor in tensors):
         return None
-    counted = () if step is None else (step.item(), step.dtype)
-    return param.device, *counted, *(tensor.dtype for tensor in tensors)
+    if any(is_shared(tensor) for tensor in tensors[1:]):
+        return None
+    kind = (param.device, grad.dtype, *(tensor.dtype for tensor in tensors))
+    if not counts:
+        return kind
+    step = entry.get("step")
+    if not isinstance(step, Tensor) or step.device.type != "cpu" or is_shared(step):
+        return None
+    return (*kind, step.item(), step.dtype)
+
+
+def is_shared(tensor: Tensor) -> bool:
+    """Whether other processes see it, so that it cannot be moved. (CUDA memory always says so.)"""
+    return tensor.device.type == "cpu" and tensor.is_shared()
 
 
 def is_simple(tensor: Tensor) -> bool:
@@ -85,7 +111,12 @@ class Team:
     """
 
     def __init__(
-        self, positions: list[int], params: list[Tensor], slots: list[str], state: States
+        self,
+        positions: list[int],
+        params: list[Tensor],
+        slots: list[str],
+        state: States,
+        counts: bool,
     ) -> None:
         small = [position for position in positions if params[position].numel() < SMALL]
         large = [position for position in positions if params[position].numel() >= SMALL]
@@ -94,7 +125,7 @@ class Team:
         self.entries = [state.get(param, {}) for param in self.params]
         self.steps: Tensor | None = None
         self.count: float = 0
-        if "step" in self.entries[0]:
+        if counts:
             self.steps = arrange(self.entries, "step")
             self.count = self.steps[0].item()
         joined = len(self.small)
@@ -110,14 +141,14 @@ class Team:
             self.small_slots = [arrange(self.entries[:joined], name) for name in slots]
         self.slots = tuple(slots)
         self.known = {
-            name: [entry[name] for entry in self.entries]
-            for name in (*slots, *["step"] * (self.steps is not None))
+            name: [entry[name] for entry in self.entries] for name in (*slots, *["step"] * counts)
         }
-        self.pointers = self.memory()
+        self.arranged = self.memory()
 
-    def memory(self) -> list[int]:
-        slots = (tensor for tensors in self.known.values() for tensor in tensors)
-        return [tensor.data_ptr() for tensor in (*self.params, *slots)]
+    def memory(self) -> list[Any]:
+        """Where the tensors lie, and what shape parameters have, which a user may exchange."""
+        slots = [tensor.data_ptr() for tensors in self.known.values() for tensor in tensors]
+        return [(p.data_ptr(), p.shape, p.is_contiguous()) for p in self.params] + slots
 
     def holds(self, state: States) -> bool:
         return (
@@ -126,7 +157,7 @@ class Team:
                 same([entry.get(name) for entry in self.entries], tensors)
                 for name, tensors in self.known.items()
             )
-            and self.memory() == self.pointers
+            and self.memory() == self.arranged
             and (self.steps is None or bool((self.steps == self.count).all()))
         )
 
@@ -140,12 +171,12 @@ class Team:
     def vectors(self, grads: Grads, scalars: dict[str, Any]) -> Vectors:
         """The team as vectors, to be followed by ``finish`` when they have been written."""
         pieces = [
-            [vector, grads[position].reshape(-1), *slots]
+            [vector, as_vector(grads[position]), *slots]
             for position, (vector, slots) in zip(self.large, self.large_vectors, strict=True)
         ]
         if self.small:
             torch.cat(self.small_vectors, out=self.scratch)
-            grad = torch._C._nn.flatten_dense_tensors([grads[each] for each in self.small])
+            grad = as_vector(torch._C._nn.flatten_dense_tensors([grads[i] for i in self.small]))
             pieces.append([self.scratch, grad, *self.small_slots])
         return Vectors(pieces, self.slots, scalars)
 
@@ -159,9 +190,9 @@ def arrange(entries: list[dict[str, Any]], name: str) -> Tensor:
     tensors = [entry[name] for entry in entries]
     whole = torch.cat([tensor.reshape(-1) for tensor in tensors])
     parts = whole.split([tensor.numel() for tensor in tensors])
-    for entry, tensor, part in zip(entries, tensors, parts, strict=True):
+    for tensor, part in zip(tensors, parts, strict=True):
         # By way of DLPack it has a storage of its own: saving it does not save the whole.
-        entry[name] = torch.from_dlpack(part).view(tensor.shape)
+        tensor.data = torch.from_dlpack(part).view(tensor.shape)
     return whole
 
 

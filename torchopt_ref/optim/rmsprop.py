@@ -78,7 +78,7 @@ class RMSprop(Optimizer):
 
     Raises:
         ValueError: a hyper-parameter is out of range or not one of the convention's; an unknown
-            convention; an empty or repeated parameter list.
+            convention; an empty parameter list; a parameter in two groups.
 
     Source: T. Tieleman, G. Hinton, "Lecture 6.5", Coursera 2012; centered: A. Graves, 2013,
     arXiv:1308.0850, equations 38 to 45.

@@ -71,7 +71,7 @@ class SGD(Optimizer):
 
     Raises:
         ValueError: a hyper-parameter is out of range or not one of the convention's; an unknown
-            convention; an empty or repeated parameter list.
+            convention; an empty parameter list; a parameter in two groups.
 
     Source: H. Robbins, S. Monro, "A stochastic approximation method", 1951; momentum: B. Polyak,
     1964; Nesterov's form: I. Sutskever et al., ICML 2013, as ``torch.optim.SGD`` has it.

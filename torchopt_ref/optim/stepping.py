@@ -49,6 +49,8 @@ def initial_slot(param: Tensor, value: float) -> Tensor:
 def counted(state: dict[str, Any], group: Group) -> Any:
     """The number of the step now taken; a float64 tensor where it must not be read."""
     step = state["step"]
+    if not isinstance(step, Tensor):
+        raise RuntimeError("API has changed, a state's `step` must be a singleton tensor")
     if step.requires_grad:
         raise RuntimeError("`requires_grad` is not supported for `step` in differentiable mode")
     step += 1
@@ -80,4 +82,5 @@ def vector_engine(group: Group) -> VectorEngine | None:
         return None
     if group.get("fused"):
         return fused
-    return None if False in (group["foreach"], group.get("fused")) else foreach
+    for_loop = group["foreach"] is False or (group.get("fused") is False and not group["foreach"])
+    return None if for_loop else foreach

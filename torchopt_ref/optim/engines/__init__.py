@@ -13,7 +13,7 @@ from .foreach import SMALL, foreach
 from .fused import fused
 from .per_tensor import per_tensor
 from .sparse import sparse
-from .vectors import PLAIN, Vectors, as_vectors
+from .vectors import PLAIN, Vectors, as_vector, as_vectors, overlapping
 
 VectorEngine = Callable[[Rule, Vectors], None]
 
@@ -33,8 +33,10 @@ __all__ = [
     "Bucket",
     "VectorEngine",
     "Vectors",
+    "as_vector",
     "foreach",
     "fused",
+    "overlapping",
     "per_tensor",
     "run_vectors",
     "sparse",

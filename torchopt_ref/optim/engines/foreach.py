@@ -48,7 +48,7 @@ def is_uniform(piece: Piece) -> bool:
 
 def in_place(piece: Piece, instructions: list[Instruction], scratch: int) -> None:
     size = min(piece[0].numel(), SLICE)
-    buffers = [torch.empty(size, dtype=piece[0].dtype) for _ in range(scratch)]
+    buffers = [torch.empty_like(piece[0][:size]) for _ in range(scratch)]
     for part in slices(piece):
         length = part[0].numel()
         fitting = buffers if length == size else [buffer[:length] for buffer in buffers]

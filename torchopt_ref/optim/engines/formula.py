@@ -3,8 +3,10 @@
 import functools
 from typing import Any, NamedTuple
 
+import torch
 from torch import fx
 
+from .. import exact
 from ..rule import Rule
 
 
@@ -34,9 +36,10 @@ class Formula(NamedTuple):
 
     def evaluate(self, scalars: dict[str, Any]) -> dict[fx.Node, Any]:
         """The numbers of a step, as Python computes them."""
-        values: dict[fx.Node, Any] = {node: scalars[name] for node, name in self.names.items()}
+        values: dict[Any, Any] = {node: scalars[name] for node, name in self.names.items()}
         for node in self.numbers:
-            values[node] = node.target(*(values.get(arg, arg) for arg in node.args))  # type: ignore
+            function: Any = exact.sqrt if node.target is torch.sqrt else node.target
+            values[node] = function(*(values.get(arg, arg) for arg in node.args))
         return values
 
     def vector_part(self) -> fx.GraphModule:
@@ -71,6 +74,8 @@ def formula(form: Form) -> Formula | None:
         return None
     results: list[Any] = [new_param, *(new[name] for name in slots)]
     if not all(isinstance(result, fx.Proxy) for result in results):
+        return None
+    if any(node.kwargs or node.op not in ("placeholder", "call_function") for node in graph.nodes):
         return None
     numeric = set(names)
     parts: dict[bool, list[fx.Node]] = {True: [], False: []}

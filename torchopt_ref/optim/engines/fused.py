@@ -34,7 +34,7 @@ def fused(rule: Rule, vectors: Vectors) -> None:
 
     @functools.cache
     def numbers(dtype: torch.dtype) -> list[Tensor]:
-        return [torch.as_tensor(values[node], dtype=dtype) for node in known.inputs]
+        return [as_number(values[node], dtype) for node in known.inputs]
 
     def step(group: list[Piece]) -> None:
         if not run_compiled(form, group, numbers):
@@ -68,22 +68,42 @@ def dtypes_of(piece: Piece) -> tuple[torch.dtype, ...]:
     return tuple(vector.dtype for vector in piece)
 
 
+def as_number(value: float | Tensor, dtype: torch.dtype) -> Tensor:
+    if isinstance(value, Tensor):
+        return value.to(dtype)
+    return torch.tensor(value, dtype=dtype, device="cpu")
+
+
 def run_compiled(
     form: Form, group: list[Piece], numbers: Callable[[torch.dtype], list[Tensor]]
 ) -> bool:
     """Whether it was possible to take a step of pieces of the same dtypes by a kernel."""
-    dtypes, device = dtypes_of(group[0]), group[0][0].device
     # Sizes 0 and 1 would be compiled anew, as constants.
-    compiled = kernel(form, dtypes, device, len(group)) if group[0][0].numel() > 1 else None
-    if compiled is None:
+    if any(piece[0].numel() < 2 or not is_plain(piece) for piece in group):
         return False
-    try:
-        with torch.autocast(device.type, enabled=False):
-            compiled(group, numbers(number_dtype(dtypes)))
-    except TorchDynamoException as error:
-        warn_of_the_compiler(error)
-        return False
-    return True
+    dtypes = dtypes_of(group[0])
+    values = numbers(number_dtype(dtypes))
+    devices = (group[0][0].device, *(value.device for value in values))
+    # What was compiled may be gone (torch.compiler.reset): then it is compiled once more.
+    for _ in range(2):
+        compiled = kernel(form, dtypes, devices, len(group))
+        if compiled is None:
+            return False
+        try:
+            with torch.autocast(devices[0].type, enabled=False):
+                compiled(group, values)
+            return True
+        except (TorchDynamoException, Uncompiled) as error:
+            reason = error
+            kernel.cache_clear()
+    warn_of_the_compiler(reason)
+    return False
+
+
+def is_plain(piece: Piece) -> bool:
+    """Whether it is what kernels are compiled for, which they do not check themselves."""
+    size = piece[0].numel()
+    return all(vector.numel() == size and vector.is_contiguous() for vector in piece)
 
 
 def number_dtype(dtypes: tuple[torch.dtype, ...]) -> torch.dtype:
@@ -91,17 +111,29 @@ def number_dtype(dtypes: tuple[torch.dtype, ...]) -> torch.dtype:
     return torch.float64 if torch.float64 in dtypes else torch.float32
 
 
+class Uncompiled(Exception):
+    """A kernel is run, or traced, where it should be what was compiled before."""
+
+
+compiling = [False]
+"""Whether a kernel is being compiled now."""
+
+
 @functools.cache
 def kernel(
-    form: Form, dtypes: tuple[torch.dtype, ...], device: torch.device, arity: int
+    form: Form, dtypes: tuple[torch.dtype, ...], devices: tuple[torch.device, ...], arity: int
 ) -> Kernel | None:
-    """The compiled update, in place, of ``arity`` pieces; None where it cannot be compiled."""
+    """The compiled update, in place, of ``arity`` pieces; None where it cannot be compiled.
+
+    ``devices`` are those of the pieces and of the numbers.
+    """
     known = formula(form)
-    if known is None:
-        return None
+    assert known is not None
     compute = known.vector_part()
 
     def update(group: list[Piece], numbers: list[Tensor]) -> None:
+        if not (torch.compiler.is_compiling() and compiling[0]):
+            raise Uncompiled("the compiler is switched off")
         for param, grad, *slots in group:
             results = compute(*map(widened, (param, grad, *slots)), *numbers)
             for vector, result in zip((param, *slots), results, strict=True):
@@ -109,6 +141,7 @@ def kernel(
 
     # The compiler counts recompilations by code object, so each kernel has one of its own.
     update.__code__ = update.__code__.replace(co_name=f"update_{arity}")
+    compiling[0] = True
     try:
         compiled = torch.compile(
             update,
@@ -125,14 +158,16 @@ def kernel(
         # Sizes that differ: equal ones would be compiled as always equal.
         compiled(
             [
-                [torch.ones(SMALL + each, dtype=dtype, device=device) for dtype in dtypes]
+                [torch.ones(SMALL + each, dtype=dtype, device=devices[0]) for dtype in dtypes]
                 for each in range(arity)
             ],
-            [torch.ones((), dtype=number_dtype(dtypes)) for _ in known.inputs],
+            [torch.ones((), dtype=number_dtype(dtypes), device=each) for each in devices[1:]],
         )
     except Exception as error:
         warn_of_the_compiler(error)
         return None
+    finally:
+        compiling[0] = False
     return compiled
 
 

@@ -82,6 +82,8 @@ def program(form: Form) -> Program | None:
 def assembled(known: Formula) -> Program:
     """Give each vector that is computed a buffer, which it leaves after its last use."""
     piece, calls = known.piece, known.calls
+    if len(set(known.results)) < len(known.results):
+        raise Unsuitable
     homes = dict(zip(known.results, (0, *range(2, len(piece))), strict=True))
     last = {arg: index for index, node in enumerate(calls) for arg in node.all_input_nodes}
     places = {node: place for place, node in enumerate(piece)}
@@ -119,13 +121,11 @@ def writer(node: fx.Node) -> Callable[..., Any]:
 
 
 def operands(node: fx.Node, places: dict[fx.Node, int]) -> list[tuple[bool, Any]]:
-    """The operands of a call, a vector first, as ``out`` needs it."""
+    """The operands of a call. torch computes a number over a vector as a product."""
     found: list[tuple[bool, Any]] = [
         (True, places[arg]) if isinstance(arg, fx.Node) and arg in places else (False, arg)
         for arg in node.args
     ]
-    if not found[0][0]:
-        if node.target not in (operator.add, operator.mul):
-            raise Unsuitable
-        found.reverse()
+    if node.target is operator.truediv and not found[0][0]:
+        raise Unsuitable
     return found

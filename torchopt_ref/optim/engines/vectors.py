@@ -36,10 +36,11 @@ def as_vectors(bucket: Bucket) -> tuple[Vectors, list[int]]:
     A gradient that lies in memory in another order than its parameter is copied.
     """
     pieces, others = [], []
+    tied = overlapping(bucket.params)
     for position, row in enumerate(
         zip(bucket.params, bucket.grads, *bucket.slots.values(), strict=True)
     ):
-        piece = as_piece(row)
+        piece = None if row[0].data_ptr() in tied else as_piece(row)
         if piece is None:
             others.append(position)
         else:
@@ -47,15 +48,42 @@ def as_vectors(bucket: Bucket) -> tuple[Vectors, list[int]]:
     return Vectors(pieces, tuple(bucket.slots), bucket.scalars), others
 
 
+def overlapping(params: list[Tensor]) -> set[int]:
+    """The addresses of parameters that share memory with others: one sees what another writes."""
+    if any(type(param) not in PLAIN for param in params):
+        return set()
+    spans = sorted((p.data_ptr(), p.data_ptr() + extent(p)) for p in params if p.numel() > 0)
+    tied: set[int] = set()
+    reach, owner = 0, 0
+    for start, end in spans:
+        if start < reach:
+            tied |= {owner, start}
+        if end > reach:
+            reach, owner = end, start
+    return tied
+
+
+def extent(tensor: Tensor) -> int:
+    """Bytes from the first element to the end of the last."""
+    steps = ((n - 1) * stride for n, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return (1 + sum(steps)) * tensor.element_size()
+
+
+def as_vector(grad: Tensor) -> Tensor:
+    """A gradient as plain memory, whatever autograd left it as."""
+    return grad.reshape(-1).contiguous().resolve_neg()
+
+
 def as_piece(tensors: tuple[Tensor, ...]) -> Piece | None:
-    if any(type(tensor) not in PLAIN for tensor in tensors):
+    if any(type(each) not in PLAIN or each.shape != tensors[0].shape for each in tensors):
         return None
     if all(tensor.is_contiguous() and not tensor.is_complex() for tensor in tensors):
-        return [tensor.detach().view(-1) for tensor in tensors]
+        param, grad, *slots = (tensor.detach().view(-1) for tensor in tensors)
+        return [param, as_vector(grad), *slots]
     param, grad, *slots = (as_real(tensor.detach()) for tensor in tensors)
     order = sorted(range(param.ndim), key=param.stride, reverse=True)
     ordered = [tensor.permute(order) for tensor in (param, *slots)]
     if not all(tensor.is_contiguous() for tensor in ordered):
         return None
     param, *slots = (tensor.view(-1) for tensor in ordered)
-    return [param, grad.permute(order).reshape(-1), *slots]
+    return [param, as_vector(grad.permute(order)), *slots]
