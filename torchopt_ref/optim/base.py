@@ -15,6 +15,7 @@ from .plan import Plan, pattern
 from .rule import Group, Rule
 from .stepping import (
     add_state,
+    captured,
     check_engine,
     counted,
     hyper_parameters,
@@ -150,20 +151,23 @@ class Optimizer(torch.optim.Optimizer):
         hyper = hyper_parameters(group)
         params: list[Tensor] = group["params"]
         grads = [param.grad for param in params]
-        for param, grad in zip(params, grads, strict=True):
-            if grad is not None:
-                check_engine(group, param)
-                if grad.is_sparse:
-                    self.sparse_gradient(grad, hyper)
         engine = vector_engine(group)
-        plan = None if engine is None else self.plan(rule, group, grads, rule.slots(hyper))
+        plan = None
+        if engine is not None and not captured(group):
+            plan = self.plan(rule, group, grads, rule.slots(hyper))
+        rest = params if plan is None else [params[position] for position in plan.others]
+        # What is refused is refused before anything is written. A plan's teams have been allowed.
+        for param in rest:
+            if param.grad is not None:
+                check_engine(group, param)
+                if param.grad.is_sparse:
+                    self.sparse_gradient(param.grad, hyper)
         if engine is not None and plan is not None:
             for team in plan.teams:
                 scalars = self.scalars(rule, hyper, team.next_step(), fresh=False)
                 engine(rule, team.vectors(grads, scalars))
                 team.finish()
-            params = [params[position] for position in plan.others]
-        for bucket in self.buckets(rule, group, hyper, params):
+        for bucket in self.buckets(rule, group, hyper, rest):
             if bucket.grads[0].is_sparse:
                 sparse(rule, bucket)
             elif engine is None:

@@ -52,20 +52,12 @@ def fused(rule: Rule, vectors: Vectors) -> None:
 
 
 def in_groups(large: list[Piece]) -> Iterator[list[Piece]]:
-    """Those of the same dtypes, ``ARITY`` at a time, and what is left one by one."""
-    alike: dict[tuple[torch.dtype, ...], list[Piece]] = {}
-    for piece in large:
-        alike.setdefault(dtypes_of(piece), []).append(piece)
-    for pieces in alike.values():
-        whole = len(pieces) - len(pieces) % ARITY
-        for start in range(0, whole, ARITY):
-            yield pieces[start : start + ARITY]
-        for piece in pieces[whole:]:
-            yield [piece]
-
-
-def dtypes_of(piece: Piece) -> tuple[torch.dtype, ...]:
-    return tuple(vector.dtype for vector in piece)
+    """``ARITY`` at a time, and what is left one by one."""
+    whole = len(large) - len(large) % ARITY
+    for start in range(0, whole, ARITY):
+        yield large[start : start + ARITY]
+    for piece in large[whole:]:
+        yield [piece]
 
 
 def as_number(value: float | Tensor, dtype: torch.dtype) -> Tensor:
@@ -77,11 +69,10 @@ def as_number(value: float | Tensor, dtype: torch.dtype) -> Tensor:
 def run_compiled(
     form: Form, group: list[Piece], numbers: Callable[[torch.dtype], list[Tensor]]
 ) -> bool:
-    """Whether it was possible to take a step of pieces of the same dtypes by a kernel."""
-    # Sizes 0 and 1 would be compiled anew, as constants.
-    if any(piece[0].numel() < 2 or not is_plain(piece) for piece in group):
+    """Whether it was possible to take a step by a kernel."""
+    dtypes = tuple(vector.dtype for vector in group[0])
+    if not all(is_plain(piece, dtypes) for piece in group):
         return False
-    dtypes = dtypes_of(group[0])
     values = numbers(number_dtype(dtypes))
     devices = (group[0][0].device, *(value.device for value in values))
     # What was compiled may be gone (torch.compiler.reset): then it is compiled once more.
@@ -100,10 +91,13 @@ def run_compiled(
     return False
 
 
-def is_plain(piece: Piece) -> bool:
+def is_plain(piece: Piece, dtypes: tuple[torch.dtype, ...]) -> bool:
     """Whether it is what kernels are compiled for, which they do not check themselves."""
     size = piece[0].numel()
-    return all(vector.numel() == size and vector.is_contiguous() for vector in piece)
+    return all(
+        vector.dtype == dtype and vector.numel() == size and vector.is_contiguous()
+        for vector, dtype in zip(piece, dtypes, strict=True)
+    )
 
 
 def number_dtype(dtypes: tuple[torch.dtype, ...]) -> torch.dtype:
