@@ -137,6 +137,14 @@ def test_states_that_do_not_fit_are_refused(cls):
         cls([params[0]]).load_state_dict(optimizer.state_dict())
 
 
+def test_a_state_of_another_optimizer_is_refused():
+    """torch.optim raises KeyError in the first step; defaults would be worse."""
+    params = [nn.Parameter(torch.ones(2))]
+    for theirs in (torch.optim.SGD(params), optim.SGD(params, convention="torch")):
+        with pytest.raises(ValueError, match="not of Adam: its param groups have no"):
+            optim.Adam(params).load_state_dict(theirs.state_dict())
+
+
 def test_names_of_parameters_travel():
     model = nn.Linear(3, 2)
     optimizer = optim.Adam(model.named_parameters())

@@ -306,6 +306,12 @@ class Optimizer(torch.optim.Optimizer):
         absent = self.torch_options() | (self.rule(convention).defaults or {})
         for group in self.param_groups:
             for name in absent.keys() & self.defaults.keys():
+                # A flag may be younger than the state; a number that is missing is another's state.
+                if name not in group and not isinstance(absent[name], (bool, type(None))):
+                    raise ValueError(
+                        f"the state dict is not of {type(self).__name__}: "
+                        f"its param groups have no {name!r}"
+                    )
                 group.setdefault(name, absent[name])
             if convention == "torch":
                 group.update(self.forced)
