@@ -151,10 +151,11 @@ class Optimizer(torch.optim.Optimizer):
         hyper = hyper_parameters(group)
         params: list[Tensor] = group["params"]
         grads = [param.grad for param in params]
+        initial = rule.slots(hyper)
         engine = vector_engine(group)
         plan = None
         if engine is not None and not captured(group):
-            plan = self.plan(rule, group, grads, rule.slots(hyper))
+            plan = self.plan(rule, group, grads, initial)
         rest = params if plan is None else [params[position] for position in plan.others]
         # What is refused is refused before anything is written. A plan's teams have been allowed.
         for param in rest:
@@ -167,7 +168,7 @@ class Optimizer(torch.optim.Optimizer):
                 scalars = self.scalars(rule, hyper, team.next_step(), fresh=False)
                 engine(rule, team.vectors(grads, scalars))
                 team.finish()
-        for bucket in self.buckets(rule, group, hyper, rest):
+        for bucket in self.buckets(rule, group, hyper, initial, rest):
             if bucket.grads[0].is_sparse:
                 sparse(rule, bucket)
             elif engine is None:
@@ -182,13 +183,13 @@ class Optimizer(torch.optim.Optimizer):
         if torch.is_inference_mode_enabled():
             return None
         params = group["params"]
-        before = self._plans.get(id(group))
-        if isinstance(before, Plan) and before.holds(params, grads, slots, self.state):
+        before, now = self._plans.get(id(group)), pattern(grads)
+        if isinstance(before, Plan) and before.holds(params, now, slots, self.state):
             return before
-        if before == pattern(grads):
+        if before == now:
             self._plans[id(group)] = plan = Plan(params, grads, slots, self.state, rule.counts)
             return plan
-        self._plans[id(group)] = pattern(grads)
+        self._plans[id(group)] = now
         return None
 
     def scalars(self, rule: Rule, hyper: Group, step: Any, fresh: bool) -> dict[str, Any]:
@@ -198,10 +199,14 @@ class Optimizer(torch.optim.Optimizer):
         return scalars
 
     def buckets(
-        self, rule: Rule, group: Group, hyper: Group, params: list[Tensor]
+        self,
+        rule: Rule,
+        group: Group,
+        hyper: Group,
+        initial: dict[str, float],
+        params: list[Tensor],
     ) -> Iterable[Bucket]:
         """The parameters with a gradient, those together that take the same step."""
-        initial = rule.slots(hyper)
         scalars: dict[Any, dict[str, Any]] = {}
         found: dict[Any, Bucket] = {}
         for param in params:

@@ -34,10 +34,8 @@ def sqrt(x: Any) -> Any:
 
 
 def numpy_sqrt(x: Tensor) -> Tensor:
-    array = x.numpy()
     root = torch.empty_like(x)
-    with np.errstate(invalid="ignore"):
-        np.sqrt(array, out=root.numpy())
+    sqrt_into(x, out=root)
     return root
 
 

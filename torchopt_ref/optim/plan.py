@@ -51,11 +51,12 @@ class Plan:
         ]
 
     def holds(
-        self, params: list[Tensor], grads: Grads, slots: Iterable[str], state: States
+        self, params: list[Tensor], now: list[Any], slots: Iterable[str], state: States
     ) -> bool:
-        """Whether the same gradients exist and nobody has exchanged a tensor or its memory."""
+        """Whether the gradients are of the same ``pattern`` and nobody has exchanged a tensor or
+        its memory."""
         return (
-            pattern(grads) == self.pattern
+            now == self.pattern
             and list(slots) == self.slots
             and same(params, self.params)
             and all(team.holds(state) for team in self.teams)

@@ -31,13 +31,11 @@ def fused(rule: Rule, vectors: Vectors) -> None:
     if known is None:
         return foreach(rule, vectors)
     values = known.evaluate(vectors.scalars)
-
-    @functools.cache
-    def numbers(dtype: torch.dtype) -> list[Tensor]:
-        return [as_number(values[node], dtype) for node in known.inputs]
+    dtypes = tuple(vector.dtype for vector in vectors.pieces[0])
+    numbers = [as_number(values[node], number_dtype(dtypes)) for node in known.inputs]
 
     def step(group: list[Piece]) -> None:
-        if not run_compiled(form, group, numbers):
+        if not run_compiled(form, dtypes, group, numbers):
             foreach(rule, vectors._replace(pieces=group))
 
     small, large = by_size(vectors.pieces)
@@ -67,14 +65,12 @@ def as_number(value: float | Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def run_compiled(
-    form: Form, group: list[Piece], numbers: Callable[[torch.dtype], list[Tensor]]
+    form: Form, dtypes: tuple[torch.dtype, ...], group: list[Piece], numbers: list[Tensor]
 ) -> bool:
     """Whether it was possible to take a step by a kernel."""
-    dtypes = tuple(vector.dtype for vector in group[0])
     if not all(is_plain(piece, dtypes) for piece in group):
         return False
-    values = numbers(number_dtype(dtypes))
-    devices = (group[0][0].device, *(value.device for value in values))
+    devices = (group[0][0].device, *(number.device for number in numbers))
     # What was compiled may be gone (torch.compiler.reset): then it is compiled once more.
     for _ in range(2):
         compiled = kernel(form, dtypes, devices, len(group))
@@ -82,7 +78,7 @@ def run_compiled(
             return False
         try:
             with torch.autocast(devices[0].type, enabled=False):
-                compiled(group, values)
+                compiled(group, numbers)
             return True
         except (TorchDynamoException, Uncompiled) as error:
             reason = error

@@ -115,7 +115,7 @@ def assembled(known: Formula) -> Program:
 
 
 def writer(node: fx.Node) -> Callable[..., Any]:
-    if node.target not in WRITERS or node.kwargs:
+    if node.target not in WRITERS:
         raise Unsuitable
     return WRITERS[node.target]
 
