@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fashion_files import write_fashion
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from torchopt_ref.cli import main
@@ -281,15 +282,7 @@ def test_the_verdict_on_reaching_sgds_loss():
 
 def test_the_images_come_from_the_data_root(tmp_path):
     rng = np.random.default_rng(0)
-    raw = tmp_path / "FashionMNIST" / "raw"
-    raw.mkdir(parents=True)
-    for prefix, count in (("train", 5), ("t10k", 3)):
-        images = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)
-        labels = rng.integers(0, 10, count, dtype=np.uint8)
-        for kind, array in (("images", images), ("labels", labels)):
-            header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
-            file = raw / f"{prefix}-{kind}-idx{array.ndim}-ubyte"
-            file.write_bytes(header + array.tobytes())
+    write_fashion(tmp_path, train=(5, rng), t10k=(3, rng))
     options = ["--dataset", "fashion", "--data-root", str(tmp_path), "--iterations", "1"]
     out = ["--out", str(tmp_path / "out"), "--batch-size", "5"]
     assert main(["run", "optimizers", "--seeds", "1", "--jobs", "1", *options, *out]) == 0

@@ -5,6 +5,7 @@ from zipfile import ZipFile
 
 import numpy as np
 import pytest
+from fashion_files import write_fashion
 from optuna.trial import TrialState
 from search_cases import TINY, journal_plan, results_of, trials_of
 
@@ -27,16 +28,8 @@ def test_the_chosen_setting_is_the_first_of_the_best_and_reproduces_its_trial(se
 
 
 def write_data(root, test_seed):
-    raw = root / "FashionMNIST" / "raw"
-    raw.mkdir(parents=True)
-    for prefix, count, seed in (("train", 50, 0), ("t10k", 300, test_seed)):
-        rng = np.random.default_rng(seed)
-        images = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)
-        labels = rng.integers(0, 10, count, dtype=np.uint8)
-        for kind, array in (("images", images), ("labels", labels)):
-            header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
-            file = raw / f"{prefix}-{kind}-idx{array.ndim}-ubyte"
-            file.write_bytes(header + array.tobytes())
+    train, test = np.random.default_rng(0), np.random.default_rng(test_seed)
+    write_fashion(root, train=(50, train), t10k=(300, test))
 
 
 def test_other_test_images_change_the_test_accuracy_and_nothing_else(tmp_path):

@@ -177,16 +177,9 @@ class ListsParametersOnce(Healthy):
         super().__init__(params, **options)
         self.listed = {id(param) for group in self.param_groups for param in group["params"]}
 
-    def take_step(self, closure):
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for param in group["params"]:
-                if id(param) in getattr(self, "listed", {id(param)}) and param.grad is not None:
-                    self.update(param, param.grad, group)
-        return loss
+    def update(self, param, grad, group):
+        if id(param) in getattr(self, "listed", {id(param)}):
+            super().update(param, grad, group)
 
 
 @seen_by("group_added_during_training_is_trained")
