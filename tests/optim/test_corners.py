@@ -120,7 +120,7 @@ def test_gradients_as_autograd_leaves_them(kind, size, engine):
         assert (param == -4).all()
 
 
-def test_fused_survives_a_reset_of_the_compiler():
+def test_fused_survives_a_reset_of_the_compiler(no_native):
     for sizes in ([40_000] * 8, [40_000] * 8, [40_000 + 1_000 * k for k in range(8)]):
         params = [nn.Parameter(torch.zeros(size)) for size in sizes]
         optimizer = optim.SGD(params, lr=1.0, fused=True)
@@ -131,7 +131,7 @@ def test_fused_survives_a_reset_of_the_compiler():
         torch.compiler.reset()
 
 
-def test_fused_is_exact_where_the_compiler_is_switched_off():
+def test_fused_is_exact_where_the_compiler_is_switched_off(no_native):
     def make():
         return [nn.Parameter(torch.rand(40_000, generator=torch.Generator().manual_seed(0)))]
 

@@ -236,7 +236,7 @@ def test_slots_of_another_dtype_than_the_parameter(cls, engine):
         assert_same(*outcomes)
 
 
-def test_a_step_of_fused_compiles_once_for_all_sizes_and_numbers():
+def test_a_step_of_fused_compiles_once_for_all_sizes_and_numbers(no_native):
     """New sizes, lr, steps and group values: no new graph."""
     torch.compiler.reset()
     fused_module.kernel.cache_clear()
@@ -255,7 +255,7 @@ def test_a_step_of_fused_compiles_once_for_all_sizes_and_numbers():
     assert not counters["graph_break"]
 
 
-def test_without_a_compiler_fused_warns_once_and_computes_the_same(monkeypatch):
+def test_without_a_compiler_fused_warns_once_and_computes_the_same(monkeypatch, no_native):
     def no_compiler(*args, **kwargs):
         raise RuntimeError("no C++ compiler")
 

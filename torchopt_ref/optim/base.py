@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from .checks import check_options
-from .engines import Bucket, per_tensor, run_vectors, sparse
+from .engines import Bucket, foreach, per_tensor, run_vectors, sparse
 from .plan import Plan, pattern
 from .rule import Group, Rule
 from .stepping import (
@@ -155,7 +155,7 @@ class Optimizer(torch.optim.Optimizer):
         engine = vector_engine(group)
         plan = None
         if engine is not None and not captured(group):
-            plan = self.plan(rule, group, grads, initial)
+            plan = self.plan(rule, group, grads, initial, joined=engine is foreach)
         rest = params if plan is None else [params[position] for position in plan.others]
         # What is refused is refused before anything is written. A plan's teams have been allowed.
         for param in rest:
@@ -177,17 +177,23 @@ class Optimizer(torch.optim.Optimizer):
                 run_vectors(engine, rule, bucket)
 
     def plan(
-        self, rule: Rule, group: Group, grads: list[Tensor | None], slots: Iterable[str]
+        self,
+        rule: Rule,
+        group: Group,
+        grads: list[Tensor | None],
+        slots: Iterable[str],
+        joined: bool,
     ) -> Plan | None:
         """How the group is arranged; None until a step's gradients are those of the step before."""
         if torch.is_inference_mode_enabled():
             return None
         params = group["params"]
         before, now = self._plans.get(id(group)), pattern(grads)
-        if isinstance(before, Plan) and before.holds(params, now, slots, self.state):
+        if isinstance(before, Plan) and before.holds(params, now, slots, self.state, joined):
             return before
         if before == now:
-            self._plans[id(group)] = plan = Plan(params, grads, slots, self.state, rule.counts)
+            plan = Plan(params, grads, slots, self.state, rule.counts, joined)
+            self._plans[id(group)] = plan
             return plan
         self._plans[id(group)] = now
         return None

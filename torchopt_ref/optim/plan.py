@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .engines import PLAIN, SMALL, Vectors, as_vector, overlapping
+from .engines import PLAIN, SMALL, Table, Vectors, as_vector, overlapping
 
 Grads = list[Any]
 """The gradient of each parameter of a group, or None."""
@@ -17,6 +17,8 @@ States = Mapping[Tensor, dict[str, Any]]
 
 class Plan:
     """How the parameters of a group that have a gradient step together.
+
+    ``joined``: small ones as one vector; otherwise each as its own.
 
     Those of one device, dtype and step are a ``Team``; ``others``, by position, need a look at each
     step. A plan is a cache: it says itself whether it still ``holds``, and without it a step takes
@@ -30,7 +32,9 @@ class Plan:
         slots: Iterable[str],
         state: States,
         counts: bool,
+        joined: bool,
     ) -> None:
+        self.joined = joined
         self.params = list(params)
         self.pattern = pattern(grads)
         self.slots = list(slots)
@@ -47,16 +51,23 @@ class Plan:
             members = self.others if kind is None else kinds.setdefault(kind, [])
             members.append(position)
         self.teams = [
-            Team(positions, params, self.slots, state, counts) for positions in kinds.values()
+            Team(positions, params, self.slots, state, counts, joined)
+            for positions in kinds.values()
         ]
 
     def holds(
-        self, params: list[Tensor], now: list[Any], slots: Iterable[str], state: States
+        self,
+        params: list[Tensor],
+        now: list[Any],
+        slots: Iterable[str],
+        state: States,
+        joined: bool,
     ) -> bool:
         """Whether the gradients are of the same ``pattern`` and nobody has exchanged a tensor or
         its memory."""
         return (
             now == self.pattern
+            and joined == self.joined
             and list(slots) == self.slots
             and same(params, self.params)
             and all(team.holds(state) for team in self.teams)
@@ -118,10 +129,13 @@ class Team:
         slots: list[str],
         state: States,
         counts: bool,
+        joined: bool,
     ) -> None:
         small = [position for position in positions if params[position].numel() < SMALL]
         large = [position for position in positions if params[position].numel() >= SMALL]
-        self.small, self.large = (small, large) if len(small) > 1 else ([], small + large)
+        if not joined or len(small) == 1:
+            small, large = [], positions
+        self.small, self.large = small, large
         self.params = [params[position] for position in self.small + self.large]
         self.entries = [state.get(param, {}) for param in self.params]
         self.steps: Tensor | None = None
@@ -129,22 +143,23 @@ class Team:
         if counts:
             self.steps = arrange(self.entries, "step")
             self.count = self.steps[0].item()
-        joined = len(self.small)
+        parts = len(self.small)
         vectors = [param.detach().view(-1) for param in self.params]
         self.large_vectors = [
             (vector, [entry[name].view(-1) for name in slots])
-            for vector, entry in zip(vectors[joined:], self.entries[joined:], strict=True)
+            for vector, entry in zip(vectors[parts:], self.entries[parts:], strict=True)
         ]
         if self.small:
-            self.small_vectors = vectors[:joined]
+            self.small_vectors = vectors[:parts]
             self.scratch = torch.cat(self.small_vectors)
             self.scratch_vectors = self.scratch.split([v.numel() for v in self.small_vectors])
-            self.small_slots = [arrange(self.entries[:joined], name) for name in slots]
+            self.small_slots = [arrange(self.entries[:parts], name) for name in slots]
         self.slots = tuple(slots)
         self.known = {
             name: [entry[name] for entry in self.entries] for name in (*slots, *["step"] * counts)
         }
         self.arranged = self.memory()
+        self.table: Table | None = None
 
     def memory(self) -> list[Any]:
         """Where the tensors lie, and what shape parameters have, which a user may exchange."""
@@ -175,11 +190,15 @@ class Team:
             [vector, as_vector(grads[position]), *slots]
             for position, (vector, slots) in zip(self.large, self.large_vectors, strict=True)
         ]
+        if not self.small:
+            if self.table is None:
+                self.table = Table(pieces)
+            self.table.with_gradients([piece[1] for piece in pieces])
         if self.small:
             torch.cat(self.small_vectors, out=self.scratch)
             grad = as_vector(torch._C._nn.flatten_dense_tensors([grads[i] for i in self.small]))
             pieces.append([self.scratch, grad, *self.small_slots])
-        return Vectors(pieces, self.slots, scalars)
+        return Vectors(pieces, self.slots, scalars, self.table)
 
     def finish(self) -> None:
         if self.small:

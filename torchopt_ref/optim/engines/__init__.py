@@ -11,6 +11,7 @@ from ..rule import Rule
 from .bucket import Bucket
 from .foreach import SMALL, foreach
 from .fused import fused
+from .native import Table
 from .per_tensor import per_tensor
 from .sparse import sparse
 from .vectors import PLAIN, Vectors, as_vector, as_vectors, overlapping
@@ -31,6 +32,7 @@ __all__ = [
     "PLAIN",
     "SMALL",
     "Bucket",
+    "Table",
     "VectorEngine",
     "Vectors",
     "as_vector",

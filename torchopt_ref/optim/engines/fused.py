@@ -11,6 +11,7 @@ from torch._dynamo.exc import TorchDynamoException
 from ..rule import Rule
 from .foreach import SMALL, batches, by_size, foreach, join, store
 from .formula import Form, formula
+from .native import Table, run_native
 from .per_tensor import widened
 from .vectors import Piece, Vectors
 
@@ -21,16 +22,20 @@ Kernel = Callable[[list[Piece], list[Tensor]], None]
 
 
 def fused(rule: Rule, vectors: Vectors) -> None:
-    """Run ``rule``, compiled by ``torch.compile``, so that every element is read and written once.
+    """Run ``rule``, compiled, so that every element is read and written once.
 
-    Small parameters are joined as by ``foreach``. Where there is no working compiler, one warning
-    says so, and ``foreach`` computes the same, slower.
+    By the machine's own compiler where that is possible (``run_native``), else by
+    ``torch.compile``, for which small parameters are joined as by ``foreach``. Where neither works,
+    one warning says so, and ``foreach`` computes the same, slower.
     """
     form = vectors.form(rule)
     known = formula(form)
     if known is None:
         return foreach(rule, vectors)
     values = known.evaluate(vectors.scalars)
+    table = vectors.table or Table(vectors.pieces)
+    if run_native(form, table, [values[node] for node in known.inputs]):
+        return None
     dtypes = tuple(vector.dtype for vector in vectors.pieces[0])
     numbers = [as_number(values[node], number_dtype(dtypes)) for node in known.inputs]
 

@@ -1,6 +1,6 @@
 """Tensors seen as vectors, so that many can be handled as one."""
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,6 +10,9 @@ from .bucket import Bucket
 from .formula import Form
 from .per_tensor import as_real
 
+if TYPE_CHECKING:
+    from .native import Table
+
 PLAIN = (Tensor, torch.nn.Parameter)
 
 Piece = list[Tensor]
@@ -17,11 +20,15 @@ Piece = list[Tensor]
 
 
 class Vectors(NamedTuple):
-    """A bucket as vectors; ``slots`` names those of a piece after the first two."""
+    """A bucket as vectors; ``slots`` names those of a piece after the first two.
+
+    ``table`` is what native code takes of the pieces, where it is known already.
+    """
 
     pieces: list[Piece]
     slots: tuple[str, ...]
     scalars: dict[str, Any]
+    table: "Table | None" = None
 
     def form(self, rule: Rule) -> Form:
         flags = tuple(each for each in self.scalars.items() if isinstance(each[1], bool))
