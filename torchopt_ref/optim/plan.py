@@ -1,6 +1,7 @@
 """The parameters of a group arranged for speed, for as long as nothing about them changes."""
 
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from operator import is_
 from typing import Any
 
@@ -135,7 +136,7 @@ class Team:
         large = [position for position in positions if params[position].numel() >= SMALL]
         if not joined or len(small) == 1:
             small, large = [], positions
-        self.small, self.large = small, large
+        self.joined, self.small, self.large = joined, small, large
         self.params = [params[position] for position in self.small + self.large]
         self.entries = [state.get(param, {}) for param in self.params]
         self.steps: Tensor | None = None
@@ -155,24 +156,25 @@ class Team:
             self.scratch_vectors = self.scratch.split([v.numel() for v in self.small_vectors])
             self.small_slots = [arrange(self.entries[:parts], name) for name in slots]
         self.slots = tuple(slots)
-        self.known = {
-            name: [entry[name] for entry in self.entries] for name in (*slots, *["step"] * counts)
-        }
+        self.known = list(chain.from_iterable(map(dict.values, self.entries)))
+        self.tensors = [*self.params, *(each for each in self.known if isinstance(each, Tensor))]
         self.arranged = self.memory()
         self.table: Table | None = None
 
     def memory(self) -> list[Any]:
-        """Where the tensors lie, and what shape parameters have, which a user may exchange."""
-        slots = [tensor.data_ptr() for tensors in self.known.values() for tensor in tensors]
-        return [(p.data_ptr(), p.shape, p.is_contiguous()) for p in self.params] + slots
+        """Where the tensors lie, and how parameters lie there, which a user may exchange."""
+        return [
+            *map(Tensor.data_ptr, self.tensors),
+            *map(Tensor.numel, self.params),
+            *map(Tensor.is_contiguous, self.params),
+        ]
 
     def holds(self, state: States) -> bool:
+        known = list(chain.from_iterable(map(dict.values, self.entries)))
         return (
             (not self.entries[0] or same(map(state.get, self.params), self.entries))
-            and all(
-                same([entry.get(name) for entry in self.entries], tensors)
-                for name, tensors in self.known.items()
-            )
+            and len(known) == len(self.known)
+            and same(known, self.known)
             and self.memory() == self.arranged
             and (self.steps is None or bool((self.steps == self.count).all()))
         )
@@ -186,23 +188,33 @@ class Team:
 
     def vectors(self, grads: Grads, scalars: dict[str, Any]) -> Vectors:
         """The team as vectors, to be followed by ``finish`` when they have been written."""
+        if not self.joined:
+            large = [plain(grads[position]) for position in self.large]
+            pieces = [
+                [vector, grad, *slots]
+                for grad, (vector, slots) in zip(large, self.large_vectors, strict=True)
+            ]
+            if self.table is None:
+                self.table = Table(pieces)
+            return Vectors(pieces, self.slots, scalars, self.table.with_gradients(large))
         pieces = [
             [vector, as_vector(grads[position]), *slots]
             for position, (vector, slots) in zip(self.large, self.large_vectors, strict=True)
         ]
-        if not self.small:
-            if self.table is None:
-                self.table = Table(pieces)
-            self.table.with_gradients([piece[1] for piece in pieces])
         if self.small:
             torch.cat(self.small_vectors, out=self.scratch)
             grad = as_vector(torch._C._nn.flatten_dense_tensors([grads[i] for i in self.small]))
             pieces.append([self.scratch, grad, *self.small_slots])
-        return Vectors(pieces, self.slots, scalars, self.table)
+        return Vectors(pieces, self.slots, scalars)
 
     def finish(self) -> None:
         if self.small:
             torch._foreach_copy_(self.small_vectors, self.scratch_vectors)
+
+
+def plain(grad: Tensor) -> Tensor:
+    """A gradient whose elements lie in memory as they count, in whatever shape."""
+    return grad if grad.is_contiguous() and not grad.is_neg() else as_vector(grad)
 
 
 def arrange(entries: list[dict[str, Any]], name: str) -> Tensor:

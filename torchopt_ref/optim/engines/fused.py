@@ -30,12 +30,13 @@ def fused(rule: Rule, vectors: Vectors) -> None:
     """
     form = vectors.form(rule)
     known = formula(form)
+    values = {} if known is None else known.evaluate(vectors.scalars)
+    table = vectors.table or Table(vectors.pieces)
+    if known is not None and run_native(form, table, [values[node] for node in known.inputs]):
+        return None
+    vectors = vectors._replace(pieces=[[vector.view(-1) for vector in p] for p in vectors.pieces])
     if known is None:
         return foreach(rule, vectors)
-    values = known.evaluate(vectors.scalars)
-    table = vectors.table or Table(vectors.pieces)
-    if run_native(form, table, [values[node] for node in known.inputs]):
-        return None
     dtypes = tuple(vector.dtype for vector in vectors.pieces[0])
     numbers = [as_number(values[node], number_dtype(dtypes)) for node in known.inputs]
 
