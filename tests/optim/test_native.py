@@ -59,8 +59,11 @@ def test_it_is_exact_however_the_work_is_divided(cls, dtype, threads, no_torch_c
         torch.set_num_threads(before)
 
 
-def test_what_torch_compiles_instead_is_exact_as_well(no_native):
-    assert_equal(train(optim.Adam, fused=True), train(optim.Adam, foreach=False))
+@pytest.mark.parametrize("cls", [optim.SGD, optim.AdaGrad, optim.RMSprop, optim.Adam])
+def test_what_torch_compiles_instead_is_exact_as_well(cls, no_native):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        assert_equal(train(cls, fused=True), train(cls, foreach=False))
 
 
 def test_a_compiler_that_fails_is_one_that_is_not_there(monkeypatch):

@@ -150,6 +150,7 @@ class Team:
             (vector, [entry[name].view(-1) for name in slots])
             for vector, entry in zip(vectors[parts:], self.entries[parts:], strict=True)
         ]
+        self.pieces = [] if joined else [[v, v, *others] for v, others in self.large_vectors]
         if self.small:
             self.small_vectors = vectors[:parts]
             self.scratch = torch.cat(self.small_vectors)
@@ -189,14 +190,12 @@ class Team:
     def vectors(self, grads: Grads, scalars: dict[str, Any]) -> Vectors:
         """The team as vectors, to be followed by ``finish`` when they have been written."""
         if not self.joined:
-            large = [plain(grads[position]) for position in self.large]
-            pieces = [
-                [vector, grad, *slots]
-                for grad, (vector, slots) in zip(large, self.large_vectors, strict=True)
-            ]
+            own = plain([grads[position] for position in self.large])
+            for piece, grad in zip(self.pieces, own, strict=True):
+                piece[1] = grad
             if self.table is None:
-                self.table = Table(pieces)
-            return Vectors(pieces, self.slots, scalars, self.table.with_gradients(large))
+                self.table = Table(self.pieces)
+            return Vectors(self.pieces, self.slots, scalars, self.table.with_gradients(own))
         pieces = [
             [vector, as_vector(grads[position]), *slots]
             for position, (vector, slots) in zip(self.large, self.large_vectors, strict=True)
@@ -208,13 +207,18 @@ class Team:
         return Vectors(pieces, self.slots, scalars)
 
     def finish(self) -> None:
+        # A gradient that the user lets go must not be kept.
+        for piece in self.pieces:
+            piece[1] = piece[0]
         if self.small:
             torch._foreach_copy_(self.small_vectors, self.scratch_vectors)
 
 
-def plain(grad: Tensor) -> Tensor:
-    """A gradient whose elements lie in memory as they count, in whatever shape."""
-    return grad if grad.is_contiguous() and not grad.is_neg() else as_vector(grad)
+def plain(grads: list[Tensor]) -> list[Tensor]:
+    """Gradients whose elements lie in memory as they count, in whatever shape."""
+    if all(map(Tensor.is_contiguous, grads)) and not any(map(Tensor.is_neg, grads)):
+        return grads
+    return list(map(as_vector, grads))
 
 
 def arrange(entries: list[dict[str, Any]], name: str) -> Tensor:

@@ -90,13 +90,12 @@ class Table:
         if self.suitable:
             self.sizes = np.array([piece[0].numel() for piece in pieces], dtype=np.int64)
             self.addresses = np.array([[v.data_ptr() for v in piece] for piece in pieces])
-            written = [vector for piece in pieces for vector in (piece[0], *piece[2:])]
-            self.counted = [vector for vector in written if not vector.is_inference()]
+            self.params = [piece[0] for piece in pieces if not piece[0].is_inference()]
 
     def with_gradients(self, grads: list[Tensor]) -> "Table":
         """The table for other gradients, which belong to the same pieces and are of their dtype."""
         if self.suitable:
-            self.addresses[:, 1] = [grad.data_ptr() for grad in grads]
+            self.addresses[:, 1] = list(map(Tensor.data_ptr, grads))
         return self
 
 
@@ -127,8 +126,8 @@ def run_native(form: Form, table: Table, values: list[float | Tensor]) -> bool:
         numbers.ctypes.data,
         torch.get_num_threads(),
     )
-    # Autograd has not seen the writes: it must still notice that a saved tensor has changed.
-    torch.autograd.graph.increment_version(table.counted)
+    # Autograd has not seen the writes: it must still notice that a saved parameter has changed.
+    torch.autograd.graph.increment_version(table.params)
     return True
 
 
@@ -151,7 +150,7 @@ def native_step(form: Form, dtype: torch.dtype) -> Callable[..., None] | None:
             return None
     step.restype = None
     step.argtypes = [ctypes.c_int64, *[ctypes.c_void_p] * 3, ctypes.c_int64]
-    return step  # type: ignore[no-any-return]
+    return step
 
 
 def source_code(known: Formula, dtype: torch.dtype) -> str:
