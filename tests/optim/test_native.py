@@ -160,3 +160,18 @@ def test_a_gradient_is_not_kept_after_the_step(options):
     kept = weakref.ref(param.grad)
     param.grad = None
     assert kept() is None
+
+
+def test_a_parameter_that_shrinks_at_its_address_is_not_written_beyond_its_end():
+    whole = torch.zeros(6)
+    param = nn.Parameter(whole)
+    optimizer = optim.SGD([param], lr=0.1, momentum=0.9, fused=True)
+    for _ in range(4):
+        param.grad = torch.ones(6)
+        optimizer.step()
+    before = whole.clone()
+    param.data = whole[:3]
+    param.grad = torch.ones(3)
+    with pytest.raises(RuntimeError, match="size"):
+        optimizer.step()
+    assert torch.equal(whole, before)
