@@ -120,7 +120,8 @@ class Team:
 
     Slots of small parameters lie one after the other in memory, so do the steps of all; each is
     still a tensor with a storage of its own size. The small parameters themselves are not moved:
-    their values are copied to ``scratch`` before a step, and back after it.
+    their values are copied to ``scratch`` before a step, and back after it. Not ``joined``, every
+    parameter is a piece of its own, and nothing is copied.
     """
 
     def __init__(

@@ -13,7 +13,7 @@ from .foreach import SMALL, batches, by_size, foreach, join, store
 from .formula import Form, formula
 from .native import Table, run_native
 from .per_tensor import widened
-from .vectors import Piece, Vectors
+from .vectors import Piece, Vectors, is_plain
 
 ARITY = 8
 """Pieces per call of a kernel: they share what a call costs besides its work."""
@@ -91,15 +91,6 @@ def run_compiled(
             kernel.cache_clear()
     warn_of_the_compiler(reason)
     return False
-
-
-def is_plain(piece: Piece, dtypes: tuple[torch.dtype, ...]) -> bool:
-    """Whether it is what kernels are compiled for, which they do not check themselves."""
-    size = piece[0].numel()
-    return all(
-        vector.dtype == dtype and vector.numel() == size and vector.is_contiguous()
-        for vector, dtype in zip(piece, dtypes, strict=True)
-    )
 
 
 def number_dtype(dtypes: tuple[torch.dtype, ...]) -> torch.dtype:

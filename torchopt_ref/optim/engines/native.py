@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, fx
 
 from .formula import Form, Formula, formula
-from .vectors import Piece
+from .vectors import Piece, is_plain
 
 CXX_TYPES = {torch.float32: "float", torch.float64: "double"}
 NUMPY_TYPES = {torch.float32: np.float32, torch.float64: np.float64}
@@ -85,7 +85,8 @@ class Table:
     def __init__(self, pieces: list[Piece]) -> None:
         self.dtype = pieces[0][0].dtype
         self.suitable = self.dtype in CXX_TYPES and all(
-            is_native(vector, self.dtype, piece[0].numel()) for piece in pieces for vector in piece
+            is_plain(piece, (self.dtype,) * len(piece)) and all(map(is_native, piece))
+            for piece in pieces
         )
         if self.suitable:
             self.sizes = np.array([piece[0].numel() for piece in pieces], dtype=np.int64)
@@ -99,14 +100,10 @@ class Table:
         return self
 
 
-def is_native(vector: Tensor, dtype: torch.dtype, size: int) -> bool:
-    return (
-        vector.dtype == dtype
-        and vector.device.type == "cpu"
-        and vector.numel() == size
-        and vector.is_contiguous()
-        and not torch._C._functorch.is_functorch_wrapped_tensor(vector)
-    )
+def is_native(vector: Tensor) -> bool:
+    """Whether it is memory that a CPU can write to."""
+    wrapped = torch._C._functorch.is_functorch_wrapped_tensor(vector)
+    return vector.device.type == "cpu" and not wrapped
 
 
 def run_native(form: Form, table: Table, values: list[float | Tensor]) -> bool:

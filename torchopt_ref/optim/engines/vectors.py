@@ -94,3 +94,12 @@ def as_piece(tensors: tuple[Tensor, ...]) -> Piece | None:
         return None
     param, *slots = (tensor.view(-1) for tensor in ordered)
     return [param, as_vector(grad.permute(order)), *slots]
+
+
+def is_plain(piece: Piece, dtypes: tuple[torch.dtype, ...]) -> bool:
+    """Whether it is what kernels are compiled for, which they do not check themselves."""
+    size = piece[0].numel()
+    return all(
+        vector.dtype == dtype and vector.numel() == size and vector.is_contiguous()
+        for vector, dtype in zip(piece, dtypes, strict=True)
+    )
