@@ -243,6 +243,18 @@ def test_a_step_of_the_users_own_is_left_alone():
     assert [optimizer.state[param]["step"] for param in params] == [7, 7]
 
 
+@by_engine
+def test_other_things_in_the_state_are_left_alone(engine):
+    params = [nn.Parameter(torch.ones(3)) for _ in range(2)]
+    optimizer = optim.SGD(params, lr=1.0, momentum=0.5, **ENGINES[engine])
+    for _ in range(4):
+        for param in params:
+            param.grad = torch.ones(3)
+            optimizer.state[param]["mine"] = torch.ones(3).to_sparse()
+        optimizer.step()
+    assert params[0].tolist() == [1 - 1 - 1.5 - 1.75 - 1.875] * 3
+
+
 def test_a_step_that_is_no_tensor_is_refused():
     param = nn.Parameter(torch.ones(3))
     param.grad = torch.ones(3)

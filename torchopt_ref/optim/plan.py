@@ -159,7 +159,8 @@ class Team:
             self.small_slots = [arrange(self.entries[:parts], name) for name in slots]
         self.slots = tuple(slots)
         self.known = list(chain.from_iterable(map(dict.values, self.entries)))
-        self.tensors = [*self.params, *(each for each in self.known if isinstance(each, Tensor))]
+        names = (*slots, *["step"] * counts)
+        self.tensors = [*self.params, *(entry[name] for entry in self.entries for name in names)]
         self.arranged = self.memory()
         self.table: Table | None = None
 
