@@ -23,6 +23,8 @@ CLASSES = {
     "RMSprop": (optim.RMSprop, {"centered": True}),
     "Adam": (optim.Adam, {"amsgrad": True}),
     "AdamW": (optim.AdamW, {"fused": True}),
+    "Adam flat": (optim.Adam, {"flat": True}),
+    "Momentum flat": (optim.Momentum, {"flat": True, "weight_decay": 0.1}),
 }
 
 

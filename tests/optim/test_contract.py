@@ -62,7 +62,7 @@ def test_constructor_has_the_names_order_and_defaults_of_torch(cls):
         assert mine[name].kind == parameter.kind, name
     positional = [name for name in mine if mine[name].kind is not inspect.Parameter.KEYWORD_ONLY]
     assert positional == [*theirs][: len(positional)]
-    assert mine.keys() - theirs.keys() <= {"convention", "fused"}
+    assert mine.keys() - theirs.keys() <= {"convention", "fused", "flat"}
 
 
 def test_adagrad_has_both_spellings():

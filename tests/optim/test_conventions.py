@@ -24,7 +24,7 @@ def parameters():
 @by_class
 def test_the_books_defaults_are_taken_where_nothing_is_given(cls):
     (group,) = cls(parameters(), convention="book").param_groups
-    engine = ("foreach", "fused", "capturable", "differentiable")
+    engine = ("foreach", "fused", "flat", "capturable", "differentiable")
     hyper = {name: group[name] for name in group.keys() - {"params", "convention", *engine}}
     assert hyper == BOOK[cls]
 

@@ -10,7 +10,7 @@ from torch import nn
 from torchopt_ref import optim
 from torchopt_ref.optim.stepping import vector_engine
 
-ENGINES = {"default": {}, "fused": {"fused": True}}
+ENGINES = {"default": {}, "fused": {"fused": True}, "flat": {"flat": True}}
 by_engine = pytest.mark.parametrize("engine", ENGINES)
 by_size = pytest.mark.parametrize("size", [4, 40_000])
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from torchopt_ref import optim
 
-ENGINES = {"default": {}, "fused": {"fused": True}}
+ENGINES = {"default": {}, "fused": {"fused": True}, "flat": {"flat": True}}
 CLASSES = [optim.SGD, optim.Momentum, optim.AdaGrad, optim.RMSprop, optim.Adam]
 by_engine = pytest.mark.parametrize("engine", ENGINES)
 SIZES = ((3,), (2, 4), (40_000,), (), (5,), (200, 200), (7,))

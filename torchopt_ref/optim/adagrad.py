@@ -49,7 +49,7 @@ class AdaGrad(Optimizer):
         initial_accumulator_value: :math:`s_0 \ge 0`.
         eps: :math:`\epsilon \ge 0` (torch 1e-10, book 1e-7).
         maximize: ascend (:math:`g_t` becomes :math:`-g_t`).
-        foreach, fused, differentiable: as for :class:`Optimizer`.
+        foreach, fused, flat, differentiable: as for :class:`Optimizer`.
         convention: ``"torch"`` (default) or ``"book"``, which has ``lr`` and ``eps``.
 
     State: ``step`` (:math:`t`) and ``sum`` (:math:`s` or :math:`h`), there from the start.
@@ -82,12 +82,13 @@ class AdaGrad(Optimizer):
         maximize: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        flat: bool = False,
         convention: str = "torch",
     ) -> None:
         rule = self.rule(convention)
         for group in self.param_groups:
             for param in group["params"]:
-                add_state(self.state[param], rule, rule.slots(group), param, group)
+                add_state(self._state[param], rule, rule.slots(group), param, group)
 
     def sparse_gradient(self, grad: Tensor, hyper: Group) -> Tensor:
         """Only touched elements have squares to add, and only they move."""

@@ -96,7 +96,7 @@ class Adam(Optimizer):
         maximize: ascend (:math:`g_t` becomes :math:`-g_t`).
         decoupled_weight_decay: instead of L2, :math:`\theta_{t-1}` is first multiplied by
             :math:`1 - \gamma \lambda`.
-        foreach, fused, capturable, differentiable: as for :class:`Optimizer`.
+        foreach, fused, flat, capturable, differentiable: as for :class:`Optimizer`.
         convention: ``"torch"`` (default) or ``"book"``, which has ``lr``, ``betas`` and ``eps``.
 
     State: ``step`` (:math:`t`), ``exp_avg`` (:math:`m`), ``exp_avg_sq`` (:math:`v`), and
@@ -136,6 +136,7 @@ class Adam(Optimizer):
         differentiable: bool = False,
         fused: bool | None = None,
         decoupled_weight_decay: bool = False,
+        flat: bool = False,
         convention: str = "torch",
     ) -> None: ...
 
@@ -160,7 +161,7 @@ class AdamW(Adam):
     Args:
         params, lr, betas, eps, amsgrad, maximize: as for :class:`Adam`.
         weight_decay: :math:`\lambda \ge 0` (0.01).
-        foreach, fused, capturable, differentiable: as for :class:`Optimizer`.
+        foreach, fused, flat, capturable, differentiable: as for :class:`Optimizer`.
         convention: ``"torch"``, the only one.
 
     State, Raises: as :class:`Adam`.
@@ -187,5 +188,6 @@ class AdamW(Adam):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        flat: bool = False,
         convention: str = "torch",
     ) -> None: ...

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from .arena import Arena
 from .checks import check_options
-from .engines import Bucket, foreach, per_tensor, run_vectors, sparse
+from .engines import Bucket, per_tensor, run_vectors, sparse
 from .plan import Plan, pattern
 from .rule import Group, Rule
 from .stepping import (
     add_state,
+    arrangement,
     captured,
     check_engine,
     counted,
@@ -22,8 +24,9 @@ from .stepping import (
     step_tensor,
     vector_engine,
 )
+from .team import Grads, Team
 
-ENGINE_OPTIONS = ("foreach", "capturable", "differentiable", "fused")
+ENGINE_OPTIONS = ("foreach", "capturable", "differentiable", "fused", "flat")
 """The options that say how a step is run, not what it computes: every convention has them."""
 
 
@@ -68,6 +71,9 @@ class Optimizer(torch.optim.Optimizer):
     ``foreach``         True or None: small parameters joined, large ones in slices
                         (default). False: one parameter after the other
     ``fused``           True: the update compiled to one pass. False: as ``foreach=False``
+    ``flat``            True: as ``fused``, with parameters, gradients and slots moved to one
+                        piece of memory each, in the second step. ``docs/flat.md`` says what
+                        that means for them
     ``capturable``      True: no number leaves the device, for CUDA graphs
     ``differentiable``  True: autograd records the step
     ==================  ============================================================
@@ -79,6 +85,21 @@ class Optimizer(torch.optim.Optimizer):
     def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
         self._plans: dict[int, Plan | list[Any]] = {}
         super().__init__(params, defaults)
+        self._state_seen = False
+
+    @property
+    def state(self) -> Any:
+        """The slots and the step of each parameter.
+
+        Whoever has seen it may exchange what is in it, at any time; until then, no step asks.
+        """
+        self._state_seen = True
+        return self._state
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        self._state_seen = True
+        self._state = state
 
     @classmethod
     def rule(cls, convention: str) -> Rule:
@@ -140,7 +161,7 @@ class Optimizer(torch.optim.Optimizer):
         if (found_inf := getattr(self, "found_inf", None)) is not None and found_inf.item():
             return loss
         if len(self._plans) > len(self.param_groups):
-            self._plans.clear()
+            self.drop_plans()
         with torch.set_grad_enabled(self.defaults["differentiable"]):
             for group in self.param_groups:
                 self.step_group(self.rule(group["convention"]), group)
@@ -150,25 +171,26 @@ class Optimizer(torch.optim.Optimizer):
         """The next step of the group's parameters that have a gradient, which is counted here."""
         hyper = hyper_parameters(group)
         params: list[Tensor] = group["params"]
-        grads = [param.grad for param in params]
+        grads = self.gradients(group)
         initial = rule.slots(hyper)
         engine = vector_engine(group)
         plan = None
         if engine is not None and not captured(group):
-            plan = self.plan(rule, group, grads, initial, joined=engine is foreach)
-        rest = params if plan is None else [params[position] for position in plan.others]
+            plan = self.plan(arrangement(group), rule, group, grads, initial)
+        rest = range(len(params)) if plan is None else plan.others
+        given = [(params[position], grads[position]) for position in rest]
+        given = [(param, grad) for param, grad in given if grad is not None]
         # What is refused is refused before anything is written. A plan's teams have been allowed.
-        for param in rest:
-            if param.grad is not None:
-                check_engine(group, param)
-                if param.grad.is_sparse:
-                    self.sparse_gradient(param.grad, hyper)
+        for param, grad in given:
+            check_engine(group, param)
+            if grad.is_sparse:
+                self.sparse_gradient(grad, hyper)
         if engine is not None and plan is not None:
             for team in plan.teams:
                 scalars = self.scalars(rule, hyper, team.next_step(), fresh=False)
                 engine(rule, team.vectors(grads, scalars))
                 team.finish()
-        for bucket in self.buckets(rule, group, hyper, initial, rest):
+        for bucket in self.buckets(rule, group, hyper, initial, given):
             if bucket.grads[0].is_sparse:
                 sparse(rule, bucket)
             elif engine is None:
@@ -176,27 +198,65 @@ class Optimizer(torch.optim.Optimizer):
             else:
                 run_vectors(engine, rule, bucket)
 
+    def gradients(self, group: Group) -> Grads:
+        """The gradient of each parameter of the group; None where there is none to step by."""
+        grads: Grads = [param.grad for param in group["params"]]
+        for arena in self.arenas(group):
+            for index in arena.untouched():
+                grads[arena.positions[index]] = None
+        return grads
+
+    def arenas(self, group: Group) -> list[Arena]:
+        plan = self._plans.get(id(group))
+        return plan.arenas if isinstance(plan, Plan) else []
+
     def plan(
         self,
+        team: type[Team],
         rule: Rule,
         group: Group,
-        grads: list[Tensor | None],
+        grads: Grads,
         slots: Iterable[str],
-        joined: bool,
     ) -> Plan | None:
         """How the group is arranged; None until a step's gradients are those of the step before."""
         if torch.is_inference_mode_enabled():
             return None
-        params = group["params"]
-        before, now = self._plans.get(id(group)), pattern(grads)
-        if isinstance(before, Plan) and before.holds(params, now, slots, self.state, joined):
+        params, before = group["params"], self._plans.get(id(group))
+        now = before.pattern_of(grads) if isinstance(before, Plan) else pattern(grads)
+        state = self._state if self._state_seen else None
+        if isinstance(before, Plan) and before.holds(team, params, now, slots, state):
             return before
+        if isinstance(before, Plan):
+            before.release()
         if before == now:
-            plan = Plan(params, grads, slots, self.state, rule.counts, joined)
+            plan = Plan(team, params, grads, slots, self._state, rule.counts)
             self._plans[id(group)] = plan
             return plan
         self._plans[id(group)] = now
         return None
+
+    def drop_plans(self) -> None:
+        for plan in self._plans.values():
+            if isinstance(plan, Plan):
+                plan.release()
+        self._plans = {}
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clear the gradients.
+
+        With ``flat`` those of parameters that have moved become views of zeros instead of None; a
+        parameter whose gradient is not touched before the step does not move.
+        """
+        if not all(arena.params_hold() for g in self.param_groups for arena in self.arenas(g)):
+            self.drop_plans()
+        arenas = [arena for group in self.param_groups for arena in self.arenas(group)]
+        untouched = [arena.untouched() for arena in arenas]
+        super().zero_grad(set_to_none)
+        for arena, indices in zip(arenas, untouched, strict=True):
+            if set_to_none:
+                arena.clear()
+            else:
+                arena.keep_untouched(indices)
 
     def scalars(self, rule: Rule, hyper: Group, step: Any, fresh: bool) -> dict[str, Any]:
         scalars = rule.all_scalars(hyper, step, fresh)
@@ -210,16 +270,15 @@ class Optimizer(torch.optim.Optimizer):
         group: Group,
         hyper: Group,
         initial: dict[str, float],
-        params: list[Tensor],
+        given: list[tuple[Tensor, Tensor]],
     ) -> Iterable[Bucket]:
-        """The parameters with a gradient, those together that take the same step."""
+        """The parameters and their gradients, those together that take the same step."""
         scalars: dict[Any, dict[str, Any]] = {}
         found: dict[Any, Bucket] = {}
-        for param in params:
-            if param.grad is None:
-                continue
-            grad = self.sparse_gradient(param.grad, hyper) if param.grad.is_sparse else param.grad
-            state = self.state[param] if rule.counts or initial else {}
+        for param, grad in given:
+            if grad.is_sparse:
+                grad = self.sparse_gradient(grad, hyper)
+            state = self._state[param] if rule.counts or initial else {}
             fresh = add_state(state, rule, initial, param, group)
             step = counted(state, group) if rule.counts else 0
             # A step that stays a tensor is not read: each is a key of its own.
@@ -305,6 +364,7 @@ class Optimizer(torch.optim.Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.setdefault("defaults", state.get("defaults"))
+        self.__dict__.setdefault("_plans", {})
         convention = self.defaults["convention"]
         for group in state["param_groups"]:
             if group.setdefault("convention", "torch") != convention:
@@ -313,7 +373,8 @@ class Optimizer(torch.optim.Optimizer):
                     f"this {type(self).__name__} of the {convention!r} convention"
                 )
         super().__setstate__(state)
-        self._plans = {}
+        self.state = self.__dict__.pop("state")
+        self.drop_plans()
         absent = self.torch_options() | (self.rule(convention).defaults or {})
         for group in self.param_groups:
             for name in absent.keys() & self.defaults.keys():

@@ -27,6 +27,10 @@ def check_options(options: Group) -> None:
             raise ValueError(f"Invalid {words}: {options[name]}")
     if "betas" in options:
         check_betas(options["betas"])
+    if options.get("flat"):
+        for other in ("foreach", "capturable", "differentiable", "fused"):
+            if options.get(other):
+                raise RuntimeError(f"`flat` and `{other}` cannot be `True` together.")
     if options.get("fused"):
         if options.get("differentiable"):
             raise RuntimeError("`fused` does not support `differentiable`")

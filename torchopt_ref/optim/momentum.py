@@ -49,7 +49,7 @@ class Momentum(SGD):
     Args:
         params, lr, dampening, weight_decay, nesterov, maximize: as for :class:`SGD`.
         momentum: :math:`\mu \ge 0` (0.9).
-        foreach, fused, differentiable: as for :class:`Optimizer`.
+        foreach, fused, flat, differentiable: as for :class:`Optimizer`.
         convention: ``"torch"`` (default) or ``"book"``, which has ``lr`` (0.01) and ``momentum``.
 
     State: ``momentum_buffer`` (:math:`b` of :class:`SGD`, or :math:`v`).
@@ -79,6 +79,7 @@ class Momentum(SGD):
         foreach: bool | None = None,
         differentiable: bool = False,
         fused: bool | None = None,
+        flat: bool = False,
         convention: str = "torch",
     ) -> None: ...
 
@@ -95,7 +96,7 @@ class Nesterov(SGD):
     Args:
         params, lr, weight_decay, maximize: as for :class:`SGD`.
         momentum: :math:`\mu` (0.9); in the torch convention above 0.
-        foreach, fused, differentiable: as for :class:`Optimizer`.
+        foreach, fused, flat, differentiable: as for :class:`Optimizer`.
         convention: ``"torch"`` (default) or ``"book"``, which has ``lr`` (0.01) and ``momentum``.
 
     State: ``momentum_buffer`` (:math:`b` of :class:`SGD`, or :math:`v`).
@@ -125,5 +126,6 @@ class Nesterov(SGD):
         foreach: bool | None = None,
         differentiable: bool = False,
         fused: bool | None = None,
+        flat: bool = False,
         convention: str = "torch",
     ) -> None: ...

@@ -70,7 +70,7 @@ class RMSprop(Optimizer):
         momentum: :math:`\mu \ge 0`.
         centered: divide by the root of the variance instead of the mean square.
         maximize: ascend (:math:`g_t` becomes :math:`-g_t`).
-        foreach, fused, capturable, differentiable: as for :class:`Optimizer`.
+        foreach, fused, flat, capturable, differentiable: as for :class:`Optimizer`.
         convention: ``"torch"`` (default) or ``"book"``, which has ``lr``, ``alpha`` and ``eps``.
 
     State: ``step``, ``square_avg`` (:math:`s`); ``momentum_buffer`` (:math:`b`) with momentum,
@@ -110,5 +110,6 @@ class RMSprop(Optimizer):
         differentiable: bool = False,
         *,
         fused: bool | None = None,
+        flat: bool = False,
         convention: str = "torch",
     ) -> None: ...

@@ -64,7 +64,7 @@ class SGD(Optimizer):
             :math:`g_t + \lambda \theta_{t-1}`.
         nesterov: Nesterov momentum; needs momentum and no dampening.
         maximize: ascend (:math:`g_t` becomes :math:`-g_t`).
-        foreach, fused, differentiable: as for :class:`Optimizer`.
+        foreach, fused, flat, differentiable: as for :class:`Optimizer`.
         convention: ``"torch"`` (default) or ``"book"``, which has ``lr`` alone.
 
     State: ``momentum_buffer`` (:math:`b`), when momentum is not 0.
@@ -102,6 +102,7 @@ class SGD(Optimizer):
         foreach: bool | None = None,
         differentiable: bool = False,
         fused: bool | None = None,
+        flat: bool = False,
         convention: str = "torch",
     ) -> None: ...
 

@@ -5,9 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .arena import Arena
 from .checks import check_capturable, check_fused
 from .engines import VectorEngine, foreach, fused
 from .rule import Group, Rule
+from .team import Apart, Joined, Team
 
 
 def hyper_parameters(group: Group) -> Group:
@@ -80,7 +82,14 @@ def vector_engine(group: Group) -> VectorEngine | None:
     """The engine of parameters that can be seen as vectors; None: one after the other."""
     if torch.compiler.is_compiling() or group["differentiable"]:
         return None
-    if group.get("fused"):
+    if group.get("fused") or group.get("flat"):
         return fused
     for_loop = group["foreach"] is False or (group.get("fused") is False and not group["foreach"])
     return None if for_loop else foreach
+
+
+def arrangement(group: Group) -> type[Team]:
+    """How its engine wants the parameters."""
+    if group.get("flat"):
+        return Arena
+    return Apart if group.get("fused") else Joined

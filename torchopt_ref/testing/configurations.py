@@ -59,6 +59,7 @@ ENGINES: dict[str, dict[str, Any]] = {
     "per-tensor": {"foreach": False},
     "foreach": {"foreach": True},
     "fused": {"fused": True},
+    "flat": {"flat": True},
 }
 """The ways to run a step that parity is shown for, and the options that choose them."""
 

@@ -1,0 +1,109 @@
+"""Parameters, gradients and slots in one piece of memory each."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .engines import Table, Vectors
+from .team import Apart, Grads, addresses, arrange, is_shared, parts, same
+
+ALIGNMENT = 64
+"""Bytes at a multiple of which a parameter begins, as torch allocates it."""
+
+
+class Arena(Apart):
+    """Parameters, their gradients and each of their slots lie in one vector, an *arena*.
+
+    The tensors that the user knows are the same objects as before; their memory has moved. Each has
+    a storage of its own size there. After ``clear`` every ``grad`` is such a view, too. A gradient
+    is *touched* when autograd or the user has written it since.
+
+    Where all gradients of a step are these views, the whole is one vector; otherwise each parameter
+    is a vector of its own, with the gradient that the user gave it.
+    """
+
+    def prepare(self) -> None:
+        multiple = ALIGNMENT // self.params[0].element_size()
+        param = arrange(self.params, multiple)
+        slots = [arrange([entry[name] for entry in self.entries], multiple) for name in self.slots]
+        self.grad = torch.zeros_like(param)
+        self.views = parts(self.grad, self.params, multiple)
+        self.view_addresses = addresses(self.views)
+        offsets = torch.tensor(self.view_addresses) - self.grad.data_ptr()
+        self.starts = offsets // self.grad.element_size()
+        self.versions: list[int] = []
+        self.whole = [param, self.grad, *slots]
+        self.whole_table = Table([self.whole])
+        self.as_whole = False
+        super().prepare()
+
+    def vectors(self, grads: Grads, scalars: dict[str, Any]) -> Vectors:
+        own = self.own(grads)
+        self.as_whole = same(own, self.views) and self.views_hold()
+        if not self.as_whole:
+            return super().vectors(grads, scalars)
+        return Vectors([self.whole], self.slots, scalars, self.whole_table)
+
+    def finish(self) -> None:
+        if not self.as_whole:
+            return super().finish()
+        # Autograd has not seen the writes: it must notice that a saved parameter has changed.
+        torch.autograd.graph.increment_version(self.params)
+        return None
+
+    def views_hold(self) -> bool:
+        return addresses(self.views) == self.view_addresses
+
+    def clear(self) -> None:
+        """Make every gradient a view of zeros that is not touched."""
+        if not self.views_hold():
+            self.views = parts(self.grad, self.params, ALIGNMENT // self.grad.element_size())
+        self.grad.zero_()
+        torch.autograd.graph.increment_version(self.views)
+        for param, view in zip(self.params, self.views, strict=True):
+            if param.grad is not view:
+                param.grad = view
+        self.versions = [view._version for view in self.views]
+
+    def untouched(self) -> list[int]:
+        """Which of the team's parameters have a gradient that nobody has touched."""
+        if not self.versions:
+            return []
+        suspects = list(range(len(self.views)))
+        on_cpu = self.grad.device.type == "cpu"
+        if on_cpu:
+            suspects = (self.grad[self.starts] == 0).nonzero().flatten().tolist()
+        return [
+            index
+            for index in suspects
+            if self.params[index].grad is self.views[index]
+            and self.views[index]._version == self.versions[index]
+            # Written by way of an alias with a count of its own, such as ``grad.data``.
+            and not (on_cpu and self.views[index].any())
+        ]
+
+    def keep_untouched(self, indices: list[int]) -> None:
+        """Call these gradients untouched, whatever has been written until now."""
+        for index in indices:
+            self.versions[index] = self.views[index]._version
+
+    def release(self) -> None:
+        """Leave gradients as ``torch.optim`` does: where nothing was touched, there is none."""
+        for index in self.untouched():
+            self.params[index].grad = None
+
+
+def is_movable(tensors: list[Tensor], grad: Tensor) -> bool:
+    """Whether a parameter and its slots can be of an arena: nobody else sees their memory."""
+    return (
+        tensors[0].numel() > 0
+        and all(tensor.dtype == grad.dtype for tensor in tensors)
+        and not any(map(has_alias, tensors))
+        and not any(map(is_shared, tensors))
+    )
+
+
+def has_alias(tensor: Tensor) -> bool:
+    # Besides the tensor itself, the storage that is asked for here is one.
+    return torch._C._storage_Use_Count(tensor.untyped_storage()._cdata) > 2
