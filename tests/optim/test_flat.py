@@ -163,7 +163,7 @@ def a_gradient_written_by_way_of_its_data(training):
     for param in training.model.parameters():
         if param.grad is None:
             param.grad = torch.zeros_like(param)
-        param.grad.data.add_(1.0)
+        param.grad.data.view(-1)[-1] = 1.0
     training.optimizer.step()
 
 
