@@ -656,6 +656,23 @@ def test_two_optimizers_and_two_groups():
     assert all(torch.equal(mine, theirs) for mine, theirs in pairs)
 
 
+def test_the_flag_is_obeyed_at_any_time():
+    flat, loop = Training(flat=True), Training(foreach=False)
+    for training in (flat, loop):
+        training.steps()
+    flat.optimizer.param_groups[0]["flat"] = False
+    for training in (flat, loop):
+        training.steps()
+        training.optimizer.zero_grad()
+    assert all(param.grad is None for param in flat.model.parameters())
+    flat.optimizer.param_groups[0]["flat"] = True
+    for training in (flat, loop):
+        training.steps()
+        training.optimizer.zero_grad()
+    assert all(param.grad is not None for param in flat.model.parameters())
+    assert_same_training(flat, loop)
+
+
 def test_a_parameter_taken_out_of_a_group():
     flat, loop = Training(flat=True), Training(foreach=False)
     for training in (flat, loop):
