@@ -30,8 +30,9 @@ class Arena(Apart):
         self.grad = torch.zeros_like(param)
         self.views = parts(self.grad, self.params, multiple)
         self.view_addresses = addresses(self.views)
-        offsets = torch.tensor(self.view_addresses) - self.grad.data_ptr()
-        self.starts = offsets // self.grad.element_size()
+        size = self.grad.element_size()
+        places = [(address - self.grad.data_ptr()) // size for address in self.view_addresses]
+        self.starts = torch.tensor(places, device="cpu")
         self.versions: list[int] = []
         self.whole = [param, self.grad, *slots]
         self.whole_table = Table([self.whole])
