@@ -2,36 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import importlib
+import importlib.util
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from torchopt_ref import optim
 
-from .timing import Case, Contestant, Run
+from .contestants import Shapes, bytes_of_a_step, contestants, graphed_steps, steps
+from .timing import Case, Contestant
 
-Shapes = list[tuple[int, ...]]
+THIRD_PARTY: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "torch-optimi": ("optimi", "Adam", {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8}),
+    # The package's Adam is that of torch. Its own PAdam is Adam if the exponent is one half.
+    "pytorch-optimizer PAdam": ("pytorch_optimizer", "PAdam", {"lr": 1e-3, "partial": 0.5}),
+}
+"""Adam of other packages, which take part where they are installed: module, class, options."""
 
 
-def cases() -> Iterator[Case]:
-    yield case("Adam", "1,000 x 64", [(64,)] * 1000, {"ours": 1 / 5, "ours fused": 1 / 3})
+def cases(device: torch.device) -> Iterator[Case]:
+    yield case("Adam", "1,000 x 64", [(64,)] * 1000, device, {"ours": 1 / 5, "ours fused": 1 / 3})
     for name, shapes in models():
-        yield case("Adam", name, shapes, {"ours": 1 / 0.95, "ours fused": 1 / 0.97})
+        yield case("Adam", name, shapes, device, {"ours": 1 / 0.95, "ours fused": 1 / 0.97})
     resnet = dict(models())["ResNet-18"]
-    yield case("RMSprop", "ResNet-18", resnet, {"ours fused": 1 / 3})
-    yield case("Adagrad", "ResNet-18", resnet, {"ours fused": 1 / 0.97})
-    yield case("SGD", "ResNet-18", resnet, {"ours fused": 1 / 0.97}, momentum=0.9)
+    yield case("RMSprop", "ResNet-18", resnet, device, {"ours fused": 1 / 3})
+    yield case("Adagrad", "ResNet-18", resnet, device, {"ours fused": 1 / 0.97})
+    yield case("SGD", "ResNet-18", resnet, device, {"ours fused": 1 / 0.97}, momentum=0.9)
 
 
 def models() -> Iterator[tuple[str, Shapes]]:
     """The shapes of the parameters of the main job's network and of some that people train."""
     import torchvision.models as vision
 
-    sizes = [784, 100, 100, 100, 100, 10]
     makers: dict[str, Callable[[], nn.Module]] = {
-        "MLP": lambda: nn.Sequential(*map(nn.Linear, sizes, sizes[1:])),
+        "MLP": mlp,
         "ResNet-18": vision.resnet18,
         "ResNet-50": vision.resnet50,
         "MobileNetV3": vision.mobilenet_v3_large,
@@ -43,36 +52,43 @@ def models() -> Iterator[tuple[str, Shapes]]:
         yield name, [tuple(param.shape) for param in model.parameters()]
 
 
-def case(name: str, model: str, shapes: Shapes, bars: dict[str, float], **options: Any) -> Case:
-    theirs, ours = getattr(torch.optim, name), getattr(optim, name)
-    makers = {"torch default": (theirs, {}), "torch fused": (theirs, {"fused": True})}
-    if name == "RMSprop":
-        del makers["torch fused"]
-    mine = [("ours", {}, "torch default"), ("ours fused", {"fused": True}, [*makers][-1])]
-    return Case(
-        f"{name}, {model}: {len(shapes)} tensors",
-        [
-            *(
-                Contestant(label, steps(cls, shapes, options | flags))
-                for label, (cls, flags) in makers.items()
-            ),
-            *(
-                Contestant(label, steps(ours, shapes, options | flags), bars.get(label), against)
-                for label, flags, against in mine
-            ),
-        ],
-    )
+def mlp() -> nn.Module:
+    """The main job's network: 784-100-100-100-100-10."""
+    sizes = [784, 100, 100, 100, 100, 10]
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(sizes):
+        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
 
 
-def steps(cls: Any, shapes: Shapes, options: dict[str, Any]) -> Run:
-    generator = torch.Generator().manual_seed(0)
-    params = [nn.Parameter(torch.randn(shape, generator=generator)) for shape in shapes]
-    for param in params:
-        param.grad = torch.randn(param.shape, generator=generator)
-    optimizer = cls(params, **options)
+def case(
+    name: str,
+    model: str,
+    shapes: Shapes,
+    device: torch.device,
+    bars: dict[str, float],
+    **options: Any,
+) -> Case:
+    moved = bytes_of_a_step(name, shapes)
+    make = partial(steps, shapes, device)
+    entered = contestants(name, make, bars=bars, bytes_moved=moved, **options)
+    if name == "Adam" and device.type == "cuda":
+        capture = partial(graphed_steps, shapes, device)
+        flags = {"fused": True, "capturable": True}
+        for label, module in (("torch graph", torch.optim), ("ours graph", optim)):
+            factory = partial(module.Adam, **flags)
+            entered.append(Contestant(label, partial(capture, factory), None, "torch graph", moved))
+    if name == "Adam":
+        entered += [
+            Contestant(label, partial(make, factory), None, "torch default", moved)
+            for label, factory in third_party().items()
+        ]
+    return Case(f"{name}, {model}: {len(shapes)} tensors", entered)
 
-    def run() -> Sequence[Tensor]:
-        optimizer.step()
-        return params
 
-    return run
+def third_party() -> dict[str, Any]:
+    return {
+        label: partial(getattr(importlib.import_module(module), cls), **options)
+        for label, (module, cls, options) in THIRD_PARTY.items()
+        if importlib.util.find_spec(module)
+    }
