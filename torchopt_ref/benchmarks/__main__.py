@@ -13,20 +13,17 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
-from torchopt_ref.cli import Parser, missing_extra
+from torchopt_ref.cli import Parser, missing_extra, tensorboard
 from torchopt_ref.devices import check_device
 from torchopt_ref.errors import UserError, unknown
 
 from . import bandwidth, first_step, layers, optim, sweeps, training
-from .report import Result, machine, records, table, write_events
+from .report import Result, caption, machine, records, table, write_events
 from .timing import Case, NotTheSame, compare
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 class Suite(NamedTuple):
@@ -84,8 +81,8 @@ def run(arguments: Sequence[str] | None) -> None:
         torch.cuda.set_device(device)
     cases = chosen(suite.cases(device), options.only, options.against)
     draws = options.plot or options.tensorboard
-    if draws:
-        figure_of(suite, [])  # a package that is missing is missed before hours of timing
+    # A package that is missing is missed before minutes of timing.
+    plot = drawing() if draws else None
 
     description = machine(device)
     print(", ".join(f"{name} {value}" for name, value in description.items()))
@@ -97,14 +94,20 @@ def run(arguments: Sequence[str] | None) -> None:
     if options.json:
         written = {"suite": options.suite, "machine": description, "results": records(results)}
         write(options.json, (json.dumps(written, indent=1) + "\n").encode())
-    if draws:
-        figure = figure_of(suite, results)
+    if plot is None:
+        return
+    title = f"{suite.title}\n{caption(description)}"
+    if suite.axis is None:
+        figure = plot.bars(results, title)
+    else:
+        figure = plot.curves(results, title, suite.axis)
     if options.plot:
         png = io.BytesIO()
         figure.savefig(png, dpi=100, format="png")
         write(options.plot, png.getvalue())
     if options.tensorboard:
-        print(f"\n{write_events(options.tensorboard, options.suite, results, figure)}")
+        folder = write_events(options.tensorboard, options.suite, results, figure)
+        print(f"\nSee the figure and the curves: {tensorboard(folder)}")
 
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -159,14 +162,15 @@ def chosen(cases: Iterable[Case], only: str, against: str | None) -> list[Case]:
     ]
 
 
-def figure_of(suite: Suite, results: Sequence[Result]) -> Figure:
+def drawing() -> Any:
+    """The module ``plot``; ``UserError`` unless there is what it and event files need."""
     try:
+        import torch.utils.tensorboard  # noqa: F401
+
         from . import plot
     except ModuleNotFoundError as error:
         raise missing_extra(error) from error
-    if suite.axis is None:
-        return plot.bars(results, suite.title)
-    return plot.curves(results, suite.title, suite.axis)
+    return plot
 
 
 def write(path: Path, content: bytes) -> None:

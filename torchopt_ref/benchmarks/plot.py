@@ -32,14 +32,15 @@ def bars(results: Sequence[Result], title: str) -> Figure:
                 continue
             y, ratio = len(labels), timing.ratio
             labels.append(
-                (f"{contestant.name} : {against}", f"{ratio.median:.3g}   {_time(timing.seconds)}")
+                (f"{contestant.name} : {against}", f"{ratio.median:.2f}   {_time(timing.seconds)}")
             )
             ax.barh(y, ratio.median - 1, left=1, height=0.7, color=_color(contestant, ratio))
             ax.plot([ratio.low, ratio.high], [y, y], color="0.25", linewidth=1)
             if contestant.bar is not None:
                 ax.plot([contestant.bar] * 2, [y - 0.48, y + 0.48], color="black", linewidth=2)
     ax.axvline(1, color="black", linewidth=0.8)
-    ax.set(xscale="log", ylim=(len(labels) - 0.4, -0.6), title=title)
+    ax.set(xscale="log", ylim=(len(labels) - 0.4, -0.6))
+    ax.set_title(title, fontsize=10)
     ax.set_xlabel("time, as a ratio to the contestant behind the colon: left of 1 is faster")
     # Room for the whiskers, and ticks where all ratios are about 1.
     low, high = ax.get_xlim()
@@ -81,7 +82,7 @@ def curves(results: Sequence[Result], title: str, axis: str) -> Figure:
     names = dict.fromkeys(each.name for result in results for each in result.case.contestants)
     for name in names:
         points = [
-            (result.case.at, timing.seconds, _scale(contestant, result))
+            (result.case.at or 0, timing.seconds, _scale(contestant, result))
             for result in results
             for contestant, timing, _ in result.rows()
             if contestant.name == name
@@ -94,7 +95,8 @@ def curves(results: Sequence[Result], title: str, axis: str) -> Figure:
         (line,) = ax.plot(x, middle, "o-", markersize=3.5, linewidth=1.3, label=name)
         low, high = ([getattr(s, end) * k for _, s, k in points] for end in ("low", "high"))
         ax.fill_between(x, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
-    ax.set(xscale="log", yscale="log", xlabel=axis, ylabel="seconds per step", title=title)
+    ax.set(xscale="log", yscale="log", xlabel=axis, ylabel="seconds per step")
+    ax.set_title(title, fontsize=10)
     ax.grid(alpha=0.3)
     ax.legend(fontsize=9)
     return figure

@@ -48,6 +48,11 @@ def machine(device: torch.device) -> dict[str, Any]:
     return described
 
 
+def caption(described: dict[str, Any]) -> str:
+    where = described.get("gpu") or f"{described['cpu']}, {described['threads']} threads"
+    return f"{where}, torch {described['torch']}"
+
+
 def cpu_model(path: Path = Path("/proc/cpuinfo")) -> str:
     """The model name that Linux knows; elsewhere, what Python knows."""
     if path.exists():
@@ -64,7 +69,7 @@ def table(result: Result) -> str:
         ratio = timing.ratio
         rate = gigabytes_per_second(contestant, timing)
         lines.append(
-            f"  {contestant.name:30}{timing.seconds.median * 1e6:9.0f} us"
+            f"  {contestant.name:28}{timing.seconds.median * 1e6:11,.1f} us"
             f"{'' if rate is None else f'{rate:.1f}':>8}"
             f"{ratio.median:9.2f}  {f'({ratio.low:.2f}-{ratio.high:.2f})':>15}"
             f"{'' if contestant.bar is None else f'{contestant.bar:.2f}':>7}  against {against}"

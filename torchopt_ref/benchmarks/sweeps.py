@@ -32,7 +32,7 @@ def size_cases(device: torch.device) -> Iterator[Case]:
 
 def count_cases(device: torch.device) -> Iterator[Case]:
     for count in COUNTS:
-        yield _case(f"{count:,} tensors", [(ELEMENTS,)] * count, count, device)
+        yield _case(f"{count:,} x {ELEMENTS}", [(ELEMENTS,)] * count, count, device)
 
 
 def _case(name: str, shapes: Shapes, at: int, device: torch.device) -> Case:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from .contestants import BEFORE, Factory, contestants
+from .contestants import Factory, contestants
 from .optim import mlp
 from .timing import Case, Run
 
@@ -48,7 +48,11 @@ def resnet18() -> nn.Module:
 def training_steps(
     make: Model, batch: tuple[int, ...], device: torch.device, factory: Factory
 ) -> Run:
-    """Training steps on one batch of ten classes; each returns its loss and the parameters."""
+    """Training steps on one batch of ten classes; each returns its loss and the parameters.
+
+    What is checked is the first: further on, a rounding that decides on which side of zero the
+    input of a ReLU lies makes two right trainings differ by percents.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = make().to(device)
@@ -62,6 +66,4 @@ def training_steps(
         optimizer.step()
         return loss.detach(), *model.parameters()
 
-    for _ in range(BEFORE):
-        run()
     return run
