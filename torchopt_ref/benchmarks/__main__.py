@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -22,7 +22,7 @@ from torchopt_ref.devices import check_device
 from torchopt_ref.errors import UserError, unknown
 
 from . import bandwidth, first_step, layers, optim, sweeps, training
-from .report import Result, caption, machine, records, table, write_events
+from .report import Result, caption, machine, records, table
 from .timing import Case, NotTheSame, compare
 
 
@@ -62,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run(arguments)
     except UserError as error:
         return failed(str(error), 2)
+    except ModuleNotFoundError as error:
+        return failed(str(missing_extra(error)), 2)
     except NotTheSame as error:
         return failed(" ".join(str(error).split()), 1)
     return 0
@@ -81,8 +83,9 @@ def run(arguments: Sequence[str] | None) -> None:
         torch.cuda.set_device(device)
     cases = chosen(suite.cases(device), options.only, options.against)
     draws = options.plot or options.tensorboard
-    # A package that is missing is missed before minutes of timing.
-    plot = drawing() if draws else None
+    if draws:
+        # What is missing is missed before minutes of timing.
+        from . import events, plot
 
     description = machine(device)
     print(", ".join(f"{name} {value}" for name, value in description.items()))
@@ -94,7 +97,7 @@ def run(arguments: Sequence[str] | None) -> None:
     if options.json:
         written = {"suite": options.suite, "machine": description, "results": records(results)}
         write(options.json, (json.dumps(written, indent=1) + "\n").encode())
-    if plot is None:
+    if not draws:
         return
     title = f"{suite.title}\n{caption(description)}"
     if suite.axis is None:
@@ -106,7 +109,7 @@ def run(arguments: Sequence[str] | None) -> None:
         figure.savefig(png, dpi=100, format="png")
         write(options.plot, png.getvalue())
     if options.tensorboard:
-        folder = write_events(options.tensorboard, options.suite, results, figure)
+        folder = events.write(options.tensorboard, options.suite, results, figure)
         print(f"\nSee the figure and the curves: {tensorboard(folder)}")
 
 
@@ -160,17 +163,6 @@ def chosen(cases: Iterable[Case], only: str, against: str | None) -> list[Case]:
         for case in named
         if against in [each.name for each in case.contestants]
     ]
-
-
-def drawing() -> Any:
-    """The module ``plot``; ``UserError`` unless there is what it and event files need."""
-    try:
-        import torch.utils.tensorboard  # noqa: F401
-
-        from . import plot
-    except ModuleNotFoundError as error:
-        raise missing_extra(error) from error
-    return plot
 
 
 def write(path: Path, content: bytes) -> None:

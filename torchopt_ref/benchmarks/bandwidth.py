@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from .contestants import bytes_of_a_step, contestants, elements, steps
+from .contestants import Shapes, bytes_of_a_step, contestants, elements, steps
 from .optim import models
 from .timing import Case, Contestant, Run
 
@@ -18,7 +18,10 @@ ADD_BYTES = 12
 
 
 def cases(device: torch.device) -> Iterator[Case]:
-    shapes = dict(models())["ViT-B/16"]
+    yield case("ViT-B/16", dict(models())["ViT-B/16"], device)
+
+
+def case(model: str, shapes: Shapes, device: torch.device) -> Case:
     adam = contestants(
         "Adam",
         partial(steps, shapes, device),
@@ -26,7 +29,8 @@ def cases(device: torch.device) -> Iterator[Case]:
         against=ADD,
         bytes_moved=bytes_of_a_step("Adam", shapes),
     )
-    yield Case("Adam, ViT-B/16: time per byte", [*adam, in_place_add(elements(shapes), device)])
+    add = in_place_add(elements(shapes), device)
+    return Case(f"Adam, {model}: time per byte", [*adam, add])
 
 
 def in_place_add(size: int, device: torch.device) -> Contestant:

@@ -28,7 +28,7 @@ NOT_FUSED_BY_TORCH = ("RMSprop",)
 SLOTS = {"Adam": 2, "RMSprop": 1, "Adagrad": 1, "SGD": 1}
 
 BEFORE = 3
-"""Steps before the one that is checked: the state is there, and has been used."""
+"""Steps before the one that is checked."""
 
 
 def contestants(
@@ -78,8 +78,7 @@ def steps(shapes: Shapes, device: torch.device, factory: Factory) -> Run:
     """One step of an optimizer after the other, with the same gradients."""
     params = parameters(shapes, device)
     optimizer = factory(params)
-    for _ in range(BEFORE):
-        optimizer.step()
+    begin(optimizer, params)
 
     def run() -> Sequence[Tensor]:
         optimizer.step()
@@ -95,8 +94,7 @@ def graphed_steps(shapes: Shapes, device: torch.device, factory: Factory) -> Run
     stream = torch.cuda.Stream(device)
     stream.wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.stream(stream):
-        for _ in range(BEFORE):
-            optimizer.step()
+        begin(optimizer, params)
     torch.cuda.current_stream(device).wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
@@ -112,10 +110,26 @@ def _replay(
     return params
 
 
+def begin(optimizer: torch.optim.Optimizer, params: Sequence[Tensor]) -> None:
+    """Steps with gradients that change: had they always been the same, no average would show."""
+    for _ in range(BEFORE):
+        optimizer.step()
+        for param in params:
+            assert param.grad is not None
+            param.grad.mul_(-2)
+
+
 def parameters(shapes: Shapes, device: torch.device) -> list[nn.Parameter]:
-    """The same values and gradients at every call."""
+    """The same values and gradients at every call.
+
+    The values are about as large as a step, so that the check judges the step.
+    """
     generator = torch.Generator().manual_seed(0)
-    params = [nn.Parameter(torch.randn(shape, generator=generator).to(device)) for shape in shapes]
-    for param in params:
-        param.grad = torch.randn(param.shape, generator=generator).to(device)
+
+    def normal(shape: tuple[int, ...]) -> Tensor:
+        return torch.randn(shape, generator=generator).to(device)
+
+    params = [nn.Parameter(1e-3 * normal(shape)) for shape in shapes]
+    for param, shape in zip(params, shapes, strict=True):
+        param.grad = normal(shape)
     return params

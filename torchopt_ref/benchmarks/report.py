@@ -1,4 +1,4 @@
-"""How results are shown: as a table, as JSON, and as curves in TensorBoard."""
+"""How results are shown: as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -7,16 +7,13 @@ import os
 import platform
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from .timing import Case, Contestant, Timing
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-HEADER = f"{'':32}{'median':>12}{'GB/s':>8}{'ratio':>9}  {'(quartiles)':>15}{'bar':>7}"
+HEADER = f"{'':32}{'median':>12}{'GB/s':>8}{'ratio':>9}  {'(quartiles)':>17}{'bar':>7}"
 
 
 class Result(NamedTuple):
@@ -71,7 +68,7 @@ def table(result: Result) -> str:
         lines.append(
             f"  {contestant.name:28}{timing.seconds.median * 1e6:11,.1f} us"
             f"{'' if rate is None else f'{rate:.1f}':>8}"
-            f"{ratio.median:9.2f}  {f'({ratio.low:.2f}-{ratio.high:.2f})':>15}"
+            f"{ratio.median:9.3f}  {f'({ratio.low:.3f}-{ratio.high:.3f})':>17}"
             f"{'' if contestant.bar is None else f'{contestant.bar:.2f}':>7}  against {against}"
         )
     return "\n".join(lines)
@@ -96,22 +93,3 @@ def records(results: Sequence[Result]) -> list[dict[str, Any]]:
         for result in results
         for contestant, timing, against in result.rows()
     ]
-
-
-def write_events(parent: Path, suite: str, results: Sequence[Result], figure: Figure) -> Path:
-    """A new folder in ``parent`` with the figure, and a curve of medians for each contestant.
-
-    In a sweep the step of the curve is what is swept; elsewhere every case is a tag of its own.
-    """
-    from torchopt_ref.tensorboard import RunFolder
-
-    with RunFolder(parent) as folder:
-        folder.add_figure(suite, figure)
-        for result in results:
-            case = result.case
-            tag = f"{suite}/{case.name}" if case.at is None else suite
-            for contestant, timing, _ in result.rows():
-                writer = folder.writer(contestant.name)
-                writer.add_scalar(f"{tag}/seconds", timing.seconds.median, case.at or 0)
-                writer.add_scalar(f"{tag}/ratio", timing.ratio.median, case.at or 0)
-    return folder.path

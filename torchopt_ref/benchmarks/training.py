@@ -51,7 +51,8 @@ def training_steps(
     """Training steps on one batch of ten classes; each returns its loss and the parameters.
 
     What is checked is the first: further on, a rounding that decides on which side of zero the
-    input of a ReLU lies makes two right trainings differ by percents.
+    input of a ReLU lies makes two right trainings differ by percents. The suite ``optim`` checks
+    later steps.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
