@@ -61,9 +61,9 @@ def test_the_other_optimizers_compute_the_same(name, options):
 
 
 def test_adam_of_another_package_takes_part_where_it_is_installed(tmp_path, monkeypatch):
-    stand_in = "from torch.optim import Adam\n\ndef PAdam(params, lr, partial):\n"
-    (tmp_path / "optimi.py").write_text(stand_in + "    return Adam(params, 2 * lr)\n")
-    (tmp_path / "pytorch_optimizer.py").write_text(stand_in + "    return Adam(params, lr)\n")
+    padam = "def PAdam(params, lr, eps, partial):\n    return Adam(params, lr, eps=eps)\n"
+    for module in ("optimi", "pytorch_optimizer"):
+        (tmp_path / f"{module}.py").write_text(f"from torch.optim import Adam\n{padam}")
     for module in ("optimi", "pytorch_optimizer"):
         monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.syspath_prepend(tmp_path)
