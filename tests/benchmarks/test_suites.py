@@ -133,5 +133,6 @@ def test_on_cuda(bench, suite, only):
     written = bench(suite, "--only", only, "--device", "cuda")
     assert written["machine"]["gpu"]
     assert all(result["seconds"]["median"] > 0 for result in written["results"])
+    assert all(result["bar"] is None for result in written["results"])
     names = {result["contestant"] for result in written["results"]}
     assert ("ours graph" in names) == (suite == "optim")

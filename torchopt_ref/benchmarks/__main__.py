@@ -82,6 +82,8 @@ def run(arguments: Sequence[str] | None) -> None:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     cases = chosen(suite.cases(device), options.only, options.against)
+    if device.type != "cpu":
+        cases = [case.without_bars() for case in cases]  # they are meant for a CPU
     draws = options.plot or options.tensorboard
     if draws:
         # What is missing is missed before minutes of timing.

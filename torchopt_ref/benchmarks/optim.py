@@ -80,25 +80,25 @@ def case(
     entered = contestants(name, make, bars=bars, bytes_moved=moved, **options)
     if name == "Adam" and device.type == "cuda":
         capture = partial(graphed_steps, shapes, device)
-        flags = {"fused": True, "capturable": True}
-        for label, module in (("torch graph", torch.optim), ("ours graph", optim)):
-            factory = partial(module.Adam, **flags, **options)
-            entered.append(
-                Contestant(
-                    label, partial(capture, factory), against="torch graph", bytes_moved=moved
-                )
+        options_of_a_graph = {"fused": True, "capturable": True, **options}
+        entered += [
+            Contestant(
+                f"{whose} graph",
+                partial(capture, partial(module.Adam, **options_of_a_graph)),
+                against="torch graph",
+                bytes_moved=moved,
             )
+            for whose, module in (("torch", torch.optim), ("ours", optim))
+        ]
     if name == "Adam":
         entered += [
-            Contestant(label, partial(make, partial(factory, **options)), bytes_moved=moved)
-            for label, factory in third_party().items()
+            Contestant(label, partial(make, partial(adam, **options)), bytes_moved=moved)
+            for label, adam in third_party()
         ]
     return Case(f"{name}, {model}: {len(shapes)} tensors", entered)
 
 
-def third_party() -> dict[str, Any]:
-    return {
-        label: partial(getattr(importlib.import_module(module), cls), **options)
-        for label, (module, cls, options) in THIRD_PARTY.items()
-        if importlib.util.find_spec(module)
-    }
+def third_party() -> Iterator[tuple[str, Callable[..., torch.optim.Optimizer]]]:
+    for label, (module, name, options) in THIRD_PARTY.items():
+        if importlib.util.find_spec(module):
+            yield label, partial(getattr(importlib.import_module(module), name), **options)

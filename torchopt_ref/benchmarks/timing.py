@@ -83,6 +83,10 @@ class Case:
             ],
         )
 
+    def without_bars(self) -> Case:
+        contestants = [dataclasses.replace(each, bar=None) for each in self.contestants]
+        return dataclasses.replace(self, contestants=contestants)
+
 
 @dataclass(frozen=True)
 class Spread:
