@@ -89,8 +89,9 @@ class FirstStep:
 def take(engine: str, path: Path, threads: int) -> None:
     torch.set_num_threads(threads)
     params = parameters([tuple(param.shape) for param in mlp().parameters()], torch.device("cpu"))
+    native = importlib.import_module("torchopt_ref.optim.engines.native")
     if engine == COMPILED:
-        importlib.import_module("torchopt_ref.optim.engines.native").CXX_TYPES.clear()
+        native.CXX_TYPES.clear()
     adam = torch.optim.Adam if engine == TORCH else optim.Adam
     optimizer = adam(params, fused=True)
     with warnings.catch_warnings():
@@ -98,8 +99,10 @@ def take(engine: str, path: Path, threads: int) -> None:
         start = time.perf_counter()
         optimizer.step()
         seconds = time.perf_counter() - start
-    if ("torch._inductor.compile_fx" in sys.modules) != (engine == COMPILED):
-        sys.exit("another engine ran instead: is there a C++ compiler (c++, or $CXX)?")
+    by_native = TORCH if native.native_step.cache_info().currsize == 0 else NATIVE
+    ran = COMPILED if "torch._inductor.compile_fx" in sys.modules else by_native
+    if ran != engine:
+        sys.exit(f"{ran!r} ran instead: is there a C++ compiler (c++, or $CXX)?")
     np.savez(path, *(param.detach().numpy() for param in params))
     print(seconds)
 
