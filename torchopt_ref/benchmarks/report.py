@@ -46,7 +46,7 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 
 def caption(described: dict[str, Any]) -> str:
-    where = described.get("gpu") or f"{described['cpu']}, {described['threads']} threads"
+    where = described.get("gpu") or f"{described['cpu']}, threads: {described['threads']}"
     return f"{where}, torch {described['torch']}"
 
 
