@@ -295,6 +295,17 @@ def a_slot_exchanged(training):
 
 
 @scenario
+def a_slot_exchanged_while_a_layer_is_untouched(training):
+    training.steps()
+    training.optimizer.zero_grad()
+    entry = training.optimizer.state[training.model[0].weight]
+    entry["exp_avg"] = entry["exp_avg"] * 0.5
+    training.backward(training.model[:1])
+    training.optimizer.step()
+    training.optimizer.step()
+
+
+@scenario
 def a_step_written(training):
     training.steps()
     training.optimizer.state[training.model[0].weight]["step"].fill_(100)
