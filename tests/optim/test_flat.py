@@ -360,6 +360,26 @@ def half_precision(training):
 
 
 @scenario
+def half_precision_with_wide_slots(training):
+    training.model.bfloat16()
+    training.steps(2)
+    for entry in training.optimizer.state.values():
+        for name in entry.keys() - {"step"}:
+            entry[name] = entry[name].float()
+    training.steps(4)
+
+
+@scenario
+def a_state_of_the_users(training):
+    training.steps()
+    kept = dict(training.optimizer.state)
+    training.optimizer.state = kept
+    training.steps()
+    kept[training.model[0].weight]["exp_avg"] = torch.ones(7, 5)
+    training.steps()
+
+
+@scenario
 def shared_memory(training):
     training.steps()
     training.model.share_memory()
@@ -684,11 +704,12 @@ def test_the_flag_is_obeyed_at_any_time():
     assert_same_training(flat, loop)
 
 
-def test_a_parameter_taken_out_of_a_group():
+@pytest.mark.parametrize("position", [1, -1])
+def test_a_parameter_taken_out_of_a_group(position):
     flat, loop = Training(flat=True), Training(foreach=False)
     for training in (flat, loop):
         training.steps()
-        training.optimizer.param_groups[0]["params"].pop(1)
+        training.optimizer.param_groups[0]["params"].pop(position)
         training.steps()
     assert_same_training(flat, loop)
 

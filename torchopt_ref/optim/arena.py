@@ -106,13 +106,11 @@ class Arena(Apart):
             self.params[index].grad = None
 
 
-def is_movable(tensors: list[Tensor], grad: Tensor) -> bool:
+def is_movable(param: Tensor, slots: list[Tensor]) -> bool:
     """Whether a parameter and its slots can be of an arena: nobody else sees their memory."""
+    tensors = [param, *slots]
     return (
-        tensors[0].numel() > 0
-        and all(tensor.dtype == grad.dtype for tensor in tensors)
-        and not any(map(has_alias, tensors))
-        and not any(map(is_shared, tensors))
+        param.numel() > 0 and not any(map(has_alias, tensors)) and not any(map(is_shared, tensors))
     )
 
 

@@ -47,8 +47,8 @@ class Plan:
                 continue
             own = team
             if team is Arena:
-                tensors = [param, *(state[param][name] for name in self.slots)]
-                own = Arena if is_movable(tensors, grad) else Apart
+                entry = state.get(param, {})
+                own = Arena if is_movable(param, [entry[n] for n in self.slots]) else Apart
             kinds.setdefault((own, kind), []).append(position)
         self.teams = [
             own(positions, params, self.slots, state, counts)
