@@ -4,6 +4,7 @@ Each scenario is a training that does something between its steps. It runs twice
 ``foreach=False``, and every parameter and slot must be the same to the bit.
 """
 
+import collections
 import copy
 import io
 import itertools
@@ -371,9 +372,7 @@ def half_precision_with_wide_slots(training):
 
 @scenario
 def a_state_of_the_users(training):
-    training.steps()
-    kept = dict(training.optimizer.state)
-    training.optimizer.state = kept
+    training.optimizer.state = kept = collections.defaultdict(dict)
     training.steps()
     kept[training.model[0].weight]["exp_avg"] = torch.ones(7, 5)
     training.steps()

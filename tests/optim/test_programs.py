@@ -6,7 +6,7 @@ import torch
 from torchopt_ref import optim
 from torchopt_ref.optim import Optimizer, Rule, by_convention
 from torchopt_ref.optim.engines import Vectors, foreach
-from torchopt_ref.optim.engines.foreach import SLICE
+from torchopt_ref.optim.engines.foreach import SHARE, SLICE
 from torchopt_ref.optim.engines.formula import formula
 from torchopt_ref.optim.engines.program import program
 from torchopt_ref.optim.exact import sqrt
@@ -49,7 +49,7 @@ def test_in_place_and_in_slices_is_the_same(configuration, dtype):
 @pytest.mark.parametrize("threads", [2, 3])
 def test_slices_are_divided_among_threads(threads):
     before = torch.get_num_threads()
-    sizes = (40_000, 5 * SLICE + 1, 3)
+    sizes = (40_000, threads * SHARE + 1, 3)
     try:
         torch.set_num_threads(threads)
         found = steps(optim.Adam, sizes)

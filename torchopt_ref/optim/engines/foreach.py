@@ -17,6 +17,9 @@ SMALL = 1 << 13
 SLICE = 1 << 18
 """Elements in one operation on the CPU: its results stay in the cache until they are read."""
 
+SHARE = 1 << 21
+"""Elements that are worth a thread."""
+
 
 def foreach(rule: Rule, vectors: Vectors) -> None:
     """Run ``rule`` on vectors of a size that suits the machine.
@@ -67,7 +70,7 @@ def in_place(pieces: list[Piece], instructions: list[Instruction], scratch: int)
     if total == 0:
         return
     dtype = pieces[0][0].dtype
-    threads = max(1, min(torch.get_num_threads(), total // SLICE))
+    threads = max(1, min(torch.get_num_threads(), total // SHARE))
     length = min(SLICE, -(-total // threads))
     parts: list[Buffers] = []
     for piece in pieces:
