@@ -116,7 +116,7 @@ class Activations:
             moments.append(((y < bounds[0]) | (y > bounds[1])).sum() / y.numel())
         if isinstance(module, DYING) and y.dim() > 1:
             masks = self._alive.setdefault(name, deque(maxlen=self._window))
-            masks.append(y.amax(dim=other_dimensions(y)) > 0)
+            masks.append(y.amax(dim=other_dimensions(y)) != 0)
             if len({mask.shape for mask in masks}) == 1:
                 moments.append(1 - torch.stack(list(masks)).any(0).float().mean())
         self._moments[name] = moments

@@ -7,6 +7,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,6 +15,7 @@ from .layers import Layers, spread, trainable
 from .record import Record
 
 SENTINELS = 16
+NORMS = ("gradient norm/(all", "weight norm/(all")
 
 
 class NonFiniteError(FloatingPointError):
@@ -75,7 +77,7 @@ class Health:
         if not math.isfinite(value):
             self._report(step, f"the loss is {value}", self._bad_input())
 
-    def check_record(self, record: Record) -> None:
+    def check_record(self, record: Record, optimizer: torch.optim.Optimizer) -> None:
         """Look at the record's norms, and at what the steps before it left on the device."""
         flags, self._flags = self._flags, []
         if flags:
@@ -84,13 +86,15 @@ class Health:
                 if not is_fine and not self.found:
                     params = trainable(optimizer.param_groups)
                     now = self._where([(param, param) for param in params])
-                    where = f"; by now {now[0]}{others(now)} has followed" if now else ""
+                    where = (
+                        f"; by now a parameter of layer {now[0]}{others(now)} is, too"
+                        if now
+                        else ""
+                    )
                     self._report(step, f"a gradient is not finite{where}", "")
-        norms = ("gradient norm/", "weight norm/")
-        for tag, value in record.scalars.items():
-            if not self.found and tag.startswith(norms) and not math.isfinite(value):
-                what = "gradient" if tag.startswith("gradient") else "weight"
-                self._report(record.step, f"a {what} of {tag.partition('/')[2]} is not finite", "")
+        norms = [value for tag, value in record.scalars.items() if tag.startswith(NORMS)]
+        if not np.isfinite(norms).all():
+            self.check_all([optimizer], record.step)
 
     def check_all(self, optimizers: Sequence[torch.optim.Optimizer], step: int) -> None:
         """Look at every gradient and parameter, after ``step``."""
@@ -106,11 +110,11 @@ class Health:
         ruined = self._where([(param, param) for param in params])
         if ruined and not (made and gradients):
             when = step if made else step - 1
-            text = f"a parameter of {ruined[0]}{others(ruined)} is not finite after the step"
+            text = f"a parameter of layer {ruined[0]}{others(ruined)} is not finite after the step"
             self._report(when, text, "Its gradients looked finite: the update overflowed.")
         else:
             place = (
-                f"the gradient of {gradients[-1]}{others(gradients)}"
+                f"the gradient of layer {gradients[-1]}{others(gradients)}"
                 if gradients
                 else ("a gradient that has gone again")
             )
@@ -172,4 +176,4 @@ def dense(tensor: Tensor) -> Tensor:
 
 def others(layers: Sequence[str]) -> str:
     more = len(layers) - 1
-    return f" and {more} other layer{'s' if more > 1 else ''}" if more else ""
+    return f" and of {more} other layer{'s' if more > 1 else ''}" if more else ""

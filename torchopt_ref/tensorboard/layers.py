@@ -58,7 +58,10 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def named_modules(models: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
-    """Every module once, by its path; the path starts with the model's name if it has one."""
+    """Every module once, by its path; the path starts with the model's name if it has one.
+
+    Where the path ends in a number, as in ``nn.Sequential``, the kind follows: ``2 ReLU``.
+    """
     seen: set[int] = set()
     found: dict[str, nn.Module] = {}
     for prefix, model in models.items():
@@ -66,6 +69,8 @@ def named_modules(models: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
         for path, module in inner.named_modules():
             parts = [part for part in path.split(".") if part != "_orig_mod"]
             name = ".".join(part for part in (prefix, *parts) if part)
+            if name.rpartition(".")[2].isdigit() and not any(True for _ in module.children()):
+                name = f"{name} {type(module).__name__}"
             if id(module) not in seen:
                 seen.add(id(module))
                 found[name or type(inner).__name__] = module

@@ -86,7 +86,7 @@ class WrongOnes:
 
 
 def as_images(input: Tensor) -> Tensor | None:
-    """``(batch, height, width)`` or ``(batch, height, width, 3)``; a flat square is a grey image."""
+    """``(batch, height, width)``, with colours a last ``3``; a flat square is a grey image."""
     if input.dim() == 4 and input.shape[1] in (1, 3):
         moved = input.movedim(1, -1)
         return moved[..., 0] if input.shape[1] == 1 else moved

@@ -226,7 +226,7 @@ class Session:
         self._output.record(record, self._logged.names)
         self._output.note(watched.drift.note if watched.drift else "", record.step)
         if self._health:
-            self._health.check_record(record)
+            self._health.check_record(record, watched.optimizer)
             self._write_health()
         if is_first and self._figures and self._figures.is_due():
             self._figures.draw(self._logged.confusion, record.step)
