@@ -167,8 +167,11 @@ def vanished(history: History) -> Finding | None:
     if len(layers) < 2:
         return None
     values = aligned(history, layers)
-    with np.errstate(all="ignore"):
-        shares = np.nanmedian(values / np.nanmax(values, axis=1, keepdims=True), axis=0)
+    largest = np.nanmax(values, axis=1, keepdims=True)
+    if not largest.any():
+        return None
+    seen = largest[:, 0] > 0
+    shares = np.median(np.nan_to_num(values[seen] / largest[seen], nan=1.0), axis=0)
     small = [i for i in np.argsort(shares) if 0 < shares[i] < VANISHED]
     if not small:
         return None
@@ -204,11 +207,11 @@ def small_steps(history: History) -> Finding | None:
     layers = trained_from_the_start(history)
     if not layers:
         return None
-    values = aligned(history, layers)
-    moving = values[:, np.nanmax(values, axis=0) > 0]
+    values = np.nan_to_num(aligned(history, layers))
+    moving = values[:, values.max(axis=0) > 0]
     if len(moving) < 3 or not moving.size:
         return None
-    largest = float(np.nanmax(np.nanmedian(moving, axis=1)))
+    largest = float(np.median(moving, axis=1).max())
     if largest >= SMALL_STEP:
         return None
     return Finding(
