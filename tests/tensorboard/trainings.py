@@ -64,7 +64,7 @@ def initialize(model, std=None, bias=None):
     return model
 
 
-def train(model, optimizer, monitor, steps=150, zero_grad=True, poison=None, seed=0, log=True):
+def train(model, optimizer, monitor, steps=100, zero_grad=True, poison=None, seed=0, log=True):
     """``poison`` is the step whose input holds a NaN."""
     for step, (x, y) in enumerate(batches(steps, seed=seed), start=1):
         if step == poison:

@@ -251,7 +251,9 @@ def still(history: History) -> Finding | None:
 def trained_from_the_start(history: History) -> list[tuple[str, str]]:
     """Layers, and their tags, whose weights were not 0 in the first record."""
     tags = history.layers("update to weight")
-    first = min((history.steps(tag)[0] for tag in tags.values()), default=0)
+    first = min(
+        (history.steps(tag)[0] for tag in history.layers("weight norm").values()), default=0
+    )
     return [(name, tag) for name, tag in tags.items() if history.steps(tag)[0] == first]
 
 
