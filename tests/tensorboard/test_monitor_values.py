@@ -139,6 +139,30 @@ def test_loss_and_accuracy_are_means_since_the_last_record(two_groups, read):
         assert run["accuracy"][step] == pytest.approx(accuracy, rel=1e-6)
 
 
+@pytest.mark.parametrize("classes", [10, 200])
+def test_accuracy_and_confusion_leave_out_what_a_loss_ignores(classes, tmp_path, read):
+    model = nn.Linear(4, classes)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    output = torch.randn(8, classes, 5)
+    target = torch.randint(classes, (8, 5))
+    target[:, 0] = output.argmax(1)[:, 0]
+    target[:4] = -100
+    with Monitor(model, optimizer, tmp_path, every=1) as monitor:
+        model(torch.ones(2, 4)).sum().backward()
+        optimizer.step()
+        monitor.log(output=output, target=target)
+        confusion = monitor._session._logged.confusion
+    right = (output.argmax(1) == target)[4:]
+    assert read(tmp_path)["accuracy"][1] == pytest.approx(right.float().mean().item())
+    if classes == 10:
+        assert confusion.sum() == 20
+        assert confusion.diag().sum() == right.sum()
+        for true, predicted in zip(target[4:].ravel(), output.argmax(1)[4:].ravel(), strict=True):
+            assert confusion[true, predicted] > 0
+    else:
+        assert confusion is None
+
+
 def test_scheduled_values(tmp_path, read):
     model = mlp(hidden=(5,))
     optimizer = torch.optim.Adam(model.parameters(), lr=0.1)

@@ -12,10 +12,13 @@ from typing import Any
 
 import torch
 
-from . import layers, optim
+from . import layers, monitor, optim
 from .timing import Case, Contestant, Timing, compare
 
-SUITES: dict[str, Callable[[], Iterable[Case]]] = {"layers": layers.cases, "optim": optim.cases}
+SUITES: dict[str, Callable[[], Iterable[Case]]] = {
+    **{"layers": layers.cases, "optim": optim.cases},
+    "monitor": monitor.cases,
+}
 
 HEADER = f"{'':32}{'median':>12}{'ratio':>9}  {'(quartiles)':>14}{'bar':>9}"
 

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from time import perf_counter
 
 from torch import Tensor
 
 from .output import Output
 from .pictures import WrongOnes, confusion_figure, png
 
-FIRST = 8
-"""The record with the first figures; the next ones come at twice as many records each time."""
+SHARE = 0.01
+"""Of the time that has passed, what figures may take."""
 
 
 class Figures:
-    """Draws rarely, since a figure costs as much as many records: at the 8th, 16th, 32nd, ...
-    record and at the end."""
+    """Draws at the end, and before as often as takes at most 1 % of the time: a figure costs as
+    much as many records, and a second the first time, when matplotlib is imported."""
 
     def __init__(self, output: Output) -> None:
         self._output = output
-        self._records = 0
+        self._started = perf_counter()
+        self._spent, self._cost = 0.0, 1.0
         self._input: Callable[[], Tensor | None] = lambda: None
         self._latest: tuple[Callable[[], Tensor | None], Tensor, Tensor] | None = None
 
@@ -31,12 +33,12 @@ class Figures:
         self._latest = self._input, output.detach(), target
 
     def is_due(self) -> bool:
-        self._records += 1
-        return self._records >= FIRST and self._records & (self._records - 1) == 0
+        return self._spent + self._cost < SHARE * (perf_counter() - self._started)
 
     def draw(self, confusion: Tensor | None, step: int) -> None:
         if confusion is None:
             return
+        start = perf_counter()
         try:
             self._output.figure(png("confusion matrix", confusion_figure(confusion)), step)
             input = self._latest[0]() if self._latest else None
@@ -50,3 +52,5 @@ class Figures:
                 "pip install 'torchopt-ref[lab]'",
                 step,
             )
+        self._cost = perf_counter() - start
+        self._spent += self._cost

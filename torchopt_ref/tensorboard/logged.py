@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -28,12 +30,13 @@ class Logged:
         self._counts: Tensor | None = None
         self.names: list[str] = []
         """The tags seen so far."""
-        self.confusion: Tensor | None = None
+        self._cells: Tensor | None = None
 
     def add(self, scalars: Mapping[str, Tensor | float]) -> None:
         for tag, value in scalars.items():
             if isinstance(value, Tensor):
-                value = value.detach().float().mean()
+                value = value.detach()
+                value = value.mean().item() if value.device.type == "cpu" else value.float().mean()
             if tag not in self.names:
                 self.names.append(tag)
             total, count = self._sums.get(tag, (0.0, 0))
@@ -41,16 +44,26 @@ class Logged:
 
     @torch.no_grad()
     def add_predictions(self, output: Tensor, target: Tensor) -> None:
+        """Labels below 0, as those that a loss ignores, do not count."""
         if "accuracy" not in self.names:
             self.names.append("accuracy")
-        predicted = output.argmax(1)
-        right = torch.stack([(predicted == target).sum(), torch.tensor(target.numel()).to(target)])
-        self._counts = right if self._counts is None else self._counts + right
         classes = output.shape[1]
+        predicted, counted = output.argmax(1), target >= 0
+        counts = torch.stack([((predicted == target) & counted).sum(), counted.sum()])
+        self._counts = counts if self._counts is None else self._counts + counts
         if classes <= MOST_CLASSES:
-            cells = (target * classes + predicted).reshape(-1)
-            matrix = torch.bincount(cells, minlength=classes**2).view(classes, classes)
-            self.confusion = matrix if self.confusion is None else self.confusion + matrix
+            if self._cells is None or len(self._cells) != classes**2 + 1:
+                self._cells = torch.zeros(classes**2 + 1, dtype=torch.int64, device=output.device)
+            # What does not count goes to a last cell; bincount would wait for the device.
+            cells = torch.where(counted, target * classes + predicted, classes**2).reshape(-1)
+            self._cells.index_add_(0, cells, torch.ones_like(cells))
+
+    @property
+    def confusion(self) -> Tensor | None:
+        if self._cells is None:
+            return None
+        classes = math.isqrt(len(self._cells))
+        return self._cells[:-1].view(classes, classes)
 
     def collect(self, record: Record) -> None:
         sums, self._sums = self._sums, {}
@@ -65,7 +78,7 @@ class Logged:
                 record.scalars[tag] = total / count
         if counts is not None:
             right, seen = self._over_processes(counts.float())
-            record.later([right / seen], scalar(record, "accuracy"))
+            record.later([right / seen.clamp(min=1)], scalar(record, "accuracy"))
 
     def _over_processes(self, value: Tensor) -> Tensor:
         if self._reduce:
@@ -74,11 +87,8 @@ class Logged:
         return value
 
 
-def scalar(record: Record, tag: str) -> Callable:
-    def use(values: object) -> None:
-        (record.scalars[tag],) = values.tolist()  # type: ignore[attr-defined]
-
-    return use
+def scalar(record: Record, tag: str) -> Callable[[np.ndarray], None]:
+    return lambda values: record.scalars.update({tag: float(values[0])})
 
 
 def classifies(output: object, target: object) -> bool:

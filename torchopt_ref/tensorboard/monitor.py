@@ -76,7 +76,7 @@ class Monitor:
             full later is one warning.
     """
 
-    QUANTITIES = QUANTITIES
+    QUANTITIES, DEFAULT = QUANTITIES, DEFAULT
 
     def __init__(
         self,
