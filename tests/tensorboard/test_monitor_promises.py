@@ -327,6 +327,33 @@ def test_under_compile_layers_are_left_alone_with_a_note(how, tmp_path, read):
     assert run.steps("loss") == [1, 2, 4, 6]
 
 
+def test_compiled_functions_around_the_model_and_the_step(tmp_path, read):
+    model = mlp(hidden=(20,))
+    optimizer = torch.optim.Adam(model.parameters())
+    torch._dynamo.utils.counters.clear()
+
+    @torch.compile(backend="eager")
+    def loss_of(x, y):
+        return nn.functional.cross_entropy(model(x), y)
+
+    @torch.compile(backend="eager")
+    def step():
+        optimizer.step()
+
+    with Monitor(model, optimizer, tmp_path, every=2) as monitor:
+        for x, y in batches(6):
+            loss = loss_of(x, y)
+            loss.backward()
+            step()
+            optimizer.zero_grad()
+            monitor.log(loss=loss)
+    run = read(tmp_path)
+    assert "no activation layer was seen" in run.text("notes")
+    assert not [tag for tag in run.scalars if tag.startswith("activation")]
+    for tag in ("loss", "update to weight/0 Linear", "gradient norm/(all)"):
+        assert run.steps(tag) == [1, 2, 4, 6]
+
+
 def test_a_step_with_a_closure(tmp_path, read):
     model = mlp(hidden=(20,))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -538,6 +565,62 @@ def test_a_failure_of_the_monitor_is_one_warning_and_training_goes_on(tmp_path):
     ]
 
 
+def test_what_ended_the_training_is_not_hidden_by_what_is_found_on_leaving(tmp_path):
+    model = mlp(hidden=(5,))
+    optimizer = torch.optim.SGD(model.parameters(), lr=torch.inf)
+
+    def loop(end):
+        with Monitor(model, optimizer, tmp_path, nonfinite="raise"):
+            for x, y in batches(1):
+                nn.functional.cross_entropy(model(x), y).backward()
+                optimizer.step()
+            if end:
+                raise end
+
+    with pytest.raises(KeyboardInterrupt):
+        loop(KeyboardInterrupt)
+    with pytest.raises(NonFiniteError, match="not finite after the step"):
+        loop(None)
+
+
+def test_a_gradient_that_the_sentinels_miss_is_seen_at_the_record(tmp_path):
+    """One element of one weight, in a column that is not looked at, in a step that is recorded."""
+    model = mlp(hidden=(20,))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def poison(gradient):
+        gradient[3, 7] = torch.inf
+        return gradient
+
+    def forward(step, x):
+        if step == 4:
+            model[3].weight.register_hook(poison)
+        return model(x)
+
+    assert warned(model, optimizer, tmp_path, forward=forward) == [
+        "not finite at step 4: the gradient of layer 3 Linear is not finite."
+    ]
+
+
+def test_a_graph_that_cannot_be_traced_is_a_note(tmp_path, read):
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(4, 1)
+
+        def forward(self, *, x):
+            return self.linear(x)
+
+    model = Odd()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with Monitor(model, optimizer, tmp_path, record=["graph", "updates"]):
+        model(x=torch.ones(2, 4)).sum().backward()
+        optimizer.step()
+    run = read(tmp_path)
+    assert "The graph cannot be traced" in run.text("notes")
+    assert run.steps("update norm/linear") == [1]
+
+
 def test_mistakes(tmp_path):
     model = mlp(hidden=(5,))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -551,3 +634,5 @@ def test_mistakes(tmp_path):
         Monitor(model, optimizer, tmp_path, nonfinite="rise")
     with pytest.raises(UserError, match="output and target together"):
         Monitor(model, optimizer, tmp_path).log(output=torch.ones(2, 2))
+    with pytest.raises(UserError, match="within `with Monitor"):
+        Monitor(model, optimizer, tmp_path).log(loss=1.0)

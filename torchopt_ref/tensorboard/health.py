@@ -94,31 +94,42 @@ class Health:
                     self._report(step, f"a gradient is not finite{where}", "")
         norms = [value for tag, value in record.scalars.items() if tag.startswith(NORMS)]
         if not np.isfinite(norms).all():
-            self.check_all([optimizer], record.step)
+            start = "gradient norm/"
+            bad = [
+                tag.removeprefix(start)
+                for tag, value in record.scalars.items()
+                if tag.startswith(start) and "(" not in tag and not math.isfinite(value)
+            ]
+            self.check_all([optimizer], record.step, bad)
 
-    def check_all(self, optimizers: Sequence[torch.optim.Optimizer], step: int) -> None:
-        """Look at every gradient and parameter, after ``step``."""
+    def check_all(
+        self,
+        optimizers: Sequence[torch.optim.Optimizer],
+        step: int,
+        gradients: Sequence[str] = (),
+    ) -> None:
+        """Look at every parameter after ``step``, in which these layers' gradients were bad."""
         for optimizer in optimizers:
-            params = trainable(optimizer.param_groups)
-            bad = self._where([(p, p.grad) for p in params] + [(p, p) for p in params])
-            if bad and not self.found:
-                self._look(optimizer, step, made=True)
+            ruined = self._where([(p, p) for p in trainable(optimizer.param_groups)])
+            if ruined and not self.found:
+                self._report(step, *self._words(list(gradients), ruined, made=True))
 
     def _look(self, optimizer: torch.optim.Optimizer, step: int, made: bool) -> None:
         params = trainable(optimizer.param_groups)
         gradients = self._where([(param, param.grad) for param in params])
         ruined = self._where([(param, param) for param in params])
+        step = step - 1 if ruined and not made else step
+        self._report(step, *self._words(gradients, ruined, made))
+
+    def _words(self, gradients: list[str], ruined: list[str], made: bool) -> tuple[str, str]:
+        """What is not finite, and why, if that can be said."""
         if ruined and not (made and gradients):
-            when = step if made else step - 1
-            text = f"a parameter of layer {ruined[0]}{others(ruined)} is not finite after the step"
-            self._report(when, text, "Its gradients looked finite: the update overflowed.")
-        else:
-            place = (
-                f"the gradient of layer {gradients[-1]}{others(gradients)}"
-                if gradients
-                else ("a gradient that has gone again")
+            return (
+                f"a parameter of layer {ruined[0]}{others(ruined)} is not finite after the step",
+                "Its gradients looked finite: the update overflowed.",
             )
-            self._report(step, f"{place} is not finite", self._bad_input())
+        place = f"layer {gradients[-1]}{others(gradients)}" if gradients else "some layer"
+        return f"the gradient of {place} is not finite", self._bad_input()
 
     def _where(self, tensors: Sequence[tuple[nn.Parameter, Tensor | None]]) -> list[str]:
         """The layers whose tensor is not finite, in the model's order."""

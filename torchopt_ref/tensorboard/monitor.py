@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from torchopt_ref.errors import UserError, unknown
 
+from .health import NonFiniteError
 from .layers import Layers
 from .output import Output
 from .session import Session
@@ -139,7 +141,9 @@ class Monitor:
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
         if self._session:
-            self._session.close()
+            # What ended the training is not hidden behind what is found on leaving.
+            with suppress(NonFiniteError) if error else nullcontext():
+                self._session.close()
 
     def log(
         self,
@@ -161,8 +165,9 @@ class Monitor:
         """
         if (output is None) != (target is None):
             raise UserError("Monitor.log needs output and target together: give both or neither")
-        if self._session:
-            self._session.log(loss, output, target, scalars)
+        if not self._session:
+            raise UserError("Monitor.log works within `with Monitor(...) as monitor:` only")
+        self._session.log(loss, output, target, scalars)
 
 
 def by_name(given: Any) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial, wraps
+from functools import partial
 from typing import Any
 
 import torch
@@ -51,6 +52,7 @@ class Session:
         self._health: Health | None = None
         self._figures: Figures | None = None
         self._graph: Graph | None = None
+        self._activations: Activations | None = None
         self._in_layers: list[Activations | Normalization | CarriedOver] = []
         self._hooks: list[Any] = []
         self._works = False
@@ -74,9 +76,9 @@ class Session:
                 self.step,
             )
         elif "activations" in quantities:
-            activations = Activations(self._layers.modules, window)
-            self._in_layers += [activations, Normalization(self._layers.modules)]
-            if not activations:
+            self._activations = Activations(self._layers.modules, window)
+            self._in_layers += [self._activations, Normalization(self._layers.modules)]
+            if not self._activations:
                 output.note(
                     "The model has no activation layers (functions such as torch.relu cannot be "
                     "seen): use modules such as torch.nn.ReLU to see them.",
@@ -105,15 +107,15 @@ class Session:
         self._works = True
         model = next(iter(self._models.values()))
         if getattr(model, "_compiled_call_impl", None) is None:
-            before = self._safe(self._forward_starts)
+            before = self._eager(self._forward_starts)
             self._hooks += [
                 model.register_forward_pre_hook(before, with_kwargs=True),
-                model.register_forward_hook(self._safe(self._forward_ends)),
+                model.register_forward_hook(self._eager(self._forward_ends)),
             ]
         for watched in self._watched:
             optimizer = watched.optimizer
-            before = self._safe(partial(self._before_step, watched))
-            after = self._safe(partial(self._after_step, watched))
+            before = not_compiled(self._safe(partial(self._before_step, watched)))
+            after = not_compiled(self._safe(partial(self._after_step, watched)))
             self._hooks += [
                 optimizer.register_step_pre_hook(before),
                 optimizer.register_step_post_hook(after),
@@ -167,7 +169,10 @@ class Session:
                 self._figures.saw_input(tensor)
         if self._graph and self._output:
             graph, self._graph = self._graph, None
-            self._output.event(graph.trace(args))
+            try:
+                self._output.event(graph.trace(args))
+            except Exception as error:
+                self._output.note(f"The graph cannot be traced: {error}", self.step)
 
     def _forward_ends(self, module: nn.Module, args: Any, output: Any) -> None:
         if self._speed and torch.is_grad_enabled():
@@ -200,15 +205,25 @@ class Session:
         if due and watched.record:
             for part in self._in_layers:
                 part.collect(watched.record)
+            self._note_unseen(watched.record)
+            for part in self._in_layers:
                 part.detach()
         self._attach_if_due()
         if self._speed:
             self._speed.step_begins()
 
+    def _note_unseen(self, record: Record) -> None:
+        if self._output and self._activations and not self._activations.seen:
+            self._output.note(
+                f"In step {record.step} no activation layer was seen: a compiled function calls "
+                "them, or the model's own forward does not.",
+                record.step,
+            )
+
     def _attach_if_due(self) -> None:
         if self._first.next_is_recorded():
             for part in self._in_layers:
-                part.attach(self._safe)
+                part.attach(self._eager)
 
     def _finish(self, watched: Watched) -> None:
         """Complete the record under way, fetch it and write it."""
@@ -274,10 +289,19 @@ class Session:
             hook.remove()
         self._hooks = []
 
+    def _eager(self, hook: Callable) -> Callable:
+        """A hook of a module, which stays out of the graph of a function that is compiled."""
+        safe = self._safe(hook)
+
+        def unless_compiling(*args: Any, **kwargs: Any) -> None:
+            if not torch.compiler.is_compiling():
+                safe(*args, **kwargs)
+
+        return unless_compiling
+
     def _safe(self, function: Callable) -> Callable:
         """``function`` as long as nothing fails: then a warning, and no hook is left."""
 
-        @wraps(function)
         def guarded(*args: Any, **kwargs: Any) -> None:
             if not self._works:
                 return
@@ -295,6 +319,12 @@ class Session:
                 )
 
         return guarded
+
+
+def not_compiled(hook: Callable) -> Callable:
+    """A hook that a compiled step calls as it is; without the compiler's import, which takes
+    seconds, in a program that has not loaded it."""
+    return torch.compiler.disable(hook) if "torch._dynamo" in sys.modules else hook
 
 
 def has_closure(args: Any, kwargs: Any) -> bool:
