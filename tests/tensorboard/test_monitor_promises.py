@@ -632,6 +632,8 @@ def test_mistakes(tmp_path):
         Monitor(model, optimizer, tmp_path, every=0)
     with pytest.raises(UserError, match="did you mean 'raise'"):
         Monitor(model, optimizer, tmp_path, nonfinite="rise")
+    with pytest.raises(UserError, match="needs at least one optimizer"):
+        Monitor(model, [], tmp_path)
     with pytest.raises(UserError, match="output and target together"):
         Monitor(model, optimizer, tmp_path).log(output=torch.ones(2, 2))
     with pytest.raises(UserError, match="within `with Monitor"):

@@ -39,12 +39,12 @@ class Health:
     number is exact, the place is then found among parameters that are ruined already.
     """
 
-    def __init__(self, layers: Layers, action: str) -> None:
-        self._layers, self._action = layers, action
+    def __init__(self, layers: Layers, action: str, write: Callable[[int, str], None]) -> None:
+        self._layers, self._action, self._write = layers, action, write
         self._sentinels: dict[int, list[nn.Parameter]] = {}
         self._flags: list[tuple[int, torch.optim.Optimizer, Tensor]] = []
         self._input: Callable[[], Tensor | None] = lambda: None
-        self.found: tuple[int, str] | None = None
+        self.found = False
 
     def saw_input(self, tensor: Tensor) -> None:
         self._input = weakref.ref(tensor)
@@ -158,7 +158,8 @@ class Health:
 
     def _report(self, step: int, what: str, why: str) -> None:
         text = f"step {step}: {what}. {why}".strip()
-        self.found = step, text
+        self.found = True
+        self._write(step, text)
         if self._action == "raise":
             raise NonFiniteError(text)
         warnings.warn(f"not finite at {text}", RuntimeWarning, stacklevel=2)

@@ -107,6 +107,9 @@ class Monitor:
             if value < least:
                 raise UserError(f"Monitor's {name} must be at least {least}, not {value}")
         self._models: dict[str, nn.Module] = by_name(model)
+        for kind, given in (("model", self._models), ("optimizer", by_name(optimizer))):
+            if not given:
+                raise UserError(f"Monitor needs at least one {kind}")
         self._optimizers = {name: inner(each) for name, each in by_name(optimizer).items()}
         self._folder, self._quantities = Path(folder), quantities
         self._config, self._every, self._first_step = dict(config or {}), every, step

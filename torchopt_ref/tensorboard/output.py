@@ -49,13 +49,12 @@ class Output:
             self.text("notes", "\n".join(f"- {note}" for note in self._notes), step)
 
     def not_finite(self, step: int, text: str) -> None:
-        """Write the first value that is not finite, once: as a text, and as a point at its step."""
-        if "not finite" not in self._history.texts:
-            self.text("not finite", text, step)
-            found = {"first step with a value that is not finite": float(step)}
-            self._history.add(step, found)
-            self._file.add(scalar_values(found), step)
-            self.diagnose(step)
+        """Write the first value that is not finite: as a text, and as a point at its step."""
+        self.text("not finite", text, step)
+        found = {"first step with a value that is not finite": float(step)}
+        self._history.add(step, found)
+        self._file.add(scalar_values(found), step)
+        self.diagnose(step)
 
     def record(self, record: Record, metrics: list[str]) -> None:
         """Write the record; ``metrics`` are the names of what log() was given."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,7 +16,8 @@ from .dashboard import band, layout
 from .facts import about, hyper_parameters
 from .figures import Figures
 from .graph import Graph
-from .health import Health, NonFiniteError
+from .guard import Guard
+from .health import Health
 from .layers import Layers, is_compiled
 from .logged import Logged, classifies
 from .normalization import Normalization
@@ -55,7 +55,7 @@ class Session:
         self._activations: Activations | None = None
         self._in_layers: list[Activations | Normalization | CarriedOver] = []
         self._hooks: list[Any] = []
-        self._works = False
+        self._guard = Guard(self._fail)
 
     @property
     def step(self) -> int:
@@ -85,7 +85,7 @@ class Session:
                     self.step,
                 )
         if "health" in quantities:
-            self._health = Health(self._layers, nonfinite)
+            self._health = Health(self._layers, nonfinite, output.not_finite)
             self._in_layers.append(CarriedOver(self._first.optimizer))
         if "speed" in quantities:
             self._speed = Speed(self._device())
@@ -104,18 +104,18 @@ class Session:
             )
 
     def start(self) -> None:
-        self._works = True
+        self._guard.works = True
         model = next(iter(self._models.values()))
         if getattr(model, "_compiled_call_impl", None) is None:
-            before = self._eager(self._forward_starts)
+            before = self._guard.eager(self._forward_starts)
             self._hooks += [
                 model.register_forward_pre_hook(before, with_kwargs=True),
-                model.register_forward_hook(self._eager(self._forward_ends)),
+                model.register_forward_hook(self._guard.eager(self._forward_ends)),
             ]
         for watched in self._watched:
             optimizer = watched.optimizer
-            before = not_compiled(self._safe(partial(self._before_step, watched)))
-            after = not_compiled(self._safe(partial(self._after_step, watched)))
+            before = self._guard.not_compiled(partial(self._before_step, watched))
+            after = self._guard.not_compiled(partial(self._after_step, watched))
             self._hooks += [
                 optimizer.register_step_pre_hook(before),
                 optimizer.register_step_post_hook(after),
@@ -129,13 +129,12 @@ class Session:
         target: Tensor | None,
         scalars: Mapping[str, Tensor | float],
     ) -> None:
-        if self._works:
-            self._safe(self._log)(loss, output, target, scalars)
+        self._guard.safe(self._log)(loss, output, target, scalars)
 
     def close(self) -> None:
         """Finish what is under way, draw, and leave no hook, whatever fails."""
         try:
-            self._safe(self._finish_all)()
+            self._guard.safe(self._finish_all)()
         finally:
             self._stop()
             if self._output:
@@ -148,7 +147,6 @@ class Session:
             self._figures.draw(self._logged.confusion, self.step)
         if self._health:
             self._health.check_all([watched.optimizer for watched in self._watched], self.step)
-            self._write_health()
 
     def _forward_starts(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         if not torch.is_grad_enabled():
@@ -223,7 +221,7 @@ class Session:
     def _attach_if_due(self) -> None:
         if self._first.next_is_recorded():
             for part in self._in_layers:
-                part.attach(self._eager)
+                part.attach(self._guard.eager)
 
     def _finish(self, watched: Watched) -> None:
         """Complete the record under way, fetch it and write it."""
@@ -242,7 +240,6 @@ class Session:
         self._output.note(watched.drift.note if watched.drift else "", record.step)
         if self._health:
             self._health.check_record(record, watched.optimizer)
-            self._write_health()
         if is_first and self._figures and self._figures.is_due():
             self._figures.draw(self._logged.confusion, record.step)
 
@@ -265,15 +262,10 @@ class Session:
         self._logged.add(({} if loss is None else {"loss": loss}) | dict(scalars))
         if self._health and loss is not None:
             self._health.check_loss(loss, self.step if self._first.record else self.step + 1)
-            self._write_health()
         if output is not None and target is not None and classifies(output, target):
             self._logged.add_predictions(output, target)
             if self._figures:
                 self._figures.saw_predictions(output, target)
-
-    def _write_health(self) -> None:
-        if self._output and self._health and self._health.found:
-            self._output.not_finite(*self._health.found)
 
     def _device(self) -> torch.device:
         for model in self._models.values():
@@ -281,50 +273,21 @@ class Session:
                 return param.device
         return torch.device("cpu")
 
+    def _fail(self, error: Exception) -> None:
+        self._stop()
+        warnings.warn(
+            f"the monitor stopped at step {self.step}, training goes on: {error!r}",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
     def _stop(self) -> None:
-        self._works = False
+        self._guard.works = False
         for part in self._in_layers:
             part.detach()
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
-
-    def _eager(self, hook: Callable) -> Callable:
-        """A hook of a module, which stays out of the graph of a function that is compiled."""
-        safe = self._safe(hook)
-
-        def unless_compiling(*args: Any, **kwargs: Any) -> None:
-            if not torch.compiler.is_compiling():
-                safe(*args, **kwargs)
-
-        return unless_compiling
-
-    def _safe(self, function: Callable) -> Callable:
-        """``function`` as long as nothing fails: then a warning, and no hook is left."""
-
-        def guarded(*args: Any, **kwargs: Any) -> None:
-            if not self._works:
-                return
-            try:
-                function(*args, **kwargs)
-            except NonFiniteError:
-                self._write_health()
-                raise
-            except Exception as error:
-                self._stop()
-                warnings.warn(
-                    f"the monitor stopped at step {self.step}, training goes on: {error!r}",
-                    RuntimeWarning,
-                    stacklevel=2,
-                )
-
-        return guarded
-
-
-def not_compiled(hook: Callable) -> Callable:
-    """A hook that a compiled step calls as it is; without the compiler's import, which takes
-    seconds, in a program that has not loaded it."""
-    return torch.compiler.disable(hook) if "torch._dynamo" in sys.modules else hook
 
 
 def has_closure(args: Any, kwargs: Any) -> bool:
