@@ -13,9 +13,12 @@ from torch import Tensor, nn
 
 from torchopt_ref.errors import UserError, unknown
 
+from .dashboard import layout
+from .facts import about, hyper_parameters
 from .health import NonFiniteError
 from .layers import Layers
 from .output import Output
+from .parts import Parts, chosen, device_of
 from .session import Session
 from .watched import Watched
 
@@ -107,10 +110,10 @@ class Monitor:
             if value < least:
                 raise UserError(f"Monitor's {name} must be at least {least}, not {value}")
         self._models: dict[str, nn.Module] = by_name(model)
-        for kind, given in (("model", self._models), ("optimizer", by_name(optimizer))):
+        self._optimizers = {name: inner(each) for name, each in by_name(optimizer).items()}
+        for kind, given in (("model", self._models), ("optimizer", self._optimizers)):
             if not given:
                 raise UserError(f"Monitor needs at least one {kind}")
-        self._optimizers = {name: inner(each) for name, each in by_name(optimizer).items()}
         self._folder, self._quantities = Path(folder), quantities
         self._config, self._every, self._first_step = dict(config or {}), every, step
         self._window, self._curves = window, curves
@@ -133,14 +136,24 @@ class Monitor:
             Watched(each, name, layers, self._every, self._first_step, quantities)
             for name, each in self._optimizers.items()
         ]
-        self._session = Session(self._models, watched, layers, processes, reduces)
-        if rank == 0:
-            output = Output(self._folder, self._first_step + 1)
-            self._session.observe(quantities, output, self._window, self._nonfinite)
-            self._session.describe(self._config)
+        parts = self._parts(layers) if rank == 0 else Parts()
+        self._session = Session(self._models, watched, layers, parts, processes, reduces)
         if rank == 0 or reduces:
             self._session.start()
         return self
+
+    def _parts(self, layers: Layers) -> Parts:
+        """Open the event file, write what the run is, and choose what is measured."""
+        output = Output(self._folder, self._first_step + 1)
+        output.describe(
+            about(self._config, self._optimizers, device_of(self._models)),
+            layout(list(self._optimizers)),
+            hyper_parameters(self._config, self._optimizers),
+        )
+        first = next(iter(self._optimizers.values()))
+        return chosen(
+            self._quantities, self._models, first, layers, output, self._window, self._nonfinite
+        )
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
         if self._session:

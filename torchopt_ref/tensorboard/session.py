@@ -10,20 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .activations import Activations
-from .carried_over import CarriedOver
-from .dashboard import band, layout
-from .facts import about, hyper_parameters
-from .figures import Figures
-from .graph import Graph
+from .dashboard import band
 from .guard import Guard
-from .health import Health
-from .layers import Layers, is_compiled
+from .layers import Layers
 from .logged import Logged, classifies
-from .normalization import Normalization
-from .output import Output
+from .parts import Parts
 from .record import Record
-from .speed import Speed
 from .watched import Watched
 
 
@@ -41,67 +33,20 @@ class Session:
         models: Mapping[str, nn.Module],
         watched: Sequence[Watched],
         layers: Layers,
+        parts: Parts,
         processes: int,
         reduces: bool,
     ) -> None:
         self._models, self._watched, self._layers = models, watched, layers
         self._first, self._processes = watched[0], processes
         self._logged = Logged(reduces)
-        self._output: Output | None = None
-        self._speed: Speed | None = None
-        self._health: Health | None = None
-        self._figures: Figures | None = None
-        self._graph: Graph | None = None
-        self._activations: Activations | None = None
-        self._in_layers: list[Activations | Normalization | CarriedOver] = []
+        self._parts = parts
         self._hooks: list[Any] = []
         self._guard = Guard(self._fail)
 
     @property
     def step(self) -> int:
         return self._first.step
-
-    def observe(
-        self, quantities: Sequence[str], output: Output, window: int, nonfinite: str
-    ) -> None:
-        """Set up what this process, the one that writes, measures."""
-        self._output = output
-        compiled = is_compiled(
-            module for model in self._models.values() for module in model.modules()
-        )
-        if "activations" in quantities and compiled:
-            output.note(
-                "The model is compiled: hooks in it would change its graph, so activation layers, "
-                "BatchNorm and Dropout are not measured.",
-                self.step,
-            )
-        elif "activations" in quantities:
-            self._activations = Activations(self._layers.modules, window)
-            self._in_layers += [self._activations, Normalization(self._layers.modules)]
-            if not self._activations:
-                output.note(
-                    "The model has no activation layers (functions such as torch.relu cannot be "
-                    "seen): use modules such as torch.nn.ReLU to see them.",
-                    self.step,
-                )
-        if "health" in quantities:
-            self._health = Health(self._layers, nonfinite, output.not_finite)
-            self._in_layers.append(CarriedOver(self._first.optimizer))
-        if "speed" in quantities:
-            self._speed = Speed(self._device())
-        if "pictures" in quantities:
-            self._figures = Figures(output)
-        if "graph" in quantities and not compiled:
-            self._graph = Graph(next(iter(self._models.values())))
-
-    def describe(self, config: Mapping[str, Any]) -> None:
-        optimizers = {watched.name: watched.optimizer for watched in self._watched}
-        if self._output:
-            self._output.describe(
-                about(config, optimizers, self._device()),
-                layout(list(optimizers)),
-                hyper_parameters(config, optimizers),
-            )
 
     def start(self) -> None:
         self._guard.works = True
@@ -137,56 +82,58 @@ class Session:
             self._guard.safe(self._finish_all)()
         finally:
             self._stop()
-            if self._output:
-                self._output.close(self.step)
+            if self._parts.output:
+                self._parts.output.close(self.step)
 
     def _finish_all(self) -> None:
         for watched in reversed(self._watched):
             self._finish(watched)
-        if self._figures:
-            self._figures.draw(self._logged.confusion, self.step)
-        if self._health:
-            self._health.check_all([watched.optimizer for watched in self._watched], self.step)
+        if self._parts.figures:
+            self._parts.figures.draw(self._logged.confusion, self.step)
+        if self._parts.health:
+            self._parts.health.check_all(
+                [watched.optimizer for watched in self._watched], self.step
+            )
 
     def _forward_starts(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         if not torch.is_grad_enabled():
             return
         if self._first.record:
             self._finish(self._first)
-            if self._speed:
-                self._speed.step_begins()
-        if self._speed:
-            self._speed.forward_starts()
+            if self._parts.speed:
+                self._parts.speed.step_begins()
+        if self._parts.speed:
+            self._parts.speed.forward_starts()
         tensor = first_tensor([*args, *kwargs.values()])
         if tensor is not None and tensor.dim():
             for watched in self._watched:
                 watched.samples += len(tensor) * self._processes
-            if self._health:
-                self._health.saw_input(tensor)
-            if self._figures:
-                self._figures.saw_input(tensor)
-        if self._graph and self._output:
-            graph, self._graph = self._graph, None
+            if self._parts.health:
+                self._parts.health.saw_input(tensor)
+            if self._parts.figures:
+                self._parts.figures.saw_input(tensor)
+        if self._parts.graph and self._parts.output:
+            graph, self._parts.graph = self._parts.graph, None
             try:
-                self._output.event(graph.trace(args))
+                self._parts.output.event(graph.trace(args))
             except Exception as error:
-                self._output.note(f"The graph cannot be traced: {error}", self.step)
+                self._parts.output.note(f"The graph cannot be traced: {error}", self.step)
 
     def _forward_ends(self, module: nn.Module, args: Any, output: Any) -> None:
-        if self._speed and torch.is_grad_enabled():
-            self._speed.forward_ends()
+        if self._parts.speed and torch.is_grad_enabled():
+            self._parts.speed.forward_ends()
 
     def _before_step(
         self, watched: Watched, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any
     ) -> None:
         is_first = watched is self._first
-        if self._speed and is_first:
-            self._speed.step_starts()
+        if self._parts.speed and is_first:
+            self._parts.speed.step_starts()
         if watched.record:
             self._finish(watched)
         self._gradient_is_there = not has_closure(args, kwargs)
-        if self._health and self._gradient_is_there:
-            self._health.check_gradients(optimizer, watched.step + 1)
+        if self._parts.health and self._gradient_is_there:
+            self._parts.health.check_gradients(optimizer, watched.step + 1)
         watched.before_step(self._gradient_is_there)
 
     def _after_step(
@@ -194,25 +141,25 @@ class Session:
     ) -> None:
         samples = watched.samples
         due = watched.after_step()
-        if self._health and not self._gradient_is_there:
-            self._health.check_gradients(optimizer, watched.step, made=True)
+        if self._parts.health and not self._gradient_is_there:
+            self._parts.health.check_gradients(optimizer, watched.step, made=True)
         if watched is not self._first:
             return
-        if self._speed:
-            self._speed.step_ends(samples, watched.next_is_recorded())
+        if self._parts.speed:
+            self._parts.speed.step_ends(samples, watched.next_is_recorded())
         if due and watched.record:
-            for part in self._in_layers:
+            for part in self._parts.in_layers:
                 part.collect(watched.record)
             self._note_unseen(watched.record)
-            for part in self._in_layers:
+            for part in self._parts.in_layers:
                 part.detach()
         self._attach_if_due()
-        if self._speed:
-            self._speed.step_begins()
+        if self._parts.speed:
+            self._parts.speed.step_begins()
 
     def _note_unseen(self, record: Record) -> None:
-        if self._output and self._activations and not self._activations.seen:
-            self._output.note(
+        if self._parts.output and self._parts.activations and not self._parts.activations.seen:
+            self._parts.output.note(
                 f"In step {record.step} no activation layer was seen: a compiled function calls "
                 "them, or the model's own forward does not.",
                 record.step,
@@ -220,7 +167,7 @@ class Session:
 
     def _attach_if_due(self) -> None:
         if self._first.next_is_recorded():
-            for part in self._in_layers:
+            for part in self._parts.in_layers:
                 part.attach(self._guard.eager)
 
     def _finish(self, watched: Watched) -> None:
@@ -232,16 +179,16 @@ class Session:
         if is_first:
             self._logged.collect(record)
         record.fetch()
-        if self._output is None:
+        if self._parts.output is None:
             return
         if is_first:
             self._add_to(record)
-        self._output.record(record, self._logged.names)
-        self._output.note(watched.drift.note if watched.drift else "", record.step)
-        if self._health:
-            self._health.check_record(record, watched.optimizer)
-        if is_first and self._figures and self._figures.is_due():
-            self._figures.draw(self._logged.confusion, record.step)
+        self._parts.output.record(record, self._logged.names)
+        self._parts.output.note(watched.drift.note if watched.drift else "", record.step)
+        if self._parts.health:
+            self._parts.health.check_record(record, watched.optimizer)
+        if is_first and self._parts.figures and self._parts.figures.is_due():
+            self._parts.figures.draw(self._logged.confusion, record.step)
 
     def _add_to(self, record: Record) -> None:
         """Add what the host knows, and the optimizers' update of the layers that they leave out."""
@@ -249,8 +196,8 @@ class Session:
             record.scalars |= band()
             for name in self._layers.without_step(w.optimizer for w in self._watched):
                 record.scalars[f"update to weight/{name}"] = 0.0
-        if self._speed:
-            self._speed.collect(record)
+        if self._parts.speed:
+            self._parts.speed.collect(record)
 
     def _log(
         self,
@@ -260,18 +207,12 @@ class Session:
         scalars: Mapping[str, Tensor | float],
     ) -> None:
         self._logged.add(({} if loss is None else {"loss": loss}) | dict(scalars))
-        if self._health and loss is not None:
-            self._health.check_loss(loss, self.step if self._first.record else self.step + 1)
+        if self._parts.health and loss is not None:
+            self._parts.health.check_loss(loss, self.step if self._first.record else self.step + 1)
         if output is not None and target is not None and classifies(output, target):
             self._logged.add_predictions(output, target)
-            if self._figures:
-                self._figures.saw_predictions(output, target)
-
-    def _device(self) -> torch.device:
-        for model in self._models.values():
-            for param in model.parameters():
-                return param.device
-        return torch.device("cpu")
+            if self._parts.figures:
+                self._parts.figures.saw_predictions(output, target)
 
     def _fail(self, error: Exception) -> None:
         self._stop()
@@ -283,7 +224,7 @@ class Session:
 
     def _stop(self) -> None:
         self._guard.works = False
-        for part in self._in_layers:
+        for part in self._parts.in_layers:
             part.detach()
         for hook in self._hooks:
             hook.remove()
