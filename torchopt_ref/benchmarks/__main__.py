@@ -21,7 +21,7 @@ from torchopt_ref.cli import Parser, missing_extra, tensorboard
 from torchopt_ref.devices import check_device
 from torchopt_ref.errors import UserError, unknown
 
-from . import bandwidth, first_step, layers, optim, sweeps, training
+from . import bandwidth, first_step, layers, monitor, optim, sweeps, training
 from .report import Result, caption, machine, records, table
 from .timing import Case, NotTheSame, compare
 
@@ -53,6 +53,7 @@ SUITES = {
     "first-step": Suite(
         first_step.cases, "The first step of a process with fused=True", cpu_only=True
     ),
+    "monitor": Suite(monitor.cases, "What a Monitor costs, in blocks of 50 training steps"),
 }
 
 
