@@ -204,6 +204,24 @@ def test_frozen_and_unused_layers_stand_still(tmp_path, read):
     assert min(run["update to weight/used.3 Linear"].values()) > 0
 
 
+def test_a_layer_that_is_used_now_and_then_is_compared_when_it_can_be(tmp_path, read):
+    """Its gradient in step 4 has none before it."""
+    model = nn.ModuleDict({"always": nn.Linear(784, 10), "even": nn.Linear(784, 10)})
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with Monitor(model, optimizer, tmp_path, every=4):
+        for step, (x, y) in enumerate(batches(4), start=1):
+            output = model["always"](x)
+            if step % 2 == 0:
+                output = output + model["even"](x)
+            nn.functional.cross_entropy(output, y).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    run = read(tmp_path)
+    assert "gradient cosine/even" not in run.scalars
+    assert run["gradient cosine/(all)"] == run["gradient cosine/always"]
+    assert run["update to weight/even"][1] == 0 < run["update to weight/even"][4]
+
+
 def test_a_shared_layer_is_one_layer(tmp_path, read):
     shared = nn.Linear(20, 20)
     model = nn.Sequential(nn.Linear(784, 20), shared, nn.ReLU(), shared, nn.Linear(20, 10))
