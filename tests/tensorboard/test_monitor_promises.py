@@ -162,7 +162,7 @@ def test_two_optimizers_of_a_gan(order, tmp_path, read):
     names = {name: parts[name] for name in order}
     with Monitor(names, {n: optimizers[n] for n in order}, tmp_path, every=3) as monitor:
         for i, (x, _) in enumerate(batches(32)):
-            optimizers["d"].zero_grad()
+            optimizers["d"].zero_grad(set_to_none=False)
             fake = parts["g"](torch.randn(64, 8))
             real_loss = bce(parts["d"](x), torch.ones(64, 1))
             (real_loss + bce(parts["d"](fake.detach()), torch.zeros(64, 1))).backward()
