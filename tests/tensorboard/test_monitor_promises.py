@@ -13,6 +13,9 @@ import torchopt_ref.nn
 import torchopt_ref.optim
 from torchopt_ref.errors import UserError
 from torchopt_ref.tensorboard import Monitor, NonFiniteError
+from torchopt_ref.tensorboard.health import Health
+from torchopt_ref.tensorboard.layers import Layers
+from torchopt_ref.tensorboard.record import Record
 
 ALL = tuple(Monitor.QUANTITIES)
 
@@ -558,6 +561,26 @@ def test_an_update_that_overflows_is_named_by_its_parameter_and_step(bad_step, s
         "not finite at step 4: a parameter of layer 3 Linear is not finite after the step. "
         "Its gradients looked finite: the update overflowed."
     ]
+
+
+def test_a_device_that_is_not_waited_for_is_read_at_the_record():
+    """As on an accelerator, here on the CPU: the step is exact, the place is what is left of it."""
+    model = mlp(hidden=(20,))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    written = []
+    layers = Layers({"": model}, {"": optimizer}, 50)
+    health = Health(layers, "warn", False, lambda *found: written.append(found))
+    for step, (x, y) in enumerate(batches(6), start=1):
+        x[0, 0] = torch.inf if step == 3 else 0
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        health.check_gradients(optimizer, step)
+        optimizer.step()
+    assert written == []
+    with pytest.warns(RuntimeWarning, match="step 3"):
+        health.check_record(Record(6), optimizer)
+    text = "step 3: a gradient is not finite; by now a parameter of layer 0 Linear and of 1 other"
+    assert written == [(3, f"{text} layer is, too.")]
 
 
 def test_a_loss_that_is_not_finite_is_seen_even_if_no_step_is_made(tmp_path):

@@ -34,13 +34,20 @@ class Health:
     Where it began: a parameter that is not finite before the step was ruined by the step before;
     else the model's input, else the layer nearest to the output whose gradient is not finite.
 
-    On a CPU the sentinels are read before each step is made, so that ``action="raise"`` leaves the
-    parameters as they were. On other devices ``"warn"`` reads them at the next record: the step's
-    number is exact, the place is then found among parameters that are ruined already.
+    With ``at_once`` the sentinels are read before each step is made, so that ``action="raise"``
+    leaves the parameters as they were. Without it, on a device that would have to be waited for,
+    the next record reads them: the step's number is exact, the place is then found among
+    parameters that are ruined already.
     """
 
-    def __init__(self, layers: Layers, action: str, write: Callable[[int, str], None]) -> None:
-        self._layers, self._action, self._write = layers, action, write
+    def __init__(
+        self,
+        layers: Layers,
+        action: str,
+        at_once: bool,
+        write: Callable[[int, str], None],
+    ) -> None:
+        self._layers, self._action, self._at_once, self._write = layers, action, at_once, write
         self._sentinels: dict[int, list[nn.Parameter]] = {}
         self._flags: list[tuple[int, torch.optim.Optimizer, Tensor]] = []
         self._input: Callable[[], Tensor | None] = lambda: None
@@ -63,15 +70,15 @@ class Health:
             return
         with torch.no_grad():
             total = sum_of(rows)
-        if total.device.type == "cpu" or self._action == "raise":
+        if self._at_once:
             if not total.isfinite().item():
                 self._look(optimizer, step, made)
         else:
             self._flags.append((step, optimizer, total))
 
     def check_loss(self, loss: Tensor | float, step: int) -> None:
-        """On other devices than the CPU the loss is not waited for: its gradient tells."""
-        if self.found or (isinstance(loss, Tensor) and loss.device.type != "cpu"):
+        """Where the device is not waited for, the loss is not: its gradient tells."""
+        if self.found or (isinstance(loss, Tensor) and not self._at_once):
             return
         value = float(loss.detach().mean() if isinstance(loss, Tensor) else loss)
         if not math.isfinite(value):

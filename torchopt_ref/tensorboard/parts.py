@@ -58,7 +58,8 @@ def chosen(
                 "use modules such as torch.nn.ReLU to see them."
             )
     if "health" in quantities:
-        parts.health = Health(layers, nonfinite, output.not_finite)
+        at_once = nonfinite == "raise" or device_of(models).type == "cpu"
+        parts.health = Health(layers, nonfinite, at_once, output.not_finite)
         parts.in_layers.append(CarriedOver(optimizer))
     if "speed" in quantities:
         parts.speed = Speed(device_of(models))
