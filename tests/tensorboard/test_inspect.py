@@ -39,7 +39,7 @@ def test_a_healthy_run(runs, capsys):
     assert first == f"{runs / 'healthy'}, 60 steps"
     curves = [line.split("  ")[1].strip() for line in lines if " -> " in line]
     assert curves[:4] == [
-        *("loss", "accuracy", "learning rate/group 0", "update to weight/(median)"),
+        *("loss", "accuracy", "learning rate/group 0", "update to weight/[median]"),
     ]
     assert re.search("loss +█.*▁ +2\\.3.* -> 1\\.\\d+", out)
     worst = lines[lines.index("Worst layers") + 1 :]

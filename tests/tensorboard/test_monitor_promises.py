@@ -140,7 +140,7 @@ def test_gradient_accumulation_counts_all_samples_and_the_first_micro_batch(tmp_
     for step in (1, 2, 4, 8):
         assert means[step] == pytest.approx(outputs[4 * (step - 1)].item())
     assert set(run["gradient carried over"].values()) == {0.0}
-    whole = run["step time/whole step (ms)"][8]
+    whole = run["step time/whole step [ms]"][8]
     assert run["speed/samples per second"][8] == pytest.approx(64e3 / whole)
 
 
@@ -174,13 +174,13 @@ def test_two_optimizers_of_a_gan(order, tmp_path, read):
                 optimizers["g"].step()
                 monitor.log(**{"loss/generator": loss})
     run = read(tmp_path)
-    assert run.steps("update norm/(all of g)") == [1, 2, 4, 8, 12, 16]
-    assert run.steps("update norm/(all of d)") == [1, 2, 4, 8, 12, 16, 20, 24, 28, 32]
-    assert run.steps("gradient cosine/(all of d)")[-1] == 32
+    assert run.steps("update norm/[all of g]") == [1, 2, 4, 8, 12, 16]
+    assert run.steps("update norm/[all of d]") == [1, 2, 4, 8, 12, 16, 20, 24, 28, 32]
+    assert run.steps("gradient cosine/[all of d]")[-1] == 32
     assert set(run["learning rate/group 0 of g"].values()) == {np.float32(1e-3)}
     layers = {tag.partition("/")[2] for tag in run.scalars if tag.startswith("weight norm/")}
     assert layers == {
-        *("g.0 Linear", "g.2 Linear", "d.0 Linear", "d.2 Linear", "(all of g)", "(all of d)")
+        *("g.0 Linear", "g.2 Linear", "d.0 Linear", "d.2 Linear", "[all of g]", "[all of d]")
     }
     assert set(run["gradient carried over"].values()) == {0.0}
     assert "loss/generator" in run.scalars
@@ -279,7 +279,7 @@ def test_amp_with_a_gradient_scaler(fused, tmp_path, read):
                     taken.append(torch.stack([g.norm() for g in grads]).norm().item())
     run = read(tmp_path)
     assert 0 < len(taken) < 12
-    norms = [value for value in run["gradient norm/(all)"].values() if np.isfinite(value)]
+    norms = [value for value in run["gradient norm/[all]"].values() if np.isfinite(value)]
     assert norms[-len(taken) :] == pytest.approx(taken, rel=1e-4)
     assert not run.has_text("not finite")
 
@@ -296,7 +296,7 @@ def test_low_precision_parameters(tmp_path, read):
             after = [p.detach().float() for p in model.parameters()]
     updates = torch.cat([(a - b).ravel() for a, b in zip(before, after, strict=True)])
     run = read(tmp_path)
-    assert run["update norm/(all)"][4] == pytest.approx(updates.norm().item(), rel=1e-5)
+    assert run["update norm/[all]"][4] == pytest.approx(updates.norm().item(), rel=1e-5)
     assert "activation std/1 ReLU" in run.scalars
 
 
@@ -345,8 +345,8 @@ def test_a_step_with_a_closure(tmp_path, read):
             norms.append(torch.cat([p.grad.ravel() for p in model.parameters()]).norm().item())
     run = read(tmp_path)
     assert run.steps("loss") == [1, 2, 4, 6]
-    assert run["gradient norm/(all)"][6] == pytest.approx(norms[5])
-    assert "gradient cosine/(all)" not in run.scalars
+    assert run["gradient norm/[all]"][6] == pytest.approx(norms[5])
+    assert "gradient cosine/[all]" not in run.scalars
     assert "activation mean/1 ReLU" in run.scalars
     assert run["parity drift/NumPy median"][6] < 10
 
@@ -426,8 +426,8 @@ def test_complex_parameters(tmp_path, read):
             optimizer.step()
             optimizer.zero_grad()
     run = read(tmp_path)
-    assert run["gradient norm/(not in the model)"][4] == pytest.approx(norm)
-    assert run["gradient cosine/(all)"][4] == pytest.approx(1)
+    assert run["gradient norm/[not in the model]"][4] == pytest.approx(norm)
+    assert run["gradient cosine/[all]"][4] == pytest.approx(1)
 
 
 def test_raising_at_the_first_value_that_is_not_finite_leaves_the_parameters(tmp_path, read):

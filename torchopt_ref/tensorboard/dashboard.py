@@ -19,9 +19,9 @@ def band() -> dict[str, float]:
 
 def layout(names: Sequence[str]) -> list[Summary.Value]:
     """The dashboard of a run with optimizers of these names, the only one's being empty."""
-    medians = [f"update to weight/(median{f' of {name}' if name else ''})" for name in names]
+    medians = [f"update to weight/[median{f' of {name}' if name else ''}]" for name in names]
     margins = {
-        f"update to weight, median of layers, with 1e-3 as a band{f' ({name})' if name else ''}": (
+        f"update to weight, median of layers, with 1e-3 as a band{f' of {name}' if name else ''}": (
             "Margin",
             [median, f"{BAND} low", f"{BAND} high"],
         )
@@ -56,9 +56,9 @@ def layout(names: Sequence[str]) -> list[Summary.Value]:
                 },
                 "Is it computed well?": {
                     "parity drift (ULP)": below("parity drift"),
-                    "step time (ms)": below("step time"),
+                    "step time [ms]": below("step time"),
                     "samples per second": below("speed"),
-                    "memory (MiB)": below("memory"),
+                    "memory [MiB]": below("memory"),
                 },
             }
         ).value
