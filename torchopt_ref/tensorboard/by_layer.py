@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from .layers import Layers
+from .over_layers import SPREAD
 from .record import Record
 
 SMOOTHING = 0.9
@@ -135,11 +136,6 @@ class Curves:
 
 
 NORMS = ("weight norm", "gradient norm", "update norm")
-SPREAD: dict[str, Callable[[np.ndarray], Any]] = {
-    "largest": np.max,
-    "median": np.median,
-    "smallest": np.min,
-}
 
 
 def quantities(sums: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

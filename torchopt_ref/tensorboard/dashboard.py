@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import summary
 
+from .over_layers import SPREAD
+
 BAND = "update to weight/rule of thumb"
 LOW, HIGH = 10**-3.5, 10**-2.5
 """The rule of thumb for ``|u| / |theta|``, 1e-3, as a band half a decade to each side."""
@@ -18,10 +20,14 @@ def band() -> dict[str, float]:
 
 
 def layout(names: Sequence[str]) -> list[Summary.Value]:
-    """The dashboard of a run with optimizers of these names, the only one's being empty."""
+    """The dashboard of a run with optimizers of these names, the only one's being empty.
+
+    TensorBoard gives all curves of a run one colour, so a chart has few of them: those over all
+    layers. Each layer's own stand under Time Series.
+    """
     medians = [f"update to weight/[median{f' of {name}' if name else ''}]" for name in names]
     margins = {
-        f"update to weight, median of layers, with 1e-3 as a band{f' of {name}' if name else ''}": (
+        f"update to weight, band around 1e-3{f', of {name}' if name else ''}": (
             "Margin",
             [median, f"{BAND} low", f"{BAND} high"],
         )
@@ -37,28 +43,30 @@ def layout(names: Sequence[str]) -> list[Summary.Value]:
                 },
                 "Are the steps of a good size?": {
                     **margins,
-                    "update to weight, by layer": below("update to weight"),
-                    "effective step, by layer": below("effective step"),
+                    "update to weight, over layers": spread("update to weight"),
+                    "effective step, of all layers": whole("effective step"),
                 },
                 "Do gradients arrive?": {
-                    "gradient norm, by layer": below("gradient norm"),
-                    "gradient std at the activations": below("activation gradient std"),
-                    "gradient cosine between steps": below("gradient cosine"),
-                    "gradient noise scale (samples)": below("gradient noise scale"),
+                    "gradient norm, over layers": spread("gradient norm"),
+                    "activation gradient std, over layers": spread("activation gradient std"),
+                    "gradient cosine between steps": whole("gradient cosine"),
+                    "gradient noise scale (samples)": whole("gradient noise scale"),
                     "gradient carried over from the step before": several("gradient carried over"),
                 },
                 "Are the layers alive?": {
-                    "dead units": below("dead units"),
-                    "saturated": below("saturated"),
-                    "activation std": below("activation std"),
-                    "batch norm mean shift": below("batch norm mean shift"),
+                    "dead units (fraction), over layers": spread("dead units"),
+                    "saturated (fraction), over layers": spread("saturated"),
+                    "activation std, over layers": spread("activation std"),
+                    "batch norm mean shift, over layers": spread("batch norm mean shift"),
                     "dropout keep rate": below("dropout keep rate"),
                 },
-                "Is it computed well?": {
-                    "parity drift (ULP)": below("parity drift"),
-                    "step time [ms]": below("step time"),
+                "Is it fast?": {
+                    "step time (ms)": below("step time"),
                     "samples per second": below("speed"),
-                    "memory [MiB]": below("memory"),
+                    "memory (MiB)": below("memory"),
+                },
+                "Is it computed exactly?": {
+                    "parity drift (ULP)": below("parity drift"),
                 },
             }
         ).value
@@ -72,3 +80,13 @@ def several(tag: str) -> tuple[str, list[str]]:
 
 def below(tag: str) -> tuple[str, list[str]]:
     return "Multiline", [f"^{tag}/"]
+
+
+def spread(tag: str) -> tuple[str, list[str]]:
+    """The largest, the median and the smallest value over layers."""
+    return "Multiline", [rf"^{tag}/\[({'|'.join(SPREAD)})"]
+
+
+def whole(tag: str) -> tuple[str, list[str]]:
+    """All layers as one."""
+    return "Multiline", [rf"^{tag}/\[all"]
