@@ -74,6 +74,9 @@ class Browser:
                 )
             time.sleep(0.3)
 
+    def text(self):
+        return self._driver.execute_script(SEEN)[0]
+
     def save(self, path):
         assert self._driver.save_screenshot(str(path))
 

@@ -82,6 +82,11 @@ def test_every_page_shows_the_run_and_the_console_has_no_error(url, tmp_path):
             browser.open(page)
             browser.wait_for(*texts, drawn=DRAWN.get(page, 0))
             browser.save(pictures / f"{page}.png")
+        browser.open("custom_scalars")
+        browser.wait_for(
+            "Are the layers alive?", "dead units", "parity drift", "samples per second"
+        )
+        assert "saturated" not in browser.text(), "a chart of layers that the model has not"
         assert browser.errors() == []
     for page in PAGES:
         assert (pictures / f"{page}.png").stat().st_size > 10_000

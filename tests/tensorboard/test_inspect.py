@@ -147,7 +147,9 @@ def test_tensorboard_serves_the_runs_on_this_machine(runs):
     )
     try:
         line = process.stdout.readline()
-        url = re.fullmatch(r"Open (http://127\.0\.0\.1:\d+/) \(Ctrl-C ends it\)\n", line)[1]
+        url = re.fullmatch(
+            r"Open (http://127\.0\.0\.1:\d+/)#custom_scalars \(Ctrl-C ends it\)\n", line
+        )[1]
         with urllib.request.urlopen(f"{url}data/logdir", timeout=30) as answer:
             assert json.load(answer)["logdir"] == str(runs)
         port = url.rstrip("/").rpartition(":")[2]

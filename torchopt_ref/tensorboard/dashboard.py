@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from tensorboard.compat.proto.summary_pb2 import Summary
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.tensorboard import summary
 
+from .activations import DYING, SATURATED
 from .over_layers import SPREAD
 
 BAND = "update to weight/rule of thumb"
@@ -19,8 +23,10 @@ def band() -> dict[str, float]:
     return {f"{BAND} low": LOW, f"{BAND} high": HIGH}
 
 
-def layout(names: Sequence[str]) -> list[Summary.Value]:
+def layout(names: Sequence[str], modules: Iterable[nn.Module]) -> list[Summary.Value]:
     """The dashboard of a run with optimizers of these names, the only one's being empty.
+
+    Charts of layers that are not among the ``modules`` are left out.
 
     TensorBoard gives all curves of a run one colour, so a chart has few of them: those over all
     layers. Each layer's own stand under Time Series.
@@ -32,6 +38,17 @@ def layout(names: Sequence[str]) -> list[Summary.Value]:
             [median, f"{BAND} low", f"{BAND} high"],
         )
         for name, median in zip(names, medians, strict=True)
+    }
+    kinds = tuple({type(module) for module in modules})
+    of_layers = {
+        title: chart
+        for title, chart, kind in (
+            ("dead units (fraction), over layers", spread("dead units"), DYING),
+            ("saturated (fraction), over layers", spread("saturated"), tuple(SATURATED)),
+            ("batch norm mean shift, over layers", spread("batch norm mean shift"), _BatchNorm),
+            ("dropout keep rate", below("dropout keep rate"), _DropoutNd),
+        )
+        if any(issubclass(each, kind) for each in kinds)
     }
     return list(
         summary.custom_scalars(
@@ -54,11 +71,8 @@ def layout(names: Sequence[str]) -> list[Summary.Value]:
                     "gradient carried over from the step before": several("gradient carried over"),
                 },
                 "Are the layers alive?": {
-                    "dead units (fraction), over layers": spread("dead units"),
-                    "saturated (fraction), over layers": spread("saturated"),
                     "activation std, over layers": spread("activation std"),
-                    "batch norm mean shift, over layers": spread("batch norm mean shift"),
-                    "dropout keep rate": below("dropout keep rate"),
+                    **of_layers,
                 },
                 "Is it fast?": {
                     "step time (ms)": below("step time"),

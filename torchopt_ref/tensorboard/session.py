@@ -97,7 +97,7 @@ class Session:
         if self._output:
             self._output.describe(
                 about(config, optimizers, self._device()),
-                layout(list(optimizers)),
+                layout(list(optimizers), self._layers.modules.values()),
                 hyper_parameters(config, optimizers),
             )
 
