@@ -210,7 +210,7 @@ def test_one_large_step_that_does_no_harm_is_none(ratios, losses, named):
 def test_a_gradient_that_explodes_once():
     history = History()
     for step in range(10, 200, 10):
-        history.add(step, {"gradient norm/(all)": 2e3 if step == 100 else 1.0})
+        history.add(step, {"gradient norm/[all]": 2e3 if step == 100 else 1.0})
     (finding,) = diagnose(history)
     assert finding.kind == "exploding gradients"
     assert "In step 100" in finding.evidence

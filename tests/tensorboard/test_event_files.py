@@ -32,12 +32,12 @@ def train(folder, steps, step=0, **options):
 def test_a_resumed_run_continues_its_curves_from_the_checkpoint(tmp_path, read):
     """The session before went on to step 50 after the checkpoint of step 30."""
     assert train(tmp_path, 50).step == 50
-    old = read(tmp_path)["update norm/(all)"]
+    old = read(tmp_path)["update norm/[all]"]
     assert train(tmp_path, 40, step=30).step == 70
     run = read(tmp_path)
-    for tag in ("loss", "update norm/(all)", "gradient cosine/(all)"):
+    for tag in ("loss", "update norm/[all]", "gradient cosine/[all]"):
         assert run.steps(tag)[-7:] == [10, 20, 30, 40, 50, 60, 70]
-    new = run["update norm/(all)"]
+    new = run["update norm/[all]"]
     assert {step: new[step] for step in (10, 20, 30)} == {step: old[step] for step in (10, 20, 30)}
     assert new[40] != old[40]
     assert len(list(tmp_path.iterdir())) == 2

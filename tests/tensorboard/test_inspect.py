@@ -39,7 +39,7 @@ def test_a_healthy_run(runs, capsys):
     assert first == f"{runs / 'healthy'}, 60 steps"
     curves = [line.split("  ")[1].strip() for line in lines if " -> " in line]
     assert curves[:4] == [
-        *("loss", "accuracy", "learning rate/group 0", "update to weight/(median)"),
+        *("loss", "accuracy", "learning rate/group 0", "update to weight/[median]"),
     ]
     assert re.search("loss +█.*▁ +2\\.3.* -> 1\\.\\d+", out)
     worst = lines[lines.index("Worst layers") + 1 :]
@@ -147,7 +147,9 @@ def test_tensorboard_serves_the_runs_on_this_machine(runs):
     )
     try:
         line = process.stdout.readline()
-        url = re.fullmatch(r"Open (http://127\.0\.0\.1:\d+/) \(Ctrl-C ends it\)\n", line)[1]
+        url = re.fullmatch(
+            r"Open (http://127\.0\.0\.1:\d+/)#custom_scalars \(Ctrl-C ends it\)\n", line
+        )[1]
         with urllib.request.urlopen(f"{url}data/logdir", timeout=30) as answer:
             assert json.load(answer)["logdir"] == str(runs)
         port = url.rstrip("/").rpartition(":")[2]

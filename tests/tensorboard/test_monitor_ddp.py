@@ -64,7 +64,7 @@ def test_rank_0_writes_and_means_are_taken_where_asked(tmp_path, read):
         assert curves["loss"][20] == pytest.approx(loss, rel=1e-5)
         assert curves["own"][20] == own
         names = {tag.partition("/")[2] for tag in curves.scalars if tag.startswith("weight norm/")}
-        assert names == {"0 Linear", "1 BatchNorm1d", "3 Linear", "(all)"}
+        assert names == {"0 Linear", "1 BatchNorm1d", "3 Linear", "[all]"}
         assert "activation std/2 ReLU" in curves.scalars
-        whole = curves["step time/whole step (ms)"][20]
+        whole = curves["step time/whole step [ms]"][20]
         assert curves["speed/samples per second"][20] == pytest.approx(32e3 / whole)

@@ -143,7 +143,7 @@ def test_gradient_accumulation_counts_all_samples_and_the_first_micro_batch(tmp_
     for step in (1, 2, 4, 8):
         assert means[step] == pytest.approx(outputs[4 * (step - 1)].item())
     assert set(run["gradient carried over"].values()) == {0.0}
-    whole = run["step time/whole step (ms)"][8]
+    whole = run["step time/whole step [ms]"][8]
     assert run["speed/samples per second"][8] == pytest.approx(64e3 / whole)
 
 
@@ -177,13 +177,13 @@ def test_two_optimizers_of_a_gan(order, tmp_path, read):
                 optimizers["g"].step()
                 monitor.log(**{"loss/generator": loss})
     run = read(tmp_path)
-    assert run.steps("update norm/(all of g)") == [1, 2, *range(3, 16, 3)]
-    assert run.steps("update norm/(all of d)") == [1, 2, *range(3, 32, 3)]
-    assert run.steps("gradient cosine/(all of d)")[-1] == 30
+    assert run.steps("update norm/[all of g]") == [1, 2, *range(3, 16, 3)]
+    assert run.steps("update norm/[all of d]") == [1, 2, *range(3, 32, 3)]
+    assert run.steps("gradient cosine/[all of d]")[-1] == 30
     assert set(run["learning rate/group 0 of g"].values()) == {np.float32(1e-3)}
     layers = {tag.partition("/")[2] for tag in run.scalars if tag.startswith("weight norm/")}
     assert layers == {
-        *("g.0 Linear", "g.2 Linear", "d.0 Linear", "d.2 Linear", "(all of g)", "(all of d)")
+        *("g.0 Linear", "g.2 Linear", "d.0 Linear", "d.2 Linear", "[all of g]", "[all of d]")
     }
     assert set(run["gradient carried over"].values()) == {0.0}
     assert "loss/generator" in run.scalars
@@ -221,7 +221,7 @@ def test_a_layer_that_is_used_now_and_then_is_compared_when_it_can_be(tmp_path, 
             optimizer.zero_grad()
     run = read(tmp_path)
     assert "gradient cosine/even" not in run.scalars
-    assert run["gradient cosine/(all)"] == run["gradient cosine/always"]
+    assert run["gradient cosine/[all]"] == run["gradient cosine/always"]
     assert run["update to weight/even"][1] == 0 < run["update to weight/even"][4]
 
 
@@ -253,7 +253,7 @@ def test_tied_weights_belong_to_the_first_layer(tmp_path, read):
         model(torch.randint(20, (4, 3))).sum().backward()
         optimizer.step()
     tags = {tag for tag in read(tmp_path).scalars if tag.startswith("weight norm/")}
-    assert tags == {f"weight norm/{name}" for name in ("0 Embedding", "2 Linear", "(all)")}
+    assert tags == {f"weight norm/{name}" for name in ("0 Embedding", "2 Linear", "[all]")}
 
 
 def test_three_thousand_tensors_do_not_make_three_thousand_curves(tmp_path, read):
@@ -312,7 +312,7 @@ def test_amp_with_a_gradient_scaler(fused, tmp_path, read):
                     taken.append(torch.stack([g.norm() for g in grads]).norm().item())
     run = read(tmp_path)
     assert 0 < len(taken) < 12
-    norms = [value for value in run["gradient norm/(all)"].values() if np.isfinite(value)]
+    norms = [value for value in run["gradient norm/[all]"].values() if np.isfinite(value)]
     assert norms[-len(taken) :] == pytest.approx(taken, rel=1e-4)
     assert not run.has_text("not finite")
 
@@ -329,7 +329,7 @@ def test_low_precision_parameters(tmp_path, read):
             after = [p.detach().float() for p in model.parameters()]
     updates = torch.cat([(a - b).ravel() for a, b in zip(before, after, strict=True)])
     run = read(tmp_path)
-    assert run["update norm/(all)"][4] == pytest.approx(updates.norm().item(), rel=1e-5)
+    assert run["update norm/[all]"][4] == pytest.approx(updates.norm().item(), rel=1e-5)
     assert "activation std/1 ReLU" in run.scalars
 
 
@@ -383,7 +383,7 @@ def test_compiled_functions_around_the_model_and_the_step(tmp_path, read):
     run = read(tmp_path)
     assert "no activation layer was seen" in run.text("notes")
     assert not [tag for tag in run.scalars if tag.startswith("activation")]
-    for tag in ("loss", "update to weight/0 Linear", "gradient norm/(all)"):
+    for tag in ("loss", "update to weight/0 Linear", "gradient norm/[all]"):
         assert run.steps(tag) == [1, 2, 4, 6]
 
 
@@ -405,8 +405,8 @@ def test_a_step_with_a_closure(tmp_path, read):
             norms.append(torch.cat([p.grad.ravel() for p in model.parameters()]).norm().item())
     run = read(tmp_path)
     assert run.steps("loss") == [1, 2, 4, 6]
-    assert run["gradient norm/(all)"][6] == pytest.approx(norms[5])
-    assert "gradient cosine/(all)" not in run.scalars
+    assert run["gradient norm/[all]"][6] == pytest.approx(norms[5])
+    assert "gradient cosine/[all]" not in run.scalars
     assert "activation mean/1 ReLU" in run.scalars
     assert run["parity drift/NumPy median"][6] < 10
 
@@ -486,8 +486,8 @@ def test_complex_parameters(tmp_path, read):
             optimizer.step()
             optimizer.zero_grad()
     run = read(tmp_path)
-    assert run["gradient norm/(not in the model)"][4] == pytest.approx(norm)
-    assert run["gradient cosine/(all)"][4] == pytest.approx(1)
+    assert run["gradient norm/[not in the model]"][4] == pytest.approx(norm)
+    assert run["gradient cosine/[all]"][4] == pytest.approx(1)
 
 
 def test_raising_at_the_first_value_that_is_not_finite_leaves_the_parameters(tmp_path, read):

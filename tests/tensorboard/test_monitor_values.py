@@ -53,7 +53,7 @@ def two_groups(tmp_path_factory):
     return folder, watched_by_hand(model, optimizer, folder)
 
 
-LAYERS = {"0 Linear": slice(0, 2), "3 Linear": slice(2, 4), "(all)": slice(0, 4)}
+LAYERS = {"0 Linear": slice(0, 2), "3 Linear": slice(2, 4), "[all]": slice(0, 4)}
 LR = np.array([0.1, 0.1, 0.02, 0.02])
 
 
@@ -81,7 +81,7 @@ def test_a_group_is_a_layer_of_its_own(two_groups, read):
     run = read(two_groups[0])
     for number, layer in enumerate(("0 Linear", "3 Linear")):
         for quantity in ("weight norm", "update to weight", "gradient cosine"):
-            assert run[f"{quantity}/(group {number})"] == run[f"{quantity}/{layer}"]
+            assert run[f"{quantity}/[group {number}]"] == run[f"{quantity}/{layer}"]
     assert list(run["learning rate/group 0"].values()) == pytest.approx([0.1] * len(RECORDED))
     assert list(run["learning rate/group 1"].values()) == pytest.approx([0.02] * len(RECORDED))
 
@@ -91,9 +91,9 @@ def test_quantiles_over_layers(two_groups, read):
     for quantity in ("update to weight", "gradient norm"):
         for step in RECORDED:
             values = [run[f"{quantity}/{layer}"][step] for layer in ("0 Linear", "3 Linear")]
-            assert run[f"{quantity}/(largest)"][step] == max(values)
-            assert run[f"{quantity}/(smallest)"][step] == min(values)
-            assert run[f"{quantity}/(median)"][step] == pytest.approx(np.mean(values))
+            assert run[f"{quantity}/[largest]"][step] == max(values)
+            assert run[f"{quantity}/[smallest]"][step] == min(values)
+            assert run[f"{quantity}/[median]"][step] == pytest.approx(np.mean(values))
 
 
 @pytest.mark.parametrize("layer", LAYERS)
@@ -111,7 +111,7 @@ def test_cosine_of_successive_gradients(layer, two_groups, read):
 def test_noise_scale_is_that_of_mccandlish(two_groups, read):
     """By his formulas for two batch sizes: that of a step, and of both steps together."""
     folder, kept = two_groups
-    points = read(folder)["gradient noise scale/(all)"]
+    points = read(folder)["gradient noise scale/[all]"]
     small, big = 64, 128
     averages = None
     for step in RECORDED[1:]:
@@ -200,7 +200,7 @@ def test_slots(tmp_path, read):
     assert any(torch.equal(each, bias) for each in samples)
     expected = torch.cat(samples).square().mean().sqrt().item()
     assert run["slot size/exp_avg_sq"][30] == pytest.approx(expected)
-    histogram = run.histogram("slots/exp_avg_sq (log10)")[-1].histogram_value
+    histogram = run.histogram("slots/exp_avg_sq [log10]")[-1].histogram_value
     values = torch.cat(samples)
     assert histogram.num == (values > 0).sum()
     assert histogram.max == pytest.approx(values.max().log10().item(), rel=1e-5)
@@ -404,13 +404,13 @@ def test_speed_and_memory(tmp_path, read):
     model = mlp(hidden=(20,))
     watched_by_hand(model, torch.optim.Adam(model.parameters()), tmp_path)
     run = read(tmp_path)
-    phases = [run[f"step time/{p} (ms)"][30] for p in ("data", "forward", "backward", "optimizer")]
-    whole = run["step time/whole step (ms)"][30]
+    phases = [run[f"step time/{p} [ms]"][30] for p in ("data", "forward", "backward", "optimizer")]
+    whole = run["step time/whole step [ms]"][30]
     assert all(0 < each < whole for each in phases)
     # Medians of the parts and of the sum, of a noisy machine.
     assert sum(phases) == pytest.approx(whole, rel=0.5)
     assert run["speed/samples per second"][30] == pytest.approx(64e3 / whole)
-    assert run["memory/peak of the process (MiB)"][30] > 50
+    assert run["memory/peak of the process [MiB]"][30] > 50
 
 
 def test_text_of_the_run(tmp_path, read):

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from .layers import Layers
+from .over_layers import SPREAD
 from .record import Record
 
 SMOOTHING = 0.9
@@ -38,7 +39,7 @@ class Curves:
       ``tr(S) = |g - g'|^2 / 2`` and ``|G|^2 = g . g'``. Both are averaged over the records, with
       the factor 0.9, then divided; there is no point where the second is not positive.
 
-    ``(all)`` is the optimizer as one layer; ``(largest)``, ``(median)`` and ``(smallest)`` are
+    ``[all]`` is the optimizer as one layer; ``[largest]``, ``[median]`` and ``[smallest]`` are
     taken over layers. Values of a param group other than ``lr`` are drawn once they change.
     """
 
@@ -85,10 +86,10 @@ class Curves:
                 }
                 groupings = [
                     numbered([self._layers.charts.get(each, "") for each in layer]),
-                    ([f"(all{self._of})"], np.zeros(len(params), int)),
+                    ([f"[all{self._of}]"], np.zeros(len(params), int)),
                 ]
                 if len(groups) > 1:
-                    names = [f"(group {i}{self._of})" for i in range(len(groups))]
+                    names = [f"[group {i}{self._of}]" for i in range(len(groups))]
                     groupings.append((names, in_group))
                 for names, rows in groupings:
                     self._add(record, names, summed(table, rows, len(names)), samples)
@@ -116,7 +117,7 @@ class Curves:
                     record.scalars[f"{quantity}/{name}"] = float(value)
         noise = (sums["after"] + sums["before"] - 2 * sums["dot"]) / 2
         for name, tr, signal in zip(names, noise, sums["dot"], strict=True):
-            if name.startswith("(") and samples and tr > 0:
+            if name.startswith("[") and samples and tr > 0:
                 old = self._averages.get(name, (tr, signal))
                 tr, signal = (
                     SMOOTHING * a + (1 - SMOOTHING) * b
@@ -131,15 +132,10 @@ class Curves:
             values = found[quantity][np.isfinite(found[quantity])]
             if len(values):
                 for name, function in SPREAD.items():
-                    record.scalars[f"{quantity}/({name}{self._of})"] = float(function(values))
+                    record.scalars[f"{quantity}/[{name}{self._of}]"] = float(function(values))
 
 
 NORMS = ("weight norm", "gradient norm", "update norm")
-SPREAD: dict[str, Callable[[np.ndarray], Any]] = {
-    "largest": np.max,
-    "median": np.median,
-    "smallest": np.min,
-}
 
 
 def quantities(sums: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

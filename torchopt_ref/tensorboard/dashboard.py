@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from tensorboard.compat.proto.summary_pb2 import Summary
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.tensorboard import summary
+
+from .activations import DYING, SATURATED
+from .over_layers import SPREAD
 
 BAND = "update to weight/rule of thumb"
 LOW, HIGH = 10**-3.5, 10**-2.5
@@ -17,15 +23,32 @@ def band() -> dict[str, float]:
     return {f"{BAND} low": LOW, f"{BAND} high": HIGH}
 
 
-def layout(names: Sequence[str]) -> list[Summary.Value]:
-    """The dashboard of a run with optimizers of these names, the only one's being empty."""
-    medians = [f"update to weight/(median{f' of {name}' if name else ''})" for name in names]
+def layout(names: Sequence[str], modules: Iterable[nn.Module]) -> list[Summary.Value]:
+    """The dashboard of a run with optimizers of these names, the only one's being empty.
+
+    Charts of layers that are not among the ``modules`` are left out.
+
+    TensorBoard gives all curves of a run one colour, so a chart has few of them: those over all
+    layers. Each layer's own stand under Time Series.
+    """
+    medians = [f"update to weight/[median{f' of {name}' if name else ''}]" for name in names]
     margins = {
-        f"update to weight, median of layers, with 1e-3 as a band{f' ({name})' if name else ''}": (
+        f"update to weight, band around 1e-3{f', of {name}' if name else ''}": (
             "Margin",
             [median, f"{BAND} low", f"{BAND} high"],
         )
         for name, median in zip(names, medians, strict=True)
+    }
+    kinds = tuple({type(module) for module in modules})
+    of_layers = {
+        title: chart
+        for title, chart, kind in (
+            ("dead units (fraction), over layers", spread("dead units"), DYING),
+            ("saturated (fraction), over layers", spread("saturated"), tuple(SATURATED)),
+            ("batch norm mean shift, over layers", spread("batch norm mean shift"), _BatchNorm),
+            ("dropout keep rate", below("dropout keep rate"), _DropoutNd),
+        )
+        if any(issubclass(each, kind) for each in kinds)
     }
     return list(
         summary.custom_scalars(
@@ -37,28 +60,27 @@ def layout(names: Sequence[str]) -> list[Summary.Value]:
                 },
                 "Are the steps of a good size?": {
                     **margins,
-                    "update to weight, by layer": below("update to weight"),
-                    "effective step, by layer": below("effective step"),
+                    "update to weight, over layers": spread("update to weight"),
+                    "effective step, of all layers": whole("effective step"),
                 },
                 "Do gradients arrive?": {
-                    "gradient norm, by layer": below("gradient norm"),
-                    "gradient std at the activations": below("activation gradient std"),
-                    "gradient cosine between steps": below("gradient cosine"),
-                    "gradient noise scale (samples)": below("gradient noise scale"),
+                    "gradient norm, over layers": spread("gradient norm"),
+                    "activation gradient std, over layers": spread("activation gradient std"),
+                    "gradient cosine between steps": whole("gradient cosine"),
+                    "gradient noise scale (samples)": whole("gradient noise scale"),
                     "gradient carried over from the step before": several("gradient carried over"),
                 },
                 "Are the layers alive?": {
-                    "dead units": below("dead units"),
-                    "saturated": below("saturated"),
-                    "activation std": below("activation std"),
-                    "batch norm mean shift": below("batch norm mean shift"),
-                    "dropout keep rate": below("dropout keep rate"),
+                    "activation std, over layers": spread("activation std"),
+                    **of_layers,
                 },
-                "Is it computed well?": {
-                    "parity drift (ULP)": below("parity drift"),
+                "Is it fast?": {
                     "step time (ms)": below("step time"),
                     "samples per second": below("speed"),
                     "memory (MiB)": below("memory"),
+                },
+                "Is it computed exactly?": {
+                    "parity drift (ULP)": below("parity drift"),
                 },
             }
         ).value
@@ -72,3 +94,13 @@ def several(tag: str) -> tuple[str, list[str]]:
 
 def below(tag: str) -> tuple[str, list[str]]:
     return "Multiline", [f"^{tag}/"]
+
+
+def spread(tag: str) -> tuple[str, list[str]]:
+    """The largest, the median and the smallest value over layers."""
+    return "Multiline", [rf"^{tag}/\[({'|'.join(SPREAD)})"]
+
+
+def whole(tag: str) -> tuple[str, list[str]]:
+    """All layers as one."""
+    return "Multiline", [rf"^{tag}/\[all"]

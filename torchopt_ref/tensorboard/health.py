@@ -15,7 +15,7 @@ from .layers import Layers, spread, trainable
 from .record import Record
 
 SENTINELS = 16
-NORMS = ("gradient norm/(all", "weight norm/(all")
+NORMS = ("gradient norm/[all", "weight norm/[all")
 
 
 class NonFiniteError(FloatingPointError):

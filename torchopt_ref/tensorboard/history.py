@@ -32,11 +32,11 @@ class History:
         return {tag[len(start) :]: tag for tag in self.curves if tag.startswith(start)}
 
     def layers(self, prefix: str) -> dict[str, str]:
-        """As ``below``, without aggregates, whose names are in parentheses, and the band."""
+        """As ``below``, without aggregates, whose names are in brackets, and the band."""
         return {
             name: tag
             for name, tag in self.below(prefix).items()
-            if not name.startswith(("(", "rule of thumb"))
+            if not name.startswith(("[", "rule of thumb"))
         }
 
     def steps(self, tag: str) -> np.ndarray:

@@ -21,13 +21,13 @@ SHOWN = (
     "loss",
     "accuracy",
     "learning rate/group 0",
-    "update to weight/(median)",
-    "gradient norm/(all)",
-    "gradient cosine/(all)",
-    "gradient noise scale/(all)",
+    "update to weight/[median]",
+    "gradient norm/[all]",
+    "gradient cosine/[all]",
+    "gradient noise scale/[all]",
     "parity drift/NumPy largest",
     "speed/samples per second",
-    "step time/whole step (ms)",
+    "step time/whole step [ms]",
 )
 BLOCKS, ASCII = "▁▂▃▄▅▆▇█", "_.-~=+*#"
 WIDTH, WORST = 40, 3
@@ -138,7 +138,7 @@ def worst_layers(history: History) -> list[Worst]:
 
 def is_named(tag: str, name: str) -> bool:
     """Whether the tag is ``name``, or that of one of several optimizers."""
-    return tag == name or tag.startswith(f"{name.removesuffix(')')} of ")
+    return tag == name or tag.startswith(f"{name.removesuffix(']')} of ")
 
 
 def late(values: np.ndarray) -> float:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
-OUTSIDE = "(not in the model)"
+OUTSIDE = "[not in the model]"
 
 
 class Layers:

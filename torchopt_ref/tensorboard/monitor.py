@@ -147,7 +147,7 @@ class Monitor:
         output = Output(self._folder, self._first_step + 1)
         output.describe(
             about(self._config, self._optimizers, device_of(self._models)),
-            layout(list(self._optimizers)),
+            layout(list(self._optimizers), layers.modules.values()),
             hyper_parameters(self._config, self._optimizers),
         )
         first = next(iter(self._optimizers.values()))

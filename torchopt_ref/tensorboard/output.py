@@ -13,6 +13,7 @@ from .diagnosis import as_markdown, diagnose
 from .event_file import EventFile, histogram_value, scalar_values
 from .facts import hparams_values
 from .history import History
+from .over_layers import over_layers
 from .record import Record
 
 
@@ -59,6 +60,7 @@ class Output:
 
     def record(self, record: Record, metrics: list[str]) -> None:
         """Write the record; ``metrics`` are the names of what log() was given."""
+        record.scalars |= over_layers(record.scalars)
         self._history.add(record.step, record.scalars)
         histograms = [histogram_value(tag, each) for tag, each in record.histograms.items()]
         self._file.add([*scalar_values(record.scalars), *histograms], record.step)

@@ -27,23 +27,25 @@ def png(tag: str, figure: Figure) -> Summary.Value:
 
 
 def confusion_figure(counts: Tensor) -> Figure:
-    """Rows are the true classes, columns the predicted ones; colours are fractions of a row."""
+    """Rows are the true classes, columns the predicted ones; colours are fractions of a row.
+
+    Ten classes make a figure as wide as TensorBoard's card, so that its numbers are not scaled.
+    """
     from matplotlib.figure import Figure
 
     matrix = counts.cpu().double().numpy()
     shares = matrix / matrix.sum(1, keepdims=True).clip(1)
     classes = len(matrix)
-    side = min(max(3.5, 0.55 * classes), 12)
-    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+    side = min(max(2.5, 0.39 * classes), 12)
+    figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.add_subplot(xlabel="predicted class", ylabel="true class")
-    shown = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    figure.colorbar(shown, label="fraction of the true class")
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     if classes <= 20:
         axes.set_xticks(range(classes))
         axes.set_yticks(range(classes))
         for i, j in np.ndindex(matrix.shape):
             colour = "white" if shares[i, j] > 0.5 else "black"
-            axes.text(j, i, f"{matrix[i, j]:.0f}", ha="center", va="center", color=colour, size=7)
+            axes.text(j, i, f"{matrix[i, j]:.0f}", ha="center", va="center", color=colour, size=8)
     return figure
 
 
@@ -73,9 +75,9 @@ class WrongOnes:
     def figure(self) -> Figure:
         from matplotlib.figure import Figure
 
-        columns = 4
+        columns = 3
         rows = -(-len(self.images) // columns)
-        figure = Figure(figsize=(1.9 * columns, 2.1 * rows), layout="constrained")
+        figure = Figure(figsize=(1.3 * columns, 1.5 * rows), layout="constrained")
         for i, image in enumerate(self.images):
             axes = figure.add_subplot(rows, columns, i + 1)
             low, high = image.min(), image.max()

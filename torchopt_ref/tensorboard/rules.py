@@ -74,7 +74,7 @@ def carried_over(history: History) -> Finding | None:
     later = values[1:] if len(steps) and steps[0] == 1 else values
     if not len(later) or np.median(later) < CARRIED:
         return None
-    norm = history.values("gradient norm/(all)")
+    norm = history.values("gradient norm/[all]")
     growth = f" The gradient norm went from {norm[0]:.2g} to {norm[-1]:.2g}." if len(norm) else ""
     return Finding(
         "gradients are never zeroed",
@@ -187,7 +187,7 @@ def vanished(history: History) -> Finding | None:
 
 
 def spikes(history: History) -> Finding | None:
-    norms, steps = history.values("gradient norm/(all)"), history.steps("gradient norm/(all)")
+    norms, steps = history.values("gradient norm/[all]"), history.steps("gradient norm/[all]")
     finite = np.isfinite(norms)
     if finite.sum() < 3 or not (usual := float(np.median(norms[finite]))):
         return None

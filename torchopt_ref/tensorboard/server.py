@@ -25,7 +25,7 @@ def serve(runs: Path, port: int | None) -> None:
     chosen = [] if port is None else ["--port", str(port)]
     board.configure(["tensorboard", "--logdir", str(runs), "--host", "127.0.0.1", *chosen])
     try:
-        print(f"Open {board.launch()} (Ctrl-C ends it)", flush=True)
+        print(f"Open {board.launch()}#custom_scalars (Ctrl-C ends it)", flush=True)
     except program.TensorBoardServerException as error:
         raise UserError(f"cannot start TensorBoard: {error.msg}: try another --port") from error
     try:

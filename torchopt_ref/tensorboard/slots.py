@@ -18,7 +18,7 @@ TENSORS, ELEMENTS = 64, 256
 class Slots:
     """Each slot, such as ``exp_avg_sq``, by a sample of its elements.
 
-    ``slots/<slot> (log10)`` is the histogram of ``log10 |s|`` over the elements that are not zero,
+    ``slots/<slot> [log10]`` is the histogram of ``log10 |s|`` over the elements that are not zero,
     ``slot size/<slot>`` the root mean square of the sample.
     """
 
@@ -47,4 +47,4 @@ def add_slot(record: Record, name: str, values: np.ndarray) -> None:
     size = np.abs(values)
     record.scalars[f"slot size/{name}"] = float(np.sqrt(np.mean(size**2)))
     if (size > 0).any():
-        record.histograms[f"slots/{name} (log10)"] = np.log10(size[size > 0])
+        record.histograms[f"slots/{name} [log10]"] = np.log10(size[size > 0])

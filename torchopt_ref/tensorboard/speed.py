@@ -64,18 +64,18 @@ class Speed:
         if self._times:
             phases = [statistics.median(times) for times in zip(*self._times, strict=True)]
             step = statistics.median(sum(times) for times in self._times)
-            tags = [f"step time/{phase} (ms)" for phase in PHASES]
+            tags = [f"step time/{phase} [ms]" for phase in PHASES]
             record.scalars.update(zip(tags, (1e3 * seconds for seconds in phases), strict=True))
-            record.scalars["step time/whole step (ms)"] = 1e3 * step
+            record.scalars["step time/whole step [ms]"] = 1e3 * step
             samples = statistics.median(self._samples)
             if samples:
                 record.scalars["speed/samples per second"] = samples / step
             self._times, self._samples = [], []
         if self._device.type == "cuda":
             peak = torch.cuda.max_memory_allocated(self._device)
-            record.scalars["memory/peak on the device (MiB)"] = peak / MIB
+            record.scalars["memory/peak on the device [MiB]"] = peak / MIB
         if resource is not None:
-            record.scalars["memory/peak of the process (MiB)"] = peak_of_process() / MIB
+            record.scalars["memory/peak of the process [MiB]"] = peak_of_process() / MIB
 
     def _mark(self, place: int) -> None:
         if self._counts and len(self._marks) == place:

@@ -1,0 +1,91 @@
+"""A headless Chromium, driven by selenium."""
+
+import shutil
+import time
+
+import pytest
+
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--window-size=1400,1000"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    "--no-first-run",
+)
+PROGRAMS = ("chromium", "chromedriver")
+SEEN = """
+const unseen = ['STYLE', 'SCRIPT', 'NOSCRIPT'];
+let text = '', drawn = 0;
+function look(node) {
+    if (node.nodeType === Node.TEXT_NODE) text += node.data;
+    if (node.nodeType === Node.ELEMENT_NODE) {
+        if (unseen.includes(node.nodeName) || !node.checkVisibility({visibilityProperty: true}))
+            return;
+        const corners = (node.getAttribute('d') || '').split('L').length;
+        const {width, height} = node.getBoundingClientRect();
+        if (node.nodeName === 'path' ? corners > 3 && width > 100 : node.nodeName === 'IMG')
+            drawn += height > 0;
+        if (node.shadowRoot) node.shadowRoot.childNodes.forEach(look);
+    }
+    node.childNodes.forEach(look);
+}
+look(document.body);
+return [text, drawn];
+"""
+"""The text that is visible, and how many pictures and curves; elements sit in shadow roots."""
+
+
+class Browser:
+    """Chromium at ``url``, with a profile of its own in ``folder``; use as a context."""
+
+    def __init__(self, url, folder):
+        webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+        places = {name: shutil.which(name) for name in PROGRAMS}
+        for name, place in places.items():
+            if place is None:
+                pytest.skip(f"{name} is not installed (CONTRIBUTING.md has the line)")
+        options = webdriver.ChromeOptions()
+        options.binary_location = places["chromium"]
+        for flag in (*FLAGS, f"--user-data-dir={folder}"):
+            options.add_argument(flag)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        service = webdriver.ChromeService(places["chromedriver"])
+        self._driver, self._url = webdriver.Chrome(options=options, service=service), url
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._driver.quit()
+
+    def open(self, page):
+        self._driver.get(f"{self._url}#{page}")
+
+    def wait_for(self, *texts, drawn=0, seconds=60):
+        """Until all the texts, and so many curves or pictures, are visible."""
+        deadline = time.monotonic() + seconds
+        while True:
+            shown, count = self._driver.execute_script(SEEN)
+            missing = [text for text in texts if plain(text) not in plain(shown)]
+            if not missing and count >= drawn:
+                return
+            if time.monotonic() > deadline:
+                raise AssertionError(
+                    f"after {seconds} s {missing} is missing, {count} of {drawn} drawn, of this: "
+                    + " ".join(shown.split())
+                )
+            time.sleep(0.3)
+
+    def text(self):
+        return self._driver.execute_script(SEEN)[0]
+
+    def save(self, path):
+        assert self._driver.save_screenshot(str(path))
+
+    def errors(self):
+        """The messages of the console that are severe."""
+        log = self._driver.get_log("browser")
+        return [entry["message"] for entry in log if entry["level"] == "SEVERE"]
+
+
+def plain(text):
+    """Without spaces, which stand between elements, and without case, which styles change."""
+    return "".join(text.split()).lower()
