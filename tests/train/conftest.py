@@ -1,0 +1,36 @@
+"""Short trainings by the command."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from training_cases import TINY
+
+from torchopt_ref.cli import main
+
+
+@pytest.fixture(autouse=True)
+def same_torch_afterwards():
+    """A training seeds every generator and may ask for determinism."""
+    states = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    yield
+    torch.set_rng_state(states[0])
+    np.random.set_state(states[1])
+    random.setstate(states[2])
+    torch.use_deterministic_algorithms(False)
+    torch.backends.cudnn.benchmark = False
+
+
+@pytest.fixture
+def train(tmp_path, capsys):
+    """``train("--lr", "0.1", name="a")``: run it with ``TINY``'s options and return its folder."""
+
+    def run(*options, name="run", status=0, tiny=TINY):
+        where = ["--out", str(tmp_path / "runs"), "--name", name]
+        capsys.readouterr()
+        assert main(["train", *tiny, *where, *options]) == status
+        run.out, run.err = capsys.readouterr()
+        return tmp_path / "runs" / name
+
+    return run
