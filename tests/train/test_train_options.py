@@ -4,10 +4,9 @@ import json
 import re
 
 import pytest
+from training_cases import TINY, last_state
 
 from torchopt_ref.cli import main
-
-from training_cases import TINY, last_state
 
 
 def test_all_options_are_listed(capsys):
@@ -77,10 +76,10 @@ def test_a_mistake_in_a_file_names_the_file(text, said, tmp_path, capsys):
 
 def test_the_command_line_counts_more_than_the_file_and_both_are_saved(train, tmp_path):
     file = tmp_path / "options.toml"
-    file.write_text("lr = 0.01\nbatch-size = 3000\nlabel_smoothing = 0.1\nepochs = 1\n")
+    file.write_text("lr = 0.01\nbatch-size = 100\nlabel_smoothing = 0.1\nepochs = 1\n")
     folder = train(f"--config={file}", "--lr", "0.02", tiny=TINY[:3])
     saved = json.loads((folder / "config.json").read_text())
-    assert (saved["lr"], saved["batch_size"], saved["label_smoothing"]) == (0.02, 3000, 0.1)
+    assert (saved["lr"], saved["batch_size"], saved["label_smoothing"]) == (0.02, 100, 0.1)
     assert (saved["augment"], saved["name"]) == (False, "run")
 
 
@@ -100,9 +99,14 @@ def test_what_decides_the_result_may_not_change_in_a_resumed_run(train):
     train("--resume", "--keep", "1", tiny=[])
 
 
-def test_resuming_the_latest_run_needs_no_name(train, tmp_path, monkeypatch):
+def test_resuming_the_latest_run_needs_no_name(train, tmp_path, capsys):
     train(name="older")
     train(name="latest")
     assert main(["train", "--out", str(tmp_path / "runs"), "--resume"]) == 0
-    train("--resume", name="fresh")
-    assert "Writing to" in train.err
+    assert f"Resuming {tmp_path / 'runs' / 'latest'}\n" in capsys.readouterr().err
+
+
+def test_resuming_what_has_not_begun_begins_it(train):
+    folder = train("--resume")
+    assert f"Writing to {folder}" in train.err
+    assert last_state(folder)["position"]["epoch"] == 2

@@ -1,11 +1,32 @@
 """Short trainings, and what they leave."""
 
 import json
+import struct
 
+import numpy as np
 import torch
 
-TINY = ["--model", "mlp", "--no-augment", "--epochs", "2", "--batch-size", "900", "--warmup", "3"]
-"""Twenty steps on the embedded images, in a fraction of a second."""
+from torchopt_ref.data import load
+
+TINY = ["--model", "mlp", "--no-augment", "--epochs", "2", "--batch-size", "45", "--warmup", "3"]
+"""Twenty steps on a data root that ``write_small_mnist`` has filled."""
+
+
+def write_small_mnist(root):
+    """The first 500 images of MNIST to train, 200 to test, in torchvision's layout."""
+    raw = root / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    data = load(flatten=False)
+    for prefix, images, labels in (
+        ("train", data.train_images[:500], data.train_labels[:500]),
+        ("t10k", data.test_images[:200], data.test_labels[:200]),
+    ):
+        pixels = np.round(images[:, 0] * 255)
+        for kind, array in (("images", pixels), ("labels", labels)):
+            header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+            file = raw / f"{prefix}-{kind}-idx{array.ndim}-ubyte"
+            file.write_bytes(header + array.astype(np.uint8).tobytes())
+    return root
 
 
 def last_state(folder):

@@ -39,7 +39,7 @@ class Checkpoints:
             with partial.open("wb") as file:
                 hashing = Hashing(file)
                 try:
-                    torch.save(state, hashing)  # type: ignore[arg-type]
+                    torch.save(canonical(state), hashing)  # type: ignore[arg-type]
                 except RuntimeError as error:  # torch hides what the file said
                     raise hashing.failure or error from error
                 file.flush()
@@ -117,6 +117,25 @@ class Hashing:
     @property
     def digest(self) -> str:
         return self._hash.hexdigest()[:DIGITS]
+
+
+def canonical(value: Any) -> Any:
+    """A copy that makes the same file as any other equal value.
+
+    Where one object stands in several places, pickle refers back to the first. Strings that were
+    read from a file are several where a program has one.
+    """
+    if isinstance(value, str):
+        return sys.intern(value)
+    if isinstance(value, dict):
+        copied = type(value)()
+        copied.update({canonical(key): canonical(each) for key, each in value.items()})
+        if hasattr(value, "_metadata"):  # versions of modules, which some models ask for
+            copied._metadata = canonical(value._metadata)  # type: ignore[attr-defined]
+        return copied
+    if isinstance(value, list | tuple):
+        return type(value)(canonical(each) for each in value)
+    return value
 
 
 def digest_of(file: Path) -> str:

@@ -32,7 +32,9 @@ def run_command(arguments: Sequence[str], parse: Parse, show_curves: Callable[[P
         folder = train(config)
     except Stopped as stopped:
         if first:
-            print(f"{stopped}\nGo on: {resume_command(stopped.folder)}", file=sys.stderr)
+            print(
+                f"torchopt-ref: {stopped}\nGo on: {resume_command(stopped.folder)}", file=sys.stderr
+            )
         return stopped.status
     except LostProcess as lost:
         print(
