@@ -40,6 +40,14 @@ def test_equal_states_have_equal_names(checkpoints):
     assert checkpoints.save(state(2), 7, best=False) != first
 
 
+def test_a_step_has_one(checkpoints):
+    checkpoints.save(state(1), 1, best=True)
+    checkpoints.save(state(2), 2, best=False)
+    checkpoints.save(state(3), 2, best=True)
+    assert numbers(checkpoints, "step") == [1, 3]
+    assert numbers(checkpoints, "best") == [3]
+
+
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "unreadable"])
 def test_a_damaged_one_is_named_and_the_one_before_is_taken(checkpoints, damage, capsys):
     good, bad = (checkpoints.save(state(step), step, best=False) for step in (1, 2))

@@ -4,8 +4,7 @@ import re
 import signal
 
 import pytest
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from training_cases import last_checkpoint, last_state, results
+from training_cases import curves, last_checkpoint, last_state, results
 
 INTERRUPTED = ["--optimizer", "troublemakers:Interrupted"]
 KINDS = {
@@ -24,16 +23,6 @@ KINDS = {
     "a cycle": ["--scheduler", "OneCycleLR", "--deterministic"],
     "a plateau": ["--scheduler", "ReduceLROnPlateau", "--weight-decay", "0.1"],
 }
-
-
-def curves(folder):
-    """All points of all curves, without their times."""
-    events = EventAccumulator(str(folder))
-    events.Reload()
-    return {
-        tag: [(event.step, event.value) for event in events.Scalars(tag)]
-        for tag in events.Tags()["scalars"]
-    }
 
 
 @pytest.mark.parametrize("options", KINDS.values(), ids=KINDS)

@@ -5,6 +5,7 @@ import struct
 
 import numpy as np
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from torchopt_ref.data import load
 
@@ -41,3 +42,13 @@ def last_checkpoint(folder):
 
 def results(folder):
     return json.loads((folder / "results.json").read_text())
+
+
+def curves(folder):
+    """All points of all curves, without their times."""
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return {
+        tag: [(event.step, event.value) for event in events.Scalars(tag)]
+        for tag in events.Tags()["scalars"]
+    }

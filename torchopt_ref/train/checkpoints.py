@@ -54,7 +54,11 @@ class Checkpoints:
                 partial.unlink(missing_ok=True)
             warn(f"no checkpoint of step {step}: {error}: the training goes on without it")
             return None
-        for old in self._files("step")[self.keep :]:
+        # A step at the end of an epoch may have been saved before the epoch was finished, too.
+        others = [old for old in self._files("step") if old != path]
+        superseded = [old for old in others if file_parts(old)[1] == step]
+        earlier = [old for old in others if old not in superseded]
+        for old in (*superseded, *earlier[self.keep - 1 :]):
             old.unlink(missing_ok=True)
         return path
 

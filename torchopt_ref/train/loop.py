@@ -176,7 +176,8 @@ def fit(training: Training, config: Config, data: Data, folder: RunFolder, stop:
         loss, accuracy, cut = passes.evaluate(training.judged, data.test, stop)
         if cut:
             raise saved_and_stopped()
-        curves.log({"loss/test": loss, "accuracy/test": accuracy}, position.step)
+        # One step on, where it is replaced if a finished run is resumed and tests again.
+        curves.log({"loss/test": loss, "accuracy/test": accuracy}, position.step + 1)
         result = {
             "epochs": position.epoch,
             "steps": position.step,
