@@ -1,89 +1,45 @@
 """kill -9 at any moment, then --resume: the same bits, and nothing that cannot be read."""
 
-import contextlib
-import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 import torch
-from training_cases import TINY, curves, last_checkpoint, results
+from starter import Starter
+from training_cases import TINY, curves, last_checkpoint, results, wait_for
 
-STARTER = """
-import json, os, signal, sys
-import torch
-from torchopt_ref.cli import main
-from torchopt_ref.train import Config, loop
-torch.set_num_threads(1)
-for line in sys.stdin:
-    pid = os.fork()
-    if pid == 0:
-        sys.stdin.close()
-        os._exit(main(json.loads(line)))
-    print(pid, flush=True)
-    _, status = os.waitpid(pid, 0)
-    print(os.waitstatus_to_exitcode(status), flush=True)
-"""
-LONG = [*TINY, "--epochs", "8", "--checkpoint-every", "4", "--quiet"]
+LONG = [*TINY, "--epochs", "12", "--checkpoint-every", "2", "--quiet"]
+STEPS = 120
 
 
-class Starter:
-    """A process in which everything is imported: what it starts is at work at once."""
-
-    def __enter__(self):
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", STARTER],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )
-        return self
-
-    def __exit__(self, *error):
-        self.process.kill()
-        self.process.communicate()
-
-    def run(self, arguments, kill_after=None):
-        """The exit status of ``torchopt-ref``, killed after so many seconds."""
-        print(json.dumps(arguments), file=self.process.stdin, flush=True)
-        pid = int(self.process.stdout.readline())
-        if kill_after is not None:
-            time.sleep(kill_after)
-            with contextlib.suppress(ProcessLookupError):
+def kill_again_and_again(kills, folder, data):
+    """In each training up to eight times, each up to 20 steps and some milliseconds on."""
+    where = ["train", *LONG, *data, "--out", str(folder), "--resume", "--name"]
+    killed = 0
+    with Starter(folder) as starter:
+        assert starter.wait(starter.start([*where, "whole"])) == 0
+        while killed < kills:
+            name = f"killed-{killed}"
+            for _ in range(min(8, kills - killed)):
+                goal = step_of(folder / name) + random.randint(0, 20)
+                pid = starter.start([*where, name])
+                wait_for(lambda: step_of(folder / name) >= min(goal, STEPS))  # noqa: B023
+                time.sleep(random.uniform(0, 0.05))
                 os.kill(pid, signal.SIGKILL)
-        return int(self.process.stdout.readline())
-
-
-def kill_again_and_again(kills, tmp_path, data):
-    where = ["train", *LONG, *data, "--out", str(tmp_path), "--resume", "--name"]
-    with Starter() as starter:
-        began = time.monotonic()
-        assert starter.run([*where, "whole"]) == 0
-        duration = time.monotonic() - began
-        killed = 0
-        for attempt in range(20 * kills):
-            name = f"killed-{attempt}"
-            while killed < kills:
-                status = starter.run([*where, name], random.uniform(0, 0.7 * duration))
-                if status == 0:
-                    break
-                assert status == -signal.SIGKILL
-                killed += 1
-                for file in (tmp_path / name).glob("checkpoints/*.pt"):
+                killed += starter.wait(pid) == -signal.SIGKILL
+                for file in (folder / name).glob("checkpoints/*.pt"):
                     torch.load(file, weights_only=True)
-            assert starter.run([*where, name]) == 0
-            whole, folder = tmp_path / "whole", tmp_path / name
-            assert last_checkpoint(folder).name == last_checkpoint(whole).name
-            assert results(folder) == results(whole)
-            assert curves(folder) == curves(whole)
-            if killed == kills:
-                return
-        pytest.fail(f"only {killed} of {kills} trainings were still there to be killed")
+            assert starter.wait(starter.start([*where, name])) == 0
+            assert last_checkpoint(folder / name).name == last_checkpoint(folder / "whole").name
+            assert results(folder / name) == results(folder / "whole")
+            assert curves(folder / name) == curves(folder / "whole")
+
+
+def step_of(folder):
+    """Of the last checkpoint, by its name."""
+    return max((int(f.name.split("-")[1]) for f in folder.glob("checkpoints/step-*")), default=0)
 
 
 def test_five_kills(tmp_path, small_mnist):

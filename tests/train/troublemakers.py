@@ -4,6 +4,7 @@ import os
 import signal
 
 import torch
+from torch import nn
 
 from torchopt_ref.optim import Adam
 
@@ -40,4 +41,23 @@ class Exploding(Adam):
                     for param in group["params"]:
                         param.mul_(float("inf"))
             return None
+        return super().step(closure)
+
+
+class BadImages(Adam):
+    """After its third step the first convolution once gets images that are not finite."""
+
+    def step(self, closure=None):
+        self.steps = getattr(self, "steps", 0) + 1
+        if self.steps == 3:
+            hook = nn.modules.module.register_module_forward_pre_hook(
+                lambda module, inputs: spoil(module, inputs)
+            )
+
+            def spoil(module, inputs):
+                if not isinstance(module, nn.Conv2d):
+                    return None
+                hook.remove()
+                return (inputs[0] * float("inf"),)
+
         return super().step(closure)

@@ -119,9 +119,11 @@ def fit(training: Training, config: Config, data: Data, folder: RunFolder, stop:
 
                 # A look waits for the GPU and for the other processes.
                 step = position.step + 1
-                saves = config.checkpoint_every and step % config.checkpoint_every == 0
-                draws = step % LOOK_EVERY == 0
                 ends = position.batch + 1 == len(data.train)
+                draws = step % LOOK_EVERY == 0
+                # The end of the epoch has its own, with which the validation is not drawn twice.
+                every = config.checkpoint_every
+                saves = every > 0 and step % every == 0 and not ends
                 looks = device.type == "cpu" or config.on_nan != "stop" or saves or draws or ends
                 finite, signals = True, 0.0
                 if looks:
