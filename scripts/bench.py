@@ -1,6 +1,8 @@
 #!/usr/bin/env python
-"""Measure speed against PyTorch: `scripts/bench.py layers`; see `--help`."""
+"""Measure speed against PyTorch: `scripts/bench.py optim`; see `--help`."""
+
+import sys
 
 from torchopt_ref.benchmarks.__main__ import main
 
-main()
+sys.exit(main())

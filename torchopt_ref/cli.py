@@ -4,6 +4,8 @@
     torchopt-ref list                   name the experiments
     torchopt-ref train [OPTIONS]        train an image classifier; --help lists the options
     torchopt-ref report [RUNS]          gather their latest runs on one page, runs/report.html
+    torchopt-ref tensorboard [RUNS]     open TensorBoard, on this machine only
+    torchopt-ref inspect RUN            what a monitored run shows, in the terminal, and what to try
     torchopt-ref parity [OPTIONS]       count the difference to the NumPy reference in ULP
     torchopt-ref check MODULE:CLASS     hold any optimizer against what torch.optim promises
 
@@ -104,6 +106,38 @@ def report(arguments: list[str]) -> int:
     parser = Parser(prog="torchopt-ref report", description=report.__doc__)
     parser.add_argument("runs", type=Path, nargs="?", default=Path("runs"), help="folder (runs)")
     print(f"Open it in a browser: {write_page(parser.parse_args(arguments).runs)}")
+    return 0
+
+
+def inspect(arguments: list[str]) -> int:
+    """``torchopt-ref inspect``: what the curves of a Monitor's run show, and what to try."""
+    parser = Parser(prog="torchopt-ref inspect", description=inspect.__doc__)
+    parser.add_argument("run", type=Path, help="folder of the run")
+    parser.add_argument("--json", action="store_true", help="print JSON instead")
+    options = parser.parse_args(arguments)
+    try:
+        from torchopt_ref.tensorboard.inspection import inspect as inspected
+    except ModuleNotFoundError as error:
+        raise missing_extra(error) from error
+    found = inspected(options.run)
+    if options.json:
+        print(json.dumps(found.as_json(), indent=1))
+    else:
+        print("\n".join(found.lines(sys.stdout.encoding or "ascii")))
+    return 0
+
+
+def open_tensorboard(arguments: list[str]) -> int:
+    """``torchopt-ref tensorboard``: TensorBoard on the runs, bound to 127.0.0.1."""
+    parser = Parser(prog="torchopt-ref tensorboard", description=open_tensorboard.__doc__)
+    parser.add_argument("runs", type=Path, nargs="?", default=Path("runs"), help="folder (runs)")
+    parser.add_argument("--port", type=int, help="0 for any free one (the first free from 6006)")
+    options = parser.parse_args(arguments)
+    try:
+        from torchopt_ref.tensorboard.server import serve
+    except ModuleNotFoundError as error:
+        raise missing_extra(error) from error
+    serve(options.runs, options.port)
     return 0
 
 
@@ -262,6 +296,8 @@ COMMANDS = {
     "list": list_experiments,
     "train": train,
     "report": report,
+    "tensorboard": open_tensorboard,
+    "inspect": inspect,
     "parity": parity,
     "check": check,
 }

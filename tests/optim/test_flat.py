@@ -4,6 +4,7 @@ Each scenario is a training that does something between its steps. It runs twice
 ``foreach=False``, and every parameter and slot must be the same to the bit.
 """
 
+import collections
 import copy
 import io
 import itertools
@@ -295,6 +296,17 @@ def a_slot_exchanged(training):
 
 
 @scenario
+def a_slot_exchanged_while_a_layer_is_untouched(training):
+    training.steps()
+    training.optimizer.zero_grad()
+    entry = training.optimizer.state[training.model[0].weight]
+    entry["exp_avg"] = entry["exp_avg"] * 0.5
+    training.backward(training.model[:1])
+    training.optimizer.step()
+    training.optimizer.step()
+
+
+@scenario
 def a_step_written(training):
     training.steps()
     training.optimizer.state[training.model[0].weight]["step"].fill_(100)
@@ -346,6 +358,24 @@ def double_between_zero_grad_and_backward(training):
 def half_precision(training):
     training.model.bfloat16()
     training.steps(5)
+
+
+@scenario
+def half_precision_with_wide_slots(training):
+    training.model.bfloat16()
+    training.steps(2)
+    for entry in training.optimizer.state.values():
+        for name in entry.keys() - {"step"}:
+            entry[name] = entry[name].float()
+    training.steps(4)
+
+
+@scenario
+def a_state_of_the_users(training):
+    training.optimizer.state = kept = collections.defaultdict(dict)
+    training.steps()
+    kept[training.model[0].weight]["exp_avg"] = torch.ones(7, 5)
+    training.steps()
 
 
 @scenario
@@ -656,11 +686,29 @@ def test_two_optimizers_and_two_groups():
     assert all(torch.equal(mine, theirs) for mine, theirs in pairs)
 
 
-def test_a_parameter_taken_out_of_a_group():
+def test_the_flag_is_obeyed_at_any_time():
     flat, loop = Training(flat=True), Training(foreach=False)
     for training in (flat, loop):
         training.steps()
-        training.optimizer.param_groups[0]["params"].pop(1)
+    flat.optimizer.param_groups[0]["flat"] = False
+    for training in (flat, loop):
+        training.steps()
+        training.optimizer.zero_grad()
+    assert all(param.grad is None for param in flat.model.parameters())
+    flat.optimizer.param_groups[0]["flat"] = True
+    for training in (flat, loop):
+        training.steps()
+        training.optimizer.zero_grad()
+    assert all(param.grad is not None for param in flat.model.parameters())
+    assert_same_training(flat, loop)
+
+
+@pytest.mark.parametrize("position", [1, -1])
+def test_a_parameter_taken_out_of_a_group(position):
+    flat, loop = Training(flat=True), Training(foreach=False)
+    for training in (flat, loop):
+        training.steps()
+        training.optimizer.param_groups[0]["params"].pop(position)
         training.steps()
     assert_same_training(flat, loop)
 

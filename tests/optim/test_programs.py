@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from torchopt_ref import optim
 from torchopt_ref.optim import Optimizer, Rule, by_convention
 from torchopt_ref.optim.engines import Vectors, foreach
-from torchopt_ref.optim.engines.foreach import SLICE
+from torchopt_ref.optim.engines.foreach import SHARE, SLICE
 from torchopt_ref.optim.engines.formula import formula
 from torchopt_ref.optim.engines.program import program
 from torchopt_ref.optim.exact import sqrt
@@ -43,6 +44,44 @@ def test_in_place_and_in_slices_is_the_same(configuration, dtype):
         steps(configuration.ours, dtype=dtype),
         steps(lambda params: configuration.ours(params, foreach=False), dtype=dtype),
     )
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_slices_are_divided_among_threads(threads):
+    before = torch.get_num_threads()
+    sizes = (40_000, threads * SHARE + 1, 3)
+    try:
+        torch.set_num_threads(threads)
+        found = steps(optim.Adam, sizes)
+    finally:
+        torch.set_num_threads(before)
+    assert_same(found, steps(lambda params: optim.Adam(params, foreach=False), sizes))
+
+
+class Keeping(Optimizer):
+    """It keeps the gradient, times a number that is one."""
+
+    @staticmethod
+    def update(param, grad, slots, *, lr, one):
+        return param - lr * (grad * one + slots["kept"]), {"kept": grad * one}
+
+    conventions = {
+        "torch": Rule(
+            update=update,
+            slots=lambda group: {"kept": 0.0},
+            scalars=lambda group, step, fresh: {"lr": group["lr"], "one": 1.0},
+            counts=False,
+        )
+    }
+
+    @by_convention
+    def __init__(
+        self, params, lr=1e-3, weight_decay=0.0, *, foreach=None, fused=None, differentiable=False
+    ): ...
+
+
+def test_a_product_with_one_that_is_kept_is_written():
+    assert_same(steps(Keeping), steps(lambda params: Keeping(params, foreach=False)))
 
 
 @pytest.mark.parametrize("configuration", CASES)

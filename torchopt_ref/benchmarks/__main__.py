@@ -1,83 +1,182 @@
-"""``python -m torchopt_ref.benchmarks SUITE``: print a suite's table of ratios."""
+"""``python -m torchopt_ref.benchmarks SUITE``: print a suite's table of ratios.
+
+A user's mistake is one line on stderr and exit status 2. Contestants that do not compute the same
+are one line, too, and exit status 1.
+"""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
+import io
 import json
-import platform
+import os
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import torch
 
-from . import layers, optim
-from .timing import Case, Contestant, Timing, compare
+from torchopt_ref.cli import Parser, missing_extra, tensorboard
+from torchopt_ref.devices import check_device
+from torchopt_ref.errors import UserError, unknown
 
-SUITES: dict[str, Callable[[], Iterable[Case]]] = {"layers": layers.cases, "optim": optim.cases}
+from . import bandwidth, first_step, layers, monitor, optim, sweeps, training
+from .report import Result, caption, machine, records, table
+from .timing import Case, NotTheSame, compare
 
-HEADER = f"{'':32}{'median':>12}{'ratio':>9}  {'(quartiles)':>14}{'bar':>9}"
+
+class Suite(NamedTuple):
+    """``axis`` is what a sweep sweeps; a suite without one compares."""
+
+    cases: Callable[[torch.device], Iterable[Case]]
+    title: str
+    axis: str | None = None
+    cpu_only: bool = False
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
+SUITES = {
+    "optim": Suite(optim.cases, "One optimizer step"),
+    "layers": Suite(layers.cases, "Layers"),
+    "training": Suite(training.cases, "A whole training step with Adam"),
+    "sweep-size": Suite(
+        sweeps.size_cases,
+        f"A step of Adam by the size of the model, in {sweeps.TENSORS} tensors",
+        axis="elements (float32)",
+    ),
+    "sweep-count": Suite(
+        sweeps.count_cases,
+        f"A step of Adam by the number of tensors, of {sweeps.ELEMENTS} elements each",
+        axis=f"tensors of {sweeps.ELEMENTS} elements (float32)",
+    ),
+    "bandwidth": Suite(bandwidth.cases, "Adam and the bandwidth of the memory"),
+    "first-step": Suite(
+        first_step.cases, "The first step of a process with fused=True", cpu_only=True
+    ),
+    "monitor": Suite(monitor.cases, "What a Monitor costs, in blocks of 50 training steps"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a suite and return the exit status."""
+    try:
+        run(arguments)
+    except UserError as error:
+        return failed(str(error), 2)
+    except ModuleNotFoundError as error:
+        return failed(str(missing_extra(error)), 2)
+    except NotTheSame as error:
+        return failed(" ".join(str(error).split()), 1)
+    return 0
+
+
+def failed(message: str, status: int) -> int:
+    print(f"bench.py: {message}", file=sys.stderr)
+    return status
+
+
+def run(arguments: Sequence[str] | None) -> None:
+    options = parsed(arguments)
+    suite, device = SUITES[options.suite], torch.device(options.device)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    cases = chosen(suite.cases(device), options.only, options.against)
+    if device.type != "cpu":
+        cases = [case.without_bars() for case in cases]  # they are meant for a CPU
+    draws = options.plot or options.tensorboard
+    if draws:
+        # What is missing is missed before minutes of timing.
+        from . import events, plot
+
+    description = machine(device)
+    print(", ".join(f"{name} {value}" for name, value in description.items()))
+    results = []
+    for case in cases:
+        result = Result(case, compare(case, rounds=options.rounds, device=device))
+        print(f"\n{table(result)}", flush=True)
+        results.append(result)
+    if options.json:
+        written = {"suite": options.suite, "machine": description, "results": records(results)}
+        write(options.json, (json.dumps(written, indent=1) + "\n").encode())
+    if not draws:
+        return
+    title = f"{suite.title}\n{caption(description)}"
+    if suite.axis is None:
+        figure = plot.bars(results, title)
+    else:
+        figure = plot.curves(results, title, suite.axis)
+    if options.plot:
+        png = io.BytesIO()
+        figure.savefig(png, dpi=100, format="png")
+        write(options.plot, png.getvalue())
+    if options.tensorboard:
+        folder = events.write(options.tensorboard, options.suite, results, figure)
+        print(f"\nSee the figure and the curves: {tensorboard(folder)}")
+
+
+def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = Parser(
         prog="bench.py",
-        description="Time the contestants of each case in turns. A ratio below 1 is faster than "
-        "the first contestant, or the one named; the bar is the ratio to stay under.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Time the contestants of each case in turns. A ratio below 1 is faster than\n"
+        "the contestant behind 'against'; the bar is the ratio to stay under.\n\nsuites:\n"
+        + "\n".join(f"  {name:12} {suite.title}" for name, suite in SUITES.items()),
     )
-    parser.add_argument("suite", choices=SUITES)
+    parser.add_argument("suite", metavar="SUITE", help="one of those above")
     parser.add_argument("--only", default="", metavar="TEXT", help="cases whose name contains TEXT")
+    parser.add_argument("--against", metavar="NAME", help="the contestant that all ratios are to")
+    parser.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:1")
     parser.add_argument("--rounds", type=int, default=30, help="samples of each (default: 30)")
     parser.add_argument("--threads", type=int, help="torch's threads (default: torch's choice)")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the results there, too")
+    parser.add_argument("--plot", type=Path, metavar="PATH.png", help="draw them there")
+    parser.add_argument(
+        "--tensorboard", type=Path, metavar="DIR", help="event files, in a new folder in DIR"
+    )
     options = parser.parse_args(arguments)
+    if options.suite not in SUITES:
+        raise unknown("suite", options.suite, SUITES)
     if options.rounds < 2:
         parser.error("--rounds must be at least 2")
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
-
-    machine = {
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "cpu": platform.processor() or platform.machine(),
-        "python": platform.python_version(),
-    }
-    print(", ".join(f"{name} {value}" for name, value in machine.items()))
-    results = []
-    for case in SUITES[options.suite]():
-        if options.only not in case.name:
-            continue
-        timings = compare(case, rounds=options.rounds)
-        print(f"\n{case.name}\n{HEADER}")
-        for contestant, timing in zip(case.contestants, timings, strict=True):
-            print(_line(contestant, timing), flush=True)
-            results.append(_record(case, contestant, timing))
-    if options.json is not None:
-        options.json.write_text(json.dumps({"machine": machine, "results": results}, indent=1))
+    if options.threads is not None and options.threads < 1:
+        parser.error("--threads must be at least 1")
+    check_device(options.device)
+    if options.device != "cpu" and SUITES[options.suite].cpu_only:
+        parser.error(f"{options.suite} is measured on the CPU only")
+    for path in (options.json, options.plot):
+        if path is not None and not path.parent.is_dir():
+            parser.error(f"no folder {path.parent} to write {path.name} to")
+    return options
 
 
-def _line(contestant: Contestant, timing: Timing) -> str:
-    ratio = timing.ratio
-    quartiles = f"({ratio.low:.2f}-{ratio.high:.2f})"
-    bar = "" if contestant.bar is None else f"{contestant.bar:.2f}"
-    against = "" if contestant.against is None else f"  against {contestant.against}"
-    microseconds = timing.seconds.median * 1e6
-    return (
-        f"  {contestant.name:30}{microseconds:9.0f} us{ratio.median:9.2f}  {quartiles:>14}{bar:>9}"
-        f"{against}"
-    )
+def chosen(cases: Iterable[Case], only: str, against: str | None) -> list[Case]:
+    """The cases whose name contains ``only``, and which have a contestant ``against``."""
+    named = [case for case in cases if only in case.name]
+    if not named:
+        raise UserError(f"no case has {only!r} in its name: choose another --only, or leave it")
+    if against is None:
+        return named
+    names = dict.fromkeys(each.name for case in named for each in case.contestants)
+    if against not in names:
+        raise unknown("contestant", against, names)
+    return [
+        case.against(against)
+        for case in named
+        if against in [each.name for each in case.contestants]
+    ]
 
 
-def _record(case: Case, contestant: Contestant, timing: Timing) -> dict[str, Any]:
-    return {
-        "case": case.name,
-        "contestant": contestant.name,
-        "bar": contestant.bar,
-        "against": contestant.against or case.contestants[0].name,
-        **dataclasses.asdict(timing),
-    }
+def write(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all."""
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}: choose another path") from error
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -8,30 +8,45 @@ place rotates.
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 Run = Callable[[], Sequence[Tensor]]
 Check = Callable[[Sequence[Tensor], Sequence[Tensor]], None]
+Clock = Callable[[Run, int], float]
+"""The seconds that so many calls take."""
+
+CPU = torch.device("cpu")
+
+
+class NotTheSame(AssertionError):
+    """A contestant computes something else than the first one: its time would say nothing."""
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """A function to time; ``bar`` is the ratio that it may reach to the time of ``against``.
+    """``make()`` prepares the data and returns the function to time.
 
-    ``against`` names another contestant, by default the first.
+    ``bar`` is the ratio that it may reach to the time of ``against``, the name of another
+    contestant, by default the first. ``bytes_moved``: what a call has to read and write; where
+    contestants say so, they are compared by their seconds per byte. A ``yardstick`` measures the
+    machine: it computes something else, and is not checked.
     """
 
     name: str
-    run: Run
+    make: Callable[[], Run]
     bar: float | None = None
     against: str | None = None
+    bytes_moved: int | None = None
+    yardstick: bool = False
 
 
 def assert_same(expected: Sequence[Tensor], actual: Sequence[Tensor]) -> None:
@@ -42,11 +57,35 @@ def assert_same(expected: Sequence[Tensor], actual: Sequence[Tensor]) -> None:
 
 @dataclass(frozen=True)
 class Case:
-    """Contestants for one task; ``check(expected, actual)`` raises unless they did the same."""
+    """Contestants for one task; ``check(expected, actual)`` raises unless they did the same.
+
+    ``at`` is the place of the case in a sweep, ``rounds`` the most that it is worth. ``sample``
+    takes the seconds of a call where these are not what a clock around it shows.
+    """
 
     name: str
     contestants: Sequence[Contestant]
     check: Check = assert_same
+    at: int | None = None
+    rounds: int | None = None
+    sample: Callable[[Run], float] | None = None
+
+    def against(self, name: str) -> Case:
+        """The case with all ratios to the contestant ``name``; a bar for another ratio is gone."""
+        first = self.contestants[0].name
+        return dataclasses.replace(
+            self,
+            contestants=[
+                dataclasses.replace(
+                    each, against=name, bar=each.bar if (each.against or first) == name else None
+                )
+                for each in self.contestants
+            ],
+        )
+
+    def without_bars(self) -> Case:
+        contestants = [dataclasses.replace(each, bar=None) for each in self.contestants]
+        return dataclasses.replace(self, contestants=contestants)
 
 
 @dataclass(frozen=True)
@@ -71,47 +110,97 @@ class Timing:
     ratio: Spread
 
 
-def compare(case: Case, *, rounds: int = 30, sample_seconds: float = 2e-3) -> list[Timing]:
+def compare(
+    case: Case, *, rounds: int = 30, sample_seconds: float = 2e-3, device: torch.device = CPU
+) -> list[Timing]:
     """Check the results of the contestants against the first one's, then time them in turns.
 
-    A sample repeats the call until it takes about ``sample_seconds``.
+    A sample repeats the call until it takes about ``sample_seconds`` by the clock of ``device``.
     """
-    contestants = case.contestants
-    expected = contestants[0].run()
-    for contestant in contestants[1:]:
-        case.check(expected, contestant.run())
-    calls = [_calls_for(contestant.run, sample_seconds) for contestant in contestants]
+    runs = prepared(case)
+    clock = clock_of(device)
+    if case.sample is None:
+        samplers = [
+            partial(_sample, run, _calls_for(run, clock, sample_seconds), clock) for run in runs
+        ]
+    else:
+        samplers = [partial(case.sample, run) for run in runs]
+    seconds = _in_turns(samplers, min(rounds, case.rounds or rounds))
+    paces = {
+        each.name: [t / (each.bytes_moved or 1) for t in own]
+        for each, own in zip(case.contestants, seconds, strict=True)
+    }
+    timings = []
+    for each, own in zip(case.contestants, seconds, strict=True):
+        others = paces[each.against or case.contestants[0].name]
+        ratios = [mine / other for mine, other in zip(paces[each.name], others, strict=True)]
+        timings.append(Timing(Spread.of(own), Spread.of(ratios)))
+    return timings
 
-    seconds: list[list[float]] = [[] for _ in contestants]
+
+def prepared(case: Case) -> list[Run]:
+    """The contestants' functions, once they have computed the same; ``NotTheSame`` otherwise."""
+    runs = [each.make() for each in case.contestants]
+    expected = runs[0]()
+    for contestant, run in zip(case.contestants[1:], runs[1:], strict=True):
+        actual = run()
+        try:
+            if not contestant.yardstick:
+                case.check(expected, actual)
+        except AssertionError as error:
+            raise NotTheSame(
+                f"{case.name}: {contestant.name!r} does not compute the same as "
+                f"{case.contestants[0].name!r}: {error}"
+            ) from error
+    return runs
+
+
+def clock_of(device: torch.device) -> Clock:
+    return cuda_seconds if device.type == "cuda" else wall_seconds
+
+
+def wall_seconds(run: Run, calls: int) -> float:
+    start = time.perf_counter()
+    for _ in range(calls):
+        run()
+    return time.perf_counter() - start
+
+
+def cuda_seconds(run: Run, calls: int) -> float:
+    """From when the device is idle until it has done everything, by its own clock.
+
+    What the calls cost on the CPU counts where the device has to wait for it.
+    """
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    start.record()
+    for _ in range(calls):
+        run()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end) / 1e3
+
+
+def _in_turns(samplers: Sequence[Callable[[], float]], rounds: int) -> list[list[float]]:
+    seconds: list[list[float]] = [[] for _ in samplers]
     collecting = gc.isenabled()
     gc.disable()
     try:
         for round_number in range(rounds):
-            for turn in range(len(contestants)):
-                i = (round_number + turn) % len(contestants)
-                seconds[i].append(_sample(contestants[i].run, calls[i]))
+            for turn in range(len(samplers)):
+                i = (round_number + turn) % len(samplers)
+                seconds[i].append(samplers[i]())
     finally:
         if collecting:
             gc.enable()
-    by_name = {each.name: own for each, own in zip(contestants, seconds, strict=True)}
-    ratios = [
-        [
-            t / other
-            for t, other in zip(s, by_name[each.against or contestants[0].name], strict=True)
-        ]
-        for each, s in zip(contestants, seconds, strict=True)
-    ]
-    return [Timing(Spread.of(s), Spread.of(r)) for s, r in zip(seconds, ratios, strict=True)]
+    return seconds
 
 
-def _calls_for(run: Run, sample_seconds: float) -> int:
+def _calls_for(run: Run, clock: Clock, sample_seconds: float) -> int:
     run()
-    return max(1, round(sample_seconds / _sample(run, 3)))
+    return max(1, round(sample_seconds / _sample(run, 3, clock)))
 
 
-def _sample(run: Run, calls: int) -> float:
+def _sample(run: Run, calls: int, clock: Clock) -> float:
     run()  # the one before may have left another contestant's data in the caches
-    start = time.perf_counter()
-    for _ in range(calls):
-        run()
-    return (time.perf_counter() - start) / calls
+    return clock(run, calls) / calls

@@ -30,17 +30,28 @@ class Arena(Apart):
         self.grad = torch.zeros_like(param)
         self.views = parts(self.grad, self.params, multiple)
         self.view_addresses = addresses(self.views)
-        offsets = torch.tensor(self.view_addresses) - self.grad.data_ptr()
-        self.starts = offsets // self.grad.element_size()
+        size = self.grad.element_size()
+        places = [(address - self.grad.data_ptr()) // size for address in self.view_addresses]
+        self.starts = torch.tensor(places, device="cpu")
         self.versions: list[int] = []
         self.whole = [param, self.grad, *slots]
         self.whole_table = Table([self.whole])
         self.as_whole = False
+        self.matrices = [param for param in self.params if param.ndim > 1]
         super().prepare()
 
+    def params_hold(self) -> bool:
+        # Of a vector or a scalar no other view begins at its address and takes its gradient.
+        return addresses(self.params) == self.addresses and all(
+            map(Tensor.is_contiguous, self.matrices)
+        )
+
+    def look(self, grads: Grads) -> bool:
+        """Whether all gradients of the team are the views, so that its next step is one."""
+        self.as_whole = same(self.own(grads), self.views) and self.views_hold()
+        return self.as_whole
+
     def vectors(self, grads: Grads, scalars: dict[str, Any]) -> Vectors:
-        own = self.own(grads)
-        self.as_whole = same(own, self.views) and self.views_hold()
         if not self.as_whole:
             return super().vectors(grads, scalars)
         return Vectors([self.whole], self.slots, scalars, self.whole_table)
@@ -70,10 +81,11 @@ class Arena(Apart):
         """Which of the team's parameters have a gradient that nobody has touched."""
         if not self.versions:
             return []
-        suspects = list(range(len(self.views)))
         on_cpu = self.grad.device.type == "cpu"
+        suspects = list(range(len(self.views)))
         if on_cpu:
-            suspects = (self.grad[self.starts] == 0).nonzero().flatten().tolist()
+            first = self.grad.take(self.starts)
+            suspects = [] if first.all() else (first == 0).nonzero().flatten().tolist()
         return [
             index
             for index in suspects
@@ -94,13 +106,11 @@ class Arena(Apart):
             self.params[index].grad = None
 
 
-def is_movable(tensors: list[Tensor], grad: Tensor) -> bool:
+def is_movable(param: Tensor, slots: list[Tensor]) -> bool:
     """Whether a parameter and its slots can be of an arena: nobody else sees their memory."""
+    tensors = [param, *slots]
     return (
-        tensors[0].numel() > 0
-        and all(tensor.dtype == grad.dtype for tensor in tensors)
-        and not any(map(has_alias, tensors))
-        and not any(map(is_shared, tensors))
+        param.numel() > 0 and not any(map(has_alias, tensors)) and not any(map(is_shared, tensors))
     )
 
 

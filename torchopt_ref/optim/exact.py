@@ -35,14 +35,9 @@ def sqrt(x: Any) -> Any:
 
 def numpy_sqrt(x: Tensor) -> Tensor:
     root = torch.empty_like(x)
-    sqrt_into(x, out=root)
-    return root
-
-
-def sqrt_into(x: Tensor, *, out: Tensor) -> None:
-    """``sqrt`` of a CPU tensor that nobody follows, written to ``out``."""
     with np.errstate(invalid="ignore"):
-        np.sqrt(x.numpy(), out=out.numpy())
+        np.sqrt(x.numpy(), out=root.numpy())
+    return root
 
 
 class ExactSqrt(torch.autograd.Function):

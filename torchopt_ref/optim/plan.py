@@ -47,8 +47,8 @@ class Plan:
                 continue
             own = team
             if team is Arena:
-                tensors = [param, *(state[param][name] for name in self.slots)]
-                own = Arena if is_movable(tensors, grad) else Apart
+                entry = state.get(param, {})
+                own = Arena if is_movable(param, [entry[n] for n in self.slots]) else Apart
             kinds.setdefault((own, kind), []).append(position)
         self.teams = [
             own(positions, params, self.slots, state, counts)
@@ -65,8 +65,10 @@ class Plan:
 
     def pattern_of(self, grads: Grads) -> list[Any]:
         """``pattern``, known without a look at each where all lie in one arena."""
-        views = self.arenas[0].views if self.arenas else []
-        return self.pattern if len(views) == len(grads) and same(grads, views) else pattern(grads)
+        if len(grads) != len(self.params):
+            return pattern(grads)
+        whole = [arena.look(grads) and arena.alone for arena in self.arenas]
+        return self.pattern if any(whole) else pattern(grads)
 
     def holds(
         self,

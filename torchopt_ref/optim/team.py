@@ -31,6 +31,7 @@ class Team:
         counts: bool,
     ) -> None:
         self.positions = positions
+        self.alone = len(positions) == len(params)
         self.params = [params[position] for position in positions]
         self.entries = [state.get(param, {}) for param in self.params]
         self.slots = tuple(slots)
@@ -56,10 +57,6 @@ class Team:
 
     def finish(self) -> None:
         raise NotImplementedError
-
-    def own(self, some: list[Any]) -> list[Any]:
-        """Of one thing for each parameter of the group, those of the team."""
-        return [some[position] for position in self.positions]
 
     def params_hold(self) -> bool:
         """Whether the parameters lie in memory as they did."""
@@ -138,6 +135,10 @@ class Apart(Team):
             vector = param.detach().view(-1)
             self.pieces.append([vector, vector, *(entry[name].view(-1) for name in self.slots)])
         self.table: Table | None = None
+
+    def own(self, grads: Grads) -> Grads:
+        """The gradients of the team's parameters."""
+        return grads if self.alone else [grads[position] for position in self.positions]
 
     def vectors(self, grads: Grads, scalars: dict[str, Any]) -> Vectors:
         own = plain(self.own(grads))

@@ -1,5 +1,13 @@
-"""Everything that writes event files for TensorBoard."""
+"""Everything that writes event files for TensorBoard, and what reads them back.
 
+``Monitor`` watches any torch training, ``diagnose`` says in words what its curves show,
+``RunFolder`` holds a run of an experiment.
+"""
+
+from .diagnosis import Finding, diagnose
+from .health import NonFiniteError
+from .history import History
+from .monitor import Monitor
 from .run_folder import RunFolder
 
-__all__ = ["RunFolder"]
+__all__ = ["Finding", "History", "Monitor", "NonFiniteError", "RunFolder", "diagnose"]

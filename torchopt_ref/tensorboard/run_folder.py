@@ -25,12 +25,13 @@ class RunFolder:
 
     A curve belongs to a *writer*, which is a subfolder: TensorBoard lays the curves of all
     writers that share a tag over each other in one chart. Leaving the context closes every event
-    file. An ``OSError`` within it leaves as a ``UserError``, and a ``KeyboardInterrupt`` leaves
-    with the folder's path as its argument.
+    file. An ``OSError`` within it leaves as a ``UserError``, which names the ``option`` that chose
+    the folder, and a ``KeyboardInterrupt`` leaves with the folder's path as its argument.
     """
 
-    def __init__(self, parent: Path, name: str | None = None) -> None:
+    def __init__(self, parent: Path, name: str | None = None, option: str = "--out") -> None:
         self.path = parent
+        self._option = option
         self._writers: dict[str, SummaryWriter] = {}
         self._closing = ExitStack()
         try:
@@ -92,7 +93,7 @@ class RunFolder:
     def _unwritable(self, error: OSError) -> UserError:
         return UserError(
             f"cannot write {error.filename or self.path}: {error.strerror or error}: "
-            "make room there, or choose another folder with --out"
+            f"make room there, or choose another folder with {self._option}"
         )
 
 

@@ -1,63 +1,109 @@
 """Many parameters at once, in eager mode: small ones joined, large ones in slices."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import torch
 
 from ..rule import Rule
 from .per_tensor import widened
-from .program import Instruction, execute, program
-from .vectors import Piece, Vectors
+from .program import Buffers, Instruction, execute, program
+from .vectors import Piece, Vectors, is_cpu_memory
 
-SMALL = 1 << 15
+SMALL = 1 << 13
 """Elements of a parameter, below which it is joined with others."""
 
 SLICE = 1 << 18
 """Elements in one operation on the CPU: its results stay in the cache until they are read."""
+
+SHARE = 1 << 21
+"""Elements that are worth a thread."""
 
 
 def foreach(rule: Rule, vectors: Vectors) -> None:
     """Run ``rule`` on vectors of a size that suits the machine.
 
     Small parameters are joined, so that a thousand cost as many operations as one; on the CPU
-    large ones are cut into slices, computed in place where the rule has a program. Nothing of this
+    vectors are cut into slices, computed in place where the rule has a program. Nothing of this
     outlives the call.
     """
-    small, large = by_size(vectors.pieces)
-    own = program(vectors.form(rule)) if large else None
-    instructions = None if own is None else own.bind(vectors.scalars)
-    for piece in large:
-        if own is not None and instructions is not None and is_uniform(piece):
-            in_place(piece, instructions, own.scratch)
-        else:
+    own = program(vectors.form(rule))
+    instructions = [] if own is None else own.bind(vectors.scalars)
+
+    def step(pieces: list[Piece]) -> None:
+        others = pieces
+        if own is not None:
+            others = [piece for piece in pieces if not is_uniform(piece)]
+            suitable = [piece for piece in pieces if is_uniform(piece)] if others else pieces
+            in_place(suitable, instructions, own.scratch)
+        for piece in others:
             for part in slices(piece):
                 store(run(rule, vectors, part), [part])
+
+    small, large = by_size(vectors.pieces)
+    step(large)
     for batch in batches(small):
-        store(run(rule, vectors, join(batch)), batch)
+        joined = join(batch)
+        step([joined])
+        if len(batch) > 1:
+            store(joined, batch)
 
 
 def is_uniform(piece: Piece) -> bool:
-    """Whether NumPy's square root can work on it, and nothing is rounded when it is stored."""
+    """Whether NumPy can work on it, and nothing is rounded when it is stored."""
     dtype = piece[0].dtype
     return (
-        piece[0].device.type == "cpu"
-        and dtype in (torch.float32, torch.float64)
+        dtype in (torch.float32, torch.float64)
         and all(vector.dtype == dtype for vector in piece)
+        and all(map(is_cpu_memory, piece))
     )
 
 
-def in_place(piece: Piece, instructions: list[Instruction], scratch: int) -> None:
-    size = min(piece[0].numel(), SLICE)
-    buffers = [torch.empty_like(piece[0][:size]) for _ in range(scratch)]
-    for part in slices(piece):
-        length = part[0].numel()
-        fitting = buffers if length == size else [buffer[:length] for buffer in buffers]
-        execute(instructions, [*part, *fitting])
+def in_place(pieces: list[Piece], instructions: list[Instruction], scratch: int) -> None:
+    """Execute the instructions on every slice; in several threads where that is worth it.
+
+    NumPy lets go of Python's lock while it computes. The threads live as long as the call, so that
+    a process that is forked from this one misses none.
+    """
+    total = sum(piece[0].numel() for piece in pieces)
+    if total == 0:
+        return
+    dtype = pieces[0][0].dtype
+    threads = max(1, min(torch.get_num_threads(), total // SHARE))
+    length = min(SLICE, -(-total // threads))
+    parts: list[Buffers] = []
+    for piece in pieces:
+        buffers = [vector.numpy() for vector in piece]
+        starts = range(0, len(buffers[0]), length)
+        parts += [[buffer[start : start + length] for buffer in buffers] for start in starts]
+
+    def work(share: list[Buffers]) -> None:
+        size = max(len(part[0]) for part in share)
+        # Of torch, whose memory begins where vector instructions like it.
+        spare = [torch.empty(size, dtype=dtype, device="cpu").numpy() for _ in range(scratch)]
+        with np.errstate(all="ignore"):
+            for part in share:
+                execute(instructions, part + [buffer[: len(part[0])] for buffer in spare])
+
+    if threads == 1:
+        work(parts)
+    else:
+        with ThreadPoolExecutor(threads - 1) as pool:
+            others = [pool.submit(work, parts[index::threads]) for index in range(1, threads)]
+            work(parts[::threads])
+        for other in others:
+            other.result()
+    # Autograd has not seen the writes: it must notice that a saved parameter has changed.
+    params = [piece[0] for piece in pieces if not piece[0].is_inference()]
+    torch.autograd.graph.increment_version(params)
 
 
 def by_size(pieces: list[Piece]) -> tuple[list[Piece], list[Piece]]:
-    """Small pieces and large ones."""
+    """Small pieces, which are joined, and large ones. One by itself is not joined."""
     small = [piece for piece in pieces if piece[0].numel() < SMALL]
+    if len(small) < 2:
+        return [], pieces
     return small, [piece for piece in pieces if piece[0].numel() >= SMALL]
 
 

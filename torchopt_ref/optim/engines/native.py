@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, fx
 
 from .formula import Form, Formula, formula
-from .vectors import Piece, is_plain
+from .vectors import Piece, is_cpu_memory, is_plain
 
 CXX_TYPES = {torch.float32: "float", torch.float64: "double"}
 NUMPY_TYPES = {torch.float32: np.float32, torch.float64: np.float64}
@@ -85,7 +85,7 @@ class Table:
     def __init__(self, pieces: list[Piece]) -> None:
         self.dtype = pieces[0][0].dtype
         self.suitable = self.dtype in CXX_TYPES and all(
-            is_plain(piece, (self.dtype,) * len(piece)) and all(map(is_native, piece))
+            is_plain(piece, (self.dtype,) * len(piece)) and all(map(is_cpu_memory, piece))
             for piece in pieces
         )
         if self.suitable:
@@ -98,12 +98,6 @@ class Table:
         if self.suitable:
             self.addresses[:, 1] = list(map(Tensor.data_ptr, grads))
         return self
-
-
-def is_native(vector: Tensor) -> bool:
-    """Whether it is memory that a CPU can write to."""
-    wrapped = torch._C._functorch.is_functorch_wrapped_tensor(vector)
-    return vector.device.type == "cpu" and not wrapped
 
 
 def run_native(form: Form, table: Table, values: list[float | Tensor]) -> bool:

@@ -1,27 +1,35 @@
-"""A formula as operations that write into buffers, instead of making a tensor each."""
+"""A formula as NumPy operations that write into buffers, instead of making an array each.
+
+NumPy rounds every operation as IEEE-754 prescribes, costs less than torch for a call, and needs no
+barrier between threads after each one.
+"""
 
 import functools
 import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import fx
 
-from ..exact import sqrt_into
 from .formula import Form, Formula, formula
-from .vectors import Piece
 
-WRITERS: dict[Any, Callable[..., Any]] = {
-    operator.add: torch.add,
-    operator.sub: torch.sub,
-    operator.mul: torch.mul,
-    operator.truediv: torch.div,
-    operator.neg: torch.neg,
-    torch.maximum: torch.maximum,
-    torch.sqrt: sqrt_into,
+WRITERS: dict[Any, np.ufunc] = {
+    operator.add: np.add,
+    operator.sub: np.subtract,
+    operator.mul: np.multiply,
+    operator.truediv: np.divide,
+    operator.neg: np.negative,
+    torch.maximum: np.maximum,
+    torch.sqrt: np.sqrt,
 }
-"""An operation of a rule, and the function with the same result that takes ``out``."""
+"""An operation of a rule, and the function of NumPy with the same result."""
+
+GRADIENT = 1
+"""Its place in a piece. It is never written."""
+
+Buffers = list[np.ndarray]
 
 
 class Instruction(NamedTuple):
@@ -42,20 +50,35 @@ class Program(NamedTuple):
     def bind(self, scalars: dict[str, Any]) -> list[Instruction]:
         """The instructions with the numbers of a step."""
         numbers: dict[Any, Any] = self.formula.evaluate(scalars)
-        return [
+        values = {node: float(number) for node, number in numbers.items()}
+        bound = [
             Instruction(
                 write,
-                [
-                    (buffer, each if buffer else numbers.get(each, each))
-                    for buffer, each in operands
-                ],
+                [(buffer, each if buffer else values.get(each, each)) for buffer, each in operands],
                 target,
             )
             for write, operands, target in self.instructions
         ]
+        return without_ones(bound, len(self.formula.piece)) if 1.0 in values.values() else bound
 
 
-def execute(instructions: list[Instruction], buffers: Piece) -> None:
+def without_ones(instructions: list[Instruction], width: int) -> list[Instruction]:
+    """The same without products of the gradient and one (as by a dampening of zero), where they
+    go to a buffer beyond the piece of that ``width``: the gradient itself is read instead."""
+    gradients = {GRADIENT}
+    kept = []
+    for write, operands, target in instructions:
+        own = [(b, GRADIENT if b and each in gradients else each) for b, each in operands]
+        gradients.discard(target)
+        by_one = write is np.multiply and (True, GRADIENT) in own and (False, 1.0) in own
+        if by_one and target >= width:
+            gradients.add(target)
+        else:
+            kept.append(Instruction(write, own, target))
+    return kept
+
+
+def execute(instructions: list[Instruction], buffers: Buffers) -> None:
     for write, operands, target in instructions:
         values = [buffers[each] if buffer else each for buffer, each in operands]
         write(*values, out=buffers[target])
@@ -114,7 +137,7 @@ def assembled(known: Formula) -> Program:
     return Program(known, instructions, size - len(piece))
 
 
-def writer(node: fx.Node) -> Callable[..., Any]:
+def writer(node: fx.Node) -> np.ufunc:
     if node.target not in WRITERS:
         raise Unsuitable
     return WRITERS[node.target]

@@ -103,3 +103,8 @@ def is_plain(piece: Piece, dtypes: tuple[torch.dtype, ...]) -> bool:
         vector.dtype == dtype and vector.numel() == size and vector.is_contiguous()
         for vector, dtype in zip(piece, dtypes, strict=True)
     )
+
+
+def is_cpu_memory(vector: Tensor) -> bool:
+    """Whether it is memory that others than torch can write to, on the CPU."""
+    return vector.is_cpu and not torch._C._functorch.is_functorch_wrapped_tensor(vector)

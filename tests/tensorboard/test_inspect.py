@@ -1,0 +1,186 @@
+"""``torchopt-ref inspect`` and ``torchopt-ref tensorboard``, through the command line."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from trainings import initialize, mlp, train
+
+from torchopt_ref.cli import main
+from torchopt_ref.tensorboard import Monitor
+from torchopt_ref.tensorboard.inspection import sparkline
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two runs, one of which is saturated."""
+    folder = tmp_path_factory.mktemp("runs")
+    for name, std in (("healthy", None), ("saturated", 1.0)):
+        torch.manual_seed(0)
+        model = initialize(mlp(nn.Sigmoid, (100,)), std=std)
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+        with Monitor(model, optimizer, folder / name, every=10) as monitor:
+            train(model, optimizer, monitor, steps=60)
+    return folder
+
+
+def test_a_healthy_run(runs, capsys):
+    assert main(["inspect", str(runs / "healthy")]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    first, *lines = out.splitlines()
+    assert first == f"{runs / 'healthy'}, 60 steps"
+    curves = [line.split("  ")[1].strip() for line in lines if " -> " in line]
+    assert curves[:4] == [
+        *("loss", "accuracy", "learning rate/group 0", "update to weight/(median)"),
+    ]
+    assert re.search("loss +█.*▁ +2\\.3.* -> 1\\.\\d+", out)
+    worst = lines[lines.index("Worst layers") + 1 :]
+    assert len(worst[: worst.index("")]) == 3
+    assert "Nothing stands out." in out
+
+
+def test_a_broken_run_names_layer_evidence_and_what_to_try(runs, capsys):
+    assert main(["inspect", str(runs / "saturated")]) == 0
+    out = capsys.readouterr().out
+    assert "Saturated activations: 1 Sigmoid" in out
+    assert re.search(r"\d+% of the outputs of 1 Sigmoid, as from the start", out)
+    assert "Try: The initial weights are too large: use Xavier's" in out
+    assert re.search(r"Worst layers\n  1 Sigmoid +\d+% saturated", out)
+
+
+def test_json(runs, capsys):
+    assert main(["inspect", str(runs / "saturated"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["steps"] == 60
+    assert [each["kind"] for each in found["findings"]] == ["saturated activations"]
+    assert found["findings"][0].keys() == {"kind", "layers", "evidence", "try_this"}
+    assert len(found["worst_layers"]) == 3
+    loss = found["curves"]["loss"]
+    assert loss["least"] <= loss["last"] < loss["first"] <= loss["greatest"]
+
+
+def test_json_has_no_nan(tmp_path, capsys):
+    model = mlp(hidden=(10,))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.warns(RuntimeWarning, match="step 3"), Monitor(model, optimizer, tmp_path) as m:
+        train(model, optimizer, m, steps=4, poison=3)
+    assert main(["inspect", str(tmp_path), "--json"]) == 0
+    out = capsys.readouterr().out
+    assert "NaN" not in out
+    assert json.loads(out)["curves"]["loss"]["last"] is None
+    assert main(["inspect", str(tmp_path)]) == 0
+    assert "Step 3: the gradient of layer 3 Linear" in capsys.readouterr().out
+
+
+def test_the_only_run_below_a_folder_is_taken(runs, tmp_path, capsys):
+    below = tmp_path / "a" / "b"
+    below.mkdir(parents=True)
+    (file,) = (runs / "healthy").iterdir()
+    (below / file.name).write_bytes(file.read_bytes())
+    assert main(["inspect", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.startswith(f"{below}, 60 steps\n")
+
+
+def test_a_run_of_something_else_shows_its_curves(tmp_path, capsys):
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(tmp_path)) as writer:
+        for step in range(5):
+            writer.add_scalar("loss", 5 - step, step)
+    assert main(["inspect", str(tmp_path)]) == 0
+    assert re.search("loss +█▆▅▃▁ +5 -> 1", capsys.readouterr().out)
+
+
+def test_mistakes_are_one_line(runs, tmp_path, capsys):
+    mistakes = {
+        ("inspect", str(tmp_path / "nowhere")): "no folder .*nowhere: give the folder of a run",
+        ("inspect", str(tmp_path)): "no event files in .*: give the folder of a run",
+        ("inspect", str(runs)): "holds 2 runs: give one of them, such as healthy, saturated",
+        ("inspect",): "the following arguments are required: run",
+        ("inspect", str(runs), "--jsn"): "unrecognized arguments: --jsn",
+        ("tensorboard", str(tmp_path / "nowhere")): "no folder .*nowhere",
+        ("tensorboard", "--port", "x"): "invalid int value: 'x'",
+    }
+    for arguments, said in mistakes.items():
+        assert main([*arguments]) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert re.fullmatch(f"torchopt-ref: .*{said}.*\n", err), err
+
+
+@pytest.mark.parametrize(
+    ("values", "encoding", "shown"),
+    [
+        ([0, 1, 2, 3, 4, 5, 6, 7], "utf-8", "▁▂▃▄▅▆▇█"),
+        ([0, 7], "ascii", "_#"),
+        ([5, 5, 5], "utf-8", "▁▁▁"),
+        ([1, np.nan, 2, np.inf], "utf-8", "▁!█!"),
+        ([np.nan, np.nan], "utf-8", "!!"),
+        ([1, 10, 100, 1000], "utf-8", "▁▃▆█"),
+        ([], "utf-8", ""),
+    ],
+)
+def test_sparklines(values, encoding, shown):
+    assert sparkline(np.array(values, float), encoding) == shown
+
+
+def test_a_long_curve_is_40_characters():
+    line = sparkline(np.arange(1000.0) - 500)
+    assert len(line) == 40
+    assert (line[0], line[-1]) == ("▁", "█")
+
+
+def test_tensorboard_serves_the_runs_on_this_machine(runs):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "torchopt_ref", "tensorboard", str(runs), "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        line = process.stdout.readline()
+        url = re.fullmatch(r"Open (http://127\.0\.0\.1:\d+/) \(Ctrl-C ends it\)\n", line)[1]
+        with urllib.request.urlopen(f"{url}data/logdir", timeout=30) as answer:
+            assert json.load(answer)["logdir"] == str(runs)
+        port = url.rstrip("/").rpartition(":")[2]
+        taken = [sys.executable, "-m", "torchopt_ref", "tensorboard", str(runs), "--port", port]
+        second = subprocess.run(taken, capture_output=True, text=True, timeout=120)
+        assert second.returncode == 2
+        said = [line for line in second.stderr.splitlines() if line.startswith("torchopt-ref")]
+        assert len(said) == 1
+        assert "cannot start TensorBoard" in said[0]
+        assert "another --port" in said[0]
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode in (0, -signal.SIGINT)
+
+
+BLOCKED = """
+import sys
+class Missing:
+    def find_spec(name, path, target=None):
+        if name.partition(".")[0] == "tensorboard":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Missing)
+from torchopt_ref.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("command", ["inspect", "tensorboard"])
+def test_a_missing_tensorboard_names_the_line_that_installs_it(command, tmp_path):
+    arguments = [sys.executable, "-c", BLOCKED, command, str(tmp_path)]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "torchopt-ref: tensorboard is not installed: pip install 'torchopt-ref[lab]'\n"
+    )

@@ -1,0 +1,79 @@
+"""Short real trainings on the embedded digits, some healthy, some broken on purpose."""
+
+import functools
+from itertools import pairwise
+
+import torch
+from torch import nn
+
+from torchopt_ref.data import load
+
+
+@functools.cache
+def digits():
+    data = load("mnist")
+    images = torch.from_numpy(data.train_images).float().reshape(-1, 784)
+    return images, torch.from_numpy(data.train_labels).long()
+
+
+def batches(steps, size=64, seed=0):
+    images, labels = digits()
+    draw = torch.Generator().manual_seed(seed)
+    for _ in range(steps):
+        chosen = torch.randint(len(images), (size,), generator=draw)
+        yield images[chosen], labels[chosen]
+
+
+def mlp(activation=nn.ReLU, hidden=(100, 100, 100), between=nn.Identity):
+    sizes = (784, *hidden)
+    layers = [
+        each for i, o in pairwise(sizes) for each in (nn.Linear(i, o), activation(), between())
+    ]
+    return nn.Sequential(*layers, nn.Linear(sizes[-1], 10))
+
+
+def with_batchnorm():
+    parts = [
+        each
+        for i, o in ((784, 100), (100, 100), (100, 100))
+        for each in (nn.Linear(i, o), nn.BatchNorm1d(o), nn.ReLU())
+    ]
+    return nn.Sequential(*parts, nn.Linear(100, 10))
+
+
+def cnn():
+    return nn.Sequential(
+        nn.Unflatten(1, (1, 28, 28)),
+        nn.Conv2d(1, 8, 3, stride=2),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 16, 3, stride=2),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(16 * 36, 10),
+    )
+
+
+def initialize(model, std=None, bias=None):
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            if std is not None:
+                nn.init.normal_(module.weight, std=std)
+            if bias is not None:
+                nn.init.constant_(module.bias, bias)
+    return model
+
+
+def train(model, optimizer, monitor, steps=100, zero_grad=True, poison=None, seed=0, log=True):
+    """``poison`` is the step whose input holds a NaN."""
+    for step, (x, y) in enumerate(batches(steps, seed=seed), start=1):
+        if step == poison:
+            x[3, 5] = torch.nan
+        if zero_grad:
+            optimizer.zero_grad()
+        output = model(x)
+        loss = nn.functional.cross_entropy(output, y)
+        loss.backward()
+        optimizer.step()
+        if log:
+            monitor.log(loss=loss, output=output, target=y)

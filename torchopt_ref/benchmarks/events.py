@@ -1,0 +1,29 @@
+"""Results in TensorBoard's event files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from torchopt_ref.tensorboard import RunFolder
+
+from .report import Result
+
+
+def write(parent: Path, suite: str, results: Sequence[Result], figure: Figure) -> Path:
+    """Make a folder in ``parent``, of the figure and, for each contestant, curves of its medians.
+
+    In a sweep the step of a curve is what is swept; elsewhere every case is a tag of its own.
+    """
+    with RunFolder(parent, option="--tensorboard") as folder:
+        folder.add_figure(suite, figure)
+        for result in results:
+            case = result.case
+            tag = f"{suite}/{case.name}" if case.at is None else suite
+            for contestant, timing, _ in result.rows():
+                writer = folder.writer(contestant.name)
+                writer.add_scalar(f"{tag}/seconds", timing.seconds.median, case.at or 0)
+                writer.add_scalar(f"{tag}/ratio", timing.ratio.median, case.at or 0)
+    return folder.path

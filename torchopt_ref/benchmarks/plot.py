@@ -1,0 +1,123 @@
+"""Figures of results: ratios as bars, sweeps as curves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from .report import Result
+from .timing import Contestant, Spread
+
+HELD, MISSED, OPEN = "#55a868", "#c44e52", "#8c9ab5"
+
+
+def bars(results: Sequence[Result], title: str) -> Figure:
+    """A bar for each ratio, from 1 (as fast) to the left (faster) or to the right (slower).
+
+    Whiskers are quartiles, and a black stroke is the ratio not to be exceeded. A ratio of a
+    contestant to itself is left out.
+    """
+    labels: list[tuple[str, str]] = []
+    headings: list[int] = []
+    figure = Figure(layout="constrained")
+    ax = figure.subplots()
+    for result in results:
+        headings.append(len(labels))
+        labels.append((result.case.name, ""))
+        for contestant, timing, against in result.rows():
+            if contestant.name == against:
+                continue
+            y, ratio = len(labels), timing.ratio
+            labels.append(
+                (f"{contestant.name} : {against}", f"{ratio.median:.2f}   {_time(timing.seconds)}")
+            )
+            ax.barh(y, ratio.median - 1, left=1, height=0.7, color=_color(contestant, ratio))
+            ax.plot([ratio.low, ratio.high], [y, y], color="0.25", linewidth=1)
+            if contestant.bar is not None:
+                ax.plot([contestant.bar] * 2, [y - 0.48, y + 0.48], color="black", linewidth=2)
+    ax.axvline(1, color="black", linewidth=0.8)
+    ax.set(xscale="log", ylim=(len(labels) - 0.4, -0.6))
+    ax.set_title(title, fontsize=10)
+    ax.set_xlabel("time, as a ratio to the contestant behind the colon: left of 1 is faster")
+    # Room for the whiskers, and ticks where all ratios are about 1.
+    low, high = ax.get_xlim()
+    ax.set_xlim(min(low, 1 / 1.5), max(high, 1.5))
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter("{x:g}" if high / low < 20 else "")
+    ax.set_yticks(range(len(labels)), [left for left, _ in labels], fontsize=8)
+    for y in headings:
+        ax.get_yticklabels()[y].set_fontweight("bold")
+    right = ax.secondary_yaxis("right")
+    right.set_yticks(range(len(labels)), [value for _, value in labels], fontsize=8)
+    for axis in (ax, right):
+        axis.tick_params(axis="y", length=0)
+    ax.grid(alpha=0.3, axis="x", which="both")
+    figure.legend(
+        handles=[
+            Patch(color=HELD, label="bar held"),
+            Patch(color=MISSED, label="bar missed"),
+            Patch(color=OPEN, label="no bar"),
+            Line2D([], [], color="black", linewidth=2, label="bar: at most"),
+            Line2D([], [], color="0.25", linewidth=1, label="quartiles"),
+        ],
+        loc="outside lower center",
+        ncols=5,
+        fontsize=8,
+        frameon=False,
+    )
+    figure.set_size_inches(9, 1.5 + 0.2 * len(labels))
+    return figure
+
+
+def curves(results: Sequence[Result], title: str, axis: str) -> Figure:
+    """Seconds over what is swept, both logarithmic, with quartiles as bands.
+
+    A dashed line is the time in which a yardstick of the same case moves as many bytes.
+    """
+    figure = Figure(figsize=(7.5, 4.8), layout="constrained")
+    ax = figure.subplots()
+    names = dict.fromkeys(each.name for result in results for each in result.case.contestants)
+    for name in names:
+        points = [
+            (result.case.at or 0, timing.seconds, _scale(contestant, result))
+            for result in results
+            for contestant, timing, _ in result.rows()
+            if contestant.name == name
+        ]
+        x = [at for at, _, _ in points]
+        middle = [seconds.median * scale for _, seconds, scale in points]
+        if any(scale != 1 for _, _, scale in points):
+            ax.plot(x, middle, "k--", linewidth=1, label=f"bandwidth ({name})")
+            continue
+        (line,) = ax.plot(x, middle, "o-", markersize=3.5, linewidth=1.3, label=name)
+        low, high = ([getattr(s, end) * k for _, s, k in points] for end in ("low", "high"))
+        ax.fill_between(x, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+    ax.set(xscale="log", yscale="log", xlabel=axis, ylabel="seconds per step")
+    ax.set_title(title, fontsize=10)
+    ax.grid(alpha=0.3)
+    ax.legend(fontsize=9)
+    return figure
+
+
+def _scale(contestant: Contestant, result: Result) -> float:
+    """What makes a yardstick's time that of as many bytes as the first contestant moves."""
+    moved = result.case.contestants[0].bytes_moved
+    if not contestant.yardstick or moved is None or contestant.bytes_moved is None:
+        return 1.0
+    return moved / contestant.bytes_moved
+
+
+def _color(contestant: Contestant, ratio: Spread) -> str:
+    if contestant.bar is None:
+        return OPEN
+    return HELD if ratio.median <= contestant.bar else MISSED
+
+
+def _time(seconds: Spread) -> str:
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if seconds.median >= size:
+            return f"{seconds.median / size:.3g} {unit}"
+    return f"{seconds.median * 1e6:.3g} µs"

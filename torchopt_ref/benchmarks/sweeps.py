@@ -1,0 +1,43 @@
+"""How the cost of an Adam step grows: with the number of elements, and with that of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import torch
+
+from .bandwidth import in_place_add
+from .contestants import Shapes, bytes_of_a_step, contestants, elements, steps
+from .timing import Case
+
+TENSORS = 10
+"""Of equal sizes, in the sweep of the total size."""
+
+SIZES = [k * 10**power for power in range(3, 8) for k in (1, 3)] + [10**8]
+
+ELEMENTS = 64
+"""Of each tensor, in the sweep of their number."""
+
+COUNTS = [k * 10**power for power in range(4) for k in (1, 3)] + [10**4]
+
+LARGE = 10**7
+"""Elements from which ten rounds are enough, and take long enough."""
+
+
+def size_cases(device: torch.device) -> Iterator[Case]:
+    for size in SIZES:
+        yield _case(f"{size:,} elements", [(size // TENSORS,)] * TENSORS, size, device)
+
+
+def count_cases(device: torch.device) -> Iterator[Case]:
+    for count in COUNTS:
+        yield _case(f"{count:,} x {ELEMENTS}", [(ELEMENTS,)] * count, count, device)
+
+
+def _case(name: str, shapes: Shapes, at: int, device: torch.device) -> Case:
+    moved = bytes_of_a_step("Adam", shapes)
+    adam = contestants("Adam", partial(steps, shapes, device), bytes_moved=moved)
+    size = elements(shapes)
+    add = in_place_add(size, device)
+    return Case(name, [*adam, add], at=at, rounds=10 if size >= LARGE else None)

@@ -1,0 +1,172 @@
+"""What comes out of the activation layers, and the gradient that comes back to them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .record import Record
+
+SAMPLE = 4096
+"""Values of a layer that its histogram is made of, evenly spaced."""
+
+CALLS = 4
+"""Of one layer in a forward pass: those after them are not measured."""
+
+FLAT = 0.0127016654
+"""A sigmoid's slope ``y (1 - y)`` is 5 % of its largest at this ``y``, and at 1 minus it."""
+
+SATURATED: dict[type[nn.Module], tuple[float, float]] = {
+    nn.Sigmoid: (FLAT, 1 - FLAT),
+    nn.Tanh: (2 * FLAT - 1, 1 - 2 * FLAT),
+}
+DYING = (nn.ReLU, nn.ReLU6)
+Safe = Callable[[Callable], Callable]
+"""Wraps a hook, so that a failure in it does not end the training."""
+
+NOT_ELEMENTWISE = (nn.Softmax, nn.Softmin, nn.Softmax2d, nn.LogSoftmax, nn.MultiheadAttention)
+
+
+def is_activation(module: nn.Module) -> bool:
+    """An elementwise layer of a Python module named after activations, as torch's own is."""
+    return (
+        "activation" in type(module).__module__
+        and not isinstance(module, NOT_ELEMENTWISE)
+        and not any(True for _ in module.children())
+    )
+
+
+class Activations:
+    """Statistics of activation layers, taken in the forward and backward pass of a record's step.
+
+    For the output ``y`` of a layer, over all its elements:
+
+    - ``activation mean``, ``activation std``, and a histogram of 4,096 evenly spaced values;
+    - ``saturated``, of Sigmoid and Tanh: the fraction whose slope is under 5 % of the largest
+      (X. Glorot, Y. Bengio, 2010, look at the same);
+    - ``dead units``, of ReLU: the fraction of units that were zero for every sample of the last
+      ``window`` records. A unit is a feature of a ``(batch, features)`` output, a channel
+      ``(batch, channel, ...)`` of images and volumes (not of one pixel, as in gates behind a
+      pooling, which hardly vary between samples), and the last dimension of three;
+    - ``activation gradient std``: of the loss's gradient with respect to ``y``.
+
+    Only outputs that need a gradient count, so evaluation does not; and only those before the
+    first backward pass since the last step, so the first one of accumulated micro-batches. Hooks
+    are there during a record's step only. A layer called again within a pass has curves of its own,
+    ``relu #2``, up to the fourth call.
+    """
+
+    def __init__(self, modules: Mapping[str, nn.Module], window: int) -> None:
+        self._modules = {name: each for name, each in modules.items() if is_activation(each)}
+        self._window = window
+        self._alive: dict[str, deque[Tensor]] = {}
+        self._hooks: list[Any] = []
+        self.detach()
+
+    def __bool__(self) -> bool:
+        return bool(self._modules)
+
+    @property
+    def seen(self) -> bool:
+        """Whether a layer was measured since ``attach``."""
+        return bool(self._calls)
+
+    def attach(self, safe: Safe) -> None:
+        self.detach()
+        self._safe = safe
+        for name, module in self._modules.items():
+            hook = safe(partial(self._forward, name))
+            self._hooks.append(module.register_forward_hook(hook))
+
+    def detach(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+        self._forget()
+
+    def _forget(self) -> None:
+        self._open = True
+        self._calls: dict[str, int] = {}
+        self._seen: dict[str, nn.Module] = {}
+        self._moments: dict[str, list[Tensor]] = {}
+        self._samples: dict[str, Tensor] = {}
+        self._gradients: dict[str, Tensor] = {}
+
+    def _forward(self, name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+        if not (
+            self._open
+            and isinstance(output, Tensor)
+            and output.requires_grad
+            and output.is_floating_point()
+            and output.numel()
+        ):
+            return
+        call = self._calls[name] = self._calls.get(name, 0) + 1
+        if call > CALLS:
+            return
+        name = name if call == 1 else f"{name} #{call}"
+        self._seen[name] = module
+        with torch.no_grad():
+            self._measure(name, module, wide(output.detach()))
+        output.register_hook(self._safe(partial(self._backward, name, self._gradients)))
+
+    def _measure(self, name: str, module: nn.Module, y: Tensor) -> None:
+        moments = [y.mean(), y.std(correction=0)]
+        if bounds := SATURATED.get(type(module)):
+            moments.append(((y < bounds[0]) | (y > bounds[1])).sum() / y.numel())
+        if isinstance(module, DYING) and has_units(y):
+            masks = self._alive.setdefault(name, deque(maxlen=self._window))
+            masks.append(y.amax(dim=other_dimensions(y)) != 0)
+            if len({mask.shape for mask in masks}) == 1:
+                moments.append(1 - torch.stack(list(masks)).any(0).float().mean())
+        self._moments[name] = moments
+        self._samples[name] = y.reshape(-1)[:: -(-y.numel() // SAMPLE)].clone()
+
+    def _backward(self, name: str, gradients: dict[str, Tensor], gradient: Tensor) -> None:
+        self._open = False
+        if gradient is not None:
+            gradients[name] = wide(gradient.detach()).std(correction=0)
+
+    def collect(self, record: Record) -> None:
+        """Hand over what the pass measured."""
+        for name, moments in self._moments.items():
+            record.later(moments, partial(add_moments, record, name, self._seen[name]))
+            record.later([self._samples[name]], partial(add_histogram, record, name))
+        tags = [f"activation gradient std/{name}" for name in self._gradients]
+        record.later(list(self._gradients.values()), add_scalars(record, tags))
+
+
+def add_moments(record: Record, name: str, module: nn.Module, values: np.ndarray) -> None:
+    tags = [f"activation mean/{name}", f"activation std/{name}"]
+    tags.append(f"dead units/{name}" if isinstance(module, DYING) else f"saturated/{name}")
+    record.scalars.update(zip(tags, values.tolist(), strict=False))
+
+
+def add_histogram(record: Record, name: str, values: np.ndarray) -> None:
+    record.histograms[f"activation/{name}"] = values
+
+
+def add_scalars(record: Record, tags: Sequence[str]) -> Callable[[np.ndarray], None]:
+    return lambda values: record.scalars.update(zip(tags, values.tolist(), strict=True))
+
+
+def has_units(y: Tensor) -> bool:
+    """Not of maps of one pixel: as gates behind a pooling they hardly vary between samples."""
+    return y.dim() > 1 and (y.dim() <= 3 or y.shape[2:].numel() > 1)
+
+
+def other_dimensions(y: Tensor) -> list[int]:
+    """All but the one that counts the units."""
+    unit = y.dim() - 1 if y.dim() == 3 else 1
+    return [i for i in range(y.dim()) if i != unit]
+
+
+def wide(tensor: Tensor) -> Tensor:
+    """The tensor in a precision that can hold a sum."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

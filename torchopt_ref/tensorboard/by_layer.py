@@ -1,0 +1,186 @@
+"""From the norms of parameter tensors to curves by layer, by param group and of them all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from .layers import Layers
+from .record import Record
+
+SMOOTHING = 0.9
+"""Of the two averages whose ratio is the gradient noise scale."""
+
+HYPER_PARAMETERS = {"lr": "learning rate", "weight_decay": "weight decay"}
+
+
+class Curves:
+    """The curves of one optimizer.
+
+    With a layer's parameters ``theta`` of ``n`` elements, their gradient ``g`` and the update
+    ``u = theta_before - theta_after``, norms being Euclidean:
+
+    - ``weight norm`` ``|theta_before|``, ``gradient norm`` ``|g|``, ``update norm`` ``|u|``;
+    - ``update to weight`` ``|u| / |theta_before|``: about 1e-3 is healthy (A. Karpathy, notes of
+      CS231n, "Babysitting the learning process");
+    - ``effective step`` ``|u| / (lr sqrt(n))``: the update of an element, as root mean square, in
+      units of the learning rate; 1 in Adam's first step, the gradient's size for SGD;
+    - ``gradient cosine`` ``g' . g / (|g'| |g|)``, ``g'`` being the gradient of the step before:
+      near 0 where noise decides, near 1 where steps agree, negative where they overshoot;
+    - ``gradient noise scale`` ``B tr(S) / |G|^2`` in samples, ``B`` being the batch size: the batch
+      size at which a gradient is noise and signal in equal parts (S. McCandlish et al., "An
+      empirical model of large-batch training", 2018, appendix A.1). The small batch is that of a
+      step, the big one that of two successive steps, which makes the unbiased estimates
+      ``tr(S) = |g - g'|^2 / 2`` and ``|G|^2 = g . g'``. Both are averaged over the records, with
+      the factor 0.9, then divided; there is no point where the second is not positive.
+
+    ``(all)`` is the optimizer as one layer; ``(largest)``, ``(median)`` and ``(smallest)`` are
+    taken over layers. Values of a param group other than ``lr`` are drawn once they change.
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        layers: Layers,
+        name: str,
+    ) -> None:
+        self._optimizer, self._layers = optimizer, layers
+        self._of = f" of {name}" if name else ""
+        self._averages: dict[str, tuple[float, float]] = {}
+        self._given = [dict(group_values(group)) for group in optimizer.param_groups]
+
+    def drawer(
+        self,
+        record: Record,
+        params: Sequence[nn.Parameter],
+        compared: Sequence[int],
+        samples: int,
+    ) -> Callable[[np.ndarray], None]:
+        """A function that adds the curves' points to ``record``.
+
+        It takes, tensor by tensor, the norms of the weights, the updates, the gradients and, for
+        the ``compared`` ones, of the gradients before, then the products of the last two; else 0.
+        """
+        groups = self._optimizer.param_groups
+        record.scalars.update(self._hyper_parameters())
+        group_of = {p: i for i, group in enumerate(groups) for p in group["params"]}
+        in_group = np.array([group_of[param] for param in params], int)
+        lr = np.array([float(group.get("lr", 0.0)) or np.nan for group in groups])[in_group]
+        layer = [self._layers.of(param) for param in params]
+        count = np.array([param.numel() for param in params], float)
+        again = np.isin(np.arange(len(params)), compared)
+
+        def draw(values: np.ndarray) -> None:
+            weight, update, gradient, before, dots = values.reshape(5, -1)
+            with np.errstate(all="ignore"):
+                table = {
+                    **{"weight": weight**2, "update": update**2, "gradient": gradient**2},
+                    **{"step": (update / lr) ** 2, "count": count},
+                    **{"dot": dots, "before": before**2},
+                    "after": np.where(again, gradient**2, 0),
+                }
+                groupings = [
+                    numbered([self._layers.charts.get(each, "") for each in layer]),
+                    ([f"(all{self._of})"], np.zeros(len(params), int)),
+                ]
+                if len(groups) > 1:
+                    names = [f"(group {i}{self._of})" for i in range(len(groups))]
+                    groupings.append((names, in_group))
+                for names, rows in groupings:
+                    self._add(record, names, summed(table, rows, len(names)), samples)
+                names, rows = numbered(layer)
+                self._add_spread(record, quantities(summed(table, rows, len(names))))
+
+        return draw
+
+    def _hyper_parameters(self) -> dict[str, float]:
+        found = {}
+        for number, group in enumerate(self._optimizer.param_groups):
+            first = self._given[number] if number < len(self._given) else {}
+            for key, value in group_values(group):
+                if key == "lr" or value != first.get(key):
+                    tag = HYPER_PARAMETERS.get(key, key.replace("_", " "))
+                    found[f"{tag}/group {number}{self._of}"] = value
+        return found
+
+    def _add(
+        self, record: Record, names: Sequence[str], sums: Mapping[str, np.ndarray], samples: int
+    ) -> None:
+        for quantity, values in quantities(sums).items():
+            for name, value in zip(names, values, strict=True):
+                if quantity in NORMS or not np.isnan(value):
+                    record.scalars[f"{quantity}/{name}"] = float(value)
+        noise = (sums["after"] + sums["before"] - 2 * sums["dot"]) / 2
+        for name, tr, signal in zip(names, noise, sums["dot"], strict=True):
+            if name.startswith("(") and samples and tr > 0:
+                old = self._averages.get(name, (tr, signal))
+                tr, signal = (
+                    SMOOTHING * a + (1 - SMOOTHING) * b
+                    for a, b in zip(old, (tr, signal), strict=True)
+                )
+                self._averages[name] = tr, signal
+                if signal > 0:
+                    record.scalars[f"gradient noise scale/{name}"] = samples * tr / signal
+
+    def _add_spread(self, record: Record, found: Mapping[str, np.ndarray]) -> None:
+        for quantity in ("update to weight", "gradient norm"):
+            values = found[quantity][np.isfinite(found[quantity])]
+            if len(values):
+                for name, function in SPREAD.items():
+                    record.scalars[f"{quantity}/({name}{self._of})"] = float(function(values))
+
+
+NORMS = ("weight norm", "gradient norm", "update norm")
+SPREAD: dict[str, Callable[[np.ndarray], Any]] = {
+    "largest": np.max,
+    "median": np.median,
+    "smallest": np.min,
+}
+
+
+def quantities(sums: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The curves' values from sums of squares; NaN where one is not defined."""
+    ratio = np.sqrt(sums["update"] / sums["weight"])
+    return {
+        "weight norm": np.sqrt(sums["weight"]),
+        "gradient norm": np.sqrt(sums["gradient"]),
+        "update norm": np.sqrt(sums["update"]),
+        "update to weight": np.where(sums["weight"] > 0, ratio, np.nan),
+        "effective step": np.sqrt(sums["step"] / sums["count"]),
+        "gradient cosine": sums["dot"] / np.sqrt(sums["before"] * sums["after"]),
+    }
+
+
+def summed(table: Mapping[str, np.ndarray], rows: np.ndarray, number: int) -> dict[str, np.ndarray]:
+    """The sums of each column over the tensors that share a row; those of row -1 are left out."""
+    here = rows >= 0
+    return {
+        key: np.bincount(rows[here], weights=column[here], minlength=number)
+        for key, column in table.items()
+    }
+
+
+def numbered(layers: Sequence[str]) -> tuple[list[str], np.ndarray]:
+    """The distinct names, and the place of each layer's name among them; -1 for an empty one."""
+    names = [name for name in dict.fromkeys(layers) if name]
+    place = {"": -1} | {name: i for i, name in enumerate(names)}
+    return names, np.array([place[layer] for layer in layers], int)
+
+
+def group_values(group: Mapping[str, Any]) -> list[tuple[str, float]]:
+    """The numbers among a param group's values; ``betas`` as ``beta1`` and ``beta2``."""
+    found: list[tuple[str, float]] = []
+    for key, value in group.items():
+        if isinstance(value, bool) or key in ("params", "initial_lr"):
+            continue
+        if isinstance(value, int | float) or (
+            isinstance(value, torch.Tensor) and value.numel() == 1
+        ):
+            found.append((key, float(value)))
+        elif key == "betas":
+            found += [(f"beta{i}", float(beta)) for i, beta in enumerate(value, start=1)]
+    return found

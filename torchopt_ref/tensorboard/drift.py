@@ -1,0 +1,176 @@
+"""Live parity drift: a sample of the parameters, shadowed by the NumPy reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import numpy_ref.optimizers as reference
+from torchopt_ref import optim
+from torchopt_ref.testing import ulp_distance
+
+from .layers import spread, trainable
+from .record import Record
+
+OURS = ("SGD", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam", "AdamW")
+REFERENCES: dict[type, str] = {
+    **{getattr(optim, name): name for name in OURS},
+    **{getattr(torch.optim, name): name for name in ("SGD", "RMSprop", "Adam", "AdamW")},
+    torch.optim.Adagrad: "AdaGrad",
+}
+GROUPS, TENSORS, ELEMENTS = 4, 4, 64
+"""Of the sample: param groups, tensors of a group, first elements of a tensor."""
+
+
+class Drift:
+    """How far an optimizer's parameters are from those of ``numpy_ref``, fed the same gradients.
+
+    The sample is the first 64 elements of up to four tensors of up to four param groups. Every
+    step's gradients are kept on the device; at a record the reference repeats the steps, in the
+    parameters' precision and in float64. ``parity drift/NumPy`` and ``parity drift/float64`` are
+    the distances after the latest step, in ULP of the parameters' precision, the largest and the
+    median of the sample: the first is what the implementation adds to the formula, the second what
+    rounding adds to it. Drift adds up from step to step; 0 is 0 after any number of them.
+
+    Parameters that something else changed between two steps are taken over by the reference.
+    ``note`` says why nothing is measured, if so.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, name: str) -> None:
+        self._optimizer = optimizer
+        self._of = f" of {name}" if name else ""
+        self._shadows: list[Shadow] | None = None
+        self.note = ""
+        if type(optimizer) not in REFERENCES:
+            self._stop(f"{type(optimizer).__name__} has no NumPy reference")
+
+    def before_step(self) -> None:
+        if self._shadows is None and not self.note:
+            self._start()
+        for shadow in self._shadows or ():
+            shadow.before.append(gathered([param.detach() for param in shadow.params]))
+
+    def after_step(self) -> None:
+        for shadow in self._shadows or ():
+            grads = [param.grad for param in shadow.params if param.grad is not None]
+            if len(grads) < len(shadow.params) or any(grad.is_sparse for grad in grads):
+                self._stop("a sampled parameter had no dense gradient")
+                return
+            if getattr(self._optimizer, "found_inf", None) is not None:
+                self._stop("a GradScaler decides within the fused step whether it is one")
+                return
+            shadow.grads.append(gathered(grads))
+            shadow.after.append(gathered([param.detach() for param in shadow.params]))
+            shadow.values.append({key: shadow.group[key] for key in shadow.known})
+
+    def collect(self, record: Record) -> None:
+        shadows = self._shadows or []
+        distances: list[np.ndarray] = []
+        for shadow in shadows:
+            steps = shadow.values
+            tensors = [*shadow.before, *shadow.grads, *shadow.after]
+            shadow.forget()
+
+            def use(values: np.ndarray, shadow: Shadow = shadow, steps: list[Any] = steps) -> None:
+                distances.append(shadow.replay(values.reshape(3, len(steps), -1), steps))
+                if len(distances) == len(shadows):
+                    both = np.concatenate(distances, axis=1)
+                    for name, each in zip(("NumPy", "float64"), both, strict=True):
+                        tag = f"parity drift/{name}"
+                        record.scalars[f"{tag} largest{self._of}"] = float(each.max())
+                        record.scalars[f"{tag} median{self._of}"] = float(np.median(each))
+
+            record.later(tensors, use)
+
+    def _start(self) -> None:
+        self._shadows = []
+        for group in spread(self._optimizer.param_groups, GROUPS):
+            params = [param for param in trainable([group]) if is_sampled(param)]
+            # Without a single gradient, the step's closure is yet to compute them.
+            params = [param for param in params if param.grad is not None] or params
+            if params:
+                self._shadows.append(Shadow(self._optimizer, group, spread(params, TENSORS)))
+        if not self._shadows:
+            self._shadows = None
+        elif any(isinstance(group["lr"], Tensor) for group in self._optimizer.param_groups):
+            self._stop("the learning rate is a tensor")
+
+    def _stop(self, why: str) -> None:
+        self._shadows, self.note = None, f"Parity drift is not measured: {why}."
+
+
+class Shadow:
+    """The reference's copy of one param group's sample."""
+
+    def __init__(
+        self, optimizer: torch.optim.Optimizer, group: dict[str, Any], params: list[nn.Parameter]
+    ) -> None:
+        self.group, self.params = group, params
+        cls = getattr(reference, REFERENCES[type(optimizer)])
+        convention = group.get("convention", "torch")
+        self._sides = [cls(convention=convention), cls(convention=convention)]
+        usual = self._sides[0]
+        options = usual.hyper if convention == "book" else usual.hyper | usual.around
+        self.known = [key for key in options if key in group]
+        self._dtypes = [numpy_dtype(params[0]), np.dtype(np.float64)]
+        for side, dtype in zip(self._sides, self._dtypes, strict=True):
+            side.state["sample"] = slots(optimizer, params, dtype)
+        self._now: list[np.ndarray] | None = None
+        self.forget()
+
+    def forget(self) -> None:
+        self.before: list[Tensor] = []
+        self.grads: list[Tensor] = []
+        self.after: list[Tensor] = []
+        self.values: list[Mapping[str, Any]] = []
+
+    def replay(self, tensors: np.ndarray, steps: list[Mapping[str, Any]]) -> np.ndarray:
+        """The distances of both sides, after the last of the steps, in ULP."""
+        dtype = self._dtypes[0]
+        before, grads, after = tensors
+        for i, values in enumerate(steps):
+            moved = i > 0 and not np.array_equal(before[i], after[i - 1], equal_nan=True)
+            if self._now is None or moved or (i == 0 and not self._left_at(before[0])):
+                self._now = [before[i].astype(each) for each in self._dtypes]
+            for side, param, each in zip(self._sides, self._now, self._dtypes, strict=True):
+                side.hyper.update({key: values[key] for key in side.hyper if key in values})
+                side.around.update({key: values[key] for key in side.around if key in values})
+                side.update({"sample": param}, {"sample": grads[i].astype(each)})
+        self._last = after[-1]
+        assert self._now is not None
+        theirs = after[-1].astype(dtype)
+        with np.errstate(over="ignore"):
+            return np.stack([ulp_distance(theirs, now.astype(dtype)) for now in self._now])
+
+    def _left_at(self, before: np.ndarray) -> bool:
+        return np.array_equal(before, self._last, equal_nan=True)
+
+
+def is_sampled(param: nn.Parameter) -> bool:
+    return param.dtype in (torch.float16, torch.float32, torch.float64) and param.is_contiguous()
+
+
+def gathered(tensors: list[Tensor]) -> Tensor:
+    return torch.cat([tensor.reshape(-1)[:ELEMENTS] for tensor in tensors])
+
+
+def slots(
+    optimizer: torch.optim.Optimizer, params: list[nn.Parameter], dtype: np.dtype
+) -> dict[str, Any]:
+    """The sample's part of the optimizer's state, as the reference keeps it."""
+    found: dict[str, Any] = {}
+    for name, value in optimizer.state.get(params[0], {}).items():
+        if name == "step":
+            found["step"] = int(value)
+        elif isinstance(value, Tensor) and value.shape == params[0].shape:
+            tensors = [optimizer.state[param][name].detach() for param in params]
+            found[name] = gathered(tensors).cpu().numpy().astype(dtype)
+    return found
+
+
+def numpy_dtype(param: nn.Parameter) -> np.dtype:
+    return np.dtype(str(param.dtype).removeprefix("torch."))

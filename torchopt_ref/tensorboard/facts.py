@@ -1,0 +1,90 @@
+"""What a run was: its configuration, code, versions and seed, as text and as hyper-parameters."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+from tensorboard.compat.proto.summary_pb2 import Summary
+from torch.utils.tensorboard import summary
+
+from .by_layer import group_values
+
+PACKAGES = ("torch", "numpy", "torchvision", "tensorboard", "torchopt-ref")
+
+
+def about(
+    config: Mapping[str, Any], optimizers: Mapping[str, torch.optim.Optimizer], device: torch.device
+) -> str:
+    """The run in Markdown. The seed is that of torch's default generator, ``initial_seed``."""
+    facts = {
+        "command": " ".join(sys.argv),
+        "git commit": git_commit(),
+        "seed": torch.initial_seed(),
+        "device": device,
+        "python": platform.python_version(),
+        **{name: found for name in PACKAGES if (found := installed(name))},
+    }
+    lines = ["| | |", "|---|---|", *(f"| {key} | `{value}` |" for key, value in facts.items())]
+    for name, optimizer in optimizers.items():
+        title = f"**Optimizer {name}**" if name else "**Optimizer**"
+        lines += ["", title, "", *indented(str(optimizer))]
+    if config:
+        text = json.dumps(dict(config), indent=2, default=str)
+        lines += ["", "**Config**", "", *indented(text)]
+    return "\n".join(lines)
+
+
+def hyper_parameters(
+    config: Mapping[str, Any], optimizers: Mapping[str, torch.optim.Optimizer]
+) -> dict[str, Any]:
+    """For TensorBoard's HParams: the optimizers' first groups, then ``config``."""
+    found: dict[str, Any] = {}
+    for name, optimizer in optimizers.items():
+        before = f"{name} " if name else ""
+        found[f"{before}optimizer"] = type(optimizer).__name__
+        values = group_values(optimizer.param_groups[0])
+        found |= {f"{before}{key}": value for key, value in values}
+    plain = (bool, int, float, str)
+    found |= {
+        key: value if isinstance(value, plain) else str(value) for key, value in config.items()
+    }
+    return found
+
+
+def hparams_values(values: Mapping[str, Any], metrics: Mapping[str, float]) -> list[Summary.Value]:
+    parts = summary.hparams(dict(values), dict(metrics))
+    return [value for part in parts for value in part.value]
+
+
+def git_commit() -> str:
+    """Of the working directory; ``+ changes`` where tracked files differ from it."""
+    try:
+        commit = git("rev-parse", "HEAD")
+        return f"{commit} + changes" if git("status", "--porcelain", "-uno") else commit
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def git(*arguments: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments], capture_output=True, text=True, check=True, timeout=10
+    )
+    return done.stdout.strip()
+
+
+def installed(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
+
+
+def indented(text: str) -> list[str]:
+    return [f"    {line}" for line in text.splitlines()]

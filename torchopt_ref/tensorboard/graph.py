@@ -1,0 +1,32 @@
+"""The model's graph, for TensorBoard's own view of it."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from typing import Any
+
+import torch
+from tensorboard.compat.proto.event_pb2 import Event
+from torch import nn
+
+
+class Graph:
+    """A copy of the model, made before any hook, to be traced with the first input.
+
+    The trace runs a forward pass. On a copy it changes no running statistics, and the generators
+    of random numbers are put back.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = copy.deepcopy(model)
+
+    def trace(self, inputs: tuple[Any, ...]) -> Event:
+        """For the event file; raises what ``torch.jit.trace`` raises."""
+        # The function behind SummaryWriter.add_graph, which would open an event file of its own.
+        from torch.utils.tensorboard._pytorch_graph import graph
+
+        with torch.random.fork_rng(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            traced, _ = graph(self._model, inputs, False, False)
+        return Event(graph_def=traced.SerializeToString())

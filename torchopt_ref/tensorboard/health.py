@@ -1,0 +1,191 @@
+"""The first value that is not finite: in which step, and where."""
+
+from __future__ import annotations
+
+import math
+import warnings
+import weakref
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .layers import Layers, spread, trainable
+from .record import Record
+
+SENTINELS = 16
+NORMS = ("gradient norm/(all", "weight norm/(all")
+
+
+class NonFiniteError(FloatingPointError):
+    """A loss, gradient or parameter is not finite, and the monitor was asked to raise."""
+
+
+class Health:
+    """Looks at the gradients of every step, at next to no cost, and names the first bad value.
+
+    A NaN in the forward pass reaches the loss, and from there the gradient of every layer; one
+    that appears in the backward pass reaches the gradients of the layers before it. So a few
+    sentinels see it: in at most 16 parameters, evenly spaced, the first and the last among them,
+    one element of each row of the gradient (all of a bias). Records look at every norm in full, and
+    ``finish`` at every parameter.
+
+    Where it began: a parameter that is not finite before the step was ruined by the step before;
+    else the model's input, else the layer nearest to the output whose gradient is not finite.
+
+    On a CPU the sentinels are read before each step is made, so that ``action="raise"`` leaves the
+    parameters as they were. On other devices ``"warn"`` reads them at the next record: the step's
+    number is exact, the place is then found among parameters that are ruined already.
+    """
+
+    def __init__(self, layers: Layers, action: str, write: Callable[[int, str], None]) -> None:
+        self._layers, self._action, self._write = layers, action, write
+        self._sentinels: dict[int, list[nn.Parameter]] = {}
+        self._flags: list[tuple[int, torch.optim.Optimizer, Tensor]] = []
+        self._input: Callable[[], Tensor | None] = lambda: None
+        self.found = False
+
+    def saw_input(self, tensor: Tensor) -> None:
+        self._input = weakref.ref(tensor)
+
+    def check_gradients(
+        self, optimizer: torch.optim.Optimizer, step: int, made: bool = False
+    ) -> None:
+        """Before ``step`` is made; after it (``made``) where it computes its own gradients."""
+        if self.found or getattr(optimizer, "found_inf", None) is not None:
+            return
+        key = id(optimizer)
+        if key not in self._sentinels:
+            self._sentinels[key] = spread(trainable(optimizer.param_groups), SENTINELS)
+        rows = [one_of_each_row(p.grad) for p in self._sentinels[key] if p.grad is not None]
+        if not rows:
+            return
+        with torch.no_grad():
+            total = sum_of(rows)
+        if total.device.type == "cpu" or self._action == "raise":
+            if not total.isfinite().item():
+                self._look(optimizer, step, made)
+        else:
+            self._flags.append((step, optimizer, total))
+
+    def check_loss(self, loss: Tensor | float, step: int) -> None:
+        """On other devices than the CPU the loss is not waited for: its gradient tells."""
+        if self.found or (isinstance(loss, Tensor) and loss.device.type != "cpu"):
+            return
+        value = float(loss.detach().mean() if isinstance(loss, Tensor) else loss)
+        if not math.isfinite(value):
+            self._report(step, f"the loss is {value}", self._bad_input())
+
+    def check_record(self, record: Record, optimizer: torch.optim.Optimizer) -> None:
+        """Look at the record's norms, and at what the steps before it left on the device."""
+        flags, self._flags = self._flags, []
+        if flags:
+            fine = torch.stack([total.isfinite() for _, _, total in flags]).tolist()
+            for (step, optimizer, _), is_fine in zip(flags, fine, strict=True):
+                if not is_fine and not self.found:
+                    params = trainable(optimizer.param_groups)
+                    now = self._where([(param, param) for param in params])
+                    where = (
+                        f"; by now a parameter of layer {now[0]}{others(now)} is, too"
+                        if now
+                        else ""
+                    )
+                    self._report(step, f"a gradient is not finite{where}", "")
+        norms = [value for tag, value in record.scalars.items() if tag.startswith(NORMS)]
+        if not np.isfinite(norms).all():
+            start = "gradient norm/"
+            bad = [
+                tag.removeprefix(start)
+                for tag, value in record.scalars.items()
+                if tag.startswith(start) and "(" not in tag and not math.isfinite(value)
+            ]
+            self.check_all([optimizer], record.step, bad)
+
+    def check_all(
+        self,
+        optimizers: Sequence[torch.optim.Optimizer],
+        step: int,
+        gradients: Sequence[str] = (),
+    ) -> None:
+        """Look at every parameter after ``step``, in which these layers' gradients were bad."""
+        for optimizer in optimizers:
+            ruined = self._where([(p, p) for p in trainable(optimizer.param_groups)])
+            if ruined and not self.found:
+                self._report(step, *self._words(list(gradients), ruined, made=True))
+
+    def _look(self, optimizer: torch.optim.Optimizer, step: int, made: bool) -> None:
+        params = trainable(optimizer.param_groups)
+        gradients = self._where([(param, param.grad) for param in params])
+        ruined = self._where([(param, param) for param in params])
+        step = step - 1 if ruined and not made else step
+        self._report(step, *self._words(gradients, ruined, made))
+
+    def _words(self, gradients: list[str], ruined: list[str], made: bool) -> tuple[str, str]:
+        """What is not finite, and why, if that can be said."""
+        if ruined and not (made and gradients):
+            return (
+                f"a parameter of layer {ruined[0]}{others(ruined)} is not finite after the step",
+                "Its gradients looked finite: the update overflowed.",
+            )
+        place = f"layer {gradients[-1]}{others(gradients)}" if gradients else "some layer"
+        return f"the gradient of {place} is not finite", self._bad_input()
+
+    def _where(self, tensors: Sequence[tuple[nn.Parameter, Tensor | None]]) -> list[str]:
+        """The layers whose tensor is not finite, in the model's order."""
+        there = [(param, tensor) for param, tensor in tensors if tensor is not None]
+        if not there:
+            return []
+        with torch.no_grad():
+            fine = torch.stack([dense(tensor).isfinite().all().cpu() for _, tensor in there])
+        pairs = zip(there, fine, strict=True)
+        bad = {self._layers.of(param) for (param, _), is_fine in pairs if not is_fine}
+        return [layer for layer in self._layers.names if layer in bad]
+
+    def _bad_input(self) -> str:
+        tensor = self._input()
+        if tensor is None or not tensor.is_floating_point():
+            return ""
+        bad = ~tensor.detach().isfinite()
+        count = int(bad.sum())
+        if not count:
+            return ""
+        sample = int(bad.flatten(1).any(1).nonzero()[0]) if bad.dim() > 1 else 0
+        return (
+            f"The model's input is the cause: {count} of its {bad.numel()} values "
+            f"{'is' if count == 1 else 'are'} not finite, first in sample {sample} of the batch."
+        )
+
+    def _report(self, step: int, what: str, why: str) -> None:
+        text = f"step {step}: {what}. {why}".strip()
+        self.found = True
+        self._write(step, text)
+        if self._action == "raise":
+            raise NonFiniteError(text)
+        warnings.warn(f"not finite at {text}", RuntimeWarning, stacklevel=2)
+
+
+def one_of_each_row(gradient: Tensor) -> Tensor:
+    if gradient.is_sparse:
+        return gradient._values().reshape(-1)
+    return gradient.flatten(1)[:, 0] if gradient.dim() > 1 else gradient.reshape(-1)
+
+
+def sum_of(rows: Sequence[Tensor]) -> Tensor:
+    if len({(row.device, row.dtype) for row in rows}) == 1 and rows[0].dtype == torch.float32:
+        return torch.cat(list(rows)).sum()
+    device = rows[0].device
+    return torch.stack([row.sum(dtype=wide_type(row)).to(device).abs() for row in rows]).sum()
+
+
+def wide_type(tensor: Tensor) -> torch.dtype:
+    return torch.promote_types(tensor.dtype, torch.float32)
+
+
+def dense(tensor: Tensor) -> Tensor:
+    return tensor._values() if tensor.is_sparse else tensor
+
+
+def others(layers: Sequence[str]) -> str:
+    more = len(layers) - 1
+    return f" and of {more} other layer{'s' if more > 1 else ''}" if more else ""

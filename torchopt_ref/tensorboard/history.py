@@ -1,0 +1,49 @@
+"""The points of a run's curves, as the diagnosis takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+KEPT = 400
+
+
+class History:
+    """``curves[tag]``: the points ``(step, value)``; ``texts[tag]``: the latest text.
+
+    A curve that has grown to 400 points loses every second one, but not its first.
+    """
+
+    def __init__(self) -> None:
+        self.curves: dict[str, list[tuple[int, float]]] = {}
+        self.texts: dict[str, str] = {}
+
+    def add(self, step: int, scalars: Mapping[str, float]) -> None:
+        for tag, value in scalars.items():
+            points = self.curves.setdefault(tag, [])
+            points.append((step, value))
+            if len(points) > KEPT:
+                del points[1:-1:2]
+
+    def below(self, prefix: str) -> dict[str, str]:
+        """The tags ``prefix/<name>``, by name."""
+        start = f"{prefix}/"
+        return {tag[len(start) :]: tag for tag in self.curves if tag.startswith(start)}
+
+    def layers(self, prefix: str) -> dict[str, str]:
+        """As ``below``, without aggregates, whose names are in parentheses, and the band."""
+        return {
+            name: tag
+            for name, tag in self.below(prefix).items()
+            if not name.startswith(("(", "rule of thumb"))
+        }
+
+    def steps(self, tag: str) -> np.ndarray:
+        return np.array([step for step, _ in self.curves.get(tag, [])], int)
+
+    def values(self, tag: str) -> np.ndarray:
+        return np.array([value for _, value in self.curves.get(tag, [])], float)
+
+    def last_step(self) -> int:
+        return max((points[-1][0] for points in self.curves.values() if points), default=0)

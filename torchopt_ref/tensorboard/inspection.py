@@ -1,0 +1,184 @@
+"""A run read back from its event files: what ``torchopt-ref inspect`` prints."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from torchopt_ref.errors import UserError
+
+from .diagnosis import diagnose
+from .event_file import PREFIX
+from .history import History
+from .rules import Finding
+
+SHOWN = (
+    "loss",
+    "accuracy",
+    "learning rate/group 0",
+    "update to weight/(median)",
+    "gradient norm/(all)",
+    "gradient cosine/(all)",
+    "gradient noise scale/(all)",
+    "parity drift/NumPy largest",
+    "speed/samples per second",
+    "step time/whole step (ms)",
+)
+BLOCKS, ASCII = "▁▂▃▄▅▆▇█", "_.-~=+*#"
+WIDTH, WORST = 40, 3
+
+
+@dataclass(frozen=True)
+class Worst:
+    """A layer far from what is usual; ``badness`` is from 0, where all is as usual, to 3."""
+
+    layer: str
+    badness: float
+    what: str
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A run's curves, its three worst layers and its diagnosis."""
+
+    run: Path
+    history: History
+    worst: list[Worst]
+    findings: list[Finding]
+
+    def lines(self, encoding: str = "utf-8") -> list[str]:
+        """For a terminal of this encoding."""
+        history = self.history
+        shown = [tag for name in SHOWN for tag in history.curves if is_named(tag, name)]
+        lines = [f"{self.run}, {history.last_step()} steps", ""]
+        for tag in shown:
+            values = history.values(tag)
+            last = f"{values[0]:.4g} -> {values[-1]:.4g}"
+            lines.append(f"  {tag:28} {sparkline(values, encoding):{WIDTH}}  {last}")
+        if self.worst:
+            lines += ["", "Worst layers"]
+            lines += [f"  {each.layer:28} {each.what}" for each in self.worst]
+        for finding in self.findings:
+            lines += ["", f"{finding.kind.capitalize()}{named(finding)}"]
+            lines += [f"  {finding.evidence}", f"  Try: {finding.try_this}"]
+        if not self.findings:
+            lines += ["", "Nothing stands out."]
+        if "notes" in history.texts:
+            lines += ["", history.texts["notes"]]
+        return lines
+
+    def as_json(self) -> dict[str, Any]:
+        history = self.history
+        return {
+            "run": str(self.run),
+            "steps": history.last_step(),
+            "curves": {tag: summary(history.values(tag)) for tag in sorted(history.curves)},
+            "worst_layers": [vars(each) for each in self.worst],
+            "findings": [finding.as_json() for finding in self.findings],
+            "notes": history.texts.get("notes", ""),
+        }
+
+
+def inspect(run: Path) -> Inspection:
+    """Read ``run``; ``UserError`` if it holds no event files, or those of several runs."""
+    folder = run_folder(run)
+    history = read(folder)
+    return Inspection(folder, history, worst_layers(history), diagnose(history))
+
+
+def run_folder(run: Path) -> Path:
+    """``run``, or the only folder below it that has event files."""
+    if not run.is_dir():
+        raise UserError(f"no folder {run}: give the folder of a run")
+    found = sorted({file.parent for file in run.rglob(f"{PREFIX}*")})
+    if not found:
+        raise UserError(f"no event files in {run}: give the folder of a run")
+    if run in found:
+        return run
+    if len(found) > 1:
+        names = ", ".join(str(each.relative_to(run)) for each in found[:10])
+        raise UserError(f"{run} holds {len(found)} runs: give one of them, such as {names}")
+    return found[0]
+
+
+def read(folder: Path) -> History:
+    events = EventAccumulator(str(folder), {"scalars": 0, "tensors": 1})
+    events.Reload()
+    history = History()
+    tags = events.Tags()
+    for tag in tags["scalars"]:
+        history.curves[tag] = [(event.step, event.value) for event in events.Scalars(tag)]
+    for tag in tags["tensors"]:
+        if tag.endswith("/text_summary"):
+            (text,) = events.Tensors(tag)[-1].tensor_proto.string_val
+            history.texts[tag.removesuffix("/text_summary")] = text.decode()
+    return history
+
+
+def worst_layers(history: History) -> list[Worst]:
+    """By how many decades the update is away from 1e-3 of the weights, or by how much is dead."""
+    found = []
+    for name, tag in history.layers("update to weight").items():
+        ratio = late(history.values(tag))
+        if ratio > 0:
+            decades = abs(math.log10(ratio) + 3)
+            found.append(Worst(name, min(decades, 3.0), f"update to weight {ratio:.2g}"))
+    for quantity, word in (("dead units", "of its units are dead"), ("saturated", "saturated")):
+        for name, tag in history.layers(quantity).items():
+            share = late(history.values(tag))
+            if share > 0:
+                found.append(Worst(name, 3 * share, f"{share:.0%} {word}"))
+    return sorted(found, key=lambda each: -each.badness)[:WORST]
+
+
+def is_named(tag: str, name: str) -> bool:
+    """Whether the tag is ``name``, or that of one of several optimizers."""
+    return tag == name or tag.startswith(f"{name.removesuffix(')')} of ")
+
+
+def late(values: np.ndarray) -> float:
+    """The median of the finite values in the last quarter."""
+    last = values[-max(len(values) // 4, 1) :]
+    last = last[np.isfinite(last)]
+    return float(np.median(last)) if len(last) else 0.0
+
+
+def sparkline(values: np.ndarray, encoding: str = "utf-8") -> str:
+    """The curve in at most 40 characters; logarithmic where it spans two decades, ``!`` for NaN."""
+    try:
+        BLOCKS.encode(encoding)
+        levels = BLOCKS
+    except UnicodeEncodeError:
+        levels = ASCII
+    values = values[np.linspace(0, len(values) - 1, min(len(values), WIDTH)).round().astype(int)]
+    finite = values[np.isfinite(values)]
+    if len(finite) and finite.min() > 0 and finite.max() > 100 * finite.min():
+        with np.errstate(all="ignore"):
+            values, finite = np.log(values), np.log(finite)
+    low = finite.min() if len(finite) else 0.0
+    span = (finite.max() - low if len(finite) else 0.0) or 1.0
+    return "".join(
+        levels[int((value - low) / span * (len(levels) - 1) + 0.5)] if np.isfinite(value) else "!"
+        for value in values
+    )
+
+
+def summary(values: np.ndarray) -> dict[str, float | None]:
+    """First and last value, least and greatest finite one; ``None`` for one that is not finite."""
+    finite = values[np.isfinite(values)]
+    found = {
+        "first": values[0],
+        "last": values[-1],
+        "least": finite.min(initial=np.inf),
+        "greatest": finite.max(initial=-np.inf),
+    }
+    return {key: float(value) if np.isfinite(value) else None for key, value in found.items()}
+
+
+def named(finding: Finding) -> str:
+    return f": {', '.join(finding.layers)}" if finding.layers else ""

@@ -1,0 +1,205 @@
+"""The monitor: what a training does, step by step, as curves in TensorBoard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from torchopt_ref.errors import UserError, unknown
+
+from .dashboard import layout
+from .facts import about, hyper_parameters
+from .health import NonFiniteError
+from .layers import Layers
+from .output import Output
+from .parts import Parts, chosen, device_of
+from .session import Session
+from .watched import Watched
+
+QUANTITIES = {
+    "updates": "norms of weights, gradients and updates, their ratios, cosine and noise scale",
+    "slots": "what the optimizer remembers",
+    "activations": "activation layers, BatchNorm and Dropout",
+    "drift": "parity with the NumPy reference and with float64, of a sample",
+    "health": "values that are not finite, gradients that were carried over",
+    "speed": "times, samples per second, memory",
+    "pictures": "confusion matrix and wrong predictions, of what log() is given",
+    "graph": "the model's graph, traced once on a copy",
+}
+DEFAULT = tuple(name for name in QUANTITIES if name != "graph")
+
+
+class Monitor:
+    """Watch a training, and write what it does as curves for TensorBoard.
+
+        with Monitor(model, optimizer, "runs/mine") as monitor:
+            for x, y in batches:
+                optimizer.zero_grad()
+                output = model(x)
+                loss = loss_function(output, y)
+                loss.backward()
+                optimizer.step()
+                monitor.log(loss=loss, output=output, target=y)  # optional
+
+    It sees the training through hooks, which it removes on leaving, however it is left, and changes
+    nothing of it: parameters, buffers and random numbers are bit for bit those without it. Steps
+    are counted by the optimizer's ``step``. A record is made at the steps 1, 2, 4, 8, ... and from
+    ``every`` on at each multiple of it; between two of them little more than the clock is read. A
+    failure of the monitor itself is one warning, after which it is silent.
+
+    With several optimizers each is recorded at its own steps; what is not about parameters
+    (activations, loss, speed) follows the first one. Under DDP rank 0 writes, and on other ranks a
+    monitor does nothing unless it reduces. Under ``torch.compile`` the layers inside are not
+    hooked, which a note in the run says.
+
+    Args:
+        model: the module whose ``forward`` is called, or several: a list, or a dict by name.
+        optimizer: any ``torch.optim.Optimizer``, or several, likewise.
+        folder: of the run; TensorBoard shows its name.
+        every: steps from record to record.
+        record: of ``Monitor.QUANTITIES``; all but ``"graph"`` by default. ``()`` leaves what
+            ``log`` is given.
+        config: the run's settings, shown as text and in HParams.
+        step: how many steps are done already, when a training is resumed: curves of the folder
+            go on from there, and what an earlier session wrote after that step is replaced. With 0
+            the new curves replace all.
+        window: records without a sign of life after which a unit counts as dead.
+        curves: layers with curves of their own. With more layers, those of one block share one,
+            a block being the same first parts of their path; see ``layers.charted``.
+        nonfinite: ``"warn"`` or ``"raise"`` (``NonFiniteError``) at the first value that is not.
+        reduce: under DDP, take means of what ``log`` is given over all processes, each of which
+            then has to call it in the same steps.
+
+    Raises:
+        UserError: an unknown quantity, or a folder that cannot be written. A disk that becomes
+            full later is one warning.
+    """
+
+    QUANTITIES, DEFAULT = QUANTITIES, DEFAULT
+
+    def __init__(
+        self,
+        model: nn.Module | Iterable[nn.Module] | Mapping[str, nn.Module],
+        optimizer: torch.optim.Optimizer
+        | Iterable[torch.optim.Optimizer]
+        | Mapping[str, torch.optim.Optimizer],
+        folder: str | Path,
+        *,
+        every: int = 50,
+        record: Iterable[str] = DEFAULT,
+        config: Mapping[str, Any] | None = None,
+        step: int = 0,
+        window: int = 5,
+        curves: int = 50,
+        nonfinite: str = "warn",
+        reduce: bool = False,
+    ) -> None:
+        quantities = [record] if isinstance(record, str) else list(record)
+        for name in quantities:
+            if name not in QUANTITIES:
+                raise unknown("quantity", name, QUANTITIES)
+        if nonfinite not in ("warn", "raise"):
+            raise unknown("action for nonfinite", nonfinite, ["warn", "raise"])
+        for name, value, least in (("every", every, 1), ("step", step, 0), ("window", window, 1)):
+            if value < least:
+                raise UserError(f"Monitor's {name} must be at least {least}, not {value}")
+        self._models: dict[str, nn.Module] = by_name(model)
+        self._optimizers = {name: inner(each) for name, each in by_name(optimizer).items()}
+        for kind, given in (("model", self._models), ("optimizer", self._optimizers)):
+            if not given:
+                raise UserError(f"Monitor needs at least one {kind}")
+        self._folder, self._quantities = Path(folder), quantities
+        self._config, self._every, self._first_step = dict(config or {}), every, step
+        self._window, self._curves = window, curves
+        self._nonfinite, self._reduce = nonfinite, reduce
+        self._session: Session | None = None
+
+    @property
+    def step(self) -> int:
+        """Steps of the first optimizer so far, for a checkpoint."""
+        return self._session.step if self._session else self._first_step
+
+    def __enter__(self) -> Monitor:
+        rank, processes = 0, 1
+        if dist.is_available() and dist.is_initialized():
+            rank, processes = dist.get_rank(), dist.get_world_size()
+        reduces = self._reduce and processes > 1
+        layers = Layers(self._models, self._optimizers, self._curves)
+        quantities = self._quantities if rank == 0 else []
+        watched = [
+            Watched(each, name, layers, self._every, self._first_step, quantities)
+            for name, each in self._optimizers.items()
+        ]
+        parts = self._parts(layers) if rank == 0 else Parts()
+        self._session = Session(self._models, watched, layers, parts, processes, reduces)
+        if rank == 0 or reduces:
+            self._session.start()
+        return self
+
+    def _parts(self, layers: Layers) -> Parts:
+        """Open the event file, write what the run is, and choose what is measured."""
+        output = Output(self._folder, self._first_step + 1)
+        output.describe(
+            about(self._config, self._optimizers, device_of(self._models)),
+            layout(list(self._optimizers)),
+            hyper_parameters(self._config, self._optimizers),
+        )
+        first = next(iter(self._optimizers.values()))
+        return chosen(
+            self._quantities, self._models, first, layers, output, self._window, self._nonfinite
+        )
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        if self._session:
+            # What ended the training is not hidden behind what is found on leaving.
+            with suppress(NonFiniteError) if error else nullcontext():
+                self._session.close()
+
+    def log(
+        self,
+        *,
+        loss: Tensor | float | None = None,
+        output: Tensor | None = None,
+        target: Tensor | None = None,
+        **scalars: Tensor | float,
+    ) -> None:
+        """Hand over what hooks cannot see, once a step or whenever there is something.
+
+        Args:
+            loss: of the step; its curve shows the mean since the last record.
+            output: class scores ``(batch, classes, ...)``.
+            target: labels ``(batch, ...)``; with ``output`` they make the accuracy since the last
+                record, the confusion matrix and, where the input is images, those that were taken
+                for another class. For anything but classes both are ignored.
+            scalars: further curves, by tag; ``monitor.log(**{"accuracy/validation": 0.9})``.
+        """
+        if (output is None) != (target is None):
+            raise UserError("Monitor.log needs output and target together: give both or neither")
+        if not self._session:
+            raise UserError("Monitor.log works within `with Monitor(...) as monitor:` only")
+        self._session.log(loss, output, target, scalars)
+
+
+def by_name(given: Any) -> dict[str, Any]:
+    """One thing under the empty name, several under their own or under their numbers."""
+    if isinstance(given, nn.ModuleDict | Mapping):
+        return dict(given.items())
+    if isinstance(given, nn.ModuleList) or (
+        isinstance(given, Iterable) and not isinstance(given, nn.Module)
+    ):
+        each = list(given)
+        return {"": each[0]} if len(each) == 1 else {str(i): one for i, one in enumerate(each)}
+    return {"": given}
+
+
+def inner(optimizer: Any) -> torch.optim.Optimizer:
+    """The optimizer that makes the step, inside wrappers such as those of accelerate."""
+    while isinstance(within := getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
+        optimizer = within
+    return optimizer

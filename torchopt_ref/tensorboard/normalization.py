@@ -1,0 +1,104 @@
+"""Layers that behave differently in training: batch normalisation and dropout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+
+from .activations import Safe, add_scalars
+from .record import Record
+
+
+class Normalization:
+    """What BatchNorm and Dropout did in the first forward pass of a record's step.
+
+    - ``batch norm mean shift``: ``mean |m - r| / sqrt(v + eps)`` over channels, of the batch's mean
+      ``m``, the running mean ``r`` and variance ``v``: how many standard deviations evaluation is
+      off;
+    - ``batch norm variance ratio``: the mean over channels of batch over running variance;
+    - ``dropout keep rate``: the fraction of the input's non-zero elements that came through.
+
+    The batch's statistics are what the layer itself added to its running ones,
+    ``m = r + (r' - r) / momentum``, so that they cost no pass over the input. The running ones are
+    those before the step.
+    """
+
+    def __init__(self, modules: Mapping[str, nn.Module]) -> None:
+        self._norms = {
+            name: module
+            for name, module in modules.items()
+            if isinstance(module, _BatchNorm) and module.running_mean is not None
+        }
+        self._dropouts = {
+            name: module
+            for name, module in modules.items()
+            if isinstance(module, _DropoutNd)
+            and not isinstance(module, nn.AlphaDropout | nn.FeatureAlphaDropout)
+        }
+        self._hooks: list[Any] = []
+        self._found: dict[str, Tensor] = {}
+
+    def attach(self, safe: Safe) -> None:
+        self.detach()
+        for name, module in (self._norms | self._dropouts).items():
+            is_norm = isinstance(module, _BatchNorm)
+            before, after = (keep_running, self._compare) if is_norm else (keep_count, self._count)
+            kept: list[Tensor] = []
+            self._hooks += [
+                module.register_forward_pre_hook(safe(partial(before, kept))),
+                module.register_forward_hook(safe(partial(after, name, kept))),
+            ]
+
+    def detach(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks, self._found = [], {}
+
+    def collect(self, record: Record) -> None:
+        record.later(list(self._found.values()), add_scalars(record, list(self._found)))
+
+    @torch.no_grad()
+    def _compare(
+        self, name: str, kept: list[Tensor], module: _BatchNorm, inputs: Any, output: Any
+    ) -> None:
+        tag = f"batch norm mean shift/{name}"
+        if not kept or tag in self._found:
+            return
+        mean, var = kept
+        momentum = module.momentum
+        if momentum is None:
+            momentum = 1 / max(int(module.num_batches_tracked or 1), 1)
+        if momentum > 0 and module.running_mean is not None and module.running_var is not None:
+            shift = (module.running_mean - mean) / momentum
+            batch_var = var + (module.running_var - var) / momentum
+            self._found[tag] = (shift.abs() / (var + module.eps).sqrt()).mean()
+            ratio = (batch_var + module.eps) / (var + module.eps)
+            self._found[f"batch norm variance ratio/{name}"] = ratio.mean()
+
+    @torch.no_grad()
+    def _count(
+        self, name: str, kept: list[Tensor], module: nn.Module, inputs: Any, output: Any
+    ) -> None:
+        tag = f"dropout keep rate/{name}"
+        if kept and tag not in self._found:
+            self._found[tag] = (output != 0).sum() / kept[0].clamp(min=1)
+
+
+@torch.no_grad()
+def keep_running(kept: list[Tensor], module: _BatchNorm, inputs: Any) -> None:
+    kept.clear()
+    if module.training and module.running_mean is not None and module.running_var is not None:
+        kept += [module.running_mean.clone(), module.running_var.clone()]
+
+
+@torch.no_grad()
+def keep_count(kept: list[Tensor], module: nn.Module, inputs: Any) -> None:
+    kept.clear()
+    if module.training and isinstance(inputs[0], Tensor):
+        kept.append((inputs[0] != 0).sum())

@@ -1,0 +1,84 @@
+"""What leaves the monitor: points, texts and figures to the event file, and the live diagnosis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+
+from .diagnosis import as_markdown, diagnose
+from .event_file import EventFile, histogram_value, scalar_values
+from .facts import hparams_values
+from .history import History
+from .record import Record
+
+
+class Output:
+    """Writes records, and the diagnosis as a text whenever its findings change."""
+
+    def __init__(self, folder: Path, first_step: int) -> None:
+        self._file = EventFile(folder, first_step)
+        self._history = History()
+        self._first_step = first_step
+        self._hyper_parameters: Mapping[str, Any] = {}
+        self._diagnosed: list[str] | None = None
+        self._notes: dict[str, None] = {}
+
+    def describe(
+        self, about: str, layout: list[Summary.Value], hyper_parameters: Mapping[str, Any]
+    ) -> None:
+        """Write what the run is; the hyper-parameters follow with the first metrics."""
+        self.text("about", about, self._first_step)
+        self._file.add(layout, self._first_step)
+        self._hyper_parameters = hyper_parameters
+
+    def event(self, event: Event) -> None:
+        self._file.add_event(event)
+
+    def text(self, tag: str, text: str, step: int) -> None:
+        self._history.texts[tag] = text
+        self._file.add_text(tag, text, step)
+
+    def note(self, text: str, step: int | None = None) -> None:
+        """Add a sentence to the text ``notes``, once; before the first step by default."""
+        if text and text not in self._notes:
+            self._notes[text] = None
+            notes = "\n".join(f"- {note}" for note in self._notes)
+            self.text("notes", notes, self._first_step if step is None else step)
+
+    def not_finite(self, step: int, text: str) -> None:
+        """Write the first value that is not finite: as a text, and as a point at its step."""
+        self.text("not finite", text, step)
+        found = {"first step with a value that is not finite": float(step)}
+        self._history.add(step, found)
+        self._file.add(scalar_values(found), step)
+        self.diagnose(step)
+
+    def record(self, record: Record, metrics: list[str]) -> None:
+        """Write the record; ``metrics`` are the names of what log() was given."""
+        self._history.add(record.step, record.scalars)
+        histograms = [histogram_value(tag, each) for tag, each in record.histograms.items()]
+        self._file.add([*scalar_values(record.scalars), *histograms], record.step)
+        if metrics and self._hyper_parameters:
+            # TensorBoard takes the metrics' values from the curves of these names.
+            names = {name: record.scalars[name] for name in metrics if name in record.scalars}
+            self._file.add(hparams_values(self._hyper_parameters, names), record.step)
+            self._hyper_parameters = {}
+        self.diagnose(record.step)
+
+    def figure(self, value: Summary.Value, step: int) -> None:
+        self._file.add([value], step)
+
+    def diagnose(self, step: int) -> None:
+        findings = diagnose(self._history)
+        kinds = [finding.kind for finding in findings]
+        if kinds != self._diagnosed:
+            self._diagnosed = kinds
+            self.text("diagnosis", as_markdown(findings), step)
+
+    def close(self, step: int) -> None:
+        self.text("diagnosis", as_markdown(diagnose(self._history)), step)
+        self._file.close()

@@ -1,0 +1,240 @@
+"""A monitor at work: the hooks, and what happens in them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .dashboard import band
+from .guard import Guard
+from .layers import Layers
+from .logged import Logged, classifies
+from .parts import Parts
+from .record import Record
+from .watched import Watched
+
+
+class Session:
+    """From entering the monitor's context to leaving it.
+
+    A step goes: the model's forward pass begins (``_forward_starts``, where the record of the step
+    before is finished, so that it includes what ``log`` was given after that step), the optimizer's
+    step begins and ends (``_before_step``, ``_after_step``, where a record is opened). The hooks of
+    layers are attached for the steps that are recorded.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, nn.Module],
+        watched: Sequence[Watched],
+        layers: Layers,
+        parts: Parts,
+        processes: int,
+        reduces: bool,
+    ) -> None:
+        self._models, self._watched, self._layers = models, watched, layers
+        self._first, self._processes = watched[0], processes
+        self._logged = Logged(reduces)
+        self._parts = parts
+        self._hooks: list[Any] = []
+        self._guard = Guard(self._fail)
+
+    @property
+    def step(self) -> int:
+        return self._first.step
+
+    def start(self) -> None:
+        self._guard.works = True
+        model = next(iter(self._models.values()))
+        if getattr(model, "_compiled_call_impl", None) is None:
+            before = self._guard.eager(self._forward_starts)
+            self._hooks += [
+                model.register_forward_pre_hook(before, with_kwargs=True),
+                model.register_forward_hook(self._guard.eager(self._forward_ends)),
+            ]
+        for watched in self._watched:
+            optimizer = watched.optimizer
+            before = self._guard.not_compiled(partial(self._before_step, watched))
+            after = self._guard.not_compiled(partial(self._after_step, watched))
+            self._hooks += [
+                optimizer.register_step_pre_hook(before),
+                optimizer.register_step_post_hook(after),
+            ]
+        self._attach_if_due()
+
+    def log(
+        self,
+        loss: Tensor | float | None,
+        output: Tensor | None,
+        target: Tensor | None,
+        scalars: Mapping[str, Tensor | float],
+    ) -> None:
+        self._guard.safe(self._log)(loss, output, target, scalars)
+
+    def close(self) -> None:
+        """Finish what is under way, draw, and leave no hook, whatever fails."""
+        try:
+            self._guard.safe(self._finish_all)()
+        finally:
+            self._stop()
+            if self._parts.output:
+                self._parts.output.close(self.step)
+
+    def _finish_all(self) -> None:
+        for watched in reversed(self._watched):
+            self._finish(watched)
+        if self._parts.figures:
+            self._parts.figures.draw(self._logged.confusion, self.step)
+        if self._parts.health:
+            self._parts.health.check_all(
+                [watched.optimizer for watched in self._watched], self.step
+            )
+
+    def _forward_starts(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        if not torch.is_grad_enabled():
+            return
+        if self._first.record:
+            self._finish(self._first)
+            if self._parts.speed:
+                self._parts.speed.step_begins()
+        if self._parts.speed:
+            self._parts.speed.forward_starts()
+        tensor = first_tensor([*args, *kwargs.values()])
+        if tensor is not None and tensor.dim():
+            for watched in self._watched:
+                watched.samples += len(tensor) * self._processes
+            if self._parts.health:
+                self._parts.health.saw_input(tensor)
+            if self._parts.figures:
+                self._parts.figures.saw_input(tensor)
+        if self._parts.graph and self._parts.output:
+            graph, self._parts.graph = self._parts.graph, None
+            try:
+                self._parts.output.event(graph.trace(args))
+            except Exception as error:
+                self._parts.output.note(f"The graph cannot be traced: {error}", self.step)
+
+    def _forward_ends(self, module: nn.Module, args: Any, output: Any) -> None:
+        if self._parts.speed and torch.is_grad_enabled():
+            self._parts.speed.forward_ends()
+
+    def _before_step(
+        self, watched: Watched, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any
+    ) -> None:
+        is_first = watched is self._first
+        if self._parts.speed and is_first:
+            self._parts.speed.step_starts()
+        if watched.record:
+            self._finish(watched)
+        self._gradient_is_there = not has_closure(args, kwargs)
+        if self._parts.health and self._gradient_is_there:
+            self._parts.health.check_gradients(optimizer, watched.step + 1)
+        watched.before_step(self._gradient_is_there)
+
+    def _after_step(
+        self, watched: Watched, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any
+    ) -> None:
+        samples = watched.samples
+        due = watched.after_step()
+        if self._parts.health and not self._gradient_is_there:
+            self._parts.health.check_gradients(optimizer, watched.step, made=True)
+        if watched is not self._first:
+            return
+        if self._parts.speed:
+            self._parts.speed.step_ends(samples, watched.next_is_recorded())
+        if due and watched.record:
+            for part in self._parts.in_layers:
+                part.collect(watched.record)
+            self._note_unseen(watched.record)
+            for part in self._parts.in_layers:
+                part.detach()
+        self._attach_if_due()
+        if self._parts.speed:
+            self._parts.speed.step_begins()
+
+    def _note_unseen(self, record: Record) -> None:
+        if self._parts.output and self._parts.activations and not self._parts.activations.seen:
+            self._parts.output.note(
+                f"In step {record.step} no activation layer was seen: a compiled function calls "
+                "them, or the model's own forward does not.",
+                record.step,
+            )
+
+    def _attach_if_due(self) -> None:
+        if self._first.next_is_recorded():
+            for part in self._parts.in_layers:
+                part.attach(self._guard.eager)
+
+    def _finish(self, watched: Watched) -> None:
+        """Complete the record under way, fetch it and write it."""
+        record = watched.finished()
+        if record is None:
+            return
+        is_first = watched is self._first
+        if is_first:
+            self._logged.collect(record)
+        record.fetch()
+        if self._parts.output is None:
+            return
+        if is_first:
+            self._add_to(record)
+        self._parts.output.record(record, self._logged.names)
+        self._parts.output.note(watched.drift.note if watched.drift else "", record.step)
+        if self._parts.health:
+            self._parts.health.check_record(record, watched.optimizer)
+        if is_first and self._parts.figures and self._parts.figures.is_due():
+            self._parts.figures.draw(self._logged.confusion, record.step)
+
+    def _add_to(self, record: Record) -> None:
+        """Add what the host knows, and the optimizers' update of the layers that they leave out."""
+        if self._first.has_updates:
+            record.scalars |= band()
+            for name in self._layers.without_step(w.optimizer for w in self._watched):
+                record.scalars[f"update to weight/{name}"] = 0.0
+        if self._parts.speed:
+            self._parts.speed.collect(record)
+
+    def _log(
+        self,
+        loss: Tensor | float | None,
+        output: Tensor | None,
+        target: Tensor | None,
+        scalars: Mapping[str, Tensor | float],
+    ) -> None:
+        self._logged.add(({} if loss is None else {"loss": loss}) | dict(scalars))
+        if self._parts.health and loss is not None:
+            self._parts.health.check_loss(loss, self.step if self._first.record else self.step + 1)
+        if output is not None and target is not None and classifies(output, target):
+            self._logged.add_predictions(output, target)
+            if self._parts.figures:
+                self._parts.figures.saw_predictions(output, target)
+
+    def _fail(self, error: Exception) -> None:
+        self._stop()
+        warnings.warn(
+            f"the monitor stopped at step {self.step}, training goes on: {error!r}",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+    def _stop(self) -> None:
+        self._guard.works = False
+        for part in self._parts.in_layers:
+            part.detach()
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+
+
+def has_closure(args: Any, kwargs: Any) -> bool:
+    """Whether ``step`` was called with one; ``args`` begin with the optimizer."""
+    return kwargs.get("closure", args[1] if len(args) > 1 else None) is not None
+
+
+def first_tensor(values: Sequence[Any]) -> Tensor | None:
+    return next((value for value in values if isinstance(value, Tensor)), None)

@@ -1,0 +1,75 @@
+"""One optimizer, watched: its steps counted, and measured when a record is due."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import torch
+
+from .by_layer import Curves
+from .drift import Drift
+from .layers import Layers
+from .record import Record
+from .slots import Slots
+from .updates import Updates
+
+
+class Watched:
+    """An optimizer with its number of steps, from ``step`` on, and the record under way."""
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        name: str,
+        layers: Layers,
+        every: int,
+        step: int,
+        quantities: Collection[str],
+    ) -> None:
+        self.optimizer, self.name, self.step = optimizer, name, step
+        self.samples = 0
+        self.record: Record | None = None
+        self._every = every
+        curves = Curves(optimizer, layers, name)
+        self._updates = Updates(optimizer, curves) if "updates" in quantities else None
+        self._slots = Slots(optimizer, name) if "slots" in quantities else None
+        self.has_updates = self._updates is not None
+        self.drift = Drift(optimizer, name) if "drift" in quantities else None
+
+    def next_is_recorded(self) -> bool:
+        return is_recorded(self.step + 1, self._every)
+
+    def before_step(self, gradient_is_there: bool) -> None:
+        if self.drift:
+            self.drift.before_step()
+        if self._updates and self.next_is_recorded():
+            self._updates.before_step(gradient_is_there)
+
+    def after_step(self) -> bool:
+        """Count the step; whether it is recorded."""
+        due = self.next_is_recorded()
+        self.step += 1
+        if self.drift:
+            self.drift.after_step()
+        if due:
+            self.record = Record(self.step)
+            if self._updates:
+                self._updates.after_step(self.record, self.samples)
+            if self._slots:
+                self._slots.after_step(self.record)
+        if self._updates and self.next_is_recorded():
+            self._updates.keep_gradient()
+        self.samples = 0
+        return due
+
+    def finished(self) -> Record | None:
+        """The record under way, complete but for what the device still holds."""
+        record, self.record = self.record, None
+        if record and self.drift:
+            self.drift.collect(record)
+        return record
+
+
+def is_recorded(step: int, every: int) -> bool:
+    """Each multiple of ``every``; before the first one 1, 2, 4, 8, ..."""
+    return step % every == 0 or (step < every and step & (step - 1) == 0)
