@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from training_cases import TINY, curves, last_state, results
+from training_cases import TINY, curves, last_checkpoint, last_state, results
 
 from torchopt_ref.train import Config
 
@@ -179,6 +179,14 @@ def test_a_batch_that_cannot_fit_is_refused_before_it_starts(train, tmp_path, mo
     assert not folder.exists()
     file.write_text("MemTotal: 10000 kB\nMemAvailable: 3000 kB\n")
     train()
+
+
+def test_a_monitor_records_and_changes_nothing(train):
+    watched = train("--epochs", "6", name="watched")
+    plain = train("--epochs", "6", "--no-monitor", name="plain")
+    assert last_checkpoint(watched).name == last_checkpoint(plain).name
+    (tag,) = (tag for tag in curves(watched / "monitor") if tag.startswith("weight norm/(all"))
+    assert [step for step, _ in curves(watched / "monitor")[tag]] == [1, 2, 4, 8, 16, 32, 50]
 
 
 def test_a_profile_is_a_trace(train):

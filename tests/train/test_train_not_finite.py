@@ -3,6 +3,9 @@
 import pytest
 from training_cases import last_checkpoint, last_state, results
 
+from torchopt_ref.cli import main
+
+pytestmark = pytest.mark.filterwarnings("ignore:not finite:RuntimeWarning")
 EXPLODING = ["--optimizer", "troublemakers:Exploding"]
 
 
@@ -10,11 +13,15 @@ def finite(folder):
     return all(each.isfinite().all() for each in last_state(folder)["model"].values())
 
 
-def test_stop_says_where_and_what_to_do_and_the_last_checkpoint_is_sound(train, monkeypatch):
+def test_stop_says_where_and_what_to_do_and_the_last_checkpoint_is_sound(
+    train, monkeypatch, capsys
+):
     monkeypatch.setenv("TROUBLE", "14")
     folder = train(*EXPLODING, status=2)
     assert "the loss is nan in epoch 2, batch 5, after 14 steps, at learning rate" in train.err
     assert "lower --lr, lengthen --warmup" in train.err
+    assert main(["inspect", str(folder / "monitor")]) == 0
+    assert "the loss is nan" in capsys.readouterr().out
     assert last_state(folder)["position"]["step"] == 10
     assert finite(folder)
 

@@ -70,7 +70,10 @@ def test_many_processes_have_the_losses_of_one(starter, tmp_path, small_mnist, c
 
 @pytest.mark.parametrize("ours", [True, False])
 def test_our_batchnorm_makes_the_step_of_one_process(starter, tmp_path, small_mnist, ours):
-    """The first step, since 56 BatchNorms make much of rounding: 100 times more with each step."""
+    """The first step: 56 BatchNorms make 100 times more of a rounding error with each step.
+
+    Even in this one it matters in which order sums are taken: ``--channels-last`` moves it by 0.01.
+    """
     options = ["--model", "shufflenet_v2_x0_5", *(["--ours"] if ours else []), "--epochs", "1"]
     options += ["--batch-size", "450", "--optimizer", "SGD", "--scheduler", "none", "--warmup", "0"]
     arguments = ["train", *TINY, *small_mnist, *options, "--out", str(tmp_path)]
@@ -85,7 +88,7 @@ def test_our_batchnorm_makes_the_step_of_one_process(starter, tmp_path, small_mn
         torch.cat([model[name].ravel() for name in names]) for model in models.values()
     )
     apart = ((many - one).norm() / (one - still).norm()).item()
-    assert apart < 1e-3 if ours else apart > 0.03, apart
+    assert apart < 0.01 if ours else apart > 0.1, apart
 
 
 def test_a_process_that_dies_ends_the_others_with_a_message(starter, tmp_path, small_mnist):

@@ -5,7 +5,7 @@ from, ``setup`` what it is made of. Parts: ``models``, ``surgery`` (our layers i
 ``sources`` and ``data`` (images, augmentation, order), ``optimizers``, ``passes`` (batches through
 the model), ``state`` (all that a checkpoint holds), ``checkpoints``, ``not_finite``, ``stopping``
 (signals), ``distributed`` (torchrun's processes), ``memory`` and ``description`` (the dry run),
-``curves``, ``display``, ``profiling``.
+``curves``, ``monitoring``, ``display``, ``profiling``.
 """
 
 from .config import Config

@@ -20,7 +20,18 @@ LEAST = {
 FRACTIONS = ("validation", "ema", "label_smoothing")
 MAY_CHANGE = {
     *("device", "workers", "data_root", "download", "timeout", "checkpoint_every"),
-    *("keep", "on_nan", "out", "name", "resume", "quiet", "json_log", "profile", "dry_run"),
+    *(
+        "keep",
+        "on_nan",
+        "out",
+        "name",
+        "resume",
+        "quiet",
+        "json_log",
+        "monitor",
+        "profile",
+        "dry_run",
+    ),
 }
 """The options that may differ from the saved ones when a run is resumed."""
 
@@ -115,6 +126,8 @@ class Config:
     """print nothing but warnings"""
     json_log: bool = False
     """print a JSON object for each epoch, for programs to read"""
+    monitor: bool = True
+    """record weights, gradients, updates and layers by a Monitor, in the run's folder monitor"""
     profile: bool = False
     """write a trace of a few steps by torch.profiler into the run's folder"""
     dry_run: bool = False

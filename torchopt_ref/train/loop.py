@@ -24,6 +24,8 @@ from .description import describe, memory_of, processes_here
 from .display import Display
 from .distributed import choose_device, joined_processes
 from .memory import check_that_it_fits
+from .monitoring import FOLDER as MONITOR
+from .monitoring import monitored
 from .not_finite import NotFinite
 from .passes import Passes
 from .profiling import profiled
@@ -83,7 +85,6 @@ def fit(training: Training, config: Config, data: Data, folder: RunFolder, stop:
         state = training.state()
         if processes.first:
             checkpoints.save(state, training.position.step, best)
-            curves.flush()
 
     def saved_and_stopped() -> Stopped:
         save()
@@ -94,7 +95,8 @@ def fit(training: Training, config: Config, data: Data, folder: RunFolder, stop:
         training.load(saved)
     position, parameters = training.position, list(training.model.parameters())
     passes = Passes(config, data.normalise, device, processes)
-    not_finite = NotFinite(config.on_nan, training, read_last)
+    inspect = f"torchopt-ref inspect {folder.path / MONITOR}"
+    not_finite = NotFinite(config.on_nan, training, read_last, inspect)
     model: nn.Module = training.model
     if config.compile or config.cuda_graphs:
         model.compile(mode="reduce-overhead" if config.cuda_graphs else None)
@@ -106,6 +108,7 @@ def fit(training: Training, config: Config, data: Data, folder: RunFolder, stop:
         Curves(folder.path if processes.first else None, position.step) as curves,
         Display(config, processes.first, len(data.train), position, device) as display,
         profiled(folder.path / "profile" if config.profile and processes.first else None) as traced,
+        monitored(training, config, folder.path) as monitor,
     ):
         display.say(f"{'Resuming' if saved else 'Writing to'} {folder.path}")
         while position.epoch < config.epochs:
@@ -130,6 +133,7 @@ def fit(training: Training, config: Config, data: Data, folder: RunFolder, stop:
                     loss, hits, images, signals = processes.sum(sums).tolist()
                     sums.zero_()
                     finite = math.isfinite(loss)
+                    monitor.log(loss=loss / max(images, 1))
                     not_finite.after(finite, loss)
                 position.batch += 1
                 if finite:

@@ -22,9 +22,15 @@ class NotFinite:
     """
 
     def __init__(
-        self, action: str, training: Training, read_last: Callable[[], dict[str, Any] | None]
+        self,
+        action: str,
+        training: Training,
+        read_last: Callable[[], dict[str, Any] | None],
+        diagnosis: str,
     ) -> None:
+        """``diagnosis`` is where a person finds out more."""
         self._action, self._training, self._read_last = action, training, read_last
+        self._diagnosis = diagnosis
         self._in_a_row = 0
         self._buffers: list[Any] = []
 
@@ -48,7 +54,7 @@ class NotFinite:
         if self._action == "stop":
             raise UserError(
                 f"{what}: lower --lr, lengthen --warmup, bound gradients with --clip 1, or leave "
-                "such batches out with --on-nan skip"
+                f"such batches out with --on-nan skip; {self._diagnosis} says what came before"
             )
         if self._in_a_row > PATIENCE:
             raise UserError(f"{what}, and was so in {PATIENCE} batches before: lower --lr")
