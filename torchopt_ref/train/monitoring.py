@@ -13,7 +13,7 @@ FOLDER = "monitor"
 
 
 def monitored(training: Training, config: Config, folder: Path) -> Monitor:
-    """The Monitor of a run, in a folder of its own; with ``--no-monitor`` it records the loss alone.
+    """The Monitor of a run, in a folder of its own; ``--no-monitor`` leaves it the loss alone.
 
     What it writes goes on after the step that the training is at.
     """
