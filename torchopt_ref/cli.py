@@ -2,6 +2,7 @@
 
     torchopt-ref run NAME [OPTIONS]     run an experiment; NAME --help lists its options
     torchopt-ref list                   name the experiments
+    torchopt-ref train [OPTIONS]        train an image classifier; --help lists the options
     torchopt-ref report [RUNS]          gather their latest runs on one page, runs/report.html
     torchopt-ref tensorboard [RUNS]     open TensorBoard, on this machine only
     torchopt-ref inspect RUN            what a monitored run shows, in the terminal, and what to try
@@ -18,9 +19,10 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -86,6 +88,17 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
+def train(arguments: list[str]) -> int:
+    """``torchopt-ref train``: an image classifier, its options made from ``train.Config``."""
+    try:
+        from torchopt_ref.train import Config
+        from torchopt_ref.train.command import run_command
+    except ModuleNotFoundError as error:
+        raise missing_extra(error) from error
+    parsed = partial(parse, Config, prog="torchopt-ref train")
+    return run_command(arguments, parsed, tensorboard)
+
+
 def report(arguments: list[str]) -> int:
     """``torchopt-ref report``: the latest run of each experiment on one page."""
     from torchopt_ref.experiments.page import write_page
@@ -128,7 +141,7 @@ def open_tensorboard(arguments: list[str]) -> int:
     return 0
 
 
-def parse(config: type, options: list[str], prog: str) -> Any:
+def parse(config: type, options: Sequence[str], prog: str) -> Any:
     """The ``config`` that the options describe; ``UserError`` for an option that is wrong."""
     try:
         import tyro
@@ -281,6 +294,7 @@ def chosen(kind: str, given: list[str], known: list[str]) -> list[str]:
 COMMANDS = {
     "run": run,
     "list": list_experiments,
+    "train": train,
     "report": report,
     "tensorboard": open_tensorboard,
     "inspect": inspect,

@@ -1,0 +1,42 @@
+"""Short trainings by the command."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from training_cases import TINY, write_small_mnist
+
+from torchopt_ref.cli import main
+
+
+@pytest.fixture(autouse=True)
+def same_torch_afterwards():
+    """A training seeds every generator and may ask for determinism."""
+    states = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    yield
+    torch.set_rng_state(states[0])
+    np.random.set_state(states[1])
+    random.setstate(states[2])
+    torch.use_deterministic_algorithms(False)
+    torch.backends.cudnn.benchmark = False
+
+
+@pytest.fixture(scope="session")
+def small_mnist(tmp_path_factory):
+    """The options that choose a data root of 500 images."""
+    return ["--data-root", str(write_small_mnist(tmp_path_factory.mktemp("data")))]
+
+
+@pytest.fixture
+def train(tmp_path, capsys, small_mnist):
+    """``train("--lr", "0.1", name="a")``: run it with ``TINY``'s options and return its folder."""
+
+    def run(*options, name="run", status=0, tiny=TINY):
+        where = ["--out", str(tmp_path / "runs"), "--name", name, *small_mnist]
+        capsys.readouterr()
+        assert main(["train", *tiny, *where, *options]) == status
+        run.out, run.err = capsys.readouterr()
+        return tmp_path / "runs" / name
+
+    return run

@@ -1,0 +1,100 @@
+"""Checkpoints: whole or not there, the last ones and the best, damage found out."""
+
+import resource
+import signal
+
+import pytest
+import torch
+
+from torchopt_ref.errors import UserError
+from torchopt_ref.train.checkpoints import Checkpoints
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    return Checkpoints(tmp_path / "checkpoints", keep=2)
+
+
+def state(number):
+    return {"weights": torch.full((100, 100), float(number)), "number": number}
+
+
+def numbers(checkpoints, kind):
+    files = sorted(checkpoints.folder.glob(f"{kind}-*.pt"))
+    return [torch.load(file, weights_only=True)["number"] for file in files]
+
+
+def test_the_last_ones_and_the_best_are_kept(checkpoints):
+    assert checkpoints.latest() is None
+    for step in range(5):
+        checkpoints.save(state(step), step, best=step in (0, 1))
+        assert torch.load(checkpoints.latest(), weights_only=True)["number"] == step
+    assert numbers(checkpoints, "step") == [3, 4]
+    assert numbers(checkpoints, "best") == [1]
+    assert len(list(checkpoints.folder.iterdir())) == 3
+
+
+def test_equal_states_have_equal_names(checkpoints):
+    first = checkpoints.save(state(1), 7, best=False)
+    assert checkpoints.save(state(1), 7, best=False) == first
+    assert checkpoints.save(state(2), 7, best=False) != first
+
+
+def test_a_step_has_one(checkpoints):
+    checkpoints.save(state(1), 1, best=True)
+    checkpoints.save(state(2), 2, best=False)
+    checkpoints.save(state(3), 2, best=True)
+    assert numbers(checkpoints, "step") == [1, 3]
+    assert numbers(checkpoints, "best") == [3]
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "unreadable"])
+def test_a_damaged_one_is_named_and_the_one_before_is_taken(checkpoints, damage, capsys):
+    good, bad = (checkpoints.save(state(step), step, best=False) for step in (1, 2))
+    content = bytearray(bad.read_bytes())
+    if damage == "cut":
+        bad.write_bytes(content[: len(content) // 2])
+    elif damage == "flipped":
+        content[len(content) // 2] ^= 1
+        bad.write_bytes(content)
+    elif damage == "empty":
+        bad.write_bytes(b"")
+    else:
+        bad.unlink()
+        bad.mkdir()
+    assert checkpoints.latest() == good
+    err = capsys.readouterr().err
+    assert f"the checkpoint {bad} is damaged" in err
+    assert err.count("\n") == 1
+
+
+def test_damage_of_all_is_an_error(checkpoints, capsys):
+    checkpoints.save(state(1), 1, best=True).write_bytes(b"")
+    with pytest.raises(UserError, match=f"all checkpoints in {checkpoints.folder} are damaged"):
+        checkpoints.latest()
+
+
+def test_a_full_disk_leaves_the_old_ones_and_says_so(checkpoints, capsys):
+    """The system refuses to let a file grow, as on a full disk."""
+    good = checkpoints.save(state(1), 1, best=True)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        assert checkpoints.save(state(2), 2, best=True) is None
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert "no checkpoint of step 2: [Errno 27] File too large" in capsys.readouterr().err
+    assert checkpoints.latest() == good
+    assert numbers(checkpoints, "step") == numbers(checkpoints, "best") == [1]
+    assert len(list(checkpoints.folder.iterdir())) == 2
+
+
+def test_what_a_killed_writer_left_is_not_taken(checkpoints):
+    good = checkpoints.save(state(1), 1, best=False)
+    (checkpoints.folder / "partial").write_bytes(good.read_bytes()[:50])
+    assert checkpoints.latest() == good
+    checkpoints.save(state(2), 2, best=False)
+    assert numbers(checkpoints, "step") == [1, 2]
+    assert len(list(checkpoints.folder.iterdir())) == 2

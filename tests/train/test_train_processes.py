@@ -1,0 +1,144 @@
+"""Several processes on the CPU: what they compute together, and what happens if one dies."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+import torch
+from starter import Starter
+from training_cases import DEADLINE, TINY, curves, last_checkpoint, last_state, results, wait_for
+
+
+@pytest.fixture(scope="module")
+def starter(tmp_path_factory):
+    with Starter(tmp_path_factory.mktemp("logs")) as starter:
+        yield starter
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def start(starter, count, arguments, name, **environment):
+    """``count`` processes of one training, with the environment that torchrun gives them."""
+    port = str(free_port())
+    return [
+        starter.start(
+            arguments,
+            f"{name}-{rank}",
+            TORCHELASTIC_RUN_ID="test",
+            MASTER_ADDR="127.0.0.1",
+            MASTER_PORT=port,
+            WORLD_SIZE=str(count),
+            LOCAL_WORLD_SIZE=str(count),
+            RANK=str(rank),
+            LOCAL_RANK=str(rank),
+            **environment,
+        )
+        for rank in range(count)
+    ]
+
+
+EQUAL = {
+    "two": (2, []),
+    "four, and a last batch of two images": (4, ["--batch-size", "64"]),
+    "three, augmented, in parts, averaged": (
+        3,
+        ["--augment", "--accumulate", "2", "--ema", "0.9", "--clip", "1"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("count", "options"), EQUAL.values(), ids=EQUAL)
+def test_many_processes_have_the_losses_of_one(starter, tmp_path, small_mnist, count, options):
+    """But for sums in another order: to 1e-6 of every loss."""
+    arguments = ["train", *TINY, *small_mnist, "--json-log", "--out", str(tmp_path), *options]
+    one = starter.start([*arguments, "--name", "one"])
+    assert starter.wait(one, DEADLINE) == 0
+    many = start(starter, count, [*arguments, "--name", "many"], "many")
+    assert [starter.wait(pid, DEADLINE) for pid in many] == [0] * count
+    expected, actual = curves(tmp_path / "one"), curves(tmp_path / "many")
+    assert expected.keys() == actual.keys()
+    for tag, points in expected.items():
+        assert actual[tag] == [(step, pytest.approx(value, rel=1e-6)) for step, value in points]
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_our_batchnorm_makes_the_step_of_one_process(starter, tmp_path, small_mnist, ours):
+    """The first step: 56 BatchNorms make 100 times more of a rounding error with each step.
+
+    Even in this one it matters in which order sums are taken: ``--channels-last`` moves it by 0.01.
+    """
+    options = ["--model", "shufflenet_v2_x0_5", *(["--ours"] if ours else []), "--epochs", "1"]
+    options += ["--batch-size", "450", "--optimizer", "SGD", "--scheduler", "none", "--warmup", "0"]
+    arguments = ["train", *TINY, *small_mnist, *options, "--out", str(tmp_path)]
+    many = start(starter, 2, [*arguments, "--lr", "1", "--name", "many"], f"batchnorm-{ours}")
+    for name, rate in (("one", "1"), ("still", "0")):
+        pid = starter.start([*arguments, "--lr", rate, "--name", name])
+        assert starter.wait(pid, DEADLINE) == 0
+    assert [starter.wait(pid, DEADLINE) for pid in many] == [0, 0]
+    models = {name: last_state(tmp_path / name)["model"] for name in ("one", "many", "still")}
+    names = [name for name in models["one"] if name.endswith(("weight", "bias"))]
+    one, many, still = (
+        torch.cat([model[name].ravel() for name in names]) for model in models.values()
+    )
+    apart = ((many - one).norm() / (one - still).norm()).item()
+    assert apart < 0.01 if ours else apart > 0.1, apart
+
+
+def test_a_process_that_dies_ends_the_others_with_a_message(starter, tmp_path, small_mnist):
+    arguments = ["train", *TINY, *small_mnist, "--epochs", "500", "--out", str(tmp_path)]
+    first, second = start(starter, 2, [*arguments, "--name", "run"], "dies")
+    wait_for(lambda: list(tmp_path.glob("run/checkpoints/step-*.pt")))
+    os.kill(second, signal.SIGKILL)
+    assert starter.wait(first, DEADLINE) == 1
+    assert starter.wait(second) == -signal.SIGKILL
+    last = (starter.folder / "dies-0").read_text().splitlines()[-1]
+    assert last.startswith("torchopt-ref: process 0 lost another one")
+    assert "--resume goes on from the last checkpoint" in last
+
+
+def test_a_signal_to_one_stops_all_in_the_same_step_and_all_resume(starter, tmp_path, small_mnist):
+    arguments = ["train", *TINY, *small_mnist, "--epochs", "40", "--out", str(tmp_path)]
+    whole = start(starter, 2, [*arguments, "--name", "whole"], "whole")
+    assert [starter.wait(pid, DEADLINE) for pid in whole] == [0, 0]
+    first, second = start(starter, 2, [*arguments, "--name", "run"], "stops")
+    wait_for(lambda: list(tmp_path.glob("run/checkpoints/step-*.pt")))
+    os.kill(second, signal.SIGTERM)
+    assert [starter.wait(pid, DEADLINE) for pid in (first, second)] == [143, 143]
+    resumed = start(starter, 2, [*arguments, "--name", "run", "--resume"], "resumed")
+    assert [starter.wait(pid, DEADLINE) for pid in resumed] == [0, 0]
+    assert results(tmp_path / "run") == results(tmp_path / "whole")
+    assert last_checkpoint(tmp_path / "run").name == last_checkpoint(tmp_path / "whole").name
+
+
+def test_torchrun_restarts_from_the_last_checkpoint(tmp_path, small_mnist):
+    """As it is used: the real torchrun, one worker killed by SIGKILL."""
+    options = [*TINY, *small_mnist, "--epochs", "60", "--out", str(tmp_path), "--name", "run"]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    job = subprocess.Popen(
+        [sys.executable, *launcher, "--max-restarts=1", "scripts/train.py", *options, "--resume"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    try:
+        wait_for(lambda: list(tmp_path.glob("run/checkpoints/step-*.pt")))
+        os.kill(workers(job.pid)[-1], signal.SIGKILL)
+        _, err = job.communicate(timeout=DEADLINE)
+    finally:
+        job.kill()
+    assert job.returncode == 0, err
+    assert err.count("Writing to") == err.count("Resuming") == 1
+    assert results(tmp_path / "run")["steps"] == 600
+
+
+def workers(parent):
+    path = f"/proc/{parent}/task/{parent}/children"
+    with open(path) as children:
+        return [int(pid) for pid in children.read().split()]

@@ -1,0 +1,85 @@
+"""A training that was stopped ends as if it had not been: bit for bit, whatever it consists of."""
+
+import re
+import signal
+
+import pytest
+from training_cases import curves, last_checkpoint, last_state, results
+
+INTERRUPTED = ["--optimizer", "troublemakers:Interrupted"]
+KINDS = {
+    "plain": [],
+    "dropout, augmentation": ["--model", "cnn", "--augment"],
+    "ours, with BatchNorm": ["--model", "shufflenet_v2_x0_5", "--ours", "--batch-size", "90"],
+    "average, accumulation": ["--ema", "0.9", "--accumulate", "3", "--label-smoothing", "0.1"],
+    "float16": ["--amp", "fp16", "--clip", "1"],
+    "bfloat16": ["--amp", "bf16", "--channels-last", "--model", "cnn"],
+    "epochs of a scheduler": [
+        "--scheduler",
+        "MultiStepLR",
+        "--scheduler-args",
+        '{"milestones":[1]}',
+    ],
+    "a cycle": ["--scheduler", "OneCycleLR", "--deterministic"],
+    "a plateau": ["--scheduler", "ReduceLROnPlateau", "--weight-decay", "0.1"],
+}
+
+
+@pytest.mark.parametrize("options", KINDS.values(), ids=KINDS)
+def test_stopped_and_resumed_is_the_same_as_never_stopped(train, options, monkeypatch):
+    uninterrupted = train(*INTERRUPTED, *options, name="uninterrupted")
+    steps = last_state(uninterrupted)["position"]["step"]
+    for at in (2, 3, steps - 7):  # the estimate of the memory makes a step of its own
+        monkeypatch.setenv("TROUBLE", f"TERM {at}")
+        stopped = train(*INTERRUPTED, *options, "--resume", name="stopped", status=143)
+    monkeypatch.setenv("TROUBLE", "")
+    train("--resume", name="stopped", tiny=[])
+    assert last_checkpoint(stopped).name == last_checkpoint(uninterrupted).name
+    assert results(stopped) == results(uninterrupted)
+    assert curves(stopped) == curves(uninterrupted)
+    assert "loss/train" in curves(stopped)
+
+
+@pytest.mark.parametrize(("name", "status"), [("TERM", 143), ("INT", 130)])
+def test_a_signal_saves_says_how_to_go_on_and_exits_as_the_shell_would(
+    train, monkeypatch, name, status
+):
+    monkeypatch.setenv("TROUBLE", f"{name} 5")
+    folder = train(*INTERRUPTED, status=status)
+    assert last_state(folder)["position"]["step"] == 6
+    command = f"torchopt-ref train --out {folder.parent} --name run --resume"
+    assert train.err.endswith(
+        f"torchopt-ref: stopped by SIG{name}; saved in {folder}\nGo on: {command}\n"
+    )
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert not (folder / "results.json").exists()
+
+
+def test_a_signal_in_the_last_step_tests_nothing_before_it_is_resumed(train, monkeypatch):
+    monkeypatch.setenv("TROUBLE", "TERM 20")
+    folder = train(*INTERRUPTED, status=143)
+    monkeypatch.setenv("TROUBLE", "")
+    train("--resume", tiny=[])
+    assert results(folder)["steps"] == 20
+
+
+def test_a_damaged_checkpoint_costs_steps_but_not_the_result(train, monkeypatch):
+    whole = train("--checkpoint-every", "3", name="whole")
+    damaged = train("--checkpoint-every", "3", name="damaged")
+    last = last_checkpoint(damaged)
+    last.write_bytes(last.read_bytes()[:-100])
+    (damaged / "results.json").unlink()
+    train("--resume", name="damaged", tiny=[])
+    assert f"the checkpoint {last} is damaged" in train.err
+    assert re.search("taking the one before", train.err)
+    assert results(damaged) == results(whole)
+    assert last_checkpoint(damaged).name == last_checkpoint(whole).name
+    assert last.read_bytes() == last_checkpoint(whole).read_bytes()
+
+
+def test_all_that_is_random_is_in_a_checkpoint(train):
+    state = last_state(train())
+    assert state.keys() == {
+        *("model", "optimizer", "schedule", "scaler", "ema", "position", "random")
+    }
+    assert state["random"][0].keys() == {"torch", "numpy", "python"}

@@ -1,0 +1,64 @@
+"""Short trainings, and what they leave."""
+
+import json
+import struct
+import time
+
+import numpy as np
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from torchopt_ref.data import load
+
+DEADLINE = 120
+"""Seconds."""
+TINY = ["--model", "mlp", "--no-augment", "--epochs", "2", "--batch-size", "45", "--warmup", "3"]
+"""Twenty steps on a data root that ``write_small_mnist`` has filled."""
+
+
+def write_small_mnist(root):
+    """The first 500 images of MNIST to train, 200 to test, in torchvision's layout."""
+    raw = root / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    data = load(flatten=False)
+    for prefix, images, labels in (
+        ("train", data.train_images[:500], data.train_labels[:500]),
+        ("t10k", data.test_images[:200], data.test_labels[:200]),
+    ):
+        pixels = np.round(images[:, 0] * 255)
+        for kind, array in (("images", pixels), ("labels", labels)):
+            header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+            file = raw / f"{prefix}-{kind}-idx{array.ndim}-ubyte"
+            file.write_bytes(header + array.astype(np.uint8).tobytes())
+    return root
+
+
+def last_state(folder):
+    """What the last checkpoint of a run holds."""
+    return torch.load(last_checkpoint(folder), weights_only=True)
+
+
+def last_checkpoint(folder):
+    """Its name ends with a digest of all that it holds: equal names are equal trainings."""
+    return max((folder / "checkpoints").glob("step-*.pt"))
+
+
+def results(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+def curves(folder):
+    """All points of all curves, without their times."""
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return {
+        tag: [(event.step, event.value) for event in events.Scalars(tag)]
+        for tag in events.Tags()["scalars"]
+    }
+
+
+def wait_for(condition):
+    end = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)

@@ -1,0 +1,63 @@
+"""Optimizers and models in whose steps something happens, by ``--optimizer troublemakers:...``."""
+
+import os
+import signal
+
+import torch
+from torch import nn
+
+from torchopt_ref.optim import Adam
+
+
+class Interrupted(Adam):
+    """Sends its process a signal in one of its steps: TROUBLE is ``"TERM 7"``, ``"KILL 12"``."""
+
+    def step(self, closure=None):
+        name, _, at = os.environ.get("TROUBLE", "").partition(" ")
+        self.steps = getattr(self, "steps", 0) + 1
+        if name and self.steps == int(at):
+            os.kill(os.getpid(), signal.Signals[f"SIG{name}"])
+        return super().step(closure)
+
+
+class Failing(Adam):
+    """Has a bug in its third step, by which a programmer must see a traceback."""
+
+    def step(self, closure=None):
+        self.steps = getattr(self, "steps", 0) + 1
+        if self.steps == 3:
+            raise LookupError("a bug")
+        return super().step(closure)
+
+
+class Exploding(Adam):
+    """Makes the weights infinite in some of its steps, as a learning rate too high would."""
+
+    def step(self, closure=None):
+        self.steps = getattr(self, "steps", 0) + 1
+        if str(self.steps) in os.environ["TROUBLE"].split():
+            with torch.no_grad():
+                for group in self.param_groups:
+                    for param in group["params"]:
+                        param.mul_(float("inf"))
+            return None
+        return super().step(closure)
+
+
+class BadImages(Adam):
+    """After its third step the first convolution once gets images that are not finite."""
+
+    def step(self, closure=None):
+        self.steps = getattr(self, "steps", 0) + 1
+        if self.steps == 3:
+            hook = nn.modules.module.register_module_forward_pre_hook(
+                lambda module, inputs: spoil(module, inputs)
+            )
+
+            def spoil(module, inputs):
+                if not isinstance(module, nn.Conv2d):
+                    return None
+                hook.remove()
+                return (inputs[0] * float("inf"),)
+
+        return super().step(closure)

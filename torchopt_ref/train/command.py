@@ -1,0 +1,58 @@
+"""``torchopt-ref train``: from the command line to an exit status."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from .config import Config
+from .distributed import LostProcess
+from .loop import train
+from .options import Parse, read_options
+from .stopping import Stopped
+
+
+def run_command(arguments: Sequence[str], parse: Parse, show_curves: Callable[[Path], str]) -> int:
+    """Train; 0, or 128 + the number of the signal that stopped it, or 1 if a process is lost.
+
+    Args:
+        arguments: of the command line.
+        parse: makes a ``Config`` of arguments.
+        show_curves: the command that opens TensorBoard on a folder.
+
+    Raises:
+        UserError: for every mistake of a user.
+    """
+    config = read_options(arguments, parse)
+    first = os.environ.get("RANK", "0") == "0"
+    try:
+        folder = train(config)
+    except Stopped as stopped:
+        if first:
+            print(
+                f"torchopt-ref: {stopped}\nGo on: {resume_command(stopped.folder)}", file=sys.stderr
+            )
+        return stopped.status
+    except LostProcess as lost:
+        print(
+            f"torchopt-ref: process {os.environ['RANK']} lost another one, which ended or does not "
+            f"answer: {lost}: see its message above; --resume goes on from the last checkpoint",
+            file=sys.stderr,
+        )
+        return 1
+    if folder and first and not (config.quiet or config.json_log):
+        print(f"See the curves: {show_curves(folder)}")
+    return 0
+
+
+def resume_command(folder: Path) -> str:
+    """What goes on with the run in ``folder``."""
+    options = ["--out", str(folder.parent), "--name", folder.name, "--resume"]
+    if folder.parent == Config.out:
+        options = options[2:]
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return f"the same torchrun command with {shlex.join(options)}"
+    return shlex.join(["torchopt-ref", "train", *options])

@@ -1,0 +1,163 @@
+"""The options of a training."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torchopt_ref.devices import check_device
+from torchopt_ref.errors import UserError, unknown
+
+CHOICES = {
+    "amp": ("none", "bf16", "fp16"),
+    "on_nan": ("stop", "skip", "rollback"),
+}
+LEAST = {
+    **dict.fromkeys(("epochs", "batch_size", "accumulate", "keep", "timeout"), 1),
+    **dict.fromkeys(("seed", "warmup", "workers", "checkpoint_every", "image_size"), 0),
+}
+FRACTIONS = ("validation", "ema", "label_smoothing")
+MAY_CHANGE = {
+    *("device", "workers", "data_root", "download", "timeout", "checkpoint_every"),
+    *(
+        "keep",
+        "on_nan",
+        "out",
+        "name",
+        "resume",
+        "quiet",
+        "json_log",
+        "monitor",
+        "profile",
+        "dry_run",
+    ),
+}
+"""The options that may differ from the saved ones when a run is resumed."""
+
+
+@dataclass
+class Config:
+    """Train an image classifier on one device or many, and survive what happens on the way.
+
+    Without options: a small convolutional network on the embedded MNIST subset, offline. Part of
+    the training images is held out for validation; the test images are looked at once, at the end.
+    """
+
+    model: str = "cnn"
+    """mlp, cnn, or any classification model of torchvision, such as resnet18"""
+    ours: bool = False
+    """this project's initial values, BatchNorm (its statistics shared by all processes), Dropout"""
+
+    dataset: str = "mnist"
+    """mnist, fashion, cifar10, cifar100, folder (torchvision's ImageFolder) or fake"""
+    data_root: Path | None = None
+    """folder of the images in torchvision's layout; mnist has a subset that needs none"""
+    download: bool = False
+    """fetch the images into --data-root"""
+    image_size: int = 0
+    """pixels to which images are resized; 0: as they are, or what is usual for the data set"""
+    validation: float = 0.1
+    """the fraction of the training images that is held out for validation"""
+    augment: bool = True
+    """shift, crop and flip the training images as is usual for the data set"""
+    workers: int = 0
+    """processes that load images; 0: the training process itself"""
+
+    epochs: int = 12
+    """passes through the training images"""
+    batch_size: int = 128
+    """images in an optimizer's step, over all processes and all accumulated parts"""
+    accumulate: int = 1
+    """parts in which a batch goes through the model, to save memory"""
+    optimizer: str = "Adam"
+    """one of this project, or package.module:Class, such as torch.optim:Adam"""
+    lr: float = 2e-3
+    """learning rate"""
+    weight_decay: float = 0.0
+    """of weights; biases and normalisation parameters are left out"""
+    optimizer_args: str = "{}"
+    """further arguments of the optimizer, as a JSON object"""
+    scheduler: str = "CosineAnnealingLR"
+    """one of torch.optim.lr_scheduler, package.module:Class, or none"""
+    scheduler_args: str = "{}"
+    """arguments of the scheduler, as a JSON object"""
+    warmup: int = 100
+    """optimizer steps over which the learning rate rises linearly to its value"""
+    label_smoothing: float = 0.0
+    """the share of the target that is spread over all classes"""
+    clip: float = 0.0
+    """the largest norm of all gradients together; 0: any"""
+    ema: float = 0.0
+    """decay of an exponential moving average of the weights, which is then evaluated; 0: none"""
+    on_nan: str = "stop"
+    """when a loss is not finite: stop, skip the batch, or rollback to the last checkpoint, too"""
+
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N"""
+    amp: str = "none"
+    """automatic mixed precision: none, bf16 or fp16"""
+    channels_last: bool = False
+    """store images with the channels last"""
+    compile: bool = False
+    """compile the model"""
+    cuda_graphs: bool = False
+    """compile the model into CUDA graphs"""
+    tf32: bool = False
+    """matrix products and convolutions of float32 on CUDA in TensorFloat-32"""
+    deterministic: bool = False
+    """use only algorithms that give the same bits in every run, or fail"""
+    seed: int = 0
+    """of weights, order, augmentation and dropout"""
+    timeout: int = 600
+    """seconds that a process waits for the others before it gives up"""
+
+    out: Path = Path("runs/train")
+    """where the run's folder is made"""
+    name: str = ""
+    """name of the run's folder; by default the time"""
+    resume: bool = False
+    """go on with run --name, by default the latest, with its options; start it if it has not"""
+    checkpoint_every: int = 0
+    """optimizer steps between checkpoints; 0: at the end of each epoch only"""
+    keep: int = 3
+    """checkpoints to keep beside the best one"""
+    quiet: bool = False
+    """print nothing but warnings"""
+    json_log: bool = False
+    """print a JSON object for each epoch, for programs to read"""
+    monitor: bool = True
+    """record weights, gradients, updates and layers by a Monitor, in the run's folder monitor"""
+    profile: bool = False
+    """write a trace of a few steps by torch.profiler into the run's folder"""
+    dry_run: bool = False
+    """print the model, its parameters and an estimate of the memory, and stop"""
+
+    def check(self) -> None:
+        """Raise ``UserError`` for a value that cannot be."""
+        for field, choices in CHOICES.items():
+            if getattr(self, field) not in choices:
+                raise unknown(as_option(field), getattr(self, field), choices)
+        for field, least in LEAST.items():
+            if getattr(self, field) < least:
+                raise UserError(f"{as_option(field)} must be at least {least}")
+        for field in FRACTIONS:
+            if not 0 <= getattr(self, field) < 1:
+                raise UserError(f"{as_option(field)} must be at least 0 and below 1")
+        if not (self.lr >= 0 and self.weight_decay >= 0 and self.clip >= 0):
+            raise UserError("--lr, --weight-decay and --clip must be at least 0")
+        if Path(self.name).name != self.name:
+            raise UserError(f"--name {self.name}: give a plain name, and its folder with --out")
+        if self.device != "auto":
+            check_device(self.device)
+
+    def as_json(self) -> dict[str, Any]:
+        """All options as plain values."""
+        return {
+            key: str(value) if isinstance(value, Path) else value
+            for key, value in asdict(self).items()
+        }
+
+
+def as_option(field: str) -> str:
+    return f"--{field.replace('_', '-')}"

@@ -1,0 +1,201 @@
+"""The images of a training, in the order and with the chance that its seed gives them."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from torchopt_ref.errors import UserError
+
+from .config import Config
+from .distributed import Processes
+from .models import is_own
+from .sources import (
+    MEAN_AND_STD,
+    Images,
+    Part,
+    open_images,
+    usual_augmentation,
+    usual_crop,
+    usual_normalisation,
+)
+
+Batch = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Data:
+    """The batches of each part of a data set.
+
+    ``normalise`` makes the model's input of a batch of uint8 images, on the batch's device;
+    ``shape`` is (channels, height, width) of an input.
+    """
+
+    train: Batches
+    validation: Batches | None
+    test: Batches
+    normalise: nn.Module
+    shape: tuple[int, int, int]
+    classes: int
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one process takes of a batch: indices of images, in an epoch."""
+
+    epoch: int
+    indices: list[int]
+
+
+class Shares(Sampler[Share]):
+    """The batches of an epoch, and of each the part that one process takes.
+
+    Every process draws the same order, from the seed and the epoch alone. Batch b is the b-th piece
+    of it, the last one smaller, and process r takes the images r, r + processes, ... of the piece.
+    So any number of processes sees the same batches, and an epoch can begin in its middle.
+    A ``seed`` of None keeps the images in their order.
+    """
+
+    def __init__(self, count: int, batch_size: int, processes: Processes, seed: int | None) -> None:
+        self.count, self.batch_size, self.processes, self.seed = count, batch_size, processes, seed
+        self.epoch = self.first = 0
+
+    def __len__(self) -> int:
+        return -(-self.count // self.batch_size)
+
+    def __iter__(self) -> Iterator[Share]:
+        order = list(range(self.count))
+        if self.seed is not None:
+            generator = torch.Generator().manual_seed(seed_of(self.seed, self.epoch))
+            order = torch.randperm(self.count, generator=generator).tolist()
+        for start in range(self.first * self.batch_size, self.count, self.batch_size):
+            piece = order[start : start + self.batch_size]
+            yield Share(self.epoch, piece[self.processes.rank :: self.processes.count])
+
+
+class Transformed(Dataset[Batch]):
+    """Images by shares, each transformed with the chance of the seed, the epoch and its index.
+
+    It is no other for another number of workers or processes, and the random numbers of the
+    training are left alone.
+    """
+
+    def __init__(self, images: Images, transform: nn.Module | None, seed: int) -> None:
+        self.images, self.transform, self.seed = images, transform, seed
+
+    def __getitem__(self, share: Share) -> Batch:
+        # An empty share takes an image, which will not count, so that all processes keep in step.
+        indices = share.indices or [0]
+        images, labels = self.images.take(indices)
+        if self.transform is not None:
+            transformed = []
+            with torch.random.fork_rng(devices=[]):
+                for index, image in zip(indices, images, strict=True):
+                    torch.default_generator.manual_seed(seed_of(self.seed, share.epoch, index))
+                    transformed.append(self.transform(image))
+            images = transformed
+        return torch.stack(list(images)), torch.tensor(labels)
+
+
+class Batches:
+    """A process's share of the batches of a part of the data."""
+
+    def __init__(
+        self,
+        images: Images,
+        transform: nn.Module | None,
+        config: Config,
+        device: torch.device,
+        processes: Processes,
+        *,
+        shuffle: bool,
+    ) -> None:
+        self.images = len(images)
+        self._processes = processes
+        self._shares = Shares(
+            len(images), config.batch_size, processes, config.seed if shuffle else None
+        )
+        self._loader = DataLoader(
+            Transformed(images, transform, config.seed),
+            batch_size=None,
+            sampler=self._shares,
+            num_workers=config.workers,
+            worker_init_fn=leave_signals_to_the_parent,
+            persistent_workers=config.workers > 0,
+            prefetch_factor=4 if config.workers else None,
+            pin_memory=device.type == "cuda",
+            generator=torch.Generator(),  # else each epoch would draw from the training's own
+        )
+
+    def __len__(self) -> int:
+        return len(self._shares)
+
+    def epoch(self, epoch: int = 0, first: int = 0) -> Iterator[tuple[Tensor, Tensor, int, int]]:
+        """From batch ``first`` on: images, labels, how many of them count, how many all have."""
+        self._shares.epoch, self._shares.first = epoch, first
+        try:
+            for number, (images, labels) in enumerate(self._loader, start=first):
+                whole = min(self._shares.batch_size, self.images - number * self._shares.batch_size)
+                own = len(range(self._processes.rank, whole, self._processes.count))
+                yield images, labels, own, whole
+        except UserError as error:
+            # One from a worker comes with the worker's traceback around it.
+            raise UserError(str(error).rpartition("UserError: ")[2]) from error
+
+
+def open_data(config: Config, device: torch.device, processes: Processes) -> Data:
+    """The parts of the data set that ``config`` names.
+
+    Raises:
+        UserError: an unknown data set, files that are missing or corrupt, a ``validation`` or a
+            ``batch_size`` that leaves nothing to train on.
+    """
+    everything, classes = open_images(config, "train")
+    test, classes_of_test = open_images(config, "test")
+    if classes_of_test != classes:
+        raise UserError(
+            f"the test images of {config.data_root} have {classes_of_test} classes, those for "
+            f"training {classes}: make the same folders in both"
+        )
+    held_out = round(len(everything) * config.validation)
+    generator = torch.Generator().manual_seed(config.seed)
+    order = torch.randperm(len(everything), generator=generator).tolist()
+    train: Images = Part(everything, sorted(order[held_out:])) if held_out else everything
+    if config.batch_size > len(train):
+        raise UserError(f"--batch-size {config.batch_size}: there are {len(train)} training images")
+
+    def batches(images: Images, transform: nn.Module | None, shuffle: bool = False) -> Batches:
+        return Batches(images, transform, config, device, processes, shuffle=shuffle)
+
+    crop = usual_crop(config)
+    in_colour = not is_own(config.model) and len(MEAN_AND_STD[config.dataset][0]) == 1
+    normalise = usual_normalisation(config, in_colour)
+    image = test.take([0])[0][0]
+    shape = normalise((image if crop is None else crop(image))[None]).shape[1:]
+    return Data(
+        train=batches(train, usual_augmentation(config) if config.augment else crop, shuffle=True),
+        validation=batches(Part(everything, sorted(order[:held_out])), crop) if held_out else None,
+        test=batches(test, crop),
+        normalise=normalise,
+        shape=shape,
+        classes=classes,
+    )
+
+
+def seed_of(*numbers: int) -> int:
+    """One seed made of several numbers; other numbers give another."""
+    mixed = 0
+    for number in numbers:
+        mixed = (mixed * 0x9E3779B97F4A7C15 + number + 1) % 2**64
+    return mixed % 2**63
+
+
+def leave_signals_to_the_parent(worker: int) -> None:
+    """Ctrl-C and a scheduler's SIGTERM reach workers, too; the training still needs them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -1,0 +1,64 @@
+"""What a training would be, in words and numbers: for ``--dry-run``."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+
+from .config import Config
+from .data import Data
+from .memory import GIB, Memory, available, estimate
+from .optimizers import make_optimizer
+from .state import Training
+
+
+def memory_of(training: Training, config: Config, data: Data) -> Memory:
+    """The memory of one process in a step of this training."""
+    at_once = -(-config.batch_size // (training.processes.count * config.accumulate))
+    return estimate(
+        training.model,
+        partial(make_optimizer, config=config),
+        data.shape,
+        at_once,
+        copies=2 if config.ema else 1,
+    )
+
+
+def describe(training: Training, config: Config, data: Data) -> str:
+    """The model, its parameters, the optimizer's groups, the data, the memory."""
+    model, memory = training.model, memory_of(training, config, data)
+    parameters = [each for each in model.parameters() if each.requires_grad]
+    room = available(training.device)
+    groups = [
+        f"  {len(group['params'])} tensors, {sum(p.numel() for p in group['params']):,} numbers, "
+        f"weight decay {group['weight_decay']}"
+        for group in training.optimizer.param_groups
+    ]
+    held_out = data.validation.images if data.validation else 0
+    return "\n".join(
+        [
+            str(model),
+            "",
+            f"{len(parameters)} parameters, {sum(p.numel() for p in parameters):,} numbers; "
+            f"{type(training.optimizer).__name__}'s groups:",
+            *groups,
+            f"input {' x '.join(map(str, data.shape))}, {data.classes} classes; "
+            f"{data.train.images:,} images to train, {held_out:,} to validate, "
+            f"{data.test.images:,} to test",
+            f"{len(data.train):,} steps in each of {config.epochs} epochs, on {training.device}, "
+            f"{training.processes.count} process(es)",
+            f"memory of a process, about {mib(memory.total)}: weights {mib(memory.weights)}, "
+            f"gradients {mib(memory.gradients)}, optimizer {mib(memory.slots)}, kept for the "
+            f"backward pass {mib(memory.activations)}",
+            "" if room is None else f"available: {room / GIB:.1f} GiB",
+        ]
+    )
+
+
+def mib(count: int) -> str:
+    return f"{count / 2**20:,.1f} MiB"
+
+
+def processes_here() -> int:
+    """Processes of the training on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

@@ -1,0 +1,117 @@
+"""What a person, or a program, sees of a training."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from .config import Config
+from .state import Position
+
+LINE_EVERY = 60.0
+"""Seconds between two lines about an epoch that goes on, where there is no terminal."""
+
+
+class Display:
+    """A bar on a terminal, plain lines elsewhere, JSON with ``--json-log``, or nothing.
+
+    Progress goes to stderr, results to stdout. Only the first process shows anything.
+    """
+
+    def __init__(
+        self, config: Config, first: bool, batches: int, position: Position, device: torch.device
+    ) -> None:
+        self.config, self.position, self.device = config, position, device
+        self._json = config.json_log and first
+        self._speaks = first and not config.quiet and not config.json_log
+        self._console = Console(stderr=True)
+        on_terminal = self._speaks and self._console.is_terminal
+        self._bar = Progress(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self._console,
+            disable=not on_terminal,
+        )
+        self._lines = self._speaks and not on_terminal
+        total = batches * config.epochs
+        done = position.epoch * batches + position.batch
+        self._task = self._bar.add_task("", total=total, completed=done, epoch="", note="")
+        self._batches = batches
+        self._images = 0
+        self._started = self._line_at = time.monotonic()
+
+    def __enter__(self) -> Display:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+    def say(self, text: str) -> None:
+        if self._speaks:
+            self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def step(self, images: int) -> None:
+        """After each batch, of so many images."""
+        if not self._speaks:
+            return
+        self._images += images
+        now = time.monotonic()
+        if self._lines and now < self._line_at + LINE_EVERY:
+            return
+        position = self.position
+        note = (
+            f"loss {position.loss / max(position.images, 1):.4f}  "
+            f"accuracy {position.hits / max(position.images, 1):.4f}  "
+            f"{self._images / (now - self._started):,.0f} images/s  {memory_used(self.device)}"
+        )
+        epoch = f"{position.epoch + 1}/{self.config.epochs}"
+        if self._lines:
+            self._line_at = now
+            self.say(f"epoch {epoch}, batch {position.batch}/{self._batches}: {note}")
+        done = position.epoch * self._batches + position.batch
+        self._bar.update(self._task, completed=done, epoch=epoch, note=note)
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        """What an epoch brought."""
+        if self._json:
+            print(json.dumps(row), flush=True)
+        numbers = "  ".join(
+            f"{name} {value:.4g}" for name, value in row.items() if isinstance(value, float)
+        )
+        self.say(f"epoch {row['epoch']}/{self.config.epochs}: {numbers}")
+
+    def summary(self, row: Mapping[str, Any], folder: Path) -> None:
+        """The result, and where to look further."""
+        if self._json:
+            print(json.dumps(row), flush=True)
+        if not self._speaks:
+            return
+        table = Table("", "", show_header=False)
+        for name, value in row.items():
+            table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
+        Console().print(table)
+        print(f"Run folder: {folder}", flush=True)
+
+
+def memory_used(device: torch.device) -> str:
+    """Memory of this process on ``device`` now."""
+    if device.type == "cuda":
+        used = torch.cuda.memory_allocated(device)
+    else:
+        statm = Path("/proc/self/statm")
+        if not statm.exists():
+            return ""
+        used = int(statm.read_text().split()[1]) * 4096
+    return f"{used / 2**20:,.0f} MiB"

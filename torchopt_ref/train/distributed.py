@@ -1,0 +1,119 @@
+"""The processes of a training: one, or those that torchrun started."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from torchopt_ref.errors import UserError
+
+
+class LostProcess(Exception):
+    """Another process of the training has gone, or does not answer."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Which process this is, and how many there are."""
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum over all processes, in place."""
+        if self.count > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def gather(self, value: Any) -> list[Any]:
+        """The values of all processes, in each of them."""
+        values = [value]
+        if self.count > 1:
+            values = [None] * self.count
+            dist.all_gather_object(values, value)
+        return values
+
+    def from_first(self, value: Any) -> Any:
+        """The first process's value, in each of them."""
+        values = [value]
+        if self.count > 1:
+            dist.broadcast_object_list(values)
+        return values[0]
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto``, ``cpu`` or ``cuda`` as a device; under torchrun each process has its own."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name != "cuda":
+        return torch.device(name)
+    index = int(os.environ.get("LOCAL_RANK", "0"))
+    if index >= torch.cuda.device_count():
+        raise UserError(
+            f"there are {torch.cuda.device_count()} CUDA devices for local process {index}: start "
+            "fewer processes (torchrun --nproc-per-node), or use --device cpu"
+        )
+    return torch.device("cuda", index)
+
+
+@contextmanager
+def joined_processes(device: torch.device, timeout: int) -> Iterator[Processes]:
+    """Join the processes that torchrun started; alone without it.
+
+    Raises:
+        LostProcess: within the context another process has died or is silent for ``timeout``
+            seconds.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        yield Processes()
+        return
+    rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    patience = timedelta(seconds=timeout)
+    agents = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    try:
+        store = dist.TCPStore(
+            os.environ["MASTER_ADDR"],
+            int(os.environ["MASTER_PORT"]),
+            count,
+            is_master=rank == 0 and not agents,
+            timeout=patience,
+        )
+        # torchrun's store outlives a restart of the processes, and what the dead ones wrote there
+        # must not be met again: each attempt has a prefix of its own.
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        dist.init_process_group(
+            "nccl" if device.type == "cuda" else "gloo",
+            store=dist.PrefixStore(f"attempt {attempt}", store),
+            rank=rank,
+            world_size=count,
+            timeout=patience,
+        )
+        yield Processes(rank, count)
+    except (dist.DistError, RuntimeError) as error:
+        if is_lost_connection(error):
+            raise LostProcess(first_line(error)) from error
+        raise
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def is_lost_connection(error: Exception) -> bool:
+    signs = ("gloo", "Connection closed", "Connection reset", "Broken pipe", "Timed out")
+    return isinstance(error, dist.DistError) or any(sign in str(error) for sign in signs)
+
+
+def first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

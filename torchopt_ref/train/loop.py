@@ -1,0 +1,196 @@
+"""The training, from top to bottom."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import clip_grad_norm_
+
+from torchopt_ref.errors import UserError
+from torchopt_ref.tensorboard import RunFolder
+
+from .checkpoints import Checkpoints, warn
+from .config import Config
+from .curves import Curves
+from .data import Data
+from .description import describe, memory_of, processes_here
+from .display import Display
+from .distributed import choose_device, joined_processes
+from .memory import check_that_it_fits
+from .monitoring import FOLDER as MONITOR
+from .monitoring import monitored
+from .not_finite import NotFinite
+from .passes import Passes
+from .profiling import profiled
+from .setup import make_folder, make_training, open_data_in_turn, set_up_torch
+from .state import Training
+from .stopping import Stop, Stopped
+
+LOOK_EVERY = 10
+"""Steps between two points of a curve, and between two looks at what a GPU has computed."""
+
+
+def train(config: Config) -> Path | None:
+    """Train as ``config`` says; the run's folder, or None after a dry run.
+
+    Raises:
+        UserError: a mistake in ``config``, in the data, or a loss that is not finite.
+        Stopped: a signal came, and the state is saved.
+        LostProcess: another process of the training has gone.
+    """
+    config.check()
+    device = choose_device(config.device)
+    with Stop() as stop, joined_processes(device, config.timeout) as processes:
+        set_up_torch(config, device)
+        data = open_data_in_turn(config, device, processes)
+        training = make_training(config, data, device, processes)
+        if config.dry_run:
+            if processes.first:
+                print(describe(training, config, data))
+            return None
+        check_that_it_fits(memory_of(training, config, data), device, processes_here())
+        folder = make_folder(config, processes)
+        try:
+            fit(training, config, data, folder, stop)
+        except (UserError, Stopped):
+            raise
+        except torch.OutOfMemoryError as error:
+            raise UserError(
+                f"{device} is out of memory: lower --batch-size or --image-size, raise "
+                f"--accumulate, or use --amp bf16 ({error})"
+            ) from error
+        except Exception:
+            warn(f"the run {folder.path} ended by an error; --resume goes on from its checkpoint")
+            raise
+        return folder.path
+
+
+def fit(training: Training, config: Config, data: Data, folder: RunFolder, stop: Stop) -> None:
+    """Train from where the last checkpoint of ``folder`` is to the end, then test."""
+    device, processes, scaler = training.device, training.processes, training.scaler
+    checkpoints = Checkpoints(folder.path / "checkpoints", config.keep)
+
+    def read_last() -> dict[str, Any] | None:
+        found = processes.from_first(checkpoints.latest() if processes.first else None)
+        return torch.load(found, map_location=device, weights_only=True) if found else None
+
+    def save(best: bool = False) -> None:
+        state = training.state()
+        if processes.first:
+            checkpoints.save(state, training.position.step, best)
+
+    def saved_and_stopped() -> Stopped:
+        save()
+        return Stopped(stop.signal or signal.SIGTERM, folder.path)
+
+    saved = read_last()
+    if saved:
+        training.load(saved)
+    position, parameters = training.position, list(training.model.parameters())
+    passes = Passes(config, data.normalise, device, processes)
+    inspect = f"torchopt-ref inspect {folder.path / MONITOR}"
+    not_finite = NotFinite(config.on_nan, training, read_last, inspect)
+    model: nn.Module = training.model
+    if config.compile or config.cuda_graphs:
+        model.compile(mode="reduce-overhead" if config.cuda_graphs else None)
+    if processes.count > 1:
+        model = DistributedDataParallel(model)
+    sums = torch.zeros(4, dtype=torch.float64, device=device)  # loss, hits, images, signals
+
+    with (
+        Curves(folder.path if processes.first else None, position.step) as curves,
+        Display(config, processes.first, len(data.train), position, device) as display,
+        profiled(folder.path / "profile" if config.profile and processes.first else None) as traced,
+        monitored(training, config, folder.path) as monitor,
+    ):
+        display.say(f"{'Resuming' if saved else 'Writing to'} {folder.path}")
+        while position.epoch < config.epochs:
+            began, done_before = time.perf_counter(), position.images
+            training.model.train()
+            for batch in data.train.epoch(position.epoch, position.batch):
+                not_finite.before()
+                training.optimizer.zero_grad()
+                sums[:3] += passes.train(model, scaler, *batch)
+                sums[3] = stop.signal
+
+                # A look waits for the GPU and for the other processes.
+                step = position.step + 1
+                ends = position.batch + 1 == len(data.train)
+                draws = step % LOOK_EVERY == 0
+                # The end of the epoch has its own, with which the validation is not drawn twice.
+                every = config.checkpoint_every
+                saves = every > 0 and step % every == 0 and not ends
+                looks = device.type == "cpu" or config.on_nan != "stop" or saves or draws or ends
+                finite, signals = True, 0.0
+                if looks:
+                    loss, hits, images, signals = processes.sum(sums).tolist()
+                    sums.zero_()
+                    finite = math.isfinite(loss)
+                    monitor.log(loss=loss / max(images, 1))
+                    not_finite.after(finite, loss)
+                position.batch += 1
+                if finite:
+                    if config.clip:
+                        scaler.unscale_(training.optimizer)
+                        clip_grad_norm_(parameters, config.clip)
+                    scaler.step(training.optimizer)
+                    scaler.update()
+                    training.schedule.step()
+                    if training.ema:
+                        training.ema.update_parameters(training.model)
+                    position.step = step
+                    if looks:
+                        position.add(loss, hits, images)
+                    if draws:
+                        curves.log(
+                            {
+                                "loss/train": loss / images,
+                                "accuracy/train": hits / images,
+                                "learning rate": training.optimizer.param_groups[0]["lr"],
+                            },
+                            step,
+                        )
+                    if saves:
+                        save()
+                display.step(batch[-1])
+                traced()
+                if signals:
+                    raise saved_and_stopped()
+
+            row = position.row()
+            loss, accuracy = row["loss"], row["accuracy"]
+            if data.validation:
+                loss, accuracy, cut = passes.evaluate(training.judged, data.validation, stop)
+                if cut:
+                    raise saved_and_stopped()
+                row |= {"validation loss": loss, "validation accuracy": accuracy}
+                curves.log({"loss/validation": loss, "accuracy/validation": accuracy}, row["step"])
+            training.schedule.end_epoch(loss)
+            is_best = accuracy > position.best
+            speed = (position.images - done_before) / (time.perf_counter() - began)
+            position.next_epoch(accuracy)
+            save(is_best)
+            display.epoch(row | {"images/s": speed})
+
+        loss, accuracy, cut = passes.evaluate(training.judged, data.test, stop)
+        if cut:
+            raise saved_and_stopped()
+        # One step on, where it is replaced if a finished run is resumed and tests again.
+        curves.log({"loss/test": loss, "accuracy/test": accuracy}, position.step + 1)
+        result = {
+            "epochs": position.epoch,
+            "steps": position.step,
+            "best validation accuracy": position.best if data.validation else None,
+            "test loss": loss,
+            "test accuracy": accuracy,
+        }
+        if processes.first:
+            folder.write_json("results.json", result)
+        display.summary(result, folder.path)

@@ -1,0 +1,107 @@
+"""How much memory a training needs, before it begins."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from torchopt_ref.errors import UserError
+
+GIB = 2**30
+CGROUP = Path("/sys/fs/cgroup/memory.max")
+MEMINFO = Path("/proc/meminfo")
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that a training keeps at once, in one process."""
+
+    weights: int
+    gradients: int
+    slots: int
+    activations: int
+    """that the backward pass needs, of as many images as go through the model at once"""
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.gradients + self.slots + self.activations
+
+
+def estimate(
+    model: nn.Module,
+    make_optimizer: Callable[[nn.Module], torch.optim.Optimizer],
+    shape: tuple[int, ...],
+    images: int,
+    copies: int = 1,
+) -> Memory:
+    """Estimate the memory of a step on ``images`` inputs of ``shape``.
+
+    Two images go through a copy of the model; the tensors that autograd keeps are counted, and
+    taken times ``images`` / 2. Work space of kernels and what torch itself needs is not in it.
+    ``copies`` is how often the weights are there: 2 with an average of them.
+    """
+    weights = sum(each.nbytes for each in (*model.parameters(), *model.buffers()))
+    gradients = sum(each.nbytes for each in model.parameters() if each.requires_grad)
+    probe = nn.Linear(64, 1)
+    probe_optimizer = make_optimizer(probe)
+    probe(torch.ones(1, 64)).sum().backward()
+    probe_optimizer.step()
+    slots = [
+        value.nbytes / value.numel() / 4
+        for value in probe_optimizer.state[probe.weight].values()
+        if isinstance(value, Tensor) and value.numel() == 64
+    ]
+    kept = kept_for_backward(copy.deepcopy(model), torch.zeros(2, *shape))
+    return Memory(copies * weights, gradients, round(sum(slots) * gradients), kept * images // 2)
+
+
+def kept_for_backward(model: nn.Module, x: Tensor) -> int:
+    """The bytes of all tensors but the parameters that autograd keeps of ``model(x)``."""
+    own = {each.untyped_storage().data_ptr() for each in (*model.parameters(), *model.buffers())}
+    kept: dict[int, Any] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage
+        return tensor
+
+    with torch.random.fork_rng(), torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        output = model.train()(x)
+    del output
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+def available(device: torch.device) -> int | None:
+    """Bytes that a process may still take on ``device``; None where nothing tells."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free = []
+    if MEMINFO.exists():
+        lines = dict(line.split(":") for line in MEMINFO.read_text().splitlines())
+        free.append(int(lines["MemAvailable"].split()[0]) * 1024)
+    if CGROUP.exists() and (limit := CGROUP.read_text().strip()).isdecimal():
+        used = int(CGROUP.with_name("memory.current").read_text())
+        stat = dict(
+            line.split() for line in CGROUP.with_name("memory.stat").read_text().splitlines()
+        )
+        free.append(int(limit) - used + int(stat["file"]))  # what is cached of files can go
+    return min(free, default=None)
+
+
+def check_that_it_fits(memory: Memory, device: torch.device, processes: int) -> None:
+    """Raise ``UserError`` if ``processes`` trainings on one machine's ``device`` cannot fit."""
+    room = available(device)
+    needed = memory.total * (1 if device.type == "cuda" else processes)
+    if room is not None and needed > room:
+        raise UserError(
+            f"a step needs about {needed / GIB:.1f} GiB ({memory.activations / GIB:.1f} for what "
+            f"the backward pass needs of the images), and {device} has {room / GIB:.1f}: "
+            "lower --batch-size or --image-size, or raise --accumulate"
+        )

@@ -1,0 +1,96 @@
+"""Batches through the model: forward and backward to train, forward to evaluate."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.amp import GradScaler
+from torch.nn.functional import cross_entropy
+from torch.nn.parallel import DistributedDataParallel
+
+from .config import Config
+from .data import Batches
+from .distributed import Processes
+from .stopping import Stop
+
+AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Passes:
+    """How batches go through a model, by the options of the training.
+
+    Sums are float64 tensors of three: the loss, the hits, the images, of this process's share.
+    """
+
+    def __init__(
+        self, config: Config, normalise: nn.Module, device: torch.device, processes: Processes
+    ) -> None:
+        self._config, self._normalise = config, normalise
+        self._device, self._processes = device, processes
+        layouts = {True: torch.channels_last, False: torch.contiguous_format}
+        self._layout = layouts[config.channels_last]
+
+    def train(
+        self,
+        model: nn.Module,
+        scaler: GradScaler,
+        images: Tensor,
+        labels: Tensor,
+        own: int,
+        whole: int,
+    ) -> Tensor:
+        """Add the gradient of the mean loss of a batch, which goes through in parts; its sums.
+
+        DDP takes the mean over the processes, whose shares need not be equally large. With the
+        factor below that is the mean over all images of the batch, of which there are ``whole``.
+        ``own`` is 0 if the images of this process are there to keep in step only.
+        """
+        sums = torch.zeros(3, dtype=torch.float64, device=self._device)
+        factor = self._processes.count / whole if own else 0.0
+        # As many in every process, or one would wait for the others for ever.
+        parts = max(1, min(self._config.accumulate, whole // self._processes.count))
+        pairs = zip(images.tensor_split(parts), labels.tensor_split(parts), strict=True)
+        for part, pair in enumerate(pairs, 1):
+            waits = part < parts and isinstance(model, DistributedDataParallel)
+            with model.no_sync() if waits else nullcontext():  # type: ignore[operator]
+                losses, hits = self._forward(model, *pair, self._config.label_smoothing)
+                loss = losses.sum()
+                scaler.scale(loss * factor).backward()
+            if own:
+                sums[0] += loss.detach()
+                sums[1] += hits.sum()
+        sums[2] = own
+        return sums
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module, batches: Batches, stop: Stop) -> tuple[float, float, bool]:
+        """Mean loss and accuracy over all processes, without label smoothing.
+
+        The third is True if a signal cut it short in some process.
+        """
+        model.eval()
+        sums = torch.zeros(4, dtype=torch.float64, device=self._device)
+        for images, labels, own, _ in batches.epoch():
+            losses, hits = self._forward(model, images, labels, 0.0)
+            sums[0] += losses[:own].double().sum()
+            sums[1] += hits[:own].sum()
+            if stop.signal:
+                sums[3] = 1.0
+                break
+        sums[2] = batches.images
+        loss, hit, _, cut = self._processes.sum(sums).tolist()
+        return loss / batches.images, hit / batches.images, cut > 0
+
+    def _forward(
+        self, model: nn.Module, images: Tensor, labels: Tensor, smoothing: float
+    ) -> tuple[Tensor, Tensor]:
+        """The loss of each image, and whether it got its label."""
+        x, y = (each.to(self._device, non_blocking=True) for each in (images, labels))
+        x = self._normalise(x).contiguous(memory_format=self._layout)
+        name = self._config.amp
+        with torch.autocast(self._device.type, AMP.get(name), enabled=name in AMP):
+            scores = model(x)
+            losses = cross_entropy(scores, y, reduction="none", label_smoothing=smoothing)
+        return losses, scores.argmax(1) == y

@@ -1,0 +1,27 @@
+"""A trace of some steps, by torch.profiler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from torch import profiler
+
+
+@contextmanager
+def profiled(folder: Path | None) -> Iterator[Callable[[], None]]:
+    """Trace the steps 4 to 8 into ``folder``, if one is given; call what it yields after each step.
+
+    The trace opens in https://ui.perfetto.dev and in chrome://tracing.
+    """
+    if folder is None:
+        yield lambda: None
+        return
+    with profiler.profile(
+        schedule=profiler.schedule(wait=2, warmup=1, active=5, repeat=1),
+        on_trace_ready=profiler.tensorboard_trace_handler(str(folder)),
+        record_shapes=True,
+        profile_memory=True,
+    ) as trace:
+        yield trace.step

@@ -1,0 +1,84 @@
+"""What a training is made of, made from its options."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from torchopt_ref.errors import UserError
+from torchopt_ref.init import initialize
+from torchopt_ref.tensorboard import RunFolder
+
+from .config import Config
+from .data import Data, open_data
+from .distributed import Processes
+from .models import make_model
+from .optimizers import Schedule, make_optimizer
+from .options import CONFIG_FILE
+from .state import Training, seed_everything
+from .surgery import use_our_layers
+
+
+def set_up_torch(config: Config, device: torch.device) -> None:
+    """The switches that are torch's, not a model's."""
+    seed_everything(config.seed)
+    torch.backends.cuda.matmul.allow_tf32 = config.tf32
+    torch.backends.cudnn.allow_tf32 = config.tf32
+    torch.backends.cudnn.benchmark = not config.deterministic
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+
+
+def open_data_in_turn(config: Config, device: torch.device, processes: Processes) -> Data:
+    """The first process downloads; the others find what it left."""
+    if not processes.first:
+        processes.from_first(None)
+    data = open_data(config, device, processes)
+    if processes.first:
+        processes.from_first(None)
+    return data
+
+
+def make_training(
+    config: Config, data: Data, device: torch.device, processes: Processes
+) -> Training:
+    """A new model with its optimizer: the same weights in every process, other random numbers."""
+    model = make_model(config.model, data.shape, data.classes)
+    if config.ours:
+        use_our_layers(model)
+        initialize(model, activation="relu")
+    seed_everything(config.seed + processes.rank)
+    model.to(device)
+    if config.channels_last:
+        model.to(memory_format=torch.channels_last)
+    optimizer = make_optimizer(model, config)
+    ema = None
+    if config.ema:
+        average = get_ema_multi_avg_fn(config.ema)
+        ema = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
+    return Training(
+        model=model,
+        optimizer=optimizer,
+        schedule=Schedule(optimizer, config, config.epochs * len(data.train)),
+        scaler=torch.amp.GradScaler(device.type, enabled=config.amp == "fp16"),
+        ema=ema,
+        device=device,
+        processes=processes,
+    )
+
+
+def make_folder(config: Config, processes: Processes) -> RunFolder:
+    """The run's folder, new or that of ``config.name``, with the options in it."""
+    if not processes.first:
+        return RunFolder(config.out, processes.from_first(None))
+    folder = RunFolder(config.out, config.name or None)
+    if (folder.path / CONFIG_FILE).exists() and not config.resume:
+        raise UserError(f"the run {folder.path} is there: add --resume, or choose another --name")
+    folder.write_json(CONFIG_FILE, config.as_json() | {"name": folder.path.name})
+    processes.from_first(folder.path.name)
+    return folder

@@ -1,0 +1,179 @@
+"""Where images come from, and what is usual to do with those of each data set."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torchvision import datasets
+from torchvision.transforms import v2
+
+from torchopt_ref.data import load_split
+from torchopt_ref.errors import UserError, unknown
+
+from .config import Config
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+MEAN_AND_STD = {
+    "mnist": ((0.1307,), (0.3081,)),
+    "fashion": ((0.2860,), (0.3530,)),
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+    "folder": IMAGENET,
+    "fake": HALF,
+}
+"""Of the pixels in [0, 1] of the training images, by channel."""
+FAKE_IMAGES = {"train": 1000, "test": 200}
+
+
+class Images(Protocol):
+    """Images with labels. ``take`` gives uint8 images (channels, height, width) by their index."""
+
+    def __len__(self) -> int: ...
+    def take(self, indices: Sequence[int]) -> tuple[Sequence[Tensor], Sequence[int]]: ...
+
+
+@dataclass(frozen=True)
+class InMemory:
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: Sequence[int]) -> tuple[Sequence[Tensor], Sequence[int]]:
+        chosen = torch.as_tensor(indices)
+        return self.images[chosen].unbind(), self.labels[chosen].tolist()
+
+
+@dataclass(frozen=True)
+class OneByOne:
+    """A torchvision dataset that reads or makes an image when it is asked for one."""
+
+    dataset: Any
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def take(self, indices: Sequence[int]) -> tuple[Sequence[Tensor], Sequence[int]]:
+        pairs = [self.read(index) for index in indices]
+        return [image for image, _ in pairs], [label for _, label in pairs]
+
+    def read(self, index: int) -> tuple[Tensor, int]:
+        try:
+            image, label = self.dataset[index]
+        except (OSError, SyntaxError, ValueError) as error:
+            path = self.dataset.samples[index][0]
+            raise UserError(f"cannot read the image {path}: {error}: delete or mend it") from error
+        return v2.functional.pil_to_tensor(image), int(label)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some of ``images``."""
+
+    images: Images
+    indices: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def take(self, indices: Sequence[int]) -> tuple[Sequence[Tensor], Sequence[int]]:
+        return self.images.take([self.indices[index] for index in indices])
+
+
+def open_images(config: Config, split: str) -> tuple[Images, int]:
+    """The images of the split ``"train"`` or ``"test"``, and the number of classes.
+
+    Raises:
+        UserError: an unknown data set, or files that are missing or corrupt.
+    """
+    name = config.dataset
+    if name not in MEAN_AND_STD:
+        raise unknown("dataset", name, MEAN_AND_STD)
+    if name in ("mnist", "fashion"):
+        pixels, labels = load_split(
+            split, name, config.data_root, download=config.download, flatten=False
+        )
+        images = torch.from_numpy(pixels).mul(255).round().to(torch.uint8)
+        return InMemory(images, torch.from_numpy(labels)), 10
+    if name == "fake":
+        size = config.image_size or 32
+        offset = 0 if split == "train" else FAKE_IMAGES["train"]
+        fake = datasets.FakeData(FAKE_IMAGES[split], (3, size, size), 10, random_offset=offset)
+        return OneByOne(fake), 10
+    if config.data_root is None:
+        raise UserError(f"--dataset {name} needs the folder of its images: give --data-root")
+    root = config.data_root.expanduser()
+    return folder(root, split) if name == "folder" else cifar(name, root, split, config.download)
+
+
+def cifar(name: str, root: Path, split: str, download: bool) -> tuple[Images, int]:
+    kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
+    try:
+        opened = kind(root, train=split == "train", download=download)
+    except Exception as error:  # of the network, the archive, the file system
+        place = root / kind.base_folder
+        checked = [*kind.train_list, *kind.test_list, [kind.meta["filename"], kind.meta["md5"]]]
+        bad = [
+            file for file, md5 in checked if not datasets.utils.check_integrity(place / file, md5)
+        ]
+        what = f"{place / bad[0]} is missing or corrupt" if bad else str(error)
+        raise UserError(
+            f"cannot read {name}: {what}: give the folder that holds {kind.base_folder} with "
+            "--data-root, and add --download to fetch it there"
+        ) from error
+    images = torch.from_numpy(opened.data).permute(0, 3, 1, 2).contiguous()
+    return InMemory(images, torch.tensor(opened.targets)), len(opened.classes)
+
+
+def folder(root: Path, split: str) -> tuple[Images, int]:
+    """``root/train``, and for the test ``root/test`` or else ``root/val``."""
+    names = ("train",) if split == "train" else ("test", "val")
+    there = [root / name for name in names if os.path.isdir(root / name)]
+    try:
+        opened = datasets.ImageFolder((there or [root / names[0]])[0])
+    except OSError as error:
+        raise UserError(
+            f"cannot read the images of {root / names[0]}: {error}: --data-root needs the folders "
+            "train and test (or val), each with a folder of images for each class"
+        ) from error
+    return OneByOne(opened), len(opened.classes)
+
+
+def usual_augmentation(config: Config) -> nn.Module | None:
+    """What is done to each training image, before it is shown once more; None: nothing."""
+    flip = v2.RandomHorizontalFlip()
+    if config.dataset == "folder":
+        size = config.image_size or 224
+        return v2.Compose([v2.RandomResizedCrop(size, antialias=True), flip])
+    augmentations: dict[str, nn.Module] = {
+        "mnist": v2.RandomCrop(28, padding=2),
+        "fashion": v2.Compose([v2.RandomCrop(28, padding=2), flip]),
+        "cifar10": v2.Compose([v2.RandomCrop(32, padding=4), flip]),
+        "cifar100": v2.Compose([v2.RandomCrop(32, padding=4), flip]),
+    }
+    return augmentations.get(config.dataset)
+
+
+def usual_crop(config: Config) -> nn.Module | None:
+    """What makes images of any size equally large, without chance; None where they are."""
+    if config.dataset != "folder":
+        return None
+    size = config.image_size or 224
+    return v2.Compose([v2.Resize(round(size * 256 / 224), antialias=True), v2.CenterCrop(size)])
+
+
+def usual_normalisation(config: Config, colour: bool) -> nn.Module:
+    """uint8 batches to what a model takes: float32, normalised; in ``colour`` if it must be."""
+    mean, std = MEAN_AND_STD[config.dataset]
+    steps: list[nn.Module] = [v2.RGB()] if colour else []
+    if config.image_size:
+        steps.append(v2.Resize((config.image_size, config.image_size), antialias=True))
+    return v2.Compose([*steps, v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)])
