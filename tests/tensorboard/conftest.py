@@ -1,14 +1,17 @@
 """Runs read back from their event files."""
 
+import warnings
+
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 
 @pytest.fixture(autouse=True)
-def _failures_of_the_monitor_are_failures(request):
+def _failures_of_the_monitor_are_failures():
     """A monitor that fails is silent after one warning: here that warning is an error."""
-    mark = pytest.mark.filterwarnings("error:the monitor stopped:RuntimeWarning")
-    request.node.add_marker(mark)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "the monitor stopped")
+        yield
 
 
 class Run:

@@ -189,6 +189,24 @@ def test_a_learning_rate_that_is_far_too_low(tmp_path):
     assert finding.kind == "learning rate too low"
 
 
+@pytest.mark.parametrize(
+    ("ratios", "losses", "named"),
+    [
+        ([0.5, 0.01, 0.01], [2.3, 1.0, 0.5], False),
+        ([0.5, 0.01, 0.01], [2.3, 5.0, 2.0], True),
+        ([0.5, 0.4, 0.01], [2.3, 1.0, 0.5], True),
+        ([0.2, 0.2, 0.2], [2.3, 5.0, 9.0], False),
+    ],
+)
+def test_one_large_step_that_does_no_harm_is_none(ratios, losses, named):
+    """RMSprop's first step is ten times its learning rate."""
+    history = History()
+    for i, (ratio, loss) in enumerate(zip(ratios, losses, strict=True)):
+        layers = {f"update to weight/{name}": ratio for name in "abc"}
+        history.add(i + 1, {"loss": loss, "weight norm/a": 1.0, **layers})
+    assert ["learning rate too high"] * named == [each.kind for each in diagnose(history)]
+
+
 def test_a_gradient_that_explodes_once():
     history = History()
     for step in range(10, 200, 10):

@@ -285,6 +285,17 @@ def test_units_of_images_and_sequences(shape, units, tmp_path, read):
     assert read(tmp_path)["dead units/1 ReLU"][1] == pytest.approx(1 - 1 / units)
 
 
+def test_maps_of_one_pixel_have_no_dead_units(tmp_path, read):
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d(1), nn.ReLU())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with Monitor(model, optimizer, tmp_path, every=1):
+        model(torch.rand(2, 3, 5, 5)).sum().backward()
+        optimizer.step()
+    run = read(tmp_path)
+    assert "activation mean/2 ReLU" in run.scalars
+    assert not [tag for tag in run.scalars if tag.startswith("dead units")]
+
+
 @pytest.mark.parametrize("layer", [nn.BatchNorm1d, torchopt_ref.nn.BatchNorm1d])
 @pytest.mark.parametrize("momentum", [0.1, None])
 def test_batch_norm_running_against_batch(layer, momentum, tmp_path, read):

@@ -52,7 +52,8 @@ class Activations:
       (X. Glorot, Y. Bengio, 2010, look at the same);
     - ``dead units``, of ReLU: the fraction of units that were zero for every sample of the last
       ``window`` records. A unit is a feature of a ``(batch, features)`` output, a channel
-      ``(batch, channel, ...)`` of images and volumes, and the last dimension of three;
+      ``(batch, channel, ...)`` of images and volumes (not of one pixel, as in gates behind a
+      pooling, which hardly vary between samples), and the last dimension of three;
     - ``activation gradient std``: of the loss's gradient with respect to ``y``.
 
     Only outputs that need a gradient count, so evaluation does not; and only those before the
@@ -70,6 +71,11 @@ class Activations:
 
     def __bool__(self) -> bool:
         return bool(self._modules)
+
+    @property
+    def seen(self) -> bool:
+        """Whether a layer was measured since ``attach``."""
+        return bool(self._calls)
 
     def attach(self, safe: Safe) -> None:
         self.detach()
@@ -114,7 +120,7 @@ class Activations:
         moments = [y.mean(), y.std(correction=0)]
         if bounds := SATURATED.get(type(module)):
             moments.append(((y < bounds[0]) | (y > bounds[1])).sum() / y.numel())
-        if isinstance(module, DYING) and y.dim() > 1:
+        if isinstance(module, DYING) and has_units(y):
             masks = self._alive.setdefault(name, deque(maxlen=self._window))
             masks.append(y.amax(dim=other_dimensions(y)) != 0)
             if len({mask.shape for mask in masks}) == 1:
@@ -148,6 +154,11 @@ def add_histogram(record: Record, name: str, values: np.ndarray) -> None:
 
 def add_scalars(record: Record, tags: Sequence[str]) -> Callable[[np.ndarray], None]:
     return lambda values: record.scalars.update(zip(tags, values.tolist(), strict=True))
+
+
+def has_units(y: Tensor) -> bool:
+    """Not of maps of one pixel: as gates behind a pooling they hardly vary between samples."""
+    return y.dim() > 1 and (y.dim() <= 3 or y.shape[2:].numel() > 1)
 
 
 def other_dimensions(y: Tensor) -> list[int]:

@@ -11,18 +11,18 @@ from torch import Tensor
 from .output import Output
 from .pictures import WrongOnes, confusion_figure, png
 
-SHARE = 0.01
-"""Of the time that has passed, what figures may take."""
+SHARE, FIRST = 0.01, 3.0
+"""Of the time that has passed, what figures may take; seconds expected of the first ones."""
 
 
 class Figures:
     """Draws at the end, and before as often as takes at most 1 % of the time: a figure costs as
-    much as many records, and a second the first time, when matplotlib is imported."""
+    much as many records, and the first one imports matplotlib, which takes a second."""
 
     def __init__(self, output: Output) -> None:
         self._output = output
         self._started = perf_counter()
-        self._spent, self._cost = 0.0, 1.0
+        self._spent, self._cost = 0.0, FIRST
         self._input: Callable[[], Tensor | None] = lambda: None
         self._latest: tuple[Callable[[], Tensor | None], Tensor, Tensor] | None = None
 

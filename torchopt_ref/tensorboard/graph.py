@@ -22,6 +22,7 @@ class Graph:
         self._model = copy.deepcopy(model)
 
     def trace(self, inputs: tuple[Any, ...]) -> Event:
+        """For the event file; raises what ``torch.jit.trace`` raises."""
         # The function behind SummaryWriter.add_graph, which would open an event file of its own.
         from torch.utils.tensorboard._pytorch_graph import graph
 

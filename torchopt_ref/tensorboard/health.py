@@ -34,17 +34,24 @@ class Health:
     Where it began: a parameter that is not finite before the step was ruined by the step before;
     else the model's input, else the layer nearest to the output whose gradient is not finite.
 
-    On a CPU the sentinels are read before each step is made, so that ``action="raise"`` leaves the
-    parameters as they were. On other devices ``"warn"`` reads them at the next record: the step's
-    number is exact, the place is then found among parameters that are ruined already.
+    With ``at_once`` the sentinels are read before each step is made, so that ``action="raise"``
+    leaves the parameters as they were. Without it, on a device that would have to be waited for,
+    the next record reads them: the step's number is exact, the place is then found among
+    parameters that are ruined already.
     """
 
-    def __init__(self, layers: Layers, action: str) -> None:
-        self._layers, self._action = layers, action
+    def __init__(
+        self,
+        layers: Layers,
+        action: str,
+        at_once: bool,
+        write: Callable[[int, str], None],
+    ) -> None:
+        self._layers, self._action, self._at_once, self._write = layers, action, at_once, write
         self._sentinels: dict[int, list[nn.Parameter]] = {}
         self._flags: list[tuple[int, torch.optim.Optimizer, Tensor]] = []
         self._input: Callable[[], Tensor | None] = lambda: None
-        self.found: tuple[int, str] | None = None
+        self.found = False
 
     def saw_input(self, tensor: Tensor) -> None:
         self._input = weakref.ref(tensor)
@@ -63,15 +70,15 @@ class Health:
             return
         with torch.no_grad():
             total = sum_of(rows)
-        if total.device.type == "cpu" or self._action == "raise":
+        if self._at_once:
             if not total.isfinite().item():
                 self._look(optimizer, step, made)
         else:
             self._flags.append((step, optimizer, total))
 
     def check_loss(self, loss: Tensor | float, step: int) -> None:
-        """On other devices than the CPU the loss is not waited for: its gradient tells."""
-        if self.found or (isinstance(loss, Tensor) and loss.device.type != "cpu"):
+        """Where the device is not waited for, the loss is not: its gradient tells."""
+        if self.found or (isinstance(loss, Tensor) and not self._at_once):
             return
         value = float(loss.detach().mean() if isinstance(loss, Tensor) else loss)
         if not math.isfinite(value):
@@ -94,31 +101,42 @@ class Health:
                     self._report(step, f"a gradient is not finite{where}", "")
         norms = [value for tag, value in record.scalars.items() if tag.startswith(NORMS)]
         if not np.isfinite(norms).all():
-            self.check_all([optimizer], record.step)
+            start = "gradient norm/"
+            bad = [
+                tag.removeprefix(start)
+                for tag, value in record.scalars.items()
+                if tag.startswith(start) and "(" not in tag and not math.isfinite(value)
+            ]
+            self.check_all([optimizer], record.step, bad)
 
-    def check_all(self, optimizers: Sequence[torch.optim.Optimizer], step: int) -> None:
-        """Look at every gradient and parameter, after ``step``."""
+    def check_all(
+        self,
+        optimizers: Sequence[torch.optim.Optimizer],
+        step: int,
+        gradients: Sequence[str] = (),
+    ) -> None:
+        """Look at every parameter after ``step``, in which these layers' gradients were bad."""
         for optimizer in optimizers:
-            params = trainable(optimizer.param_groups)
-            bad = self._where([(p, p.grad) for p in params] + [(p, p) for p in params])
-            if bad and not self.found:
-                self._look(optimizer, step, made=True)
+            ruined = self._where([(p, p) for p in trainable(optimizer.param_groups)])
+            if ruined and not self.found:
+                self._report(step, *self._words(list(gradients), ruined, made=True))
 
     def _look(self, optimizer: torch.optim.Optimizer, step: int, made: bool) -> None:
         params = trainable(optimizer.param_groups)
         gradients = self._where([(param, param.grad) for param in params])
         ruined = self._where([(param, param) for param in params])
+        step = step - 1 if ruined and not made else step
+        self._report(step, *self._words(gradients, ruined, made))
+
+    def _words(self, gradients: list[str], ruined: list[str], made: bool) -> tuple[str, str]:
+        """What is not finite, and why, if that can be said."""
         if ruined and not (made and gradients):
-            when = step if made else step - 1
-            text = f"a parameter of layer {ruined[0]}{others(ruined)} is not finite after the step"
-            self._report(when, text, "Its gradients looked finite: the update overflowed.")
-        else:
-            place = (
-                f"the gradient of layer {gradients[-1]}{others(gradients)}"
-                if gradients
-                else ("a gradient that has gone again")
+            return (
+                f"a parameter of layer {ruined[0]}{others(ruined)} is not finite after the step",
+                "Its gradients looked finite: the update overflowed.",
             )
-            self._report(step, f"{place} is not finite", self._bad_input())
+        place = f"layer {gradients[-1]}{others(gradients)}" if gradients else "some layer"
+        return f"the gradient of {place} is not finite", self._bad_input()
 
     def _where(self, tensors: Sequence[tuple[nn.Parameter, Tensor | None]]) -> list[str]:
         """The layers whose tensor is not finite, in the model's order."""
@@ -147,7 +165,8 @@ class Health:
 
     def _report(self, step: int, what: str, why: str) -> None:
         text = f"step {step}: {what}. {why}".strip()
-        self.found = step, text
+        self.found = True
+        self._write(step, text)
         if self._action == "raise":
             raise NonFiniteError(text)
         warnings.warn(f"not finite at {text}", RuntimeWarning, stacklevel=2)

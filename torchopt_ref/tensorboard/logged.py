@@ -49,7 +49,7 @@ class Logged:
             self.names.append("accuracy")
         classes = output.shape[1]
         predicted, counted = output.argmax(1), target >= 0
-        counts = torch.stack([((predicted == target) & counted).sum(), counted.sum()])
+        counts = torch.stack([(predicted == target).sum(), counted.sum()])
         self._counts = counts if self._counts is None else self._counts + counts
         if classes <= MOST_CLASSES:
             if self._cells is None or len(self._cells) != classes**2 + 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,12 @@ from torch import Tensor, nn
 
 from torchopt_ref.errors import UserError, unknown
 
+from .dashboard import layout
+from .facts import about, hyper_parameters
+from .health import NonFiniteError
 from .layers import Layers
 from .output import Output
+from .parts import Parts, chosen, device_of
 from .session import Session
 from .watched import Watched
 
@@ -106,6 +111,9 @@ class Monitor:
                 raise UserError(f"Monitor's {name} must be at least {least}, not {value}")
         self._models: dict[str, nn.Module] = by_name(model)
         self._optimizers = {name: inner(each) for name, each in by_name(optimizer).items()}
+        for kind, given in (("model", self._models), ("optimizer", self._optimizers)):
+            if not given:
+                raise UserError(f"Monitor needs at least one {kind}")
         self._folder, self._quantities = Path(folder), quantities
         self._config, self._every, self._first_step = dict(config or {}), every, step
         self._window, self._curves = window, curves
@@ -128,18 +136,30 @@ class Monitor:
             Watched(each, name, layers, self._every, self._first_step, quantities)
             for name, each in self._optimizers.items()
         ]
-        self._session = Session(self._models, watched, layers, processes, reduces)
-        if rank == 0:
-            output = Output(self._folder, self._first_step + 1)
-            self._session.observe(quantities, output, self._window, self._nonfinite)
-            self._session.describe(self._config)
+        parts = self._parts(layers) if rank == 0 else Parts()
+        self._session = Session(self._models, watched, layers, parts, processes, reduces)
         if rank == 0 or reduces:
             self._session.start()
         return self
 
+    def _parts(self, layers: Layers) -> Parts:
+        """Open the event file, write what the run is, and choose what is measured."""
+        output = Output(self._folder, self._first_step + 1)
+        output.describe(
+            about(self._config, self._optimizers, device_of(self._models)),
+            layout(list(self._optimizers), layers.modules.values()),
+            hyper_parameters(self._config, self._optimizers),
+        )
+        first = next(iter(self._optimizers.values()))
+        return chosen(
+            self._quantities, self._models, first, layers, output, self._window, self._nonfinite
+        )
+
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
         if self._session:
-            self._session.close()
+            # What ended the training is not hidden behind what is found on leaving.
+            with suppress(NonFiniteError) if error else nullcontext():
+                self._session.close()
 
     def log(
         self,
@@ -161,8 +181,9 @@ class Monitor:
         """
         if (output is None) != (target is None):
             raise UserError("Monitor.log needs output and target together: give both or neither")
-        if self._session:
-            self._session.log(loss, output, target, scalars)
+        if not self._session:
+            raise UserError("Monitor.log works within `with Monitor(...) as monitor:` only")
+        self._session.log(loss, output, target, scalars)
 
 
 def by_name(given: Any) -> dict[str, Any]:

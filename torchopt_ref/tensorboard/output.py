@@ -43,20 +43,20 @@ class Output:
         self._history.texts[tag] = text
         self._file.add_text(tag, text, step)
 
-    def note(self, text: str, step: int) -> None:
-        """Add a sentence to the text ``notes``, once."""
+    def note(self, text: str, step: int | None = None) -> None:
+        """Add a sentence to the text ``notes``, once; before the first step by default."""
         if text and text not in self._notes:
             self._notes[text] = None
-            self.text("notes", "\n".join(f"- {note}" for note in self._notes), step)
+            notes = "\n".join(f"- {note}" for note in self._notes)
+            self.text("notes", notes, self._first_step if step is None else step)
 
     def not_finite(self, step: int, text: str) -> None:
-        """Write the first value that is not finite, once: as a text, and as a point at its step."""
-        if "not finite" not in self._history.texts:
-            self.text("not finite", text, step)
-            found = {"first step with a value that is not finite": float(step)}
-            self._history.add(step, found)
-            self._file.add(scalar_values(found), step)
-            self.diagnose(step)
+        """Write the first value that is not finite: as a text, and as a point at its step."""
+        self.text("not finite", text, step)
+        found = {"first step with a value that is not finite": float(step)}
+        self._history.add(step, found)
+        self._file.add(scalar_values(found), step)
+        self.diagnose(step)
 
     def record(self, record: Record, metrics: list[str]) -> None:
         """Write the record; ``metrics`` are the names of what log() was given."""

@@ -1,0 +1,35 @@
+"""The suite ``monitor``: its contestants train the same, and a block holds one record."""
+
+import pytest
+import torch
+
+from torchopt_ref.benchmarks import monitor
+from torchopt_ref.tensorboard.output import Output
+
+
+def test_blocks_are_equal_bit_for_bit_and_hold_one_record(monkeypatch):
+    pytest.importorskip("torchvision")
+    monkeypatch.setattr(monitor, "EVERY", 2)
+    steps = []
+    record = Output.record
+    monkeypatch.setattr(
+        Output,
+        "record",
+        lambda self, made, names: (steps.append(made.step), record(self, made, names)),
+    )
+    (case,) = monitor.cases()
+    expected = case.contestants[0].run()
+    for contestant in case.contestants[1:]:
+        case.check(expected, contestant.run())
+    # The record of a block is completed when the next one begins.
+    for contestant in case.contestants[1:3]:
+        contestant.run()
+    assert steps == [4, 4]
+    assert [contestant.bar for contestant in case.contestants] == [None, 1.03, 1.01, None]
+
+
+def test_a_contestant_that_changes_a_parameter_is_refused():
+    a = [torch.ones(3)]
+    monitor.assert_equal(a, [torch.ones(3)])
+    with pytest.raises(AssertionError):
+        monitor.assert_equal(a, [torch.ones(3) + 1e-7])
