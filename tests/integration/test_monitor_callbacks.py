@@ -1,0 +1,200 @@
+"""The monitor as a callback of Lightning's and of Hugging Face's Trainer, in real runs of both."""
+
+import logging
+import warnings
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+
+def data():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(64, 4, generator=generator)
+    return x, (x.sum(1, keepdim=True) > 0).float()
+
+
+def net():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+
+
+def curves(folder):
+    events = EventAccumulator(str(folder), {"scalars": 0}).Reload()
+    tags = events.Tags()["scalars"]
+    return {tag: {event.step: event.value for event in events.Scalars(tag)} for tag in tags}
+
+
+def has_hooks(model):
+    return any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+def bits(model):
+    return [param.detach().clone() for param in model.parameters()]
+
+
+def assert_same(model, other):
+    for a, b in zip(bits(model), other, strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.fixture
+def lightning():
+    return pytest.importorskip("lightning.pytorch", reason="lightning is not installed")
+
+
+def fit(lightning, folder, callbacks, fail_at=None, epochs=1, checkpoint=None, **options):
+    losses = []
+
+    class Module(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = net()
+
+        def training_step(self, batch, index):
+            if index == fail_at:
+                raise RuntimeError("the data ended")
+            x, t = batch
+            loss = nn.functional.mse_loss(self.net(x), t)
+            losses.append(loss.item())
+            return loss
+
+        def validation_step(self, batch, index):
+            x, t = batch
+            self.log("validation loss", nn.functional.mse_loss(self.net(x), t))
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    module = Module()
+    trainer = lightning.Trainer(
+        max_epochs=epochs,
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        default_root_dir=folder,
+        callbacks=callbacks,
+        **options,
+    )
+    loader = DataLoader(TensorDataset(*data()), batch_size=8)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        warnings.filterwarnings("error", "the monitor stopped")
+        try:
+            trainer.fit(module, loader, loader, ckpt_path=checkpoint)
+        finally:
+            if checkpoint is None and fail_at is None:
+                trainer.save_checkpoint(folder / "last.ckpt")
+    return module, losses
+
+
+def test_lightning_has_curves_and_the_same_weights(lightning, tmp_path):
+    from torchopt_ref.tensorboard.lightning import MonitorCallback
+
+    plain, _ = fit(lightning, tmp_path, [])
+    callback = MonitorCallback(tmp_path / "run", model="net", every=1)
+    watched, losses = fit(lightning, tmp_path, [callback])
+    assert_same(watched, bits(plain))
+    assert not has_hooks(watched)
+    run = curves(tmp_path / "run")
+    assert run["loss"] == pytest.approx(dict(enumerate(losses, start=1)))
+    assert set(run["update to weight/0 Linear"]) == set(range(1, 9))
+    assert {"activation std/1 Tanh", "gradient norm/[all]", "validation loss"} <= run.keys()
+
+
+def test_lightning_resumes_its_curves_and_averages_accumulated_losses(lightning, tmp_path):
+    from torchopt_ref.tensorboard.lightning import MonitorCallback
+
+    def callback():
+        return MonitorCallback(tmp_path / "run", model="net", every=1)
+
+    options = {"accumulate_grad_batches": 2}
+    _, losses = fit(lightning, tmp_path, [callback()], **options)
+    checkpoint = tmp_path / "last.ckpt"
+    _, later = fit(lightning, tmp_path, [callback()], epochs=2, checkpoint=checkpoint, **options)
+    run = curves(tmp_path / "run")
+    assert list(run["update norm/0 Linear"]) == list(range(1, 9))
+    losses += later
+    means = [(a + b) / 2 for a, b in zip(losses[::2], losses[1::2], strict=True)]
+    assert list(run["loss"].values()) == pytest.approx(means)
+
+
+def test_lightning_leaves_no_hook_after_an_exception(lightning, tmp_path):
+    from torchopt_ref.tensorboard.lightning import MonitorCallback
+
+    callback = MonitorCallback(tmp_path / "run", model="net", every=1)
+    modules = []
+    keep = type("Keep", (lightning.Callback,), {"on_fit_start": lambda s, t, m: modules.append(m)})
+    with pytest.raises(RuntimeError, match="the data ended"):
+        fit(lightning, tmp_path, [keep(), callback], fail_at=3)
+    assert not has_hooks(modules[0])
+    assert max(curves(tmp_path / "run")["loss"]) == 3
+
+
+def hugging_face(folder, callbacks, steps=8, resume=None):
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    pytest.importorskip("accelerate", reason="accelerate is not installed")
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net()
+
+        def forward(self, x, t):
+            return {"loss": nn.functional.mse_loss(self.net(x), t)}
+
+    model = Net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    x, t = data()
+    rows = [{"x": row, "t": target} for row, target in zip(x, t, strict=True)]
+    trainer = transformers.Trainer(
+        model,
+        transformers.TrainingArguments(
+            output_dir=str(folder / "trainer"),
+            per_device_train_batch_size=8,
+            max_steps=steps,
+            use_cpu=True,
+            report_to=[],
+            save_steps=4,
+            logging_steps=1,
+            eval_strategy="steps",
+            eval_steps=4,
+            label_names=["t"],
+            prediction_loss_only=True,
+            disable_tqdm=True,
+        ),
+        train_dataset=rows,
+        eval_dataset=rows[:16],
+        optimizers=(optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0)),
+        callbacks=callbacks,
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "the monitor stopped")
+        trainer.train(resume_from_checkpoint=resume)
+    logged = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    return model, logged
+
+
+def test_hugging_face_has_curves_and_the_same_weights_and_resumes(tmp_path):
+    pytest.importorskip("transformers", reason="transformers is not installed")
+    from torchopt_ref.tensorboard.transformers import MonitorCallback
+
+    plain, _ = hugging_face(tmp_path / "plain", [])
+    folder = tmp_path / "run"
+    watched, losses = hugging_face(tmp_path, [MonitorCallback(folder, every=1)])
+    assert_same(watched, bits(plain))
+    assert not has_hooks(watched)
+    run = curves(folder)
+    assert list(run["loss"].values()) == pytest.approx(losses)
+    assert list(run["update to weight/net.0 Linear"]) == list(range(1, 9))
+    assert {"activation std/net.1 Tanh", "gradient cosine/[all]", "eval_loss"} <= run.keys()
+    checkpoint = str(tmp_path / "trainer" / "checkpoint-8")
+    hugging_face(tmp_path, [MonitorCallback(folder, every=1)], steps=12, resume=checkpoint)
+    longer = curves(folder)["update to weight/net.0 Linear"]
+    assert list(longer) == list(range(1, 13))
+    assert longer.items() >= run["update to weight/net.0 Linear"].items()

@@ -1,0 +1,67 @@
+"""The monitor as a callback of Lightning's Trainer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback
+
+from .monitor import Monitor
+
+TAKEN = ("loss", "output", "target")
+
+
+class MonitorCallback(Callback):
+    """Watch ``Trainer.fit`` with a ``Monitor``.
+
+        Trainer(callbacks=[MonitorCallback("runs/mine", model="net")])
+
+    The loss of each step is that of ``training_step``, and what validation logs becomes curves. A
+    fit that resumes a checkpoint goes on with its curves.
+
+    In automatic optimization Lightning computes the gradients within the optimizer's step, where
+    there are no phases to time and no gradient to see before the step: times, gradient cosine,
+    noise scale and carried-over gradients are not measured then.
+
+    Args:
+        folder: of the run.
+        model: path of the submodule that ``training_step`` calls, as a step is seen to begin with
+            its forward pass; empty, for a ``training_step`` that calls the module itself.
+        options: further ones of ``Monitor``.
+    """
+
+    def __init__(self, folder: str | Path, model: str = "", **options: Any) -> None:
+        self._folder, self._path, self._options = folder, model, options
+        self._monitor: Monitor | None = None
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        optimizers = trainer.optimizers
+        done = trainer.global_step // max(len(optimizers), 1)
+        model = pl_module.get_submodule(self._path)
+        options = {"config": dict(pl_module.hparams), "step": done} | self._options
+        self._monitor = Monitor(model, optimizers, self._folder, **options).__enter__()
+
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
+        if self._monitor and loss is not None:
+            # Lightning has divided it by the number of batches whose gradients are summed.
+            self._monitor.log(loss=loss * trainer.accumulate_grad_batches)
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        if self._monitor:
+            found = trainer.callback_metrics.items()
+            self._monitor.log(**{name: value for name, value in found if name not in TAKEN})
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        self._close()
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        self._close(exception)
+
+    def _close(self, error: BaseException | None = None) -> None:
+        monitor, self._monitor = self._monitor, None
+        if monitor:
+            monitor.__exit__(type(error) if error else None, error, None)

@@ -1,0 +1,50 @@
+"""The monitor as a callback of Hugging Face's Trainer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from .monitor import Monitor
+
+
+class MonitorCallback(TrainerCallback):
+    """Watch ``Trainer.train`` with a ``Monitor``.
+
+        Trainer(..., callbacks=[MonitorCallback("runs/mine")])
+
+    The loss and what evaluation finds (``eval_...``) come from the Trainer's log, so they have
+    points every ``logging_steps``. A training that resumes a checkpoint goes on with its curves.
+    The Trainer tells no callback of an exception: then the hooks stay on the model until it is
+    trained again; the event file is whole all the same.
+
+    Args:
+        folder: of the run.
+        options: further ones of ``Monitor``.
+    """
+
+    def __init__(self, folder: str | Path, **options: Any) -> None:
+        self._folder, self._options = folder, options
+        self._monitor: Monitor | None = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._close()
+        options = {"step": state.global_step} | self._options
+        monitor = Monitor(kwargs["model"], kwargs["optimizer"], self._folder, **options)
+        self._monitor = monitor.__enter__()
+
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self._monitor:
+            logs = kwargs["logs"]
+            found = {name: value for name, value in logs.items() if name.startswith("eval_")}
+            self._monitor.log(loss=logs.get("loss"), **found)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        monitor, self._monitor = self._monitor, None
+        if monitor:
+            monitor.__exit__(None, None, None)
