@@ -41,7 +41,7 @@ def test_ratios_against_another_contestant(bench, capsys):
     ratios = {r["contestant"]: r["ratio"] for r in written["results"]}
     assert ratios["ours fused"] == {"median": 1, "low": 1, "high": 1}
     assert ratios["torch default"]["median"] != 1
-    assert capsys.readouterr().out.count("against ours fused") == 5
+    assert capsys.readouterr().out.count("against ours fused") == 6
 
 
 def test_a_case_without_the_contestant_is_left_out(bench):

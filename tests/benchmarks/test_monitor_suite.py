@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from torchopt_ref.benchmarks import monitor
+from torchopt_ref.benchmarks.timing import prepared
 from torchopt_ref.tensorboard.output import Output
 
 
@@ -17,13 +18,11 @@ def test_blocks_are_equal_bit_for_bit_and_hold_one_record(monkeypatch):
         "record",
         lambda self, made, names: (steps.append(made.step), record(self, made, names)),
     )
-    (case,) = monitor.cases()
-    expected = case.contestants[0].run()
-    for contestant in case.contestants[1:]:
-        case.check(expected, contestant.run())
+    (case,) = monitor.cases(torch.device("cpu"))
+    runs = prepared(case)
     # The record of a block is completed when the next one begins.
-    for contestant in case.contestants[1:3]:
-        contestant.run()
+    for run in runs[1:3]:
+        run()
     assert steps == [4, 4]
     assert [contestant.bar for contestant in case.contestants] == [None, 1.03, 1.01, None]
 

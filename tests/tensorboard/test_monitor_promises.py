@@ -238,7 +238,7 @@ def test_a_shared_layer_is_one_layer(tmp_path, read):
             optimizer.step()
             optimizer.zero_grad()
     run = read(tmp_path)
-    norms = {tag for tag in run.scalars if tag.startswith("weight norm/") and "(" not in tag}
+    norms = {tag for tag in run.scalars if tag.startswith("weight norm/") and "[" not in tag}
     assert norms == {f"weight norm/{each}" for each in ("0 Linear", "1 Linear", "5 Linear")}
     activations = {tag for tag in run.scalars if tag.startswith("activation mean/")}
     assert activations == {"activation mean/2 ReLU", "activation mean/2 ReLU #2"}
@@ -267,7 +267,7 @@ def test_three_thousand_tensors_do_not_make_three_thousand_curves(tmp_path, read
             optimizer.step()
             optimizer.zero_grad()
     run = read(tmp_path)
-    layers = [tag for tag in run.scalars if tag.startswith("update norm/") and "(" not in tag]
+    layers = [tag for tag in run.scalars if tag.startswith("update norm/") and "[" not in tag]
     assert layers == [f"update norm/{i}" for i in range(50)]
     assert len(run.scalars) < 400
 

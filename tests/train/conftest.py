@@ -19,7 +19,6 @@ def same_torch_afterwards():
     np.random.set_state(states[1])
     random.setstate(states[2])
     torch.use_deterministic_algorithms(False)
-    torch.backends.cudnn.benchmark = False
 
 
 @pytest.fixture(scope="session")

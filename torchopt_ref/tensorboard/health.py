@@ -105,7 +105,7 @@ class Health:
             bad = [
                 tag.removeprefix(start)
                 for tag, value in record.scalars.items()
-                if tag.startswith(start) and "(" not in tag and not math.isfinite(value)
+                if tag.startswith(start) and "[" not in tag and not math.isfinite(value)
             ]
             self.check_all([optimizer], record.step, bad)
 

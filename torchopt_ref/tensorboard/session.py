@@ -101,7 +101,7 @@ class Session:
         if self._first.record:
             self._finish(self._first)
             if self._parts.speed:
-                self._parts.speed.step_begins()
+                self._parts.speed.leave_out()
         if self._parts.speed:
             self._parts.speed.forward_starts()
         tensor = first_tensor([*args, *kwargs.values()])

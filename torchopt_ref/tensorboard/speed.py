@@ -25,7 +25,7 @@ class Speed:
     ``data`` is from the end of one step to the next forward pass, ``forward`` until the model's
     first forward pass returns, ``backward`` until the optimizer's step begins (so the loss and any
     further passes belong to it), ``optimizer`` the step itself. Medians leave out the pauses for
-    evaluation, and steps in which something was recorded are not counted.
+    evaluation, and steps in which something was recorded or written are not counted.
 
     On an accelerator the phases would be those of the launches; there the times are of one step
     only, the second after each record, at whose marks the device is waited for.
@@ -59,6 +59,10 @@ class Speed:
     def step_begins(self) -> None:
         self._marks = []
         self._mark(0)
+
+    def leave_out(self) -> None:
+        """Do not count the step under way, in which a record was written."""
+        self._marks = []
 
     def collect(self, record: Record) -> None:
         if self._times:

@@ -42,7 +42,8 @@ class OperationAudit(TorchDispatchMode):
     """Within it, every floating-point operation of ``FORMULAS`` is repeated in NumPy and compared.
 
     ``tallies`` maps the operation's name to its ``Tally``; ``at_fault()`` keeps those that
-    differed. Operations that torch computes elsewhere (``exact.sqrt`` on the CPU) are not seen.
+    differed. Operations that are not torch's own (``exact.sqrt`` on the CPU, and all of our
+    engines but ``foreach=False``) are not seen.
     """
 
     def __init__(self) -> None:
