@@ -10,6 +10,8 @@ from .config import Config
 from .state import Training
 
 FOLDER = "monitor"
+WITHOUT_PARAMETERS = ("activations", "speed")
+"""What can be recorded where the process that records has a part of each parameter only."""
 
 
 def monitored(training: Training, config: Config, folder: Path) -> Monitor:
@@ -17,11 +19,12 @@ def monitored(training: Training, config: Config, folder: Path) -> Monitor:
 
     What it writes goes on after the step that the training is at.
     """
+    quantities = WITHOUT_PARAMETERS if config.fsdp else Monitor.DEFAULT
     return Monitor(
         training.model,
         training.optimizer,
         folder / FOLDER,
-        record=Monitor.DEFAULT if config.monitor else (),
+        record=quantities if config.monitor else (),
         config=config.as_json(),
         step=training.position.step,
     )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from torchopt_ref.errors import UserError
 
-from .checkpoints import warn
+from .checkpoints import Checkpoints, warn
 from .state import Training
 
 PATIENCE = 10
@@ -25,11 +24,11 @@ class NotFinite:
         self,
         action: str,
         training: Training,
-        read_last: Callable[[], dict[str, Any] | None],
+        checkpoints: Checkpoints,
         diagnosis: str,
     ) -> None:
         """``diagnosis`` is where a person finds out more."""
-        self._action, self._training, self._read_last = action, training, read_last
+        self._action, self._training, self._checkpoints = action, training, checkpoints
         self._diagnosis = diagnosis
         self._in_a_row = 0
         self._buffers: list[Any] = []
@@ -63,7 +62,7 @@ class NotFinite:
                 buffer.copy_(before)
             doing = "the batch is left out"
         else:
-            state = self._read_last()
+            state = self._checkpoints.read_last(self._training)
             if state is None:
                 raise UserError(f"{what}, and there is no checkpoint to go back to: lower --lr")
             self._training.roll_back(state)
