@@ -23,9 +23,8 @@ from .description import describe, memory_of, processes_here
 from .display import Display
 from .distributed import choose_device, joined_processes
 from .memory import check_that_it_fits
-from .monitoring import FOLDER as MONITOR
-from .monitoring import monitored
-from .not_finite import NotFinite
+from .monitoring import diagnosis, monitored
+from .not_finite import LossNotFinite, NotFinite
 from .passes import Passes
 from .profiling import profiled
 from .setup import make_checkpoints, make_folder, make_training, open_data_in_turn, set_up_torch
@@ -59,6 +58,11 @@ def train(config: Config) -> Path | None:
         folder = make_folder(config, processes)
         try:
             fit(training, config, data, folder, stop)
+        except LossNotFinite:
+            if processes.first:
+                for finding in diagnosis(folder.path):
+                    warn(finding)
+            raise
         except (UserError, Stopped):
             raise
         except torch.OutOfMemoryError as error:
@@ -89,8 +93,7 @@ def fit(training: Training, config: Config, data: Data, folder: RunFolder, stop:
         training.load(saved)
     position, parameters = training.position, list(training.model.parameters())
     passes = Passes(config, data.normalise, device, processes)
-    inspect = f"torchopt-ref inspect {folder.path / MONITOR}"
-    not_finite = NotFinite(config.on_nan, training, checkpoints, inspect)
+    not_finite = NotFinite(config.on_nan, training, checkpoints)
     model: nn.Module = training.model
     if config.compile or config.cuda_graphs:
         model.compile(mode="reduce-overhead" if config.cuda_graphs else None)
