@@ -76,7 +76,9 @@ def test_shards_have_the_losses_of_one_process(
     assert_same_losses(tmp_path / "one", tmp_path / "run")
 
 
-@pytest.mark.parametrize("options", [["--amp", "fp16", "--clip", "1"], ["--compile"]])
+@pytest.mark.parametrize(
+    "options", [["--amp", "fp16"], pytest.param(["--compile"], marks=pytest.mark.slow)]
+)
 def test_shards_have_the_losses_of_ddp(fsdp, starter, tmp_path, small_mnist, options):
     """In float16 the gradient of half a batch is rounded otherwise than that of the whole."""
     arguments = ["train", *TINY, *small_mnist, "--out", str(tmp_path), *options, "--name", "ddp"]
@@ -132,8 +134,7 @@ def test_the_last_ones_and_the_best_are_kept_whole_and_others_can_go_on_with_the
 def test_a_full_disk_leaves_the_old_checkpoints_and_the_training_goes_on(fsdp):
     full = ["--epochs", "3", "--optimizer", "troublemakers:FullDisk"]
     assert fsdp(2, *full, TROUBLE="15") == [0, 0], fsdp.log(0)
-    assert "no checkpoint of step 20: " in fsdp.log(0)
-    assert "File too large" in fsdp.log(0)
+    assert "no checkpoint of step 20: writing failed, perhaps for want of room" in fsdp.log(0)
     (kept,) = fsdp.folder.glob("run/checkpoints/step-*")
     assert kept.name == f"step-00000010-{digest_of(kept)}"
 

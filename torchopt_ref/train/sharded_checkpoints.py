@@ -72,7 +72,9 @@ class ShardedCheckpoints(Checkpoints):
         except CheckpointException as error:
             if self.processes.first:
                 reasons = {str(failure[0]) for failure in error.failures.values()}
-                self.give_up(self._step, "; ".join(sorted(reasons)))
+                # torch hides what the file system said.
+                why = "; ".join(sorted(reasons))
+                self.give_up(self._step, f"writing failed, perhaps for want of room ({why})")
 
 
 class Writer(dcp.FileSystemWriter):
