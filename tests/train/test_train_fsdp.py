@@ -103,6 +103,9 @@ def test_killed_stopped_and_resumed_the_weights_are_those_of_an_uninterrupted_ru
     assert fsdp(2, *LONG, name="whole") == [0, 0], fsdp.log(0, "whole")
     interrupted = [*LONG, "--optimizer", "troublemakers:Interrupted"]
     assert fsdp(2, *interrupted, name="run", TROUBLE="KILL 20") == [-signal.SIGKILL] * 2
+    unfinished = fsdp.folder / "run" / "checkpoints" / "partial"
+    unfinished.mkdir(exist_ok=True)
+    (unfinished / "__7_0.distcp").touch()
     assert fsdp(2, *interrupted, name="run", TROUBLE="TERM 10") == [143, 143], fsdp.log(0)
     bad = last(fsdp.folder / "run")
     content = bytearray((bad / "__1_0.distcp").read_bytes())
@@ -110,6 +113,7 @@ def test_killed_stopped_and_resumed_the_weights_are_those_of_an_uninterrupted_ru
     (bad / "__1_0.distcp").write_bytes(content)
     assert fsdp(2, "--resume", name="run", tiny=[]) == [0, 0], fsdp.log(0)
     assert f"the checkpoint {bad} is damaged" in fsdp.log(0)
+    assert not list(fsdp.folder.glob("run/checkpoints/*/__7_0.distcp"))
     whole, resumed = (weights(last(fsdp.folder / name)) for name in ("whole", "run"))
     assert whole.keys() == resumed.keys()
     assert any(key.startswith("optimizer.state") for key in whole)

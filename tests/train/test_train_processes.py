@@ -64,6 +64,18 @@ def test_our_batchnorm_makes_the_step_of_one_process(starter, tmp_path, small_mn
     assert apart < 0.01 if ours else apart > 0.1, apart
 
 
+def test_all_judge_with_the_statistics_of_the_first(starter, tmp_path, small_mnist):
+    """Which are in the checkpoint: a finished run that is resumed has the same results."""
+    options = ["--model", "shufflenet_v2_x0_5", "--epochs", "1", "--batch-size", "150"]
+    arguments = ["train", *TINY, *small_mnist, *options, "--out", str(tmp_path), "--name", "run"]
+    for attempt in ("first", "again"):
+        pids = starter.start_many(2, [*arguments, "--resume"], attempt)
+        assert [starter.wait(pid, DEADLINE) for pid in pids] == [0, 0]
+        if attempt == "first":
+            result = results(tmp_path / "run")
+    assert results(tmp_path / "run") == result
+
+
 def test_a_process_that_dies_ends_the_others_with_a_message(starter, tmp_path, small_mnist):
     arguments = ["train", *TINY, *small_mnist, "--epochs", "500", "--out", str(tmp_path)]
     first, second = starter.start_many(2, [*arguments, "--name", "run"], "dies")
