@@ -24,7 +24,7 @@ from torchopt_ref.data import load
 
 from .timing import Case, Contestant, Run
 
-EPOCHS, BATCH, LR, HELD_OUT = 3, 128, 2e-3, 1000
+EPOCHS, BATCH, LR, HELD_OUT = 2, 128, 2e-3, 1000
 CLOSE = 0.05
 """How far test accuracies may be apart: the images are shifted otherwise in each training."""
 

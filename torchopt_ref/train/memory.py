@@ -44,9 +44,11 @@ def estimate(
 
     Two images go through ``model``, and change its buffers; the tensors that autograd keeps are
     counted, and taken times ``images`` / 2. Work space of kernels and what torch itself needs is
-    not in it.
-    ``copies`` is how often the weights are there: 2 with an average of them; ``shards`` the number
-    of processes that share them.
+    not in it. ``copies`` is how often the weights are there: 2 with an average of them; ``shards``
+    the number of processes that share them.
+
+    Raises:
+        UserError: the model cannot take such inputs.
     """
     weights = sum(each.nbytes for each in (*model.parameters(), *model.buffers()))
     gradients = sum(each.nbytes for each in model.parameters() if each.requires_grad)
@@ -59,7 +61,14 @@ def estimate(
         for value in probe_optimizer.state[probe.weight].values()
         if isinstance(value, Tensor) and value.numel() == 64
     ]
-    kept = kept_for_backward(model, torch.zeros(2, *shape))
+    try:
+        kept = kept_for_backward(model, torch.zeros(2, *shape))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        size = " x ".join(map(str, shape))
+        raise UserError(
+            f"the model cannot take images of {size}: {str(error).splitlines()[0]}: "
+            "choose another --image-size or --model"
+        ) from error
     return Memory(
         copies * weights // shards,
         gradients // shards,
