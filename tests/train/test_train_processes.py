@@ -20,9 +20,12 @@ def starter(tmp_path_factory):
 EQUAL = {
     "two": (2, []),
     "four, and a last batch of two images": (4, ["--batch-size", "64"]),
-    "three, augmented, in parts, averaged": (
+    "three, augmented, in parts, averaged, with a last image to test": (
         3,
-        ["--augment", "--accumulate", "2", "--ema", "0.9", "--clip", "1"],
+        [
+            *("--augment", "--accumulate", "2", "--ema", "0.9", "--clip", "1"),
+            *("--batch-size", "199", "--epochs", "4"),
+        ],
     ),
 }
 
