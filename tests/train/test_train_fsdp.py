@@ -95,7 +95,7 @@ def assert_same_losses(one, other):
         assert actual[tag] == [(step, pytest.approx(value, rel=1e-6)) for step, value in points]
 
 
-LONG = ["--epochs", "6", "--ema", "0.9", "--checkpoint-every", "3", "--resume"]
+LONG = ["--epochs", "6", "--ema", "0.9", "--checkpoint-every", "3", "--keep", "99", "--resume"]
 
 
 def test_killed_stopped_and_resumed_the_weights_are_those_of_an_uninterrupted_run(fsdp):
