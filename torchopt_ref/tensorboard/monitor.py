@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from torchopt_ref.errors import UserError, unknown
 
-from .dashboard import layout
 from .facts import about, hyper_parameters
 from .health import NonFiniteError
 from .layers import Layers
@@ -147,7 +146,7 @@ class Monitor:
         output = Output(self._folder, self._first_step + 1)
         output.describe(
             about(self._config, self._optimizers, device_of(self._models)),
-            layout(list(self._optimizers), layers.modules.values()),
+            list(self._optimizers),
             hyper_parameters(self._config, self._optimizers),
         )
         first = next(iter(self._optimizers.values()))
