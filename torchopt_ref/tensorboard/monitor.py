@@ -70,7 +70,8 @@ class Monitor:
             the new curves replace all.
         window: records without a sign of life after which a unit counts as dead.
         curves: layers with curves of their own. With more layers, those of one block share one,
-            a block being the same first parts of their path; see ``layers.charted``.
+            a block being the same first parts of their path; see ``layers.charted``. Of more
+            activation layers, BatchNorms or Dropouts that many, evenly spaced, are measured.
         nonfinite: ``"warn"`` or ``"raise"`` (``NonFiniteError``) at the first value that is not.
         reduce: under DDP, take means of what ``log`` is given over all processes, each of which
             then has to call it in the same steps.
