@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from .engines import Table, Vectors
-from .team import Apart, Grads, addresses, arrange, is_shared, parts, same
+from .places import Places
+from .team import Apart, Grads, arrange, is_shared, parts, same
 
 ALIGNMENT = 64
 """Bytes at a multiple of which a parameter begins, as torch allocates it."""
@@ -29,9 +30,11 @@ class Arena(Apart):
         slots = [arrange([entry[name] for entry in self.entries], multiple) for name in self.slots]
         self.grad = torch.zeros_like(param)
         self.views = parts(self.grad, self.params, multiple)
-        self.view_addresses = addresses(self.views)
+        self.view_places = Places(self.views)
         size = self.grad.element_size()
-        places = [(address - self.grad.data_ptr()) // size for address in self.view_addresses]
+        places = [
+            (address - self.grad.data_ptr()) // size for address in self.view_places.addresses
+        ]
         self.starts = torch.tensor(places, device="cpu")
         self.versions: list[int] = []
         self.whole = [param, self.grad, *slots]
@@ -42,13 +45,11 @@ class Arena(Apart):
 
     def params_hold(self) -> bool:
         # Of a vector or a scalar no other view begins at its address and takes its gradient.
-        return addresses(self.params) == self.addresses and all(
-            map(Tensor.is_contiguous, self.matrices)
-        )
+        return self.places.hold() and all(map(Tensor.is_contiguous, self.matrices))
 
     def look(self, grads: Grads) -> bool:
         """Whether all gradients of the team are the views, so that its next step is one."""
-        self.as_whole = same(self.own(grads), self.views) and self.views_hold()
+        self.as_whole = same(self.own(grads), self.views) and self.view_places.hold()
         return self.as_whole
 
     def vectors(self, grads: Grads, scalars: dict[str, Any]) -> Vectors:
@@ -63,13 +64,11 @@ class Arena(Apart):
         torch.autograd.graph.increment_version(self.params)
         return None
 
-    def views_hold(self) -> bool:
-        return addresses(self.views) == self.view_addresses
-
     def clear(self) -> None:
         """Make every gradient a view of zeros that is not touched."""
-        if not self.views_hold():
+        if not self.view_places.hold():
             self.views = parts(self.grad, self.params, ALIGNMENT // self.grad.element_size())
+            self.view_places = Places(self.views)
         self.grad.zero_()
         torch.autograd.graph.increment_version(self.views)
         for param, view in zip(self.params, self.views, strict=True):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .engines import SMALL, Table, Vectors, as_vector
+from .places import Places
 
 Grads = list[Any]
 """The gradient of each parameter of a group, or None."""
@@ -43,10 +44,10 @@ class Team:
         self.prepare()
         self.known = list(chain.from_iterable(map(dict.values, self.entries)))
         names = (*slots, *["step"] * counts)
-        self.kept = [entry[name] for entry in self.entries for name in names]
+        kept = [entry[name] for entry in self.entries for name in names]
         self.layout = layout(self.params)
-        self.addresses = addresses(self.params)
-        self.kept_addresses = addresses(self.kept)
+        self.places = Places(self.params)
+        self.kept_places = Places(kept)
 
     def prepare(self) -> None:
         raise NotImplementedError
@@ -60,7 +61,7 @@ class Team:
 
     def params_hold(self) -> bool:
         """Whether the parameters lie in memory as they did."""
-        return addresses(self.params) == self.addresses and layout(self.params) == self.layout
+        return self.places.hold() and layout(self.params) == self.layout
 
     def state_holds(self, state: States) -> bool:
         """Whether nobody has exchanged a slot or its memory, or written a step."""
@@ -69,7 +70,7 @@ class Team:
             (not self.entries[0] or same(map(state.get, self.params), self.entries))
             and len(known) == len(self.known)
             and same(known, self.known)
-            and addresses(self.kept) == self.kept_addresses
+            and self.kept_places.hold()
             and (self.steps is None or bool((self.steps == self.count).all()))
         )
 
@@ -182,10 +183,6 @@ def parts(whole: Tensor, tensors: list[Tensor], multiple: int = 1) -> list[Tenso
         torch.from_dlpack(room[: tensor.numel()]).view(tensor.shape)
         for tensor, room in zip(tensors, whole.split(sizes), strict=True)
     ]
-
-
-def addresses(tensors: list[Tensor]) -> list[int]:
-    return list(map(Tensor.data_ptr, tensors))
 
 
 def is_shared(tensor: Tensor) -> bool:

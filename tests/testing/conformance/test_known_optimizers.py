@@ -60,6 +60,13 @@ def test_this_projects_optimizers_pass_and_equal_their_reference(name, conventio
     assert report.passed, report
 
 
+@pytest.mark.parametrize("name", ["Adam", "Momentum"])
+def test_flat_passes_but_for_the_gradient_that_stays(name):
+    factory = functools.partial(getattr(optim, name), flat=True)
+    report = check_optimizer(factory, getattr(reference, name))
+    assert failed(report) == {"zero_grad_to_none"}, report
+
+
 @pytest.mark.parametrize("name", TORCHS)
 def test_torchs_optimizers_fail_at_most_what_is_documented(name):
     """At most: another release of torch may have mended it."""
