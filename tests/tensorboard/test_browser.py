@@ -45,7 +45,7 @@ def runs(tmp_path_factory):
     model = torchvision.models.resnet18(num_classes=10)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     config = {"batch size": 8}
-    with Monitor(model, optimizer, folder / "resnet18", every=2, config=config) as monitor:
+    with Monitor(model, optimizer, folder / "resnet18", every=4, config=config) as monitor:
         for _ in range(12):
             x, y = torch.randn(8, 3, 32, 32), torch.randint(10, (8,))
             optimizer.zero_grad()
