@@ -5,7 +5,15 @@ import sys
 import pytest
 import torch
 
-from torchopt_ref.benchmarks import bandwidth, contestants, first_step, layers, optim
+from torchopt_ref.benchmarks import (
+    bandwidth,
+    contestants,
+    first_step,
+    layers,
+    optim,
+    script,
+    training,
+)
 from torchopt_ref.benchmarks.__main__ import main
 from torchopt_ref.benchmarks.timing import compare, prepared
 from torchopt_ref.errors import UserError
@@ -137,3 +145,14 @@ def test_on_cuda(bench, suite, only):
     assert all(result["bar"] is None for result in written["results"])
     names = {result["contestant"] for result in written["results"]}
     assert ("ours graph" in names) == (suite == "optim")
+
+
+@pytest.mark.slow
+def test_the_training_script_learns_what_a_plain_loop_does(monkeypatch):
+    (case,) = (case for case in training.cases(CPU) if "train.py" in case.name)
+    assert [each.bar for each in case.contestants] == [None, 1.02, 1.02]
+    for timing in compare(case, rounds=2):
+        assert 0.1 < timing.seconds.median < 600
+    monkeypatch.setattr(script, "LR", 0.0)
+    with pytest.raises(AssertionError):
+        prepared(case)

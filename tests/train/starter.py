@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 
@@ -51,7 +52,7 @@ class Starter:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
         )
         return self
 
@@ -67,6 +68,27 @@ class Starter:
         """The number of a new process."""
         path = str(self.folder / log)
         return int(self._ask(arguments=arguments, log=path, environment=environment))
+
+    def start_many(self, count, arguments, name, **environment):
+        """``count`` processes of one training, with the environment that torchrun gives them."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = str(probe.getsockname()[1])
+        return [
+            self.start(
+                arguments,
+                f"{name}-{rank}",
+                TORCHELASTIC_RUN_ID="test",
+                MASTER_ADDR="127.0.0.1",
+                MASTER_PORT=port,
+                WORLD_SIZE=str(count),
+                LOCAL_WORLD_SIZE=str(count),
+                RANK=str(rank),
+                LOCAL_RANK=str(rank),
+                **environment,
+            )
+            for rank in range(count)
+        ]
 
     def wait(self, pid, deadline=120):
         """Its exit status, minus the number of the signal that killed it; ``"hangs"`` is none."""

@@ -8,15 +8,21 @@ import torch
 
 from torchopt_ref.errors import UserError
 from torchopt_ref.train.checkpoints import Checkpoints
+from torchopt_ref.train.distributed import Processes
 
 
 @pytest.fixture
 def checkpoints(tmp_path):
-    return Checkpoints(tmp_path / "checkpoints", keep=2)
+    return Checkpoints(tmp_path / "checkpoints", 2, Processes())
 
 
 def state(number):
     return {"weights": torch.full((100, 100), float(number)), "number": number}
+
+
+def save(checkpoints, number, step=None, best=False):
+    checkpoints.save(state(number), step or number, best)
+    return checkpoints.latest()
 
 
 def numbers(checkpoints, kind):
@@ -35,9 +41,9 @@ def test_the_last_ones_and_the_best_are_kept(checkpoints):
 
 
 def test_equal_states_have_equal_names(checkpoints):
-    first = checkpoints.save(state(1), 7, best=False)
-    assert checkpoints.save(state(1), 7, best=False) == first
-    assert checkpoints.save(state(2), 7, best=False) != first
+    first = save(checkpoints, 1, step=7)
+    assert save(checkpoints, 1, step=7) == first
+    assert save(checkpoints, 2, step=7) != first
 
 
 def test_a_step_has_one(checkpoints):
@@ -50,7 +56,7 @@ def test_a_step_has_one(checkpoints):
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "unreadable"])
 def test_a_damaged_one_is_named_and_the_one_before_is_taken(checkpoints, damage, capsys):
-    good, bad = (checkpoints.save(state(step), step, best=False) for step in (1, 2))
+    good, bad = (save(checkpoints, step) for step in (1, 2))
     content = bytearray(bad.read_bytes())
     if damage == "cut":
         bad.write_bytes(content[: len(content) // 2])
@@ -69,19 +75,19 @@ def test_a_damaged_one_is_named_and_the_one_before_is_taken(checkpoints, damage,
 
 
 def test_damage_of_all_is_an_error(checkpoints, capsys):
-    checkpoints.save(state(1), 1, best=True).write_bytes(b"")
+    save(checkpoints, 1, best=True).write_bytes(b"")
     with pytest.raises(UserError, match=f"all checkpoints in {checkpoints.folder} are damaged"):
         checkpoints.latest()
 
 
 def test_a_full_disk_leaves_the_old_ones_and_says_so(checkpoints, capsys):
     """The system refuses to let a file grow, as on a full disk."""
-    good = checkpoints.save(state(1), 1, best=True)
+    good = save(checkpoints, 1, best=True)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
     try:
-        assert checkpoints.save(state(2), 2, best=True) is None
+        checkpoints.save(state(2), 2, best=True)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
@@ -92,7 +98,7 @@ def test_a_full_disk_leaves_the_old_ones_and_says_so(checkpoints, capsys):
 
 
 def test_what_a_killed_writer_left_is_not_taken(checkpoints):
-    good = checkpoints.save(state(1), 1, best=False)
+    good = save(checkpoints, 1)
     (checkpoints.folder / "partial").write_bytes(good.read_bytes()[:50])
     assert checkpoints.latest() == good
     checkpoints.save(state(2), 2, best=False)

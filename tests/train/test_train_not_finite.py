@@ -5,7 +5,6 @@ from training_cases import last_checkpoint, last_state, results
 
 from torchopt_ref.cli import main
 
-pytestmark = pytest.mark.filterwarnings("ignore:not finite:RuntimeWarning")
 EXPLODING = ["--optimizer", "troublemakers:Exploding"]
 
 
@@ -19,7 +18,9 @@ def test_stop_says_where_and_what_to_do_and_the_last_checkpoint_is_sound(
     monkeypatch.setenv("TROUBLE", "14")
     folder = train(*EXPLODING, status=2)
     assert "the loss is nan in epoch 2, batch 5, after 14 steps, at learning rate" in train.err
-    assert "lower --lr, lengthen --warmup" in train.err
+    *diagnosis, last = train.err.splitlines()
+    assert "lower --lr, lengthen --warmup" in last
+    assert "torchopt-ref: not finite: Step 15: the loss is nan." in "\n".join(diagnosis)
     assert main(["inspect", str(folder / "monitor")]) == 0
     assert "the loss is nan" in capsys.readouterr().out
     assert last_state(folder)["position"]["step"] == 10

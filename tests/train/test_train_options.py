@@ -41,6 +41,10 @@ MISTAKES = {
     "batch": (["--batch-size", "9001"], "there are 9000 training images"),
     "no folder": (["--dataset", "cifar10"], "--dataset cifar10 needs the folder of its images"),
     "no files": (["--data-root", "/nowhere"], "cannot read /nowhere/MNIST/raw/train-images"),
+    "small images": (
+        ["--dataset", "fake", "--image-size", "8", "--model", "alexnet", "--batch-size", "9"],
+        "the model cannot take images of 3 x 8 x 8: .*choose another --image-size",
+    ),
     "no run": (["--resume"], "--resume: there is no run in runs/train"),
     "no config file": (["--config"], "--config needs a TOML file"),
     "config file": (["--config", "/nowhere.toml"], "cannot read --config /nowhere.toml"),

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 
@@ -18,38 +17,15 @@ def starter(tmp_path_factory):
         yield starter
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def start(starter, count, arguments, name, **environment):
-    """``count`` processes of one training, with the environment that torchrun gives them."""
-    port = str(free_port())
-    return [
-        starter.start(
-            arguments,
-            f"{name}-{rank}",
-            TORCHELASTIC_RUN_ID="test",
-            MASTER_ADDR="127.0.0.1",
-            MASTER_PORT=port,
-            WORLD_SIZE=str(count),
-            LOCAL_WORLD_SIZE=str(count),
-            RANK=str(rank),
-            LOCAL_RANK=str(rank),
-            **environment,
-        )
-        for rank in range(count)
-    ]
-
-
 EQUAL = {
     "two": (2, []),
     "four, and a last batch of two images": (4, ["--batch-size", "64"]),
-    "three, augmented, in parts, averaged": (
+    "three, augmented, in parts, averaged, with a last image to test": (
         3,
-        ["--augment", "--accumulate", "2", "--ema", "0.9", "--clip", "1"],
+        [
+            *("--augment", "--accumulate", "2", "--ema", "0.9", "--clip", "1"),
+            *("--batch-size", "199", "--epochs", "4"),
+        ],
     ),
 }
 
@@ -60,7 +36,7 @@ def test_many_processes_have_the_losses_of_one(starter, tmp_path, small_mnist, c
     arguments = ["train", *TINY, *small_mnist, "--json-log", "--out", str(tmp_path), *options]
     one = starter.start([*arguments, "--name", "one"])
     assert starter.wait(one, DEADLINE) == 0
-    many = start(starter, count, [*arguments, "--name", "many"], "many")
+    many = starter.start_many(count, [*arguments, "--name", "many"], "many")
     assert [starter.wait(pid, DEADLINE) for pid in many] == [0] * count
     expected, actual = curves(tmp_path / "one"), curves(tmp_path / "many")
     assert expected.keys() == actual.keys()
@@ -77,7 +53,7 @@ def test_our_batchnorm_makes_the_step_of_one_process(starter, tmp_path, small_mn
     options = ["--model", "shufflenet_v2_x0_5", *(["--ours"] if ours else []), "--epochs", "1"]
     options += ["--batch-size", "450", "--optimizer", "SGD", "--scheduler", "none", "--warmup", "0"]
     arguments = ["train", *TINY, *small_mnist, *options, "--out", str(tmp_path)]
-    many = start(starter, 2, [*arguments, "--lr", "1", "--name", "many"], f"batchnorm-{ours}")
+    many = starter.start_many(2, [*arguments, "--lr", "1", "--name", "many"], f"batchnorm-{ours}")
     for name, rate in (("one", "1"), ("still", "0")):
         pid = starter.start([*arguments, "--lr", rate, "--name", name])
         assert starter.wait(pid, DEADLINE) == 0
@@ -91,9 +67,21 @@ def test_our_batchnorm_makes_the_step_of_one_process(starter, tmp_path, small_mn
     assert apart < 0.01 if ours else apart > 0.1, apart
 
 
+def test_all_judge_with_the_statistics_of_the_first(starter, tmp_path, small_mnist):
+    """Which are in the checkpoint: a finished run that is resumed has the same results."""
+    options = ["--model", "shufflenet_v2_x0_5", "--epochs", "1", "--batch-size", "150"]
+    arguments = ["train", *TINY, *small_mnist, *options, "--out", str(tmp_path), "--name", "run"]
+    for attempt in ("first", "again"):
+        pids = starter.start_many(2, [*arguments, "--resume"], attempt)
+        assert [starter.wait(pid, DEADLINE) for pid in pids] == [0, 0]
+        if attempt == "first":
+            result = results(tmp_path / "run")
+    assert results(tmp_path / "run") == result
+
+
 def test_a_process_that_dies_ends_the_others_with_a_message(starter, tmp_path, small_mnist):
     arguments = ["train", *TINY, *small_mnist, "--epochs", "500", "--out", str(tmp_path)]
-    first, second = start(starter, 2, [*arguments, "--name", "run"], "dies")
+    first, second = starter.start_many(2, [*arguments, "--name", "run"], "dies")
     wait_for(lambda: list(tmp_path.glob("run/checkpoints/step-*.pt")))
     os.kill(second, signal.SIGKILL)
     assert starter.wait(first, DEADLINE) == 1
@@ -105,13 +93,13 @@ def test_a_process_that_dies_ends_the_others_with_a_message(starter, tmp_path, s
 
 def test_a_signal_to_one_stops_all_in_the_same_step_and_all_resume(starter, tmp_path, small_mnist):
     arguments = ["train", *TINY, *small_mnist, "--epochs", "40", "--out", str(tmp_path)]
-    whole = start(starter, 2, [*arguments, "--name", "whole"], "whole")
+    whole = starter.start_many(2, [*arguments, "--name", "whole"], "whole")
     assert [starter.wait(pid, DEADLINE) for pid in whole] == [0, 0]
-    first, second = start(starter, 2, [*arguments, "--name", "run"], "stops")
+    first, second = starter.start_many(2, [*arguments, "--name", "run"], "stops")
     wait_for(lambda: list(tmp_path.glob("run/checkpoints/step-*.pt")))
     os.kill(second, signal.SIGTERM)
     assert [starter.wait(pid, DEADLINE) for pid in (first, second)] == [143, 143]
-    resumed = start(starter, 2, [*arguments, "--name", "run", "--resume"], "resumed")
+    resumed = starter.start_many(2, [*arguments, "--name", "run", "--resume"], "resumed")
     assert [starter.wait(pid, DEADLINE) for pid in resumed] == [0, 0]
     assert results(tmp_path / "run") == results(tmp_path / "whole")
     assert last_checkpoint(tmp_path / "run").name == last_checkpoint(tmp_path / "whole").name

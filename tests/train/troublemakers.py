@@ -1,6 +1,7 @@
 """Optimizers and models in whose steps something happens, by ``--optimizer troublemakers:...``."""
 
 import os
+import resource
 import signal
 
 import torch
@@ -17,6 +18,16 @@ class Interrupted(Adam):
         self.steps = getattr(self, "steps", 0) + 1
         if name and self.steps == int(at):
             os.kill(os.getpid(), signal.Signals[f"SIG{name}"])
+        return super().step(closure)
+
+
+class FullDisk(Adam):
+    """From one of its steps on, no file of its process may grow beyond 50 kB."""
+
+    def step(self, closure=None):
+        self.steps = getattr(self, "steps", 0) + 1
+        if self.steps == int(os.environ["TROUBLE"]):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
         return super().step(closure)
 
 

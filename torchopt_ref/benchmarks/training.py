@@ -1,4 +1,7 @@
-"""A whole training step: zero_grad, forward, loss, backward, and a step of Adam, in float32."""
+"""A whole training step: zero_grad, forward, loss, backward, and a step of Adam, in float32.
+
+And an epoch of the training script: see ``script``.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from . import script
 from .contestants import Factory, contestants
 from .optim import mlp
 from .timing import Case, Run
@@ -28,6 +32,7 @@ def cases(device: torch.device) -> Iterator[Case]:
     ):
         step = partial(training_steps, make, batch, device)
         yield Case(f"training step, {name}", contestants("Adam", step, eps=EPS))
+    yield script.case(device)
 
 
 def cnn() -> nn.Module:

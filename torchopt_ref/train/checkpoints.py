@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -15,8 +16,11 @@ import torch
 
 from torchopt_ref.errors import UserError
 
+from .distributed import Processes
+from .state import Training
+
 DIGITS = 16
-NAME = re.compile(rf"(step|best)-(\d+)-([0-9a-f]{{{DIGITS}}})\.pt")
+NAME = re.compile(rf"(step|best)-(\d+)-([0-9a-f]{{{DIGITS}}})(?:\.pt)?")
 
 
 class Checkpoints:
@@ -26,17 +30,28 @@ class Checkpoints:
     forced to the disk, and renamed: whatever happens in between, files of that name are whole, and
     one that was damaged afterwards is found out. ``best-...`` is a second name of its file.
     ``torch.load(file, weights_only=True)`` opens them. The same state makes the same file.
+
+    The first process writes, all read. Within the context a checkpoint may be on its way.
     """
 
-    def __init__(self, folder: Path, keep: int) -> None:
-        self.folder, self.keep = folder, keep
+    suffix = ".pt"
 
-    def save(self, state: Mapping[str, Any], step: int, best: bool) -> Path | None:
-        """Write ``state``; None, and a warning, if there is no room: the older ones then stay."""
-        partial = self.folder / "partial"
+    def __init__(self, folder: Path, keep: int, processes: Processes) -> None:
+        self.folder, self.keep, self.processes = folder, keep, processes
+        self.partial = folder / "partial"
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def save(self, state: Mapping[str, Any], step: int, best: bool) -> None:
+        """Write ``state``, or warn that there is no room: the older ones then stay."""
+        if not self.processes.first:
+            return
         try:
             self.folder.mkdir(exist_ok=True)
-            with partial.open("wb") as file:
+            with self.partial.open("wb") as file:
                 hashing = Hashing(file)
                 try:
                     torch.save(canonical(state), hashing)  # type: ignore[arg-type]
@@ -44,58 +59,77 @@ class Checkpoints:
                     raise hashing.failure or error from error
                 file.flush()
                 os.fsync(file.fileno())
-            path = self.folder / f"step-{step:08d}-{hashing.digest}.pt"
-            os.replace(partial, path)
-            if best:
-                self._name_best(path)
-            sync_folder(self.folder)
+            self.commit(hashing.digest, step, best)
         except OSError as error:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
-            warn(f"no checkpoint of step {step}: {error}: the training goes on without it")
-            return None
-        # A step at the end of an epoch may have been saved before the epoch was finished, too.
-        others = [old for old in self._files("step") if old != path]
-        superseded = [old for old in others if file_parts(old)[1] == step]
-        earlier = [old for old in others if old not in superseded]
-        for old in (*superseded, *earlier[self.keep - 1 :]):
-            old.unlink(missing_ok=True)
-        return path
+            self.give_up(step, error)
+
+    def read_last(self, training: Training) -> dict[str, Any] | None:
+        """The state in the latest one, as ``Training.load`` takes it; None if there is none."""
+        last = self.processes.from_first(self.latest() if self.processes.first else None)
+        return self.read(last, training) if last else None
+
+    def read(self, path: Path, training: Training) -> dict[str, Any]:
+        return torch.load(path, map_location=training.device, weights_only=True)
 
     def latest(self) -> Path | None:
-        """The latest file that is whole; a damaged one is named in a warning.
+        """The latest that is whole; a damaged one is named in a warning.
 
         Raises:
             UserError: there are checkpoints, and all are damaged.
         """
-        files = self._files("step") + self._files("best")
-        for file in files:
+        paths = self._all("step") + self._all("best")
+        for path in paths:
             try:
-                if digest_of(file) == file_parts(file)[2]:
-                    return file
+                if digest_of(path) == parts_of(path)[2]:
+                    return path
                 fault = "its content does not have the SHA-256 of its name"
             except OSError as error:
                 fault = str(error.strerror)
-            warn(f"the checkpoint {file} is damaged ({fault}): taking the one before")
-        if files:
+            warn(f"the checkpoint {path} is damaged ({fault}): taking the one before")
+        if paths:
             raise UserError(f"all checkpoints in {self.folder} are damaged: start another run")
         return None
 
+    def commit(self, digest: str, step: int, best: bool) -> None:
+        """Give what is in ``partial`` its name, and delete those that are no longer to be kept."""
+        path = self.folder / f"step-{step:08d}-{digest}{self.suffix}"
+        remove(path)
+        self.partial.rename(path)
+        if best:
+            self._name_best(path)
+        sync_folder(self.folder)
+        # A step at the end of an epoch may have been saved before the epoch was finished, too.
+        others = [old for old in self._all("step") if old != path]
+        superseded = [old for old in others if parts_of(old)[1] == step]
+        earlier = [old for old in others if old not in superseded]
+        for old in (*superseded, *earlier[self.keep - 1 :]):
+            remove(old)
+
+    def give_up(self, step: int, reason: object) -> None:
+        """There is no checkpoint of ``step``, and room for the next one again."""
+        with suppress(OSError):
+            remove(self.partial)
+        warn(f"no checkpoint of step {step}: {reason}: the training goes on without it")
+
     def _name_best(self, path: Path) -> None:
         best = path.with_name(path.name.replace("step", "best", 1))
-        best.unlink(missing_ok=True)
-        os.link(path, best)
-        for old in self._files("best"):
+        remove(best)
+        if path.is_dir():
+            shutil.copytree(path, self.partial, copy_function=os.link)
+        else:
+            os.link(path, self.partial)
+        self.partial.rename(best)
+        for old in self._all("best"):
             if old != best:
-                old.unlink()
+                remove(old)
 
-    def _files(self, kind: str) -> list[Path]:
+    def _all(self, kind: str) -> list[Path]:
         """The latest first."""
         if not self.folder.is_dir():
             return []
-        files = [file for file in self.folder.iterdir() if NAME.fullmatch(file.name)]
-        own = [file for file in files if file_parts(file)[0] == kind]
-        return sorted(own, key=lambda file: file_parts(file)[1], reverse=True)
+        paths = [path for path in self.folder.iterdir() if NAME.fullmatch(path.name)]
+        own = [path for path in paths if parts_of(path)[0] == kind]
+        return sorted(own, key=lambda path: parts_of(path)[1], reverse=True)
 
 
 class Hashing:
@@ -142,18 +176,33 @@ def canonical(value: Any) -> Any:
     return value
 
 
-def digest_of(file: Path) -> str:
+def digest_of(path: Path) -> str:
+    """Of the content of a file, or of all files in a folder and their names."""
     hashing = hashlib.sha256()
-    with file.open("rb") as content:
-        while block := content.read(1 << 20):
-            hashing.update(block)
+    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        if file != path:
+            hashing.update(file.name.encode())
+        with file.open("rb") as content:
+            while block := content.read(1 << 20):
+                hashing.update(block)
     return hashing.hexdigest()[:DIGITS]
 
 
-def file_parts(file: Path) -> tuple[str, int, str]:
+def parts_of(path: Path) -> tuple[str, int, str]:
     """Kind, step and digest, as the name has them."""
-    kind, step, digest = NAME.fullmatch(file.name).groups()  # type: ignore[union-attr]
+    kind, step, digest = NAME.fullmatch(path.name).groups()  # type: ignore[union-attr]
     return kind, int(step), digest
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder, which at no moment is there in part; it may be missing."""
+    if path.is_dir():
+        going = path.with_name("removing")
+        shutil.rmtree(going, ignore_errors=True)
+        path.rename(going)
+        shutil.rmtree(going)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

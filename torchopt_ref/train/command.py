@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -28,6 +29,7 @@ def run_command(arguments: Sequence[str], parse: Parse, show_curves: Callable[[P
     """
     config = read_options(arguments, parse)
     first = os.environ.get("RANK", "0") == "0"
+    warnings.filterwarnings("ignore", "not finite", RuntimeWarning)  # --on-nan says more
     try:
         folder = train(config)
     except Stopped as stopped:

@@ -109,6 +109,8 @@ class Config:
     """use only algorithms that give the same bits in every run, or fail"""
     seed: int = 0
     """of weights, order, augmentation and dropout"""
+    fsdp: bool = False
+    """FSDP2: each process of torchrun keeps a part of weights, gradients and optimizer, not all"""
     timeout: int = 600
     """seconds that a process waits for the others before it gives up"""
 

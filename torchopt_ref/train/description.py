@@ -5,28 +5,34 @@ from __future__ import annotations
 import os
 from functools import partial
 
+import torch
+
 from .config import Config
 from .data import Data
+from .distributed import Processes
 from .memory import GIB, Memory, available, estimate
 from .optimizers import make_optimizer
+from .setup import make_model
 from .state import Training
 
 
-def memory_of(training: Training, config: Config, data: Data) -> Memory:
-    """The memory of one process in a step of this training."""
-    at_once = -(-config.batch_size // (training.processes.count * config.accumulate))
-    return estimate(
-        training.model,
-        partial(make_optimizer, config=config),
-        data.shape,
-        at_once,
-        copies=2 if config.ema else 1,
-    )
+def memory_of(config: Config, data: Data, processes: Processes) -> Memory:
+    """The memory of one process in a step of a training."""
+    with torch.random.fork_rng():
+        model = make_model(config, data)
+        return estimate(
+            model,
+            partial(make_optimizer, config=config),
+            data.shape,
+            images=-(-config.batch_size // (processes.count * config.accumulate)),
+            copies=2 if config.ema else 1,
+            shards=processes.count if config.fsdp else 1,
+        )
 
 
-def describe(training: Training, config: Config, data: Data) -> str:
+def describe(training: Training, config: Config, data: Data, memory: Memory) -> str:
     """The model, its parameters, the optimizer's groups, the data, the memory."""
-    model, memory = training.model, memory_of(training, config, data)
+    model = training.model
     parameters = [each for each in model.parameters() if each.requires_grad]
     room = available(training.device)
     groups = [

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from torchopt_ref.errors import UserError
 
@@ -44,6 +44,12 @@ class Processes:
             values = [None] * self.count
             dist.all_gather_object(values, value)
         return values
+
+    def share_buffers(self, model: nn.Module) -> None:
+        """Give every process the first one's buffers, such as a BatchNorm's statistics."""
+        if self.count > 1:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, 0)
 
     def from_first(self, value: Any) -> Any:
         """The first process's value, in each of them."""

@@ -6,7 +6,6 @@ import math
 import signal
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -16,7 +15,7 @@ from torch.nn.utils import clip_grad_norm_
 from torchopt_ref.errors import UserError
 from torchopt_ref.tensorboard import RunFolder
 
-from .checkpoints import Checkpoints, warn
+from .checkpoints import warn
 from .config import Config
 from .curves import Curves
 from .data import Data
@@ -24,12 +23,11 @@ from .description import describe, memory_of, processes_here
 from .display import Display
 from .distributed import choose_device, joined_processes
 from .memory import check_that_it_fits
-from .monitoring import FOLDER as MONITOR
-from .monitoring import monitored
-from .not_finite import NotFinite
+from .monitoring import diagnosis, monitored
+from .not_finite import LossNotFinite, NotFinite
 from .passes import Passes
 from .profiling import profiled
-from .setup import make_folder, make_training, open_data_in_turn, set_up_torch
+from .setup import make_checkpoints, make_folder, make_training, open_data_in_turn, set_up_torch
 from .state import Training
 from .stopping import Stop, Stopped
 
@@ -50,15 +48,21 @@ def train(config: Config) -> Path | None:
     with Stop() as stop, joined_processes(device, config.timeout) as processes:
         set_up_torch(config, device)
         data = open_data_in_turn(config, device, processes)
+        memory = memory_of(config, data, processes)
         training = make_training(config, data, device, processes)
         if config.dry_run:
             if processes.first:
-                print(describe(training, config, data))
+                print(describe(training, config, data, memory))
             return None
-        check_that_it_fits(memory_of(training, config, data), device, processes_here())
+        check_that_it_fits(memory, device, processes_here())
         folder = make_folder(config, processes)
         try:
             fit(training, config, data, folder, stop)
+        except LossNotFinite:
+            if processes.first:
+                for finding in diagnosis(folder.path):
+                    warn(finding)
+            raise
         except (UserError, Stopped):
             raise
         except torch.OutOfMemoryError as error:
@@ -75,36 +79,30 @@ def train(config: Config) -> Path | None:
 def fit(training: Training, config: Config, data: Data, folder: RunFolder, stop: Stop) -> None:
     """Train from where the last checkpoint of ``folder`` is to the end, then test."""
     device, processes, scaler = training.device, training.processes, training.scaler
-    checkpoints = Checkpoints(folder.path / "checkpoints", config.keep)
-
-    def read_last() -> dict[str, Any] | None:
-        found = processes.from_first(checkpoints.latest() if processes.first else None)
-        return torch.load(found, map_location=device, weights_only=True) if found else None
+    checkpoints = make_checkpoints(folder, config, processes)
 
     def save(best: bool = False) -> None:
-        state = training.state()
-        if processes.first:
-            checkpoints.save(state, training.position.step, best)
+        checkpoints.save(training.state(), training.position.step, best)
 
     def saved_and_stopped() -> Stopped:
         save()
         return Stopped(stop.signal or signal.SIGTERM, folder.path)
 
-    saved = read_last()
+    saved = checkpoints.read_last(training)
     if saved:
         training.load(saved)
     position, parameters = training.position, list(training.model.parameters())
     passes = Passes(config, data.normalise, device, processes)
-    inspect = f"torchopt-ref inspect {folder.path / MONITOR}"
-    not_finite = NotFinite(config.on_nan, training, read_last, inspect)
+    not_finite = NotFinite(config.on_nan, training, checkpoints)
     model: nn.Module = training.model
     if config.compile or config.cuda_graphs:
         model.compile(mode="reduce-overhead" if config.cuda_graphs else None)
-    if processes.count > 1:
+    if processes.count > 1 and not config.fsdp:
         model = DistributedDataParallel(model)
     sums = torch.zeros(4, dtype=torch.float64, device=device)  # loss, hits, images, signals
 
     with (
+        checkpoints,
         Curves(folder.path if processes.first else None, position.step) as curves,
         Display(config, processes.first, len(data.train), position, device) as display,
         profiled(folder.path / "profile" if config.profile and processes.first else None) as traced,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,12 +38,17 @@ def estimate(
     shape: tuple[int, ...],
     images: int,
     copies: int = 1,
+    shards: int = 1,
 ) -> Memory:
     """Estimate the memory of a step on ``images`` inputs of ``shape``.
 
-    Two images go through a copy of the model; the tensors that autograd keeps are counted, and
-    taken times ``images`` / 2. Work space of kernels and what torch itself needs is not in it.
-    ``copies`` is how often the weights are there: 2 with an average of them.
+    Two images go through ``model``, and change its buffers; the tensors that autograd keeps are
+    counted, and taken times ``images`` / 2. Work space of kernels and what torch itself needs is
+    not in it. ``copies`` is how often the weights are there: 2 with an average of them; ``shards``
+    the number of processes that share them.
+
+    Raises:
+        UserError: the model cannot take such inputs.
     """
     weights = sum(each.nbytes for each in (*model.parameters(), *model.buffers()))
     gradients = sum(each.nbytes for each in model.parameters() if each.requires_grad)
@@ -57,8 +61,20 @@ def estimate(
         for value in probe_optimizer.state[probe.weight].values()
         if isinstance(value, Tensor) and value.numel() == 64
     ]
-    kept = kept_for_backward(copy.deepcopy(model), torch.zeros(2, *shape))
-    return Memory(copies * weights, gradients, round(sum(slots) * gradients), kept * images // 2)
+    try:
+        kept = kept_for_backward(model, torch.zeros(2, *shape))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        size = " x ".join(map(str, shape))
+        raise UserError(
+            f"the model cannot take images of {size}: {str(error).splitlines()[0]}: "
+            "choose another --image-size or --model"
+        ) from error
+    return Memory(
+        copies * weights // shards,
+        gradients // shards,
+        round(sum(slots) * gradients) // shards,
+        kept * images // 2,
+    )
 
 
 def kept_for_backward(model: nn.Module, x: Tensor) -> int:

@@ -13,7 +13,7 @@ def is_own(name: str) -> bool:
     return name in OWN
 
 
-def make_model(name: str, image: tuple[int, int, int], classes: int) -> nn.Module:
+def model_by_name(name: str, image: tuple[int, int, int], classes: int) -> nn.Module:
     """The model ``name`` for images of the shape (channels, height, width), with new weights.
 
     Raises:

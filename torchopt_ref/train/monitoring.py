@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from torchopt_ref.tensorboard import Monitor
+from torchopt_ref.tensorboard.inspection import inspect, named
 
 from .config import Config
 from .state import Training
 
 FOLDER = "monitor"
+WITHOUT_PARAMETERS = ("activations", "speed")
+"""What can be recorded where the process that records has a part of each parameter only."""
 
 
 def monitored(training: Training, config: Config, folder: Path) -> Monitor:
@@ -17,11 +20,20 @@ def monitored(training: Training, config: Config, folder: Path) -> Monitor:
 
     What it writes goes on after the step that the training is at.
     """
+    quantities = WITHOUT_PARAMETERS if config.fsdp else Monitor.DEFAULT
     return Monitor(
         training.model,
         training.optimizer,
         folder / FOLDER,
-        record=Monitor.DEFAULT if config.monitor else (),
+        record=quantities if config.monitor else (),
         config=config.as_json(),
         step=training.position.step,
     )
+
+
+def diagnosis(folder: Path) -> list[str]:
+    """What the monitor of the run in ``folder`` found wrong, the cause before its consequences."""
+    return [
+        f"{finding.kind}{named(finding)}: {finding.evidence} {finding.try_this}"
+        for finding in inspect(folder / FOLDER).findings
+    ]

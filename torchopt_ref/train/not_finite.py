@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from torchopt_ref.errors import UserError
 
-from .checkpoints import warn
+from .checkpoints import Checkpoints, warn
 from .state import Training
 
 PATIENCE = 10
 """Batches in a row that are left out, before the training stops."""
+
+
+class LossNotFinite(UserError):
+    """The training cannot go on."""
 
 
 class NotFinite:
@@ -25,12 +28,9 @@ class NotFinite:
         self,
         action: str,
         training: Training,
-        read_last: Callable[[], dict[str, Any] | None],
-        diagnosis: str,
+        checkpoints: Checkpoints,
     ) -> None:
-        """``diagnosis`` is where a person finds out more."""
-        self._action, self._training, self._read_last = action, training, read_last
-        self._diagnosis = diagnosis
+        self._action, self._training, self._checkpoints = action, training, checkpoints
         self._in_a_row = 0
         self._buffers: list[Any] = []
 
@@ -40,7 +40,7 @@ class NotFinite:
             self._buffers = [buffer.clone() for buffer in self._training.model.buffers()]
 
     def after(self, finite: bool, loss: float) -> None:
-        """After it did: raise ``UserError``, or leave the training as if it had not."""
+        """After it did: raise ``LossNotFinite``, or leave the training as if it had not."""
         if finite:
             self._in_a_row = 0
             return
@@ -52,20 +52,20 @@ class NotFinite:
             f"{position.step} steps, at learning rate {rate:.3g}"
         )
         if self._action == "stop":
-            raise UserError(
+            raise LossNotFinite(
                 f"{what}: lower --lr, lengthen --warmup, bound gradients with --clip 1, or leave "
-                f"such batches out with --on-nan skip; {self._diagnosis} says what came before"
+                "such batches out with --on-nan skip"
             )
         if self._in_a_row > PATIENCE:
-            raise UserError(f"{what}, and was so in {PATIENCE} batches before: lower --lr")
+            raise LossNotFinite(f"{what}, and was so in {PATIENCE} batches before: lower --lr")
         if self._action == "skip":
             for buffer, before in zip(self._training.model.buffers(), self._buffers, strict=True):
                 buffer.copy_(before)
             doing = "the batch is left out"
         else:
-            state = self._read_last()
+            state = self._checkpoints.read_last(self._training)
             if state is None:
-                raise UserError(f"{what}, and there is no checkpoint to go back to: lower --lr")
+                raise LossNotFinite(f"{what}, and there is no checkpoint to go back to: lower --lr")
             self._training.roll_back(state)
             doing = f"the weights are those of step {state['position']['step']} again"
         if self._training.processes.first:

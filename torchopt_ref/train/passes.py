@@ -7,6 +7,7 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
+from torch.distributed.fsdp import FSDPModule
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
@@ -43,8 +44,8 @@ class Passes:
     ) -> Tensor:
         """Add the gradient of the mean loss of a batch, which goes through in parts; its sums.
 
-        DDP takes the mean over the processes, whose shares need not be equally large. With the
-        factor below that is the mean over all images of the batch, of which there are ``whole``.
+        DDP and FSDP take the mean over the processes, whose shares need not be equally large. With
+        the factor below that is the mean over all images of the batch, which are ``whole`` many.
         ``own`` is 0 if the images of this process are there to keep in step only.
         """
         sums = torch.zeros(3, dtype=torch.float64, device=self._device)
@@ -53,7 +54,10 @@ class Passes:
         parts = max(1, min(self._config.accumulate, whole // self._processes.count))
         pairs = zip(images.tensor_split(parts), labels.tensor_split(parts), strict=True)
         for part, pair in enumerate(pairs, 1):
-            waits = part < parts and isinstance(model, DistributedDataParallel)
+            last = part == parts
+            if isinstance(model, FSDPModule):
+                model.set_requires_gradient_sync(last)
+            waits = not last and isinstance(model, DistributedDataParallel)
             with model.no_sync() if waits else nullcontext():  # type: ignore[operator]
                 losses, hits = self._forward(model, *pair, self._config.label_smoothing)
                 loss = losses.sum()
@@ -71,6 +75,7 @@ class Passes:
         The third is True if a signal cut it short in some process.
         """
         model.eval()
+        self._processes.share_buffers(model)
         sums = torch.zeros(4, dtype=torch.float64, device=self._device)
         for images, labels, own, _ in batches.epoch():
             losses, hits = self._forward(model, images, labels, 0.0)
@@ -78,7 +83,8 @@ class Passes:
             sums[1] += hits[:own].sum()
             if stop.signal:
                 sums[3] = 1.0
-                break
+                if not self._config.fsdp:  # whose processes need each other in every batch
+                    break
         sums[2] = batches.images
         loss, hit, _, cut = self._processes.sum(sums).tolist()
         return loss / batches.images, hit / batches.images, cut > 0

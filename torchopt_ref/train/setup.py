@@ -5,18 +5,22 @@ from __future__ import annotations
 import os
 
 import torch
+from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from torchopt_ref.errors import UserError
 from torchopt_ref.init import initialize
 from torchopt_ref.tensorboard import RunFolder
 
+from .checkpoints import Checkpoints
 from .config import Config
 from .data import Data, open_data
 from .distributed import Processes
-from .models import make_model
+from .models import model_by_name
 from .optimizers import Schedule, make_optimizer
 from .options import CONFIG_FILE
+from .sharded_checkpoints import ShardedCheckpoints
+from .sharding import shard
 from .state import Training, seed_everything
 from .surgery import use_our_layers
 
@@ -45,23 +49,32 @@ def open_data_in_turn(config: Config, device: torch.device, processes: Processes
     return data
 
 
+def make_model(config: Config, data: Data) -> nn.Module:
+    """A new model, of our layers if ``config`` says so."""
+    model = model_by_name(config.model, data.shape, data.classes)
+    if config.ours:
+        use_our_layers(model)
+        initialize(model, activation="relu")
+    return model
+
+
 def make_training(
     config: Config, data: Data, device: torch.device, processes: Processes
 ) -> Training:
     """A new model with its optimizer: the same weights in every process, other random numbers."""
-    model = make_model(config.model, data.shape, data.classes)
-    if config.ours:
-        use_our_layers(model)
-        initialize(model, activation="relu")
+    model = make_model(config, data)
     seed_everything(config.seed + processes.rank)
     model.to(device)
     if config.channels_last:
         model.to(memory_format=torch.channels_last)
-    optimizer = make_optimizer(model, config)
     ema = None
     if config.ema:
         average = get_ema_multi_avg_fn(config.ema)
         ema = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
+    if config.fsdp:
+        for each in (model, *([ema.module] if ema else [])):
+            shard(each, device, processes.count)
+    optimizer = make_optimizer(model, config)
     return Training(
         model=model,
         optimizer=optimizer,
@@ -70,7 +83,15 @@ def make_training(
         ema=ema,
         device=device,
         processes=processes,
+        sharded=config.fsdp,
     )
+
+
+def make_checkpoints(folder: RunFolder, config: Config, processes: Processes) -> Checkpoints:
+    place = folder.path / "checkpoints"
+    if config.fsdp:
+        return ShardedCheckpoints(place, config.keep, processes, config.timeout)
+    return Checkpoints(place, config.keep, processes)
 
 
 def make_folder(config: Config, processes: Processes) -> RunFolder:

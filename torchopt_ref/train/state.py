@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from .distributed import Processes
 from .optimizers import Schedule
+from .sharding import load_sharded_weights, sharded_weights
 
 
 @dataclass
@@ -66,6 +67,8 @@ class Training:
     ema: AveragedModel | None
     device: torch.device
     processes: Processes
+    sharded: bool = False
+    """Each process has a part of every parameter, by ``sharding``."""
     position: Position = field(default_factory=Position)
 
     @property
@@ -75,14 +78,21 @@ class Training:
 
     def state(self) -> dict[str, Any]:
         """All of it as tensors and plain values; every process has to call it."""
+        return self.weights() | {
+            "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "position": asdict(self.position),
+            "random": self.processes.gather(random_state(self.device)),
+        }
+
+    def weights(self) -> dict[str, Any]:
+        """The model, the optimizer, and the average of the weights if there is one."""
+        if self.sharded:
+            return sharded_weights(self.model, self.optimizer, self.ema)
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "scaler": self.scaler.state_dict(),
             "ema": self.ema.state_dict() if self.ema else None,
-            "position": asdict(self.position),
-            "random": self.processes.gather(random_state(self.device)),
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -101,9 +111,12 @@ class Training:
             group["lr"] = rate
 
     def _load_weights(self, state: dict[str, Any]) -> None:
+        self.scaler.load_state_dict(state["scaler"])
+        if self.sharded:
+            load_sharded_weights(state, self.model, self.optimizer, self.ema)
+            return
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
         if self.ema:
             self.ema.load_state_dict(state["ema"])
 

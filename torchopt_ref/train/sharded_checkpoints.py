@@ -1,0 +1,102 @@
+"""Checkpoints that all processes write together, while the training goes on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.metadata import Metadata
+from torch.distributed.checkpoint.storage import WriteResult
+
+from .checkpoints import Checkpoints, digest_of, remove, sync_folder
+from .distributed import Processes
+from .state import Training
+
+WEIGHTS = ("model", "optimizer", "ema")
+WHOLE = "training.pt"
+"""The file of what is not sharded."""
+
+
+class ShardedCheckpoints(Checkpoints):
+    """Folders in the format of ``torch.distributed.checkpoint``, written in the background.
+
+    ``save`` copies the state and returns. Once every process has written its part, the first one
+    renames the folder: until then the checkpoint is not there. Other numbers of processes can
+    read it, and ``python -m torch.distributed.checkpoint.format_utils dcp_to_torch`` makes one
+    file of it.
+    """
+
+    suffix = ""
+
+    def __init__(self, folder: Path, keep: int, processes: Processes, timeout: int) -> None:
+        super().__init__(folder, keep, processes)
+        # Its own group: the training's exchanges go on at the same time, in another thread.
+        self._group: Any = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout))
+        self._pending: Any = None
+        self._step = 0
+
+    def __exit__(self, *error: object) -> None:
+        self._wait()
+
+    def save(self, state: Mapping[str, Any], step: int, best: bool) -> None:
+        self._wait()
+        self._step = step
+        whole = {key: value for key, value in state.items() if key not in WEIGHTS}
+        writer = Writer(self.partial, whole, lambda digest: self.commit(digest, step, best))
+        self._pending = dcp.async_save(
+            {key: state[key] for key in WEIGHTS}, storage_writer=writer, process_group=self._group
+        )
+
+    def read(self, path: Path, training: Training) -> dict[str, Any]:
+        weights = training.weights()
+        dcp.load(weights, checkpoint_id=path, process_group=self._group)
+        return weights | torch.load(path / WHOLE, weights_only=True)
+
+    def read_last(self, training: Training) -> dict[str, Any] | None:
+        self._wait()
+        return super().read_last(training)
+
+    def _wait(self) -> None:
+        """Until the last one is there, or has failed, for want of room or of a process."""
+        pending, self._pending = self._pending, None
+        try:
+            if pending:
+                pending.result()
+        except CheckpointException as error:
+            if self.processes.first:
+                reasons = {str(failure[0]) for failure in error.failures.values()}
+                # torch hides what the file system said.
+                why = "; ".join(sorted(reasons))
+                self.give_up(self._step, f"writing failed, perhaps for want of room ({why})")
+
+
+class Writer(dcp.FileSystemWriter):
+    """Writes the parts and ``whole`` into the folder ``partial``, then hands on its digest."""
+
+    def __init__(
+        self, partial: Path, whole: Mapping[str, Any], commit: Callable[[str], None]
+    ) -> None:
+        super().__init__(partial)
+        self._whole, self._commit = whole, commit
+
+    def set_up_storage_writer(self, is_coordinator: bool, *args: Any, **kwargs: Any) -> None:
+        if is_coordinator:
+            remove(Path(self.path))
+        super().set_up_storage_writer(is_coordinator, *args, **kwargs)
+
+    def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
+        super().finish(metadata, results)
+        folder = Path(self.path)
+        with (folder / WHOLE).open("wb") as file:
+            torch.save(self._whole, file)
+            file.flush()
+            os.fsync(file.fileno())
+        sync_folder(folder)
+        self._commit(digest_of(folder))
