@@ -5,7 +5,7 @@ import warnings
 import pytest
 import torch
 from torch import nn
-from trainings import cnn, initialize, mlp, train, with_batchnorm
+from trainings import batches, cnn, initialize, mlp, train, with_batchnorm
 
 from torchopt_ref.tensorboard import History, Monitor, diagnose
 from torchopt_ref.tensorboard.inspection import read as read_history
@@ -130,6 +130,49 @@ def test_saturation_by_initial_weights_of_standard_deviation_1(activation, rule,
     assert "initial weights are too large" in finding.try_this
 
 
+def autoencoder():
+    """Most pixels are 0 or 1, so that its last layer has to saturate."""
+    return nn.Sequential(nn.Linear(784, 64), nn.ReLU(), nn.Linear(64, 784), nn.Sigmoid())
+
+
+@pytest.mark.parametrize("lr", [1e-3, 0.0])
+def test_saturation_that_is_learnt_is_no_finding(lr, tmp_path):
+    """But where nothing is learnt, here since the layer drifts away, it is one."""
+    torch.manual_seed(0)
+    model = autoencoder()
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+    with Monitor(model, optimizer, tmp_path, every=10, record=["activations"]) as monitor:
+        for x, _ in batches(300):
+            optimizer.zero_grad()
+            loss = nn.functional.mse_loss(model(x), x)
+            loss.backward()
+            optimizer.step()
+            monitor.log(loss=loss)
+            if not lr:
+                with torch.no_grad():
+                    model[2].bias += 0.05
+    history = read_history(tmp_path)
+    assert history.values("saturated/3 Sigmoid")[0] < 0.1
+    assert history.values("saturated/3 Sigmoid")[-1] > 0.5
+    found = [(each.kind, each.layers) for each in diagnose(history)]
+    assert found == [] if lr else [("saturated activations", ("3 Sigmoid",))]
+
+
+def test_units_that_a_learning_rate_100_times_too_high_killed(tmp_path):
+    """The steps grow to a seventh of the weights only, but the loss to eight times its first."""
+    torch.manual_seed(5)
+    model = nn.Sequential(
+        *(nn.Unflatten(1, (1, 28, 28)), nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.AvgPool2d(2)),
+        *(nn.Conv2d(6, 16, 5), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten()),
+        *(nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10)),
+    )
+    optimizer = torch.optim.SGD(model.parameters(), lr=2.0, momentum=0.9)
+    with Monitor(model, optimizer, tmp_path, every=10) as monitor:
+        train(model, optimizer, monitor)
+    kinds = [each.kind for each in diagnose(read_history(tmp_path))]
+    assert kinds == ["learning rate too high"]
+
+
 @pytest.mark.parametrize("rule", OPTIMIZERS)
 def test_a_missing_zero_grad(rule, tmp_path):
     found = findings(
@@ -195,7 +238,9 @@ def test_a_learning_rate_that_is_far_too_low(tmp_path):
         ([0.5, 0.01, 0.01], [2.3, 1.0, 0.5], False),
         ([0.5, 0.01, 0.01], [2.3, 5.0, 2.0], True),
         ([0.5, 0.4, 0.01], [2.3, 1.0, 0.5], True),
-        ([0.2, 0.2, 0.2], [2.3, 5.0, 9.0], False),
+        ([0.2, 0.2, 0.2], [2.3, 4.5, 2.3], False),
+        ([0.2, 0.01, 0.01], [2.3, 5.0, 2.3], True),
+        ([0.05, 0.05, 0.05], [2.3, 5.0, 9.0], False),
     ],
 )
 def test_one_large_step_that_does_no_harm_is_none(ratios, losses, named):

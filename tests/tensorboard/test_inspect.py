@@ -1,11 +1,13 @@
 """``torchopt-ref inspect`` and ``torchopt-ref tensorboard``, through the command line."""
 
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
 import urllib.request
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -138,18 +140,26 @@ def test_a_long_curve_is_40_characters():
     assert (line[0], line[-1]) == ("▁", "█")
 
 
-def test_tensorboard_serves_the_runs_on_this_machine(runs):
+@contextmanager
+def served(runs):
+    """``torchopt-ref tensorboard`` as a terminal starts it, in a process group of its own."""
     process = subprocess.Popen(
         [sys.executable, "-m", "torchopt_ref", "tensorboard", str(runs), "--port", "0"],
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
     try:
-        line = process.stdout.readline()
-        url = re.fullmatch(
-            r"Open (http://127\.0\.0\.1:\d+/)#custom_scalars \(Ctrl-C ends it\)\n", line
-        )[1]
+        said = r"Open (http://127\.0\.0\.1:\d+/)#custom_scalars \(Ctrl-C ends it\)\n"
+        yield process, re.fullmatch(said, process.stdout.readline())[1]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_tensorboard_serves_the_runs_on_this_machine(runs):
+    with served(runs) as (_, url):
         with urllib.request.urlopen(f"{url}data/logdir", timeout=30) as answer:
             assert json.load(answer)["logdir"] == str(runs)
         port = url.rstrip("/").rpartition(":")[2]
@@ -160,10 +170,18 @@ def test_tensorboard_serves_the_runs_on_this_machine(runs):
         assert len(said) == 1
         assert "cannot start TensorBoard" in said[0]
         assert "another --port" in said[0]
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
-    assert process.returncode in (0, -signal.SIGINT)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="process groups are POSIX")
+def test_ctrl_c_ends_tensorboard_without_a_traceback(runs):
+    with served(runs) as (process, url):
+        urllib.request.urlopen(url, timeout=30).close()
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert out == "\n"
+    assert "Traceback" not in err
+    assert "Interrupt" not in err
 
 
 BLOCKED = """

@@ -257,19 +257,27 @@ def test_tied_weights_belong_to_the_first_layer(tmp_path, read):
 
 
 def test_three_thousand_tensors_do_not_make_three_thousand_curves(tmp_path, read):
-    blocks = [nn.Sequential(*(nn.Linear(2, 2) for _ in range(30))) for _ in range(50)]
-    model = nn.Sequential(*blocks)
-    assert len(list(model.parameters())) == 3000
+    def block():
+        parts = (nn.Linear(2, 2), nn.ReLU(), nn.BatchNorm1d(2), nn.Dropout(0.1), nn.Linear(2, 2))
+        return nn.Sequential(*parts, *(nn.Linear(2, 2) for _ in range(9)))
+
+    model = nn.Sequential(*(nn.Sequential(block(), block()) for _ in range(62)))
+    assert len(list(model.parameters())) == 2976
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with Monitor(model, optimizer, tmp_path, every=4):
+    with Monitor(model, optimizer, tmp_path, every=4, curves=70):
         for _ in range(4):
             model(torch.randn(4, 2)).sum().backward()
             optimizer.step()
             optimizer.zero_grad()
     run = read(tmp_path)
+    for quantity in ("activation mean", "batch norm mean shift", "dropout keep rate"):
+        found = [tag for tag in run.scalars if tag.startswith(f"{quantity}/") and "[" not in tag]
+        assert len(found) == 70, quantity
+        assert found[0].startswith(f"{quantity}/0.0.")
+        assert found[-1].startswith(f"{quantity}/61.1.")
     layers = [tag for tag in run.scalars if tag.startswith("update norm/") and "[" not in tag]
-    assert layers == [f"update norm/{i}" for i in range(50)]
-    assert len(run.scalars) < 400
+    assert layers == [f"update norm/{i}" for i in range(62)]
+    assert len(run.scalars) < 1000
 
 
 @pytest.mark.parametrize("curves", [5, 50])
@@ -655,7 +663,22 @@ def test_a_gradient_that_the_sentinels_miss_is_seen_at_the_record(tmp_path):
     ]
 
 
-def test_a_graph_that_cannot_be_traced_is_a_note(tmp_path, read):
+def test_the_graph_of_a_training_under_autocast(tmp_path, read, capsys):
+    """What autocast keeps of the weights would be constants of the trace."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with Monitor(model, optimizer, tmp_path, record=["graph"]):
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = model(torch.ones(2, 4)).sum()
+        loss.backward()
+        optimizer.step()
+    run = read(tmp_path)
+    assert run.tags["graph"]
+    assert not run.has_text("notes")
+    assert capsys.readouterr().out == ""
+
+
+def test_a_graph_that_cannot_be_traced_is_a_note(tmp_path, read, capsys):
     class Odd(nn.Module):
         def __init__(self):
             super().__init__()
@@ -671,6 +694,7 @@ def test_a_graph_that_cannot_be_traced_is_a_note(tmp_path, read):
         optimizer.step()
     run = read(tmp_path)
     assert "The graph cannot be traced" in run.text("notes")
+    assert capsys.readouterr().out == ""
     assert run.steps("update norm/linear") == [1]
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .layers import spread
 from .record import Record
 
 SAMPLE = 4096
@@ -58,12 +59,13 @@ class Activations:
 
     Only outputs that need a gradient count, so evaluation does not; and only those before the
     first backward pass since the last step, so the first one of accumulated micro-batches. Hooks
-    are there during a record's step only. A layer called again within a pass has curves of its own,
-    ``relu #2``, up to the fourth call.
+    are there during a record's step only, on at most ``limit`` evenly spaced layers. A layer called
+    again within a pass has curves of its own, ``relu #2``, up to the fourth call.
     """
 
-    def __init__(self, modules: Mapping[str, nn.Module], window: int) -> None:
-        self._modules = {name: each for name, each in modules.items() if is_activation(each)}
+    def __init__(self, modules: Mapping[str, nn.Module], limit: int, window: int) -> None:
+        found = [(name, each) for name, each in modules.items() if is_activation(each)]
+        self._modules = dict(spread(found, limit))
         self._window = window
         self._alive: dict[str, deque[Tensor]] = {}
         self._hooks: list[Any] = []

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import copy
+import io
 import warnings
+from contextlib import redirect_stdout
 from typing import Any
 
 import torch
 from tensorboard.compat.proto.event_pb2 import Event
-from torch import nn
+from torch import Tensor, nn
 
 
 class Graph:
     """A copy of the model, made before any hook, to be traced with the first input.
 
     The trace runs a forward pass. On a copy it changes no running statistics, and the generators
-    of random numbers are put back.
+    of random numbers are put back. It is without autocast, whose copies of weights cannot be
+    traced.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -26,7 +29,13 @@ class Graph:
         # The function behind SummaryWriter.add_graph, which would open an event file of its own.
         from torch.utils.tensorboard._pytorch_graph import graph
 
-        with torch.random.fork_rng(), warnings.catch_warnings():
+        device = next((each.device.type for each in inputs if isinstance(each, Tensor)), "cpu")
+        with (
+            torch.random.fork_rng(),
+            torch.autocast(device, enabled=False),
+            warnings.catch_warnings(),
+            redirect_stdout(io.StringIO()),  # It prints what it raises.
+        ):
             warnings.simplefilter("ignore")
             traced, _ = graph(self._model, inputs, False, False)
         return Event(graph_def=traced.SerializeToString())

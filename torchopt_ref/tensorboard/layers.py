@@ -16,7 +16,8 @@ class Layers:
     """The modules of the models by path, the layer of each parameter, and the layers' curves.
 
     A layer is a module with parameters of its own; one that is shared counts once, at its first
-    place. ``charts`` maps a layer to the curve it belongs to; ``names`` are in the models' order.
+    place. ``limit`` is how many of a kind have curves; ``charts`` maps a layer to the curve it
+    belongs to; ``names`` are in the models' order.
     """
 
     def __init__(
@@ -25,7 +26,7 @@ class Layers:
         optimizers: Mapping[str, torch.optim.Optimizer],
         limit: int,
     ) -> None:
-        self.modules = named_modules(models)
+        self.modules, self.limit = named_modules(models), limit
         self._of: dict[nn.Parameter, str] = {}
         for name, module in self.modules.items():
             for param in module.parameters(recurse=False):

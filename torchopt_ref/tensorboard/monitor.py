@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from torchopt_ref.errors import UserError, unknown
 
-from .dashboard import layout
 from .facts import about, hyper_parameters
 from .health import NonFiniteError
 from .layers import Layers
@@ -71,7 +70,8 @@ class Monitor:
             the new curves replace all.
         window: records without a sign of life after which a unit counts as dead.
         curves: layers with curves of their own. With more layers, those of one block share one,
-            a block being the same first parts of their path; see ``layers.charted``.
+            a block being the same first parts of their path; see ``layers.charted``. Of more
+            activation layers, BatchNorms or Dropouts that many, evenly spaced, are measured.
         nonfinite: ``"warn"`` or ``"raise"`` (``NonFiniteError``) at the first value that is not.
         reduce: under DDP, take means of what ``log`` is given over all processes, each of which
             then has to call it in the same steps.
@@ -147,7 +147,7 @@ class Monitor:
         output = Output(self._folder, self._first_step + 1)
         output.describe(
             about(self._config, self._optimizers, device_of(self._models)),
-            layout(list(self._optimizers), layers.modules.values()),
+            list(self._optimizers),
             hyper_parameters(self._config, self._optimizers),
         )
         first = next(iter(self._optimizers.values()))

@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from .activations import Safe, add_scalars
+from .layers import spread
 from .record import Record
 
 
@@ -26,27 +27,28 @@ class Normalization:
 
     The batch's statistics are what the layer itself added to its running ones,
     ``m = r + (r' - r) / momentum``, so that they cost no pass over the input. The running ones are
-    those before the step.
+    those before the step. Of each kind at most ``limit`` evenly spaced layers are measured.
     """
 
-    def __init__(self, modules: Mapping[str, nn.Module]) -> None:
-        self._norms = {
-            name: module
+    def __init__(self, modules: Mapping[str, nn.Module], limit: int) -> None:
+        norms = [
+            (name, module)
             for name, module in modules.items()
             if isinstance(module, _BatchNorm) and module.running_mean is not None
-        }
-        self._dropouts = {
-            name: module
+        ]
+        dropouts = [
+            (name, module)
             for name, module in modules.items()
             if isinstance(module, _DropoutNd)
             and not isinstance(module, nn.AlphaDropout | nn.FeatureAlphaDropout)
-        }
+        ]
+        self._modules = dict(spread(norms, limit) + spread(dropouts, limit))
         self._hooks: list[Any] = []
         self._found: dict[str, Tensor] = {}
 
     def attach(self, safe: Safe) -> None:
         self.detach()
-        for name, module in (self._norms | self._dropouts).items():
+        for name, module in self._modules.items():
             is_norm = isinstance(module, _BatchNorm)
             before, after = (keep_running, self._compare) if is_norm else (keep_count, self._count)
             kept: list[Tensor] = []

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 
+from .dashboard import layout
 from .diagnosis import as_markdown, diagnose
 from .event_file import EventFile, histogram_value, scalar_values
 from .facts import hparams_values
@@ -18,23 +19,25 @@ from .record import Record
 
 
 class Output:
-    """Writes records, and the diagnosis as a text whenever its findings change."""
+    """Writes records, the diagnosis as a text whenever its findings change, and the dashboard
+    whenever there are new curves."""
 
     def __init__(self, folder: Path, first_step: int) -> None:
         self._file = EventFile(folder, first_step)
         self._history = History()
         self._first_step = first_step
+        self._optimizers: Sequence[str] = []
         self._hyper_parameters: Mapping[str, Any] = {}
+        self._laid_out = 0
         self._diagnosed: list[str] | None = None
         self._notes: dict[str, None] = {}
 
     def describe(
-        self, about: str, layout: list[Summary.Value], hyper_parameters: Mapping[str, Any]
+        self, about: str, optimizers: Sequence[str], hyper_parameters: Mapping[str, Any]
     ) -> None:
         """Write what the run is; the hyper-parameters follow with the first metrics."""
-        self.text("about", about, self._first_step)
-        self._file.add(layout, self._first_step)
-        self._hyper_parameters = hyper_parameters
+        self.text("settings and versions", about, self._first_step)
+        self._optimizers, self._hyper_parameters = optimizers, hyper_parameters
 
     def event(self, event: Event) -> None:
         self._file.add_event(event)
@@ -69,6 +72,7 @@ class Output:
             names = {name: record.scalars[name] for name in metrics if name in record.scalars}
             self._file.add(hparams_values(self._hyper_parameters, names), record.step)
             self._hyper_parameters = {}
+        self._lay_out(record.step)
         self.diagnose(record.step)
 
     def figure(self, value: Summary.Value, step: int) -> None:
@@ -80,6 +84,12 @@ class Output:
         if kinds != self._diagnosed:
             self._diagnosed = kinds
             self.text("diagnosis", as_markdown(findings), step)
+
+    def _lay_out(self, step: int) -> None:
+        curves = self._history.curves
+        if len(curves) > self._laid_out:
+            self._laid_out = len(curves)
+            self._file.add(layout(self._optimizers, curves), step)
 
     def close(self, step: int) -> None:
         self.text("diagnosis", as_markdown(diagnose(self._history)), step)

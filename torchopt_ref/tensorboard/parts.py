@@ -50,8 +50,8 @@ def chosen(
             "BatchNorm and Dropout are not measured."
         )
     elif "activations" in quantities:
-        parts.activations = Activations(layers.modules, window)
-        parts.in_layers += [parts.activations, Normalization(layers.modules)]
+        parts.activations = Activations(layers.modules, layers.limit, window)
+        parts.in_layers += [parts.activations, Normalization(layers.modules, layers.limit)]
         if not parts.activations:
             output.note(
                 "The model has no activation layers (functions such as torch.relu cannot be seen): "

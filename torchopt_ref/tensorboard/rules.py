@@ -19,6 +19,10 @@ BIG_STEP = 0.3
 """Of the median layer, in two records. Healthy: at most 0.28 in one and 0.20 in two; lr 100 times
 too high: at least 0.41 in one, and 0.40 in two unless the run ended before."""
 
+HARMFUL_STEP = 0.1
+"""Of the median layer, in one record, where the loss more than doubled. Healthy: no loss went above
+1.01 of its first value; lr 100 times too high: to at least 1.64 times it."""
+
 SMALL_STEP = 1e-5
 """Of the median layer, in every record. Healthy: at least 6e-4 somewhere."""
 
@@ -29,7 +33,11 @@ DEAD = 0.5
 """Of a layer's units. Healthy: at most 0.24, of a batch of 64 at the start."""
 
 SATURATED = 0.5
-"""Of a layer's outputs. Healthy: at most 0.08; from weights of standard deviation 1: over 0.6."""
+"""Of a layer's outputs. Healthy: at most 0.08 at the start, but up to 0.63 in a tanh layer before
+the output of a network that learns; from weights of standard deviation 1: over 0.6."""
+
+LEARNT = 0.8
+"""Of the first loss. Healthy: under 0.5 where a layer saturated on the way."""
 
 VANISHED = 1e-3
 """A layer's gradient norm as a fraction of the largest. Healthy: at least 0.018."""
@@ -94,7 +102,10 @@ def big_steps(history: History) -> Finding | None:
     medians = np.nanmedian(values, axis=1)
     big = medians >= BIG_STEP
     loss = history.values("loss")
-    hurt = "not finite" in history.texts or (len(loss) > 0 and np.nanmax(loss) > 2 * loss[0])
+    doubled = len(loss) > 0 and np.nanmax(loss) > 2 * loss[0]
+    if doubled:
+        big = medians >= HARMFUL_STEP
+    hurt = doubled or "not finite" in history.texts
     if big.sum() < 2 and not (big.any() and hurt):
         return None
     first, worst = int(np.argmax(big)), int(np.argmax(medians))
@@ -139,16 +150,17 @@ def dead_units(history: History) -> Finding | None:
 
 
 def saturated(history: History) -> Finding | None:
+    """From the start, or since the loss does not fall: what a network learns may saturate it."""
     found = {
         name: values
         for name, tag in history.layers("saturated").items()
         if len(values := history.values(tag)) >= 3
         and np.median(values[len(values) // 2 :]) >= SATURATED
     }
-    if not found:
-        return None
     worst = sorted(found, key=lambda name: -found[name][-1])[:NAMED]
-    at_start = max(found[name][0] for name in worst) >= SATURATED
+    at_start = any(found[name][0] >= SATURATED for name in worst)
+    if not found or (learns(history) and not at_start):
+        return None
     return Finding(
         "saturated activations",
         tuple(worst),
@@ -246,6 +258,12 @@ def still(history: History) -> Finding | None:
         else "If this is meant, all is well. Else see that requires_grad is True, that the "
         "optimizer was given these parameters, and that the loss depends on them (no detach).",
     )
+
+
+def learns(history: History) -> bool:
+    """Whether the loss has fallen, or is not known."""
+    loss = history.values("loss")
+    return not len(loss) or bool(np.median(loss[-max(len(loss) // 4, 1) :]) < LEARNT * loss[0])
 
 
 def trained_from_the_start(history: History) -> list[tuple[str, str]]:

@@ -26,9 +26,8 @@ def serve(runs: Path, port: int | None) -> None:
     board.configure(["tensorboard", "--logdir", str(runs), "--host", "127.0.0.1", *chosen])
     try:
         print(f"Open {board.launch()}#custom_scalars (Ctrl-C ends it)", flush=True)
+        Event().wait()
     except program.TensorBoardServerException as error:
         raise UserError(f"cannot start TensorBoard: {error.msg}: try another --port") from error
-    try:
-        Event().wait()
     except KeyboardInterrupt:
         print()
