@@ -188,6 +188,24 @@ def test_scheduled_values(tmp_path, read):
     assert run["effective step/3 Linear"][1] == pytest.approx(1, rel=1e-3)
 
 
+class Child(torch.optim.SGD):
+    """Torch calls the hooks of a step for it and for its parent, once that has been made."""
+
+    def step(self, closure=None):
+        return super().step(closure)
+
+
+def test_a_step_counts_once_where_hooks_are_called_twice(tmp_path, read):
+    for cls in (torch.optim.SGD, Child):
+        torch.manual_seed(0)
+        model = mlp(hidden=(30,))
+        watched_by_hand(model, cls(model.parameters(), lr=0.1), tmp_path / cls.__name__)
+    parent, child = (read(tmp_path / name) for name in ("SGD", "Child"))
+    assert list(child["gradient norm/[all]"]) == RECORDED
+    for tag in ("update to weight/[all]", "gradient norm/[all]", "gradient cosine/[all]"):
+        assert child[tag] == parent[tag]
+
+
 def test_slots(tmp_path, read):
     model = mlp(hidden=(5,))
     optimizer = torch.optim.Adam(model.parameters())

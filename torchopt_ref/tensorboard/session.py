@@ -126,8 +126,9 @@ class Session:
     def _before_step(
         self, watched: Watched, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any
     ) -> None:
-        is_first = watched is self._first
-        if self._parts.speed and is_first:
+        if watched.is_stepping:
+            return
+        if self._parts.speed and watched is self._first:
             self._parts.speed.step_starts()
         if watched.record:
             self._finish(watched)
@@ -139,6 +140,8 @@ class Session:
     def _after_step(
         self, watched: Watched, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any
     ) -> None:
+        if not watched.is_stepping:
+            return
         samples = watched.samples
         due = watched.after_step()
         if self._parts.health and not self._gradient_is_there:

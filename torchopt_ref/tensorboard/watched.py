@@ -28,6 +28,9 @@ class Watched:
     ) -> None:
         self.optimizer, self.name, self.step = optimizer, name, step
         self.samples = 0
+        # Where a class calls its parent's step, torch calls hooks for both: the first before it and
+        # the first after it count.
+        self.is_stepping = False
         self.record: Record | None = None
         self._every = every
         curves = Curves(optimizer, layers, name)
@@ -40,6 +43,7 @@ class Watched:
         return is_recorded(self.step + 1, self._every)
 
     def before_step(self, gradient_is_there: bool) -> None:
+        self.is_stepping = True
         if self.drift:
             self.drift.before_step()
         if self._updates and self.next_is_recorded():
@@ -47,6 +51,7 @@ class Watched:
 
     def after_step(self) -> bool:
         """Count the step; whether it is recorded."""
+        self.is_stepping = False
         due = self.next_is_recorded()
         self.step += 1
         if self.drift:
