@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
+import time
 from pathlib import Path
-from threading import Event
 
 from tensorboard import default, program
 from tensorboard.util.tb_logging import get_logger
@@ -26,7 +26,9 @@ def serve(runs: Path, port: int | None) -> None:
     board.configure(["tensorboard", "--logdir", str(runs), "--host", "127.0.0.1", *chosen])
     try:
         print(f"Open {board.launch()}#custom_scalars (Ctrl-C ends it)", flush=True)
-        Event().wait()
+        while True:
+            # A signal that comes just before a wait without end would not be seen.
+            time.sleep(1)
     except program.TensorBoardServerException as error:
         raise UserError(f"cannot start TensorBoard: {error.msg}: try another --port") from error
     except KeyboardInterrupt:
