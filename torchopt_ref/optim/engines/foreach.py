@@ -11,7 +11,7 @@ from .per_tensor import widened
 from .program import Buffers, Instruction, execute, program
 from .vectors import Piece, Vectors, is_cpu_memory
 
-SMALL = 1 << 13
+SMALL = 1 << 15
 """Elements of a parameter, below which it is joined with others."""
 
 SLICE = 1 << 18
