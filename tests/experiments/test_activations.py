@@ -35,6 +35,7 @@ def results(folder):
     return found
 
 
+@pytest.mark.slow
 def test_the_same_options_give_the_same_results(folder, tmp_path):
     assert results(run(tmp_path)) == results(folder)
 

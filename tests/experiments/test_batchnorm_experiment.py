@@ -92,6 +92,7 @@ def test_after_the_activation_single_steps_agree():
     assert found["step"] < 1e-15
 
 
+@pytest.mark.slow
 def test_the_same_options_give_the_same_bits(folder, tmp_path):
     first, second = (strict_json(path / "results.json") for path in (folder, run(tmp_path)))
     assert first.pop("environment") != second.pop("environment")

@@ -55,6 +55,7 @@ def test_without_dropout_nothing_is_sampled(folder):
     assert not any("mc_dropout" in tag for tag in unit["torch"]["curves"])
 
 
+@pytest.mark.slow
 def test_the_same_options_give_the_same_results(tmp_path):
     first, again = (
         results_of(

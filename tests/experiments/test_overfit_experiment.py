@@ -39,6 +39,7 @@ def test_accuracies_are_taken_after_every_fifth_epoch_and_the_last(folder):
         assert [step for step, _ in unit["torch"]["curves"][tag]] == [15, 21]
 
 
+@pytest.mark.slow
 def test_the_same_options_give_the_same_results(folder, tmp_path):
     first = results_of(folder)
     again = results_of(laboratory.run(overfit, overfit.Config(out=tmp_path, **TINY)))

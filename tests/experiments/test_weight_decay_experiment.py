@@ -50,6 +50,7 @@ def test_both_engines_have_the_same_norm_of_weights(folder):
             assert numpy[-1][1] == pytest.approx(torch[-1][1], rel=1e-7)
 
 
+@pytest.mark.slow
 def test_the_same_options_give_the_same_results(tmp_path):
     first, again = (
         results_of(

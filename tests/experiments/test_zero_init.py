@@ -23,6 +23,7 @@ def results(tmp_path_factory):
     return run(tmp_path_factory.mktemp("first"))
 
 
+@pytest.mark.slow
 def test_the_same_options_give_the_same_results(results, tmp_path):
     again = run(tmp_path)
     del again["environment"]
