@@ -149,6 +149,8 @@ def served(runs):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A shell lets the programs that it starts in the background ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         said = r"Open (http://127\.0\.0\.1:\d+/)#custom_scalars \(Ctrl-C ends it\)\n"
