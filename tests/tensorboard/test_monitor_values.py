@@ -124,7 +124,7 @@ def test_noise_scale_is_that_of_mccandlish(two_groups, read):
         found = np.array([noise, signal])
         averages = found if averages is None else 0.9 * averages + 0.1 * found
         if averages[1] > 0:
-            assert points[step] == pytest.approx(averages[0] / averages[1], rel=1e-3)
+            assert points[step] == pytest.approx(averages[0] / averages[1], rel=1e-5)
         else:
             assert step not in points
 
@@ -166,7 +166,8 @@ def test_accuracy_and_confusion_leave_out_what_a_loss_ignores(classes, tmp_path,
 
 def test_scheduled_values(tmp_path, read):
     model = mlp(hidden=(5,))
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    # Its first step is lr to each side, but for what eps is beside the gradient.
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1, eps=1e-30)
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
     with Monitor(model, optimizer, tmp_path, every=2):
         for step, (x, y) in enumerate(batches(6), start=1):
@@ -185,7 +186,7 @@ def test_scheduled_values(tmp_path, read):
     }
     assert run["weight decay/group 0"] == {4: 0.25, 6: 0.25}
     assert "beta1/group 0" not in run.scalars
-    assert run["effective step/3 Linear"][1] == pytest.approx(1, rel=1e-3)
+    assert run["effective step/3 Linear"][1] == pytest.approx(1, rel=1e-5)
 
 
 class Child(torch.optim.SGD):
@@ -275,7 +276,7 @@ def test_activations(tmp_path, read):
         slope = 1 - y**2 if kept is tanh else 4 * y * (1 - y)
         expected = (slope < 0.05).mean()
         assert 0.05 < expected < 0.95
-        assert run[f"saturated/{name}.layer"][1] == pytest.approx(expected, abs=1e-3)
+        assert run[f"saturated/{name}.layer"][1] == pytest.approx(expected)
 
 
 def test_a_unit_is_dead_after_a_window_without_a_sign_of_life(tmp_path, read):
@@ -335,8 +336,9 @@ def test_batch_norm_running_against_batch(layer, momentum, tmp_path, read):
     run = read(tmp_path)
     name = f"0 {layer.__name__}"
     shifts, ratios = zip(*seen, strict=True)
-    assert [*run[f"batch norm mean shift/{name}"].values()] == pytest.approx(shifts, rel=1e-3)
-    assert [*run[f"batch norm variance ratio/{name}"].values()] == pytest.approx(ratios, rel=1e-3)
+    # The batch's statistics are read off running ones, which rounds ten times as coarsely.
+    assert [*run[f"batch norm mean shift/{name}"].values()] == pytest.approx(shifts, rel=5e-5)
+    assert [*run[f"batch norm variance ratio/{name}"].values()] == pytest.approx(ratios, rel=5e-5)
 
 
 @pytest.mark.parametrize("layer", [nn.Dropout(0.3), torchopt_ref.nn.Dropout(0.3)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -20,7 +21,7 @@ SAMPLE = 4096
 CALLS = 4
 """Of one layer in a forward pass: those after them are not measured."""
 
-FLAT = 0.0127016654
+FLAT = (1 - math.sqrt(0.95)) / 2
 """A sigmoid's slope ``y (1 - y)`` is 5 % of its largest at this ``y``, and at 1 minus it."""
 
 SATURATED: dict[type[nn.Module], tuple[float, float]] = {
