@@ -5,29 +5,26 @@ from __future__ import annotations
 import os
 from functools import partial
 
-import torch
+from torch import nn
 
 from .config import Config
 from .data import Data
 from .distributed import Processes
 from .memory import GIB, Memory, available, estimate
 from .optimizers import make_optimizer
-from .setup import make_model
 from .state import Training
 
 
-def memory_of(config: Config, data: Data, processes: Processes) -> Memory:
-    """The memory of one process in a step of a training."""
-    with torch.random.fork_rng():
-        model = make_model(config, data)
-        return estimate(
-            model,
-            partial(make_optimizer, config=config),
-            data.shape,
-            images=-(-config.batch_size // (processes.count * config.accumulate)),
-            copies=2 if config.ema else 1,
-            shards=processes.count if config.fsdp else 1,
-        )
+def memory_of(model: nn.Module, config: Config, data: Data, processes: Processes) -> Memory:
+    """The memory of one process in a step of a training of ``model``, which is not sharded yet."""
+    return estimate(
+        model,
+        partial(make_optimizer, config=config),
+        data.shape,
+        images=-(-config.batch_size // (processes.count * config.accumulate)),
+        copies=2 if config.ema else 1,
+        shards=processes.count if config.fsdp else 1,
+    )
 
 
 def describe(training: Training, config: Config, data: Data, memory: Memory) -> str:

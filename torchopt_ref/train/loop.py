@@ -27,7 +27,14 @@ from .monitoring import diagnosis, monitored
 from .not_finite import LossNotFinite, NotFinite
 from .passes import Passes
 from .profiling import profiled
-from .setup import make_checkpoints, make_folder, make_training, open_data_in_turn, set_up_torch
+from .setup import (
+    make_checkpoints,
+    make_folder,
+    make_model,
+    make_training,
+    open_data_in_turn,
+    set_up_torch,
+)
 from .state import Training
 from .stopping import Stop, Stopped
 
@@ -48,8 +55,9 @@ def train(config: Config) -> Path | None:
     with Stop() as stop, joined_processes(device, config.timeout) as processes:
         set_up_torch(config, device)
         data = open_data_in_turn(config, device, processes)
-        memory = memory_of(config, data, processes)
-        training = make_training(config, data, device, processes)
+        model = make_model(config, data)
+        memory = memory_of(model, config, data, processes)
+        training = make_training(model, config, data, device, processes)
         if config.dry_run:
             if processes.first:
                 print(describe(training, config, data, memory))
@@ -97,7 +105,7 @@ def fit(training: Training, config: Config, data: Data, folder: RunFolder, stop:
     model: nn.Module = training.model
     if config.compile or config.cuda_graphs:
         model.compile(mode="reduce-overhead" if config.cuda_graphs else None)
-    if processes.count > 1 and not config.fsdp:
+    if processes.count > 1 and not training.sharded:
         model = DistributedDataParallel(model)
     sums = torch.zeros(4, dtype=torch.float64, device=device)  # loss, hits, images, signals
 

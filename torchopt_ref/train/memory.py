@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,9 +43,9 @@ def estimate(
 ) -> Memory:
     """Estimate the memory of a step on ``images`` inputs of ``shape``.
 
-    Two images go through ``model``, and change its buffers; the tensors that autograd keeps are
-    counted, and taken times ``images`` / 2. Work space of kernels and what torch itself needs is
-    not in it. ``copies`` is how often the weights are there: 2 with an average of them; ``shards``
+    Two images go through a copy of the model; the tensors that autograd keeps are counted, and
+    taken times ``images`` / 2. Work space of kernels and what torch itself needs is not in it.
+    ``copies`` is how often the weights are there: 2 with an average of them; ``shards``
     the number of processes that share them.
 
     Raises:
@@ -62,7 +63,7 @@ def estimate(
         if isinstance(value, Tensor) and value.numel() == 64
     ]
     try:
-        kept = kept_for_backward(model, torch.zeros(2, *shape))
+        kept = kept_for_backward(copy.deepcopy(model), torch.zeros(2, *shape))
     except (RuntimeError, ValueError, AssertionError) as error:
         size = " x ".join(map(str, shape))
         raise UserError(

@@ -20,7 +20,7 @@ def monitored(training: Training, config: Config, folder: Path) -> Monitor:
 
     What it writes goes on after the step that the training is at.
     """
-    quantities = WITHOUT_PARAMETERS if config.fsdp else Monitor.DEFAULT
+    quantities = WITHOUT_PARAMETERS if training.sharded else Monitor.DEFAULT
     return Monitor(
         training.model,
         training.optimizer,

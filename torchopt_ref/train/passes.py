@@ -83,7 +83,7 @@ class Passes:
             sums[1] += hits[:own].sum()
             if stop.signal:
                 sums[3] = 1.0
-                if not self._config.fsdp:  # whose processes need each other in every batch
+                if not isinstance(model, FSDPModule):  # whose processes need each other always
                     break
         sums[2] = batches.images
         loss, hit, _, cut = self._processes.sum(sums).tolist()

@@ -50,7 +50,7 @@ def open_data_in_turn(config: Config, device: torch.device, processes: Processes
 
 
 def make_model(config: Config, data: Data) -> nn.Module:
-    """A new model, of our layers if ``config`` says so."""
+    """A new model, of our layers if ``config`` says so; its weights are the same everywhere."""
     model = model_by_name(config.model, data.shape, data.classes)
     if config.ours:
         use_our_layers(model)
@@ -59,10 +59,9 @@ def make_model(config: Config, data: Data) -> nn.Module:
 
 
 def make_training(
-    config: Config, data: Data, device: torch.device, processes: Processes
+    model: nn.Module, config: Config, data: Data, device: torch.device, processes: Processes
 ) -> Training:
-    """A new model with its optimizer: the same weights in every process, other random numbers."""
-    model = make_model(config, data)
+    """A new training of ``model``; every process has random numbers of its own."""
     seed_everything(config.seed + processes.rank)
     model.to(device)
     if config.channels_last:
@@ -83,7 +82,6 @@ def make_training(
         ema=ema,
         device=device,
         processes=processes,
-        sharded=config.fsdp,
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.amp import GradScaler
+from torch.distributed.fsdp import FSDPModule
 from torch.optim.swa_utils import AveragedModel
 
 from .distributed import Processes
@@ -67,9 +68,12 @@ class Training:
     ema: AveragedModel | None
     device: torch.device
     processes: Processes
-    sharded: bool = False
-    """Each process has a part of every parameter, by ``sharding``."""
     position: Position = field(default_factory=Position)
+
+    @property
+    def sharded(self) -> bool:
+        """Whether each process has a part of every parameter, by ``sharding``."""
+        return isinstance(self.model, FSDPModule)
 
     @property
     def judged(self) -> nn.Module:
