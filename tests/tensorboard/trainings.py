@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from torchopt_ref.data import load
+from torchopt_ref.tensorboard import Monitor
 
 
 @functools.cache
@@ -77,3 +78,38 @@ def train(model, optimizer, monitor, steps=100, zero_grad=True, poison=None, see
         optimizer.step()
         if log:
             monitor.log(loss=loss, output=output, target=y)
+
+
+def hooks(model, optimizer):
+    found = [*optimizer._optimizer_step_pre_hooks, *optimizer._optimizer_step_post_hooks]
+    for module in model.modules():
+        found += [*module._forward_hooks, *module._forward_pre_hooks, *module._backward_hooks]
+    for param in model.parameters():
+        found += [*(param._backward_hooks or {}), *(param._post_accumulate_grad_hooks or {})]
+    return found
+
+
+RECORDED = [1, 2, 4, 8, 10, 20, 30]
+"""The steps of ``watched_by_hand`` that are recorded."""
+
+
+def arrays(tensors):
+    return [tensor.detach().double().numpy().copy() for tensor in tensors]
+
+
+def watched_by_hand(model, optimizer, folder, steps=30, **options):
+    """Train, and keep weights before, gradients and weights after each step beside the monitor."""
+    kept = {}
+    params = [param for group in optimizer.param_groups for param in group["params"]]
+    with Monitor(model, optimizer, folder, every=10, **options) as monitor:
+        for step, (x, y) in enumerate(batches(steps), start=1):
+            optimizer.zero_grad()
+            output = model(x)
+            loss = nn.functional.cross_entropy(output, y)
+            loss.backward()
+            before, gradients = arrays(params), arrays(param.grad for param in params)
+            optimizer.step()
+            monitor.log(loss=loss, output=output, target=y)
+            right = int((output.argmax(1) == y).sum())
+            kept[step] = before, gradients, arrays(params), loss.item(), right
+    return kept

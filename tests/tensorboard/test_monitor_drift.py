@@ -1,0 +1,75 @@
+"""How far an optimizer is from the NumPy reference while it trains."""
+
+import pytest
+import torch
+from torch import nn
+from trainings import RECORDED, batches, mlp, watched_by_hand
+
+import torchopt_ref.nn
+import torchopt_ref.optim
+from torchopt_ref.tensorboard import Monitor
+
+
+def test_drift_is_0_for_our_optimizers(tmp_path, read):
+    ours = ("SGD", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam", "AdamW")
+    for name in ours:
+        for convention in ("torch", "book") if name != "AdamW" else ("torch",):
+            model = mlp(hidden=(20,))
+            optimizer = getattr(torchopt_ref.optim, name)(model.parameters(), convention=convention)
+            folder = tmp_path / f"{name}-{convention}"
+            watched_by_hand(model, optimizer, folder, record=["drift"])
+            run = read(folder)
+            assert list(run["parity drift/NumPy largest"].values()) == [0] * len(RECORDED), folder
+            assert run["parity drift/float64 largest"][30] > 0
+            assert run["parity drift/float64 median"][30] < 1e4
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adagrad", "RMSprop", "Adam", "AdamW"])
+def test_drift_of_torchs_optimizers_is_small(name, tmp_path, read):
+    model = mlp(hidden=(20,))
+    options = {"momentum": 0.9, "nesterov": True} if name == "SGD" else {}
+    optimizer = getattr(torch.optim, name)(
+        model.parameters(), lr=0.01, weight_decay=0.01, **options
+    )
+    watched_by_hand(model, optimizer, tmp_path, record=["drift"])
+    assert 0 <= read(tmp_path)["parity drift/NumPy median"][30] < 100
+
+
+def test_drift_sees_another_learning_rate(tmp_path, read):
+    """Parameters nudged after each step are taken over; a nudge inside of the step is drift."""
+
+    for where in ("between", "inside"):
+        model = mlp(hidden=(20,))
+        optimizer = torchopt_ref.optim.SGD(model.parameters(), lr=0.1)
+
+        def nudge(*_, model=model):
+            with torch.no_grad():
+                model[0].bias.mul_(1.0001)
+
+        if where == "inside":
+            optimizer.register_step_post_hook(nudge)
+        with Monitor(model, optimizer, tmp_path / where, every=10, record=["drift"]):
+            for x, y in batches(20):
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(model(x), y).backward()
+                optimizer.step()
+                if where == "between":
+                    nudge()
+    assert read(tmp_path / "between")["parity drift/NumPy largest"][20] == 0
+    assert read(tmp_path / "inside")["parity drift/NumPy largest"][20] > 100
+
+
+def test_drift_goes_on_from_an_optimizers_state(tmp_path, read):
+    model = mlp(hidden=(20,))
+    optimizer = torchopt_ref.optim.Adam(model.parameters())
+    watched_by_hand(model, optimizer, tmp_path / "first", steps=7)
+    watched_by_hand(model, optimizer, tmp_path / "second", record=["drift"])
+    assert read(tmp_path / "second")["parity drift/NumPy largest"][30] == 0
+
+
+def test_an_optimizer_without_a_reference_has_no_drift_but_a_note(tmp_path, read):
+    model = mlp(hidden=(20,))
+    watched_by_hand(model, torch.optim.Adamax(model.parameters()), tmp_path)
+    run = read(tmp_path)
+    assert not [tag for tag in run.scalars if "drift" in tag]
+    assert "Adamax has no NumPy reference" in run.text("notes")

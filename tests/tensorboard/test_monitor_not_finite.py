@@ -1,0 +1,152 @@
+"""The first value that is not finite is named: the step, the layer, the cause."""
+
+import warnings
+
+import pytest
+import torch
+from torch import nn
+from trainings import batches, hooks, mlp
+
+from torchopt_ref.tensorboard import Monitor, NonFiniteError
+from torchopt_ref.tensorboard.health import Health
+from torchopt_ref.tensorboard.layers import Layers
+from torchopt_ref.tensorboard.record import Record
+
+
+def test_raising_at_the_first_value_that_is_not_finite_leaves_the_parameters(tmp_path, read):
+    model = mlp(hidden=(20,))
+    optimizer = torch.optim.Adam(model.parameters())
+
+    def loop():
+        with Monitor(model, optimizer, tmp_path, nonfinite="raise"):
+            for step, (x, y) in enumerate(batches(20), start=1):
+                x[3, 5] = torch.nan if step == 13 else 0
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(model(x), y).backward()
+                optimizer.step()
+
+    with pytest.raises(NonFiniteError, match=r"step 13: .* input is the cause: 1 of its 50176"):
+        loop()
+    assert all(param.isfinite().all() for param in model.parameters())
+    assert hooks(model, optimizer) == []
+    assert "step 13" in read(tmp_path).text("not finite")
+
+
+class Backward(torch.autograd.Function):
+    """The identity, whose gradient is not finite in one step."""
+
+    @staticmethod
+    def forward(ctx, x, poisoned):
+        ctx.poisoned = poisoned
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return (gradient * torch.inf if ctx.poisoned else gradient), None
+
+
+def warned(*arguments, forward, steps=6):
+    """The warnings of a monitored training; ``forward(step, x)`` is the model's output."""
+    model, optimizer, folder = arguments
+    with warnings.catch_warnings(record=True) as caught, Monitor(model, optimizer, folder):
+        warnings.simplefilter("always")
+        for step, (x, y) in enumerate(batches(steps), start=1):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(forward(step, x), y).backward()
+            optimizer.step()
+    return [str(each.message) for each in caught]
+
+
+def test_a_gradient_born_in_a_backward_pass_is_named_by_the_layer_before_it(tmp_path):
+    model = mlp()
+    optimizer = torch.optim.Adam(model.parameters())
+
+    def forward(step, x):
+        return model[6:](Backward.apply(model[:6](x), step == 5))
+
+    assert warned(model, optimizer, tmp_path, forward=forward) == [
+        "not finite at step 5: the gradient of layer 3 Linear and of 1 other layer is not finite."
+    ]
+
+
+@pytest.mark.parametrize(("bad_step", "steps"), [(4, 6), (4, 4)])
+def test_an_update_that_overflows_is_named_by_its_parameter_and_step(bad_step, steps, tmp_path):
+    """By the step after it, or on leaving."""
+    model = mlp(hidden=(20,))
+    groups = [{"params": model[0].parameters()}, {"params": model[3].parameters()}]
+    optimizer = torch.optim.SGD(groups, lr=0.1)
+
+    def forward(step, x):
+        optimizer.param_groups[1]["lr"] = torch.inf if step == bad_step else 0.1
+        return model(x)
+
+    assert warned(model, optimizer, tmp_path, forward=forward, steps=steps) == [
+        "not finite at step 4: a parameter of layer 3 Linear is not finite after the step. "
+        "Its gradients looked finite: the update overflowed."
+    ]
+
+
+def test_a_device_that_is_not_waited_for_is_read_at_the_record():
+    """As on an accelerator, here on the CPU: the step is exact, the place is what is left of it."""
+    model = mlp(hidden=(20,))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    written = []
+    layers = Layers({"": model}, {"": optimizer}, 50)
+    health = Health(layers, "warn", False, lambda *found: written.append(found))
+    for step, (x, y) in enumerate(batches(6), start=1):
+        x[0, 0] = torch.inf if step == 3 else 0
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        health.check_gradients(optimizer, step)
+        optimizer.step()
+    assert written == []
+    with pytest.warns(RuntimeWarning, match="step 3"):
+        health.check_record(Record(6), optimizer)
+    text = "step 3: a gradient is not finite; by now a parameter of layer 0 Linear and of 1 other"
+    assert written == [(3, f"{text} layer is, too.")]
+
+
+def test_a_loss_that_is_not_finite_is_seen_even_if_no_step_is_made(tmp_path):
+    model = mlp(hidden=(20,))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    loss = torch.tensor(torch.nan)
+    nan = pytest.warns(RuntimeWarning, match="step 1: the loss is nan")
+    with Monitor(model, optimizer, tmp_path) as monitor, nan:
+        monitor.log(loss=loss)
+
+
+def test_what_ended_the_training_is_not_hidden_by_what_is_found_on_leaving(tmp_path):
+    model = mlp(hidden=(5,))
+    optimizer = torch.optim.SGD(model.parameters(), lr=torch.inf)
+
+    def loop(end):
+        with Monitor(model, optimizer, tmp_path, nonfinite="raise"):
+            for x, y in batches(1):
+                nn.functional.cross_entropy(model(x), y).backward()
+                optimizer.step()
+            if end:
+                raise end
+
+    with pytest.raises(KeyboardInterrupt):
+        loop(KeyboardInterrupt)
+    with pytest.raises(NonFiniteError, match="not finite after the step"):
+        loop(None)
+
+
+def test_a_gradient_that_the_sentinels_miss_is_seen_at_the_record(tmp_path):
+    """One element of one weight, in a column that is not looked at, in a step that is recorded."""
+    model = mlp(hidden=(20,))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def poison(gradient):
+        gradient[3, 7] = torch.inf
+        return gradient
+
+    def forward(step, x):
+        if step == 4:
+            model[3].weight.register_hook(poison)
+        return model(x)
+
+    assert warned(model, optimizer, tmp_path, forward=forward) == [
+        "not finite at step 4: the gradient of layer 3 Linear is not finite."
+    ]
