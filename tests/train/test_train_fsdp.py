@@ -143,6 +143,11 @@ def test_the_last_ones_and_the_best_are_kept_whole_and_others_can_go_on_with_the
     assert results(fsdp.folder / "run")["steps"] == 40
 
 
+def test_no_process_is_in_the_way_of_another_that_is_slower(fsdp):
+    assert fsdp(2, "--optimizer", "troublemakers:SlowToDelete") == [0, 0], fsdp.log(0)
+    assert "no checkpoint" not in fsdp.log(0)
+
+
 def test_a_full_disk_leaves_the_old_checkpoints_and_the_training_goes_on(fsdp):
     full = ["--epochs", "3", "--optimizer", "troublemakers:FullDisk"]
     assert fsdp(2, *full, TROUBLE="15") == [0, 0], fsdp.log(0)

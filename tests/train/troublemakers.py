@@ -3,6 +3,8 @@
 import os
 import resource
 import signal
+import sys
+import time
 
 import torch
 from torch import nn
@@ -29,6 +31,15 @@ class FullDisk(Adam):
         if self.steps == int(os.environ["TROUBLE"]):
             resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
         return super().step(closure)
+
+
+class SlowToDelete(Adam):
+    """The first process takes a while for every deletion: the others run ahead of it."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        if os.environ["RANK"] == "0":
+            sys.addaudithook(lambda event, _: time.sleep(0.2) if event == "os.remove" else None)
 
 
 class Failing(Adam):

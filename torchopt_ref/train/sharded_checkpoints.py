@@ -13,6 +13,7 @@ import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import Metadata
+from torch.distributed.checkpoint.planner import SavePlan
 from torch.distributed.checkpoint.storage import WriteResult
 
 from .checkpoints import Checkpoints, digest_of, remove, sync_folder
@@ -87,9 +88,14 @@ class Writer(dcp.FileSystemWriter):
         self._whole, self._commit = whole, commit
 
     def set_up_storage_writer(self, is_coordinator: bool, *args: Any, **kwargs: Any) -> None:
-        if is_coordinator:
-            remove(Path(self.path))
+        self._first = is_coordinator
         super().set_up_storage_writer(is_coordinator, *args, **kwargs)
+
+    def prepare_local_plan(self, plan: SavePlan) -> SavePlan:
+        if not self._first:  # The folder is there, and empty, before the plan comes back to write.
+            return plan
+        remove(Path(self.path))
+        return super().prepare_local_plan(plan)
 
     def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
         super().finish(metadata, results)
