@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -145,9 +147,10 @@ def train(
     settings: Settings,
     seed: int,
     watch: Callable[[Arrays], dict[str, float]] | None = None,
+    monitor: Path | None = None,
 ) -> Outcome:
     """Train by the chosen engines: the work of a ``Unit``; its outcome is that of :func:`fit`."""
-    return fit(training, settings, seed, watch)[1]
+    return fit(training, settings, seed, watch, monitor)[1]
 
 
 def fit(
@@ -155,6 +158,7 @@ def fit(
     settings: Settings,
     seed: int,
     watch: Callable[[Arrays], dict[str, float]] | None = None,
+    monitor: Path | None = None,
 ) -> tuple[dict[str, Engine], Outcome]:
     """The chosen engines, trained, and the outcome of their training.
 
@@ -168,6 +172,8 @@ def fit(
     ``apart`` beside them holds the largest values: of the losses' difference in the ``first 100``
     iterations and ``ever``, of a weight's after a step in ULP of ``lockstep.apart``
     (``step ULP``) and absolute (``step``).
+
+    ``monitor`` is that of ``Engine.monitored``.
     """
     dataset = settings.data()
     seen = slice(training.samples or len(dataset.test_images))
@@ -179,18 +185,21 @@ def fit(
     curves: dict[str, dict[str, list]] = {
         key: {"loss/train": [], "accuracy/train": [], "accuracy/test": []} for key in made
     }
-    for iteration, (x, t) in enumerate(batches(training, settings, seed), start=1):
-        for key, engine in made.items():
-            curves[key]["loss/train"].append(engine.step(x, t))
-            if iteration % training.evaluate_every == 0 or iteration == training.iterations:
-                for name, images_and_labels in sets.items():
-                    accuracy = engine.accuracy(*images_and_labels)
-                    curves[key][f"accuracy/{name}"].append([iteration, accuracy])
-                for tag, value in (watch(engine.weights()) if watch else {}).items():
-                    curves[key].setdefault(tag, []).append([iteration, value])
-        if len(made) > 1:
-            for tag, value in differences(made, curves, training.lockstep).items():
-                curves["numpy"].setdefault(tag, []).append(value)
+    with ExitStack() as stack:
+        for engine in made.values():
+            stack.enter_context(engine.monitored(monitor))
+        for iteration, (x, t) in enumerate(batches(training, settings, seed), start=1):
+            for key, engine in made.items():
+                curves[key]["loss/train"].append(engine.step(x, t))
+                if iteration % training.evaluate_every == 0 or iteration == training.iterations:
+                    for name, images_and_labels in sets.items():
+                        accuracy = engine.accuracy(*images_and_labels)
+                        curves[key][f"accuracy/{name}"].append([iteration, accuracy])
+                    for tag, value in (watch(engine.weights()) if watch else {}).items():
+                        curves[key].setdefault(tag, []).append([iteration, value])
+            if len(made) > 1:
+                for tag, value in differences(made, curves, training.lockstep).items():
+                    curves["numpy"].setdefault(tag, []).append(value)
     outcome: Outcome = {
         key: {"curves": curves[key], "numbers": numbers(curves[key]), "seconds": engine.seconds}
         for key, engine in made.items()

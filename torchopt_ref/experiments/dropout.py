@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .agreement import agreement_units, agreement_verdicts
@@ -64,13 +65,13 @@ def units(config: Config) -> list[Unit]:
     ] + agreement_units({name: variants[name] for name in SCALINGS}, config)
 
 
-def work(training: Training, settings: Settings, seed: int) -> Outcome:
+def work(training: Training, settings: Settings, seed: int, monitor: Path | None = None) -> Outcome:
     """Train, then measure the probabilities of the test images with dropout off and on.
 
     Numbers: ``accuracy``, ``nll`` and ``ece`` with dropout off; curves over the number of passes:
     ``accuracy/mc_dropout``, ``nll/mc_dropout`` and ``ece/mc_dropout``.
     """
-    made, outcome = fit(training, settings, seed)
+    made, outcome = fit(training, settings, seed, monitor=monitor)
     dataset = settings.data()
     x, t = dataset.test_images, dataset.test_labels
     for key, engine in made.items():

@@ -21,6 +21,7 @@ import torch
 
 from torchopt_ref.tensorboard import RunFolder
 
+from .monitored import MONITOR, diagnoses
 from .networks import one_thread
 from .progress import progress
 from .report import show, write_markdown
@@ -59,10 +60,12 @@ def run(experiment: Experiment, config: Settings) -> Path:
         if (folder.path / "results.json").exists() and not config.force:
             print(f"Finished earlier (--force runs it again): {folder.path}", file=sys.stderr)
             show(json.loads((folder.path / "results.json").read_text()))
-            return folder.path
-        print(f"Writing to {folder.path}", file=sys.stderr)
-        collect = getattr(experiment, "outcomes", partial(unit_outcomes, experiment))
-        show(conclude(experiment, config, folder, collect(config, folder)))
+        else:
+            print(f"Writing to {folder.path}", file=sys.stderr)
+            collect = getattr(experiment, "outcomes", partial(unit_outcomes, experiment))
+            show(conclude(experiment, config, folder, collect(config, folder)))
+    if config.monitor:
+        print("Seen by the monitor", *diagnoses(folder.path), sep="\n  ", end="\n\n")
     return folder.path
 
 
@@ -79,6 +82,11 @@ def unit_outcomes(
     waiting = [unit for unit in units if unit.name not in outcomes]
     if waiting:
         first_seed = min(unit.seed for unit in units)
+        if config.monitor:
+            waiting = [
+                unit.monitored(folder.path / MONITOR) if unit.seed == first_seed else unit
+                for unit in waiting
+            ]
         with progress(experiment.NAME, len(units)) as advance:
             for _ in outcomes:
                 advance("finished earlier")

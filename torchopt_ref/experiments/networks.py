@@ -3,7 +3,8 @@
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from numpy_ref.network import MultiLayerNet
 from numpy_ref.optimizers import Optimizer as Reference
+from torchopt_ref.tensorboard import Monitor
 from torchopt_ref.testing.twin import Twin, as_array
 
 Arrays = dict[str, np.ndarray]
@@ -39,6 +41,10 @@ class Engine(ABC):
     @abstractmethod
     def weights(self) -> Arrays:
         """The weights, named and laid out as in ``numpy_ref``."""
+
+    def monitored(self, folder: Path | None) -> AbstractContextManager[None]:
+        """Within it a ``Monitor`` watches torch's engine, and writes to ``folder`` if any."""
+        return nullcontext()
 
 
 class NumpyEngine(Engine):
@@ -82,6 +88,16 @@ class TorchEngine(Engine):
         self.twin = twin
         self.optimizer = optimizer(twin)
         self.device = next(twin.parameters()).device
+        self.monitor: Monitor | None = None
+
+    @contextmanager
+    def monitored(self, folder: Path | None) -> Iterator[None]:
+        if folder is None:
+            yield
+            return
+        with Monitor(self.twin, self.optimizer, folder) as self.monitor:
+            yield
+        self.monitor = None
 
     def _step(self, x: np.ndarray, t: np.ndarray) -> float:
         self.twin.train()
@@ -89,6 +105,8 @@ class TorchEngine(Engine):
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
+        if self.monitor:
+            self.monitor.log(loss=loss)
         return loss.item()
 
     @torch.no_grad()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +31,12 @@ class Unit(NamedTuple):
     @property
     def name(self) -> str:
         return unit_name(self.variant, self.seed)
+
+    def monitored(self, folder: Path) -> Unit:
+        """The same with a folder of its own in ``folder`` as ``monitor``, if ``work`` takes one."""
+        if "monitor" not in signature(self.work).parameters:
+            return self
+        return self._replace(arguments=self.arguments | {"monitor": folder / self.variant})
 
 
 def unit_name(variant: str, seed: int) -> str:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from torchopt_ref.errors import UserError, unknown
 from torchopt_ref.tensorboard import RunFolder
 
+from .monitored import MONITOR
 from .progress import progress
 from .results import Outcome, Results
 from .search_chosen import tested
@@ -126,7 +127,7 @@ def outcomes(config: Config, folder: RunFolder) -> dict[tuple[str, int], Outcome
             advance(outcome["state"])
     trials = dict(sorted(trials.items()))
     chosen = best_trials(Results(trials, ["torch"]))[0][1]
-    return trials | tested(chosen["params"], objective, config)
+    return trials | tested(chosen["params"], objective, config, folder.path / MONITOR)
 
 
 def training_parts(config: Config) -> Parts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .networks import one_thread
@@ -14,19 +15,22 @@ if TYPE_CHECKING:
 
 
 def tested(
-    params: dict[str, float], objective: Objective, config: Config
+    params: dict[str, float], objective: Objective, config: Config, monitor: Path
 ) -> dict[tuple[str, int], Outcome]:
     """Train with the chosen setting from each seed's initial weights; then read the test data.
 
     The outcome of each seed under ``("chosen", seed)``. Raises ``UserError`` if the test data
-    cannot be read.
+    cannot be read. ``monitor`` is the folder for what watches the first training, if
+    ``config.monitor``.
     """
     trained = {}
     with one_thread():
         for seed in config.all_seeds:
             repeated = replace(objective, recipe=config.recipe(seed))
             engine = repeated.recipe.engine(**params)
-            trained[seed] = engine, repeated.train(engine) | {"params": params}
+            watched = config.monitor and seed == config.seed
+            with engine.monitored(monitor / "chosen" if watched else None):
+                trained[seed] = engine, repeated.train(engine) | {"params": params}
         images, labels = config.split("test")
         for engine, outcome in trained.values():
             outcome["torch"]["numbers"] |= {

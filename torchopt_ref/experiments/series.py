@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,16 @@ from .results import Outcome
 from .settings import Settings
 
 
-def train_series(trainings: Mapping[str, Training], settings: Settings, seed: int) -> Outcome:
+def train_series(
+    trainings: Mapping[str, Training], settings: Settings, seed: int, monitor: Path | None = None
+) -> Outcome:
     """Train each by the chosen engines, all on the same mini-batches: the work of a ``Unit``.
 
     The trainings differ in anything but ``samples``, ``batch_size`` and ``iterations``, which is a
     multiple of ``evaluate_every``. Curves, with a point for every ``evaluate_every`` iterations:
     ``loss/train/<name>``, their mean, where it is finite, and ``accuracy/train/<name>``. Numbers:
     ``loss/<name>``, the last of those means, None if it is not finite, ``train_accuracy/<name>``
-    and ``test_accuracy/<name>``.
+    and ``test_accuracy/<name>``. ``monitor`` is a folder for those of ``Engine.monitored``.
     """
     dataset = settings.data()
     drawn = list(batches(next(iter(trainings.values())), settings, seed))
@@ -31,7 +34,8 @@ def train_series(trainings: Mapping[str, Training], settings: Settings, seed: in
     }
     for name, training in trainings.items():
         for key, engine in engines(training, settings, seed).items():
-            curves, numbers = learn(engine, training, drawn, dataset)
+            with engine.monitored(monitor and monitor / name):
+                curves, numbers = learn(engine, training, drawn, dataset)
             outcome[key]["curves"] |= {f"{tag}/{name}": curve for tag, curve in curves.items()}
             outcome[key]["numbers"] |= {f"{tag}/{name}": value for tag, value in numbers.items()}
             outcome[key]["seconds"] += engine.seconds

@@ -13,7 +13,7 @@ from torchopt_ref import data
 from torchopt_ref.devices import check_device
 from torchopt_ref.errors import UserError, unknown
 
-WITHOUT_EFFECT = ("out", "jobs", "force", "data_root", "download")
+WITHOUT_EFFECT = ("out", "jobs", "force", "data_root", "download", "monitor")
 """The options that do not change what an experiment computes."""
 MAY_BE_ZERO = ("seed", "jobs", "workers")
 
@@ -44,6 +44,8 @@ class Settings:
     """processes that work at once, each with one thread; 0: one for each core"""
     force: bool = False
     """run again what is finished"""
+    monitor: bool = False
+    """watch the first seed's trainings by the torch engine, and say what is wrong with them"""
     out: Path = Path("runs")
     """where the experiment's folder is made"""
 
@@ -69,6 +71,8 @@ class Settings:
         for engine in self.engine_names:
             if engine not in ("numpy", "torch"):
                 raise unknown("engine", engine, ("numpy", "torch"))
+        if self.monitor and "torch" not in self.engine_names:
+            raise UserError("--monitor watches the torch engine: use --engines numpy,torch")
         for name, value in vars(self).items():
             least = 0 if name in MAY_BE_ZERO else 1
             if type(value) is int and value < least:

@@ -1,0 +1,25 @@
+"""What the monitors of an experiment's trainings found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from torchopt_ref.tensorboard.event_file import PREFIX
+from torchopt_ref.tensorboard.inspection import inspect, named
+
+MONITOR = "monitor"
+"""The folder in that of the run with one for each training that was watched."""
+
+
+def diagnoses(run: Path) -> Iterator[str]:
+    """A line for each training that was watched, and how to see more of them."""
+    folders = sorted({file.parent for file in (run / MONITOR).rglob(f"{PREFIX}*")})
+    for folder in folders:
+        findings = [f"{each.kind}{named(each)}" for each in inspect(folder).findings]
+        name = folder.relative_to(run / MONITOR)
+        yield f"{name}: {'; '.join(findings) or 'nothing stands out'}"
+    if folders:
+        yield f"Why, and what to try: torchopt-ref inspect {run / MONITOR}/NAME"
+    else:
+        yield "no training was watched: what was finished before is run again with --force only"
