@@ -19,6 +19,12 @@ def test_the_library_needs_neither_an_extra_nor_the_reference():
     assert not imported & (EXTRAS | {"numpy_ref"})
 
 
+def test_the_optimizers_leave_the_compiler_for_when_it_is_needed():
+    """It takes longer to import than half of torch."""
+    code = "import torchopt_ref.optim, sys; assert 'torch._dynamo' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_parity_needs_no_extra():
     assert not imported_by("torchopt_ref.testing", "torchopt_ref.cli") & EXTRAS
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
-from torch._dynamo.exc import TorchDynamoException
 
 from ..rule import Rule
 from .foreach import SMALL, batches, by_size, foreach, join, store
@@ -86,7 +85,7 @@ def run_compiled(
             with torch.autocast(devices[0].type, enabled=False):
                 compiled(group, numbers)
             return True
-        except (TorchDynamoException, Uncompiled) as error:
+        except (torch._dynamo.exc.TorchDynamoException, Uncompiled) as error:
             reason = error
             kernel.cache_clear()
     warn_of_the_compiler(reason)
