@@ -23,6 +23,7 @@ from torchopt_ref.tensorboard import RunFolder
 
 from .monitored import MONITOR, diagnoses
 from .networks import one_thread
+from .processes import context
 from .progress import progress
 from .report import show, write_markdown
 from .results import Outcome, Results, Unit, Verdict, bin_edges, points, same_verdicts, unit_name
@@ -154,9 +155,7 @@ def computed(units: list[Unit], processes: int) -> Any:
             for unit in units:
                 yield unit, unit.work(**unit.arguments)
         return
-    # fork would copy torch's threads in whatever state they are.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, initializer=ignore_interrupt) as pool:
+    with ProcessPoolExecutor(processes, context(), initializer=ignore_interrupt) as pool:
         futures: dict[Future[Outcome], Unit] = {pool.submit(work, unit): unit for unit in units}
         try:
             for future in as_completed(futures):

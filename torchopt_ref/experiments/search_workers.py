@@ -11,6 +11,7 @@ from torchopt_ref.errors import UserError
 
 from .laboratory import ignore_interrupt
 from .networks import one_thread
+from .processes import context
 from .results import Outcome
 from .search_plan import Plan
 from .search_worker import Worker
@@ -61,9 +62,7 @@ def run_study(plan: Plan, objective: Objective, workers: int) -> Iterator[tuple[
 
 
 def start(plan: Plan, objective: Objective, workers: int) -> Sequence[BaseProcess]:
-    # fork would copy torch's threads in whatever state they are.
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=work, args=(plan, objective)) for _ in range(workers)]
+    processes = [context().Process(target=work, args=(plan, objective)) for _ in range(workers)]
     for process in processes:
         process.start()
     return processes
