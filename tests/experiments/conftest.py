@@ -1,6 +1,6 @@
 """A finished search, and the number of a dead process."""
 
-import multiprocessing
+import subprocess
 from dataclasses import replace
 
 import pytest
@@ -18,7 +18,6 @@ def searched(tmp_path_factory):
 @pytest.fixture(scope="module")
 def dead():
     """The number of a process that does not exist any more."""
-    process = multiprocessing.get_context("spawn").Process()
-    process.start()
-    process.join()
+    process = subprocess.Popen(["true"])
+    process.wait()
     return process.pid

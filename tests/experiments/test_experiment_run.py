@@ -21,15 +21,16 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """Runs the command once for each set of options; the folder that it made."""
+    """``run(3, "--lockstep")``: three iterations, run once for these options; their folder."""
     folders = {}
 
-    def run_once(*options, again=False):
-        key = (options, again)
+    def run_once(iterations, *options, again=False):
+        key = (iterations, options, again)
         if key not in folders:
             out = tmp_path_factory.mktemp("out") / "new" / "folder"
-            command = ["run", "optimizers", "--seeds", "1", "--jobs", "1", "--out", str(out)]
-            assert main([*command, *options]) == 0
+            # Quick: a tenth of the iterations, one seed, and one optimizer's agreement.
+            command = ["run", "optimizers", "--quick", "--iterations", str(10 * iterations)]
+            assert main([*command, "--jobs", "1", "--out", str(out), *options]) == 0
             (folders[key],) = (out / "optimizers").iterdir()
         return folders[key]
 
@@ -38,12 +39,12 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def folder(run):
-    return run("--iterations", str(ITERATIONS))
+    return run(ITERATIONS)
 
 
 @pytest.fixture(scope="module")
 def small(run):
-    return run("--iterations", "3", "--lockstep")
+    return run(3, "--lockstep")
 
 
 def events(folder):
@@ -127,7 +128,7 @@ def test_in_lockstep_every_single_step_is_measured(small, name):
 
 
 def test_in_lockstep_the_table_says_how_many_steps_keep_the_bound(small, run):
-    exact = run("--iterations", "3", "--lockstep", "--dtype", "float64")
+    exact = run(3, "--lockstep", "--dtype", "float64")
     for folder in (small, exact):
         for row in results(folder)["table"]:
             name = row["optimizer"]
@@ -157,13 +158,14 @@ def test_figures_are_files_and_images(folder):
 
 def test_the_config_is_in_the_results(small):
     config = results(small)["config"]
-    assert config["iterations"] == 3
+    assert config["iterations"] == 30
+    assert config["quick"] is True
     assert config["lockstep"] is True
     assert config["dtype"] == "float32"
 
 
 def test_the_same_options_give_the_same_bits(folder, run):
-    again = run("--iterations", str(ITERATIONS), again=True)
+    again = run(ITERATIONS, again=True)
     assert again != folder
     first, second = results(folder), results(again)
     assert first.pop("environment").keys() == second.pop("environment").keys()
@@ -173,16 +175,17 @@ def test_the_same_options_give_the_same_bits(folder, run):
             assert curve(again / writer, tag) == curve(folder / writer, tag)
 
 
-def test_another_seed_gives_another_start_and_other_batches(folder, run):
-    other = run("--iterations", "3", "--seed", "1")
-    for writer in WRITERS:
-        losses = curve(folder / writer, "loss/train")[:3]
-        assert not set(losses) & set(curve(other / writer, "loss/train"))
+@pytest.mark.parametrize("engine", ["numpy", "torch"])
+def test_another_seed_gives_another_start_and_other_batches(folder, run, engine):
+    other = run(3, "--seed", "1", "--engines", engine)
+    for name in OPTIMIZERS:
+        losses = curve(folder / f"{name}-{engine}", "loss/train")[:3]
+        assert not set(losses) & set(curve(other / f"{name}-{engine}", "loss/train"))
 
 
 @pytest.mark.parametrize("engine", ["numpy", "torch"])
 def test_one_engine_alone_runs_as_beside_the_other(folder, run, engine):
-    alone = run("--iterations", "3", "--engines", engine)
+    alone = run(3, "--engines", engine)
     for name in OPTIMIZERS:
         losses = curve(folder / f"{name}-{engine}", "loss/train")[:3]
         assert curve(alone / f"{name}-{engine}", "loss/train") == losses
@@ -194,8 +197,8 @@ def test_one_engine_alone_runs_as_beside_the_other(folder, run, engine):
 
 
 def test_two_processes_give_the_same_results_as_one(run):
-    one = results(run("--iterations", "3", "--lockstep"))
-    two = results(run("--iterations", "3", "--lockstep", "--jobs", "2"))
+    one = results(run(3, "--lockstep"))
+    two = results(run(3, "--lockstep", "--jobs", "2"))
     assert one.pop("environment").keys() == two.pop("environment").keys()
     assert one == two
 
@@ -284,8 +287,8 @@ def test_the_images_come_from_the_data_root(tmp_path):
     rng = np.random.default_rng(0)
     write_fashion(tmp_path, train=(5, rng), t10k=(3, rng))
     options = ["--dataset", "fashion", "--data-root", str(tmp_path), "--iterations", "1"]
-    out = ["--out", str(tmp_path / "out"), "--batch-size", "5"]
+    out = ["--out", str(tmp_path / "out"), "--batch-size", "5", "--engines", "torch"]
     assert main(["run", "optimizers", "--seeds", "1", "--jobs", "1", *options, *out]) == 0
     (folder,) = (tmp_path / "out" / "optimizers").iterdir()
-    accuracy = numbers(folder, "SGD", "numpy")["test_accuracy"]
+    accuracy = numbers(folder, "SGD", "torch")["test_accuracy"]
     assert accuracy in (0, 1 / 3, 2 / 3, 1)

@@ -11,7 +11,8 @@ from torchopt_ref.cli import main
 from torchopt_ref.experiments import EXPERIMENTS, experiment
 from torchopt_ref.tensorboard.inspection import inspect
 
-WEIGHT_INIT = ["run", "weight-init", "--seeds", "2", "--iterations", "120", "--jobs", "2"]
+SHORT = ["--engines", "torch", "--seeds", "2", "--iterations", "120", "--jobs", "1"]
+WEIGHT_INIT = ["run", "weight-init", *SHORT]
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,7 @@ def test_what_is_finished_is_not_watched(runs, capsys):
     assert "no training was watched" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS.keys() - {"activations", "search"})
+@pytest.mark.parametrize("name", sorted(EXPERIMENTS.keys() - {"activations", "search"}))
 def test_every_experiment_that_trains_can_be_watched(name, tmp_path):
     module = experiment(name)
     config = module.Config(quick=True, engines="torch")

@@ -92,7 +92,7 @@ def test_a_process_that_dies_ends_the_others_with_a_message(starter, tmp_path, s
 
 
 def test_a_signal_to_one_stops_all_in_the_same_step_and_all_resume(starter, tmp_path, small_mnist):
-    arguments = ["train", *TINY, *small_mnist, "--epochs", "40", "--out", str(tmp_path)]
+    arguments = ["train", *TINY, *small_mnist, "--epochs", "20", "--out", str(tmp_path)]
     whole = starter.start_many(2, [*arguments, "--name", "whole"], "whole")
     assert [starter.wait(pid, DEADLINE) for pid in whole] == [0, 0]
     first, second = starter.start_many(2, [*arguments, "--name", "run"], "stops")
@@ -107,7 +107,7 @@ def test_a_signal_to_one_stops_all_in_the_same_step_and_all_resume(starter, tmp_
 
 def test_torchrun_restarts_from_the_last_checkpoint(tmp_path, small_mnist):
     """As it is used: the real torchrun, one worker killed by SIGKILL."""
-    options = [*TINY, *small_mnist, "--epochs", "60", "--out", str(tmp_path), "--name", "run"]
+    options = [*TINY, *small_mnist, "--epochs", "20", "--out", str(tmp_path), "--name", "run"]
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     job = subprocess.Popen(
         [sys.executable, *launcher, "--max-restarts=1", "scripts/train.py", *options, "--resume"],
@@ -123,7 +123,7 @@ def test_torchrun_restarts_from_the_last_checkpoint(tmp_path, small_mnist):
         job.kill()
     assert job.returncode == 0, err
     assert err.count("Writing to") == err.count("Resuming") == 1
-    assert results(tmp_path / "run")["steps"] == 600
+    assert results(tmp_path / "run")["steps"] == 200
 
 
 def workers(parent):

@@ -1,6 +1,7 @@
 """The same fully connected network and optimizer in both engines, from the same weights."""
 
 import time
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -95,7 +96,12 @@ class TorchEngine(Engine):
         if folder is None:
             yield
             return
-        with Monitor(self.twin, self.optimizer, folder) as self.monitor:
+        with (
+            warnings.catch_warnings(),
+            Monitor(self.twin, self.optimizer, folder) as self.monitor,
+        ):
+            # Some trainings are meant to fail: that is for the diagnosis to say.
+            warnings.filterwarnings("ignore", "not finite", RuntimeWarning)
             yield
         self.monitor = None
 
