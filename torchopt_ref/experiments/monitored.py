@@ -22,4 +22,4 @@ def diagnoses(run: Path) -> Iterator[str]:
     if folders:
         yield f"Why, and what to try: torchopt-ref inspect {run / MONITOR}/NAME"
     else:
-        yield "no training was watched: what was finished before is run again with --force only"
+        yield "no training was watched: there is none, or it was finished before (see --force)"
