@@ -59,6 +59,19 @@ def test_drift_sees_another_learning_rate(tmp_path, read):
     assert read(tmp_path / "inside")["parity drift/NumPy largest"][20] > 100
 
 
+@pytest.mark.parametrize("layout", [torch.clone, lambda data: data.t().contiguous().t()])
+def test_parameters_may_move_between_steps(layout, tmp_path, read):
+    model = mlp(hidden=(20,))
+    optimizer = torchopt_ref.optim.SGD(model.parameters(), lr=0.1)
+    with Monitor(model, optimizer, tmp_path, every=10, record=["drift"]):
+        for x, y in batches(20):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+            model[0].weight.data = layout(model[0].weight.data)
+    assert read(tmp_path)["parity drift/NumPy largest"][20] == 0
+
+
 def test_drift_goes_on_from_an_optimizers_state(tmp_path, read):
     model = mlp(hidden=(20,))
     optimizer = torchopt_ref.optim.Adam(model.parameters())

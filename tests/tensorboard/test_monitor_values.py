@@ -136,6 +136,23 @@ def test_accuracy_and_confusion_leave_out_what_a_loss_ignores(classes, tmp_path,
         assert confusion is None
 
 
+@pytest.mark.parametrize("count", [8, 40_000])
+def test_labels_may_be_written_to_the_same_memory_in_every_step(count, tmp_path, read):
+    model = nn.Linear(4, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    output = torch.eye(3)[torch.arange(count) % 3]
+    target = torch.empty(count, dtype=torch.long)
+    with Monitor(model, optimizer, tmp_path, every=4, step=4) as monitor:
+        for right in (0, 1, 2, 1):
+            model(torch.ones(2, 4)).sum().backward()
+            optimizer.step()
+            target.fill_(right)
+            monitor.log(output=output, target=target)
+        confusion = monitor._session._logged.confusion
+    assert read(tmp_path)["accuracy"] == {8: pytest.approx(1 / 3, abs=1 / count)}
+    assert confusion.sum(1).tolist() == [count, 2 * count, count]
+
+
 def test_scheduled_values(tmp_path, read):
     model = mlp(hidden=(5,))
     # Its first step is lr to each side, but for what eps is beside the gradient.

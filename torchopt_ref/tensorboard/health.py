@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .layers import Layers, spread, trainable
+from .logged import mean_of
 from .record import Record
 
 SENTINELS = 16
@@ -71,7 +72,7 @@ class Health:
         with torch.no_grad():
             total = sum_of(rows)
         if self._at_once:
-            if not total.isfinite().item():
+            if not math.isfinite(total.item()):
                 self._look(optimizer, step, made)
         else:
             self._flags.append((step, optimizer, total))
@@ -80,7 +81,7 @@ class Health:
         """Where the device is not waited for, the loss is not: its gradient tells."""
         if self.found or (isinstance(loss, Tensor) and not self._at_once):
             return
-        value = float(loss.detach().mean() if isinstance(loss, Tensor) else loss)
+        value = mean_of(loss) if isinstance(loss, Tensor) else float(loss)
         if not math.isfinite(value):
             self._report(step, f"the loss is {value}", self._bad_input())
 
@@ -175,7 +176,9 @@ class Health:
 def one_of_each_row(gradient: Tensor) -> Tensor:
     if gradient.is_sparse:
         return gradient._values().reshape(-1)
-    return gradient.flatten(1)[:, 0] if gradient.dim() > 1 else gradient.reshape(-1)
+    if gradient.dim() < 2:
+        return gradient.reshape(-1)
+    return (gradient if gradient.dim() == 2 else gradient.flatten(1)).select(1, 0)
 
 
 def sum_of(rows: Sequence[Tensor]) -> Tensor:

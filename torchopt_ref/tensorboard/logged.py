@@ -14,6 +14,8 @@ from .record import Record
 
 MOST_CLASSES = 100
 """With more, there is no confusion matrix: it would cost more than it shows."""
+MOST_WAITING = 1 << 16
+"""Predictions that wait to be counted."""
 
 
 class Logged:
@@ -27,6 +29,8 @@ class Logged:
     def __init__(self, reduce: bool) -> None:
         self._reduce = reduce
         self._sums: dict[str, tuple[Tensor | float, int]] = {}
+        self._waiting: list[tuple[Tensor, Tensor]] = []
+        self._classes = 0
         self._counts: Tensor | None = None
         self.names: list[str] = []
         """The tags seen so far."""
@@ -35,8 +39,8 @@ class Logged:
     def add(self, scalars: Mapping[str, Tensor | float]) -> None:
         for tag, value in scalars.items():
             if isinstance(value, Tensor):
-                value = value.detach()
-                value = value.mean().item() if value.device.type == "cpu" else value.float().mean()
+                on_cpu = value.device.type == "cpu"
+                value = mean_of(value) if on_cpu else value.detach().float().mean()
             if tag not in self.names:
                 self.names.append(tag)
             total, count = self._sums.get(tag, (0.0, 0))
@@ -47,25 +51,40 @@ class Logged:
         """Labels below 0, as those that a loss ignores, do not count."""
         if "accuracy" not in self.names:
             self.names.append("accuracy")
-        classes = output.shape[1]
-        predicted, counted = output.argmax(1), target >= 0
+        if output.shape[1] != self._classes:
+            self._count()
+            self._classes = output.shape[1]
+        # The next batch may be written to where this one's labels are.
+        self._waiting.append((output.argmax(1).reshape(-1), target.reshape(-1).clone()))
+        if len(self._waiting) * target.numel() > MOST_WAITING:
+            self._count()
+
+    @torch.no_grad()
+    def _count(self) -> None:
+        """Count what waits: many small batches at once."""
+        if not self._waiting:
+            return
+        predicted, target = (torch.cat(each) for each in zip(*self._waiting, strict=True))
+        self._waiting = []
+        classes, counted = self._classes, target >= 0
         counts = torch.stack([(predicted == target).sum(), counted.sum()])
         self._counts = counts if self._counts is None else self._counts + counts
         if classes <= MOST_CLASSES:
-            if self._cells is None or len(self._cells) != classes**2 + 1:
-                self._cells = torch.zeros(classes**2 + 1, dtype=torch.int64, device=output.device)
-            # What does not count goes to a last cell; bincount would wait for the device.
-            cells = torch.where(counted, target * classes + predicted, classes**2).reshape(-1)
-            self._cells.index_add_(0, cells, torch.ones_like(cells))
+            cells = (target * classes + predicted)[counted].bincount(minlength=classes**2)
+            if self._cells is not None and len(self._cells) == len(cells):
+                cells += self._cells
+            self._cells = cells
 
     @property
     def confusion(self) -> Tensor | None:
+        self._count()
         if self._cells is None:
             return None
         classes = math.isqrt(len(self._cells))
-        return self._cells[:-1].view(classes, classes)
+        return self._cells.view(classes, classes)
 
     def collect(self, record: Record) -> None:
+        self._count()
         sums, self._sums = self._sums, {}
         counts, self._counts = self._counts, None
         for tag, (total, count) in sums.items():
@@ -85,6 +104,10 @@ class Logged:
             dist.all_reduce(value)
             value /= dist.get_world_size()
         return value
+
+
+def mean_of(tensor: Tensor) -> float:
+    return (tensor if tensor.dim() == 0 else tensor.detach().mean()).item()
 
 
 def scalar(record: Record, tag: str) -> Callable[[np.ndarray], None]:
