@@ -52,7 +52,7 @@ class Drift:
         if self._shadows is None and not self.note:
             self._start()
         for shadow in self._shadows or ():
-            shadow.before.append(shadow.sample())
+            shadow.before.append(gathered([param.detach() for param in shadow.params]))
 
     def after_step(self) -> None:
         for shadow in self._shadows or ():
@@ -64,7 +64,7 @@ class Drift:
                 self._stop("a GradScaler decides within the fused step whether it is one")
                 return
             shadow.grads.append(gathered(grads))
-            shadow.after.append(shadow.sample())
+            shadow.after.append(gathered([param.detach() for param in shadow.params]))
             shadow.values.append({key: shadow.group[key] for key in shadow.known})
 
     def collect(self, record: Record) -> None:
@@ -120,16 +120,7 @@ class Shadow:
         for side, dtype in zip(self._sides, self._dtypes, strict=True):
             side.state["sample"] = slots(optimizer, params, dtype)
         self._now: list[np.ndarray] | None = None
-        self._places: list[Any] = []
         self.forget()
-
-    def sample(self) -> Tensor:
-        """The sampled elements as they are now."""
-        places = [(param.data_ptr(), param.shape, param.stride()) for param in self.params]
-        if places != self._places:
-            self._parts = [firsts(param.detach()) for param in self.params]
-            self._places = places if all(map(Tensor.is_contiguous, self.params)) else []
-        return torch.cat(self._parts)
 
     def forget(self) -> None:
         self.before: list[Tensor] = []
@@ -164,12 +155,7 @@ def is_sampled(param: nn.Parameter) -> bool:
 
 
 def gathered(tensors: list[Tensor]) -> Tensor:
-    return torch.cat(list(map(firsts, tensors)))
-
-
-def firsts(tensor: Tensor) -> Tensor:
-    """The first elements: a view, if the tensor is contiguous."""
-    return tensor.reshape(-1)[:ELEMENTS]
+    return torch.cat([tensor.reshape(-1)[:ELEMENTS] for tensor in tensors])
 
 
 def slots(

@@ -70,10 +70,11 @@ class Logged:
         counts = torch.stack([(predicted == target).sum(), counted.sum()])
         self._counts = counts if self._counts is None else self._counts + counts
         if classes <= MOST_CLASSES:
-            cells = (target * classes + predicted)[counted].bincount(minlength=classes**2)
-            if self._cells is not None and len(self._cells) == len(cells):
-                cells += self._cells
-            self._cells = cells
+            if self._cells is None or len(self._cells) != classes**2 + 1:
+                self._cells = torch.zeros(classes**2 + 1, dtype=torch.int64, device=target.device)
+            # What does not count goes to a last cell; bincount would wait for the device.
+            cells = torch.where(counted, target * classes + predicted, classes**2)
+            self._cells.index_add_(0, cells, torch.ones_like(cells))
 
     @property
     def confusion(self) -> Tensor | None:
@@ -81,7 +82,7 @@ class Logged:
         if self._cells is None:
             return None
         classes = math.isqrt(len(self._cells))
-        return self._cells.view(classes, classes)
+        return self._cells[:-1].view(classes, classes)
 
     def collect(self, record: Record) -> None:
         self._count()
