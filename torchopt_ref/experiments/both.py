@@ -192,10 +192,7 @@ def fit(
             for key, engine in made.items():
                 curves[key]["loss/train"].append(engine.step(x, t))
                 if iteration % training.evaluate_every == 0 or iteration == training.iterations:
-                    for name, images_and_labels in sets.items():
-                        accuracy = engine.accuracy(*images_and_labels)
-                        curves[key][f"accuracy/{name}"].append([iteration, accuracy])
-                    for tag, value in (watch(engine.weights()) if watch else {}).items():
+                    for tag, value in evaluation(engine, sets, watch).items():
                         curves[key].setdefault(tag, []).append([iteration, value])
             if len(made) > 1:
                 for tag, value in differences(made, curves, training.lockstep).items():
@@ -207,6 +204,16 @@ def fit(
     if len(made) > 1:
         outcome["apart"] = largest_differences(curves["numpy"])
     return made, outcome
+
+
+def evaluation(
+    engine: Engine,
+    sets: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    watch: Callable[[Arrays], dict[str, float]] | None,
+) -> dict[str, float]:
+    """Its accuracy on each set, and what ``watch`` measures, by tag."""
+    found = {f"accuracy/{name}": engine.accuracy(x, t) for name, (x, t) in sets.items()}
+    return found | (watch(engine.weights()) if watch else {})
 
 
 def numbers(curves: dict[str, list]) -> dict[str, float]:

@@ -60,11 +60,12 @@ def run(experiment: Experiment, config: Settings) -> Path:
     with RunFolder(config.out / experiment.NAME, run_name(experiment, config)) as folder:
         if (folder.path / "results.json").exists() and not config.force:
             print(f"Finished earlier (--force runs it again): {folder.path}", file=sys.stderr)
-            show(json.loads((folder.path / "results.json").read_text()))
+            summary = json.loads((folder.path / "results.json").read_text())
         else:
             print(f"Writing to {folder.path}", file=sys.stderr)
             collect = getattr(experiment, "outcomes", partial(unit_outcomes, experiment))
-            show(conclude(experiment, config, folder, collect(config, folder)))
+            summary = conclude(experiment, config, folder, collect(config, folder))
+        show(summary)
     if config.monitor:
         print("Seen by the monitor", *diagnoses(folder.path), sep="\n  ", end="\n\n")
     return folder.path

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from torchopt_ref.tensorboard.event_file import PREFIX
-from torchopt_ref.tensorboard.inspection import inspect, named
+from torchopt_ref.tensorboard.inspection import inspect, run_folders
 
 MONITOR = "monitor"
 """The folder in that of the run with one for each training that was watched."""
@@ -14,9 +13,9 @@ MONITOR = "monitor"
 
 def diagnoses(run: Path) -> Iterator[str]:
     """A line for each training that was watched, and how to see more of them."""
-    folders = sorted({file.parent for file in (run / MONITOR).rglob(f"{PREFIX}*")})
+    folders = run_folders(run / MONITOR)
     for folder in folders:
-        findings = [f"{each.kind}{named(each)}" for each in inspect(folder).findings]
+        findings = [f"{each.kind}{each.where}" for each in inspect(folder).findings]
         name = folder.relative_to(run / MONITOR)
         yield f"{name}: {'; '.join(findings) or 'nothing stands out'}"
     if folders:

@@ -127,7 +127,8 @@ def outcomes(config: Config, folder: RunFolder) -> dict[tuple[str, int], Outcome
             advance(outcome["state"])
     trials = dict(sorted(trials.items()))
     chosen = best_trials(Results(trials, ["torch"]))[0][1]
-    return trials | tested(chosen["params"], objective, config, folder.path / MONITOR)
+    monitor = folder.path / MONITOR / "chosen" if config.monitor else None
+    return trials | tested(chosen["params"], objective, config, monitor)
 
 
 def training_parts(config: Config) -> Parts:

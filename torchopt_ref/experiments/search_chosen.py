@@ -15,21 +15,19 @@ if TYPE_CHECKING:
 
 
 def tested(
-    params: dict[str, float], objective: Objective, config: Config, monitor: Path
+    params: dict[str, float], objective: Objective, config: Config, monitor: Path | None
 ) -> dict[tuple[str, int], Outcome]:
     """Train with the chosen setting from each seed's initial weights; then read the test data.
 
     The outcome of each seed under ``("chosen", seed)``. Raises ``UserError`` if the test data
-    cannot be read. ``monitor`` is the folder for what watches the first training, if
-    ``config.monitor``.
+    cannot be read. ``monitor`` is that of ``Engine.monitored``, for the first seed.
     """
     trained = {}
     with one_thread():
         for seed in config.all_seeds:
             repeated = replace(objective, recipe=config.recipe(seed))
             engine = repeated.recipe.engine(**params)
-            watched = config.monitor and seed == config.seed
-            with engine.monitored(monitor / "chosen" if watched else None):
+            with engine.monitored(monitor if seed == config.seed else None):
                 trained[seed] = engine, repeated.train(engine) | {"params": params}
         images, labels = config.split("test")
         for engine, outcome in trained.values():

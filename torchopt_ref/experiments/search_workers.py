@@ -62,7 +62,8 @@ def run_study(plan: Plan, objective: Objective, workers: int) -> Iterator[tuple[
 
 
 def start(plan: Plan, objective: Objective, workers: int) -> Sequence[BaseProcess]:
-    processes = [context().Process(target=work, args=(plan, objective)) for _ in range(workers)]
+    starting = context()
+    processes = [starting.Process(target=work, args=(plan, objective)) for _ in range(workers)]
     for process in processes:
         process.start()
     return processes

@@ -34,7 +34,6 @@ def as_markdown(findings: Sequence[Finding]) -> str:
     if not findings:
         return "Nothing stands out."
     return "\n\n".join(
-        f"**{finding.kind}**{': ' + ', '.join(finding.layers) if finding.layers else ''}\n\n"
-        f"{finding.evidence}\n\nTry: {finding.try_this}"
+        f"**{finding.kind}**{finding.where}\n\n{finding.evidence}\n\nTry: {finding.try_this}"
         for finding in findings
     )

@@ -64,7 +64,7 @@ class Inspection:
             lines += ["", "Worst layers"]
             lines += [f"  {each.layer:28} {each.what}" for each in self.worst]
         for finding in self.findings:
-            lines += ["", f"{finding.kind.capitalize()}{named(finding)}"]
+            lines += ["", f"{finding.kind.capitalize()}{finding.where}"]
             lines += [f"  {finding.evidence}", f"  Try: {finding.try_this}"]
         if not self.findings:
             lines += ["", "Nothing stands out."]
@@ -95,7 +95,7 @@ def run_folder(run: Path) -> Path:
     """``run``, or the only folder below it that has event files."""
     if not run.is_dir():
         raise UserError(f"no folder {run}: give the folder of a run")
-    found = sorted({file.parent for file in run.rglob(f"{PREFIX}*")})
+    found = run_folders(run)
     if not found:
         raise UserError(f"no event files in {run}: give the folder of a run")
     if run in found:
@@ -104,6 +104,11 @@ def run_folder(run: Path) -> Path:
         names = ", ".join(str(each.relative_to(run)) for each in found[:10])
         raise UserError(f"{run} holds {len(found)} runs: give one of them, such as {names}")
     return found[0]
+
+
+def run_folders(parent: Path) -> list[Path]:
+    """Those that have event files, ``parent`` included."""
+    return sorted({file.parent for file in parent.rglob(f"{PREFIX}*")})
 
 
 def read(folder: Path) -> History:
@@ -178,7 +183,3 @@ def summary(values: np.ndarray) -> dict[str, float | None]:
         "greatest": finite.max(initial=-np.inf),
     }
     return {key: float(value) if np.isfinite(value) else None for key, value in found.items()}
-
-
-def named(finding: Finding) -> str:
-    return f": {', '.join(finding.layers)}" if finding.layers else ""

@@ -58,6 +58,11 @@ class Finding:
     evidence: str
     try_this: str
 
+    @property
+    def where(self) -> str:
+        """The layers, to be written behind the kind."""
+        return f": {', '.join(self.layers)}" if self.layers else ""
+
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from torchopt_ref.tensorboard import Monitor
-from torchopt_ref.tensorboard.inspection import inspect, named
+from torchopt_ref.tensorboard.inspection import inspect
 
 from .config import Config
 from .state import Training
@@ -34,6 +34,6 @@ def monitored(training: Training, config: Config, folder: Path) -> Monitor:
 def diagnosis(folder: Path) -> list[str]:
     """What the monitor of the run in ``folder`` found wrong, the cause before its consequences."""
     return [
-        f"{finding.kind}{named(finding)}: {finding.evidence} {finding.try_this}"
+        f"{finding.kind}{finding.where}: {finding.evidence} {finding.try_this}"
         for finding in inspect(folder / FOLDER).findings
     ]
