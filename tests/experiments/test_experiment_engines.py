@@ -143,16 +143,24 @@ def test_one_thread_while_training_and_as_many_as_before_afterwards():
         torch.set_num_threads(before)
 
 
-def test_each_training_has_an_agreement_unit_and_quick_has_one():
+def test_each_training_has_an_agreement_unit_and_quick_has_one(monkeypatch):
     trainings = {name: deep(name) for name in ("SGD", "Adam")}
     units = agreement_units(trainings, Settings())
     assert [unit.name for unit in units] == ["agreement-SGD-seed0", "agreement-Adam-seed0"]
     assert len(agreement_units(trainings, Settings(quick=True))) == 1
     assert agreement_units(trainings, Settings(engines="torch")) == []
-    found = units[0].work(**units[0].arguments)["agreement"]
-    assert 0 < found["loss"] < 1e-14
-    assert 0 < found["step"] < 1e-15
-    assert 0 < found["step ULP"] <= found["bound"] == 4
+    with one_thread():
+        found = units[0].work(**units[0].arguments)["agreement"]
+    assert found["loss"] < 1e-14
+    assert found["step"] < 1e-15
+    assert found["step ULP"] <= found["bound"] == 4
+    formula, hyper = reference.SGD.formulas["book"]
+    monkeypatch.setitem(reference.SGD.formulas, "book", (formula, hyper | WRONG["SGD"]))
+    with one_thread():
+        found = units[0].work(**units[0].arguments)["agreement"]
+    assert found["loss"] > 1e-14
+    assert found["step"] > 1e-15
+    assert found["step ULP"] > found["bound"]
 
 
 @pytest.mark.cuda
