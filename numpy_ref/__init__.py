@@ -1,7 +1,8 @@
 """The reference: the mathematics of training a network in plain NumPy.
 
 Nothing here imports torch. Each formula stands once, in the form in which a textbook prints it:
-``optimizers`` (the updates), ``layers`` (forward and hand-derived backward), ``init`` (initial
-values), ``network`` (a fully connected net of those layers), ``gradient`` (numerical gradients),
-``random`` (the stream of torch's CPU generator).
+``optimizers`` (torch's updates), ``book`` (a textbook's), ``bfloat16`` (its rounding), ``layers``
+(forward and hand-derived backward), ``init`` (initial values), ``network`` (a fully connected net
+of those layers), ``gradient`` (numerical gradients), ``random`` (the stream of torch's CPU
+generator).
 """

@@ -1,0 +1,113 @@
+"""The textbook's optimizers: the names of ``optimizers``, with other arithmetic and defaults.
+
+K. Saito, "Deep Learning from Scratch", O'Reilly Japan 2016, chapter 6.
+"""
+
+import math
+
+import numpy as np
+
+from .optimizers import Optimizer, count_step
+
+
+def sgd(param, grad, state, *, lr):
+    """``p -= lr g``."""
+    param -= lr * grad
+
+
+def momentum(param, grad, state, *, lr, momentum):
+    """``v = mu v - lr g``; ``p += v``."""
+    v = state.setdefault("momentum_buffer", np.zeros_like(param))
+    v[...] = momentum * v - lr * grad
+    param += v
+
+
+def nesterov(param, grad, state, *, lr, momentum):
+    """``p += mu mu v - (1 + mu) lr g``; then ``v = mu v - lr g``."""
+    v = state.setdefault("momentum_buffer", np.zeros_like(param))
+    param += momentum * momentum * v - (1 + momentum) * lr * grad
+    v[...] = momentum * v - lr * grad
+
+
+def adagrad(param, grad, state, *, lr, eps):
+    """``h += g g``; ``p -= lr g / (sqrt(h) + eps)``."""
+    count_step(state)
+    h = state.setdefault("sum", np.zeros_like(param))
+    h += grad * grad
+    param -= lr * grad / (np.sqrt(h) + eps)
+
+
+def rmsprop(param, grad, state, *, lr, alpha, eps):
+    """``h = d h + (1 - d) g g``; ``p -= lr g / (sqrt(h) + eps)``."""
+    count_step(state)
+    h = state.setdefault("square_avg", np.zeros_like(param))
+    h[...] = alpha * h + (1 - alpha) * grad * grad
+    param -= lr * grad / (np.sqrt(h) + eps)
+
+
+def adam(param, grad, state, *, lr, betas, eps):
+    """``lr_t = lr sqrt(1 - b2^t) / (1 - b1^t)``; ``m += (1 - b1) (g - m)``;
+    ``v += (1 - b2) (g g - v)``; ``p -= lr_t m / (sqrt(v) + eps)``.
+    """
+    beta1, beta2 = betas
+    t = count_step(state)
+    lr_t = lr * math.sqrt(1 - beta2**t) / (1 - beta1**t)
+    m = state.setdefault("exp_avg", np.zeros_like(param))
+    v = state.setdefault("exp_avg_sq", np.zeros_like(param))
+    m += (1 - beta1) * (grad - m)
+    v += (1 - beta2) * (grad * grad - v)
+    param -= lr_t * m / (np.sqrt(v) + eps)
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent (H. Robbins, S. Monro, 1951)."""
+
+    formula = staticmethod(sgd)
+
+    def __init__(self, lr=0.01):
+        super().__init__({"lr": lr})
+
+
+class Momentum(Optimizer):
+    """Gradient descent with momentum (B. Polyak, 1964)."""
+
+    formula = staticmethod(momentum)
+
+    def __init__(self, lr=0.01, momentum=0.9):
+        super().__init__({"lr": lr, "momentum": momentum})
+
+
+class Nesterov(Optimizer):
+    """Nesterov's accelerated gradient (Y. Nesterov, 1983; Y. Bengio et al., 2012)."""
+
+    formula = staticmethod(nesterov)
+
+    def __init__(self, lr=0.01, momentum=0.9):
+        super().__init__({"lr": lr, "momentum": momentum})
+
+
+class AdaGrad(Optimizer):
+    """AdaGrad (J. Duchi, E. Hazan, Y. Singer, 2011)."""
+
+    formula = staticmethod(adagrad)
+
+    def __init__(self, lr=0.01, eps=1e-7):
+        super().__init__({"lr": lr, "eps": eps})
+
+
+class RMSprop(Optimizer):
+    """RMSprop (T. Tieleman, G. Hinton, 2012)."""
+
+    formula = staticmethod(rmsprop)
+
+    def __init__(self, lr=0.01, alpha=0.99, eps=1e-7):
+        super().__init__({"lr": lr, "alpha": alpha, "eps": eps})
+
+
+class Adam(Optimizer):
+    """Adam (D. Kingma, J. Ba, 2015)."""
+
+    formula = staticmethod(adam)
+
+    def __init__(self, lr=0.001, betas=(0.9, 0.999), eps=1e-7):
+        super().__init__({"lr": lr, "betas": betas, "eps": eps})
