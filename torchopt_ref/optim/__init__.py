@@ -1,17 +1,19 @@
 """Drop-in optimizers for ``torch.optim``, every step equal to NumPy's.
 
 An optimizer's file holds its rule (the update, once, as a pure function) and its class; ``rule``
-says what a rule is, ``base`` makes a ``torch.optim.Optimizer`` of it, ``engines`` run it.
+says what a rule is, ``optimizer`` makes a ``torch.optim.Optimizer`` of it, ``batch`` finds what
+steps together, ``engines`` run it. ``book`` has the optimizers of the same names as a textbook
+prints them.
 """
 
+from . import book
 from .adagrad import AdaGrad, Adagrad
 from .adam import Adam, AdamW
-from .base import Optimizer, by_convention
-from .momentum import Momentum, Nesterov
+from .optimizer import Optimizer
 from .param_groups import param_groups_weight_decay
 from .rmsprop import RMSprop
 from .rule import Rule
-from .sgd import SGD
+from .sgd import SGD, Momentum, Nesterov
 
 __all__ = [
     "SGD",
@@ -24,6 +26,6 @@ __all__ = [
     "Optimizer",
     "RMSprop",
     "Rule",
-    "by_convention",
+    "book",
     "param_groups_weight_decay",
 ]

@@ -5,70 +5,50 @@ from typing import Any
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from .base import Optimizer, by_convention
 from .checks import refuse_weight_decay
 from .exact import sqrt
+from .optimizer import Optimizer
 from .rule import Group, Rule, Slots
-from .stepping import add_state
+from .state import add_state
 
 
-def adagrad(
-    param: Tensor, grad: Tensor, slots: Slots, *, lr: Any, eps: Any
-) -> tuple[Tensor, Slots]:
+def adagrad(param: Tensor, grad: Tensor, slots: Slots, *, lr, eps) -> tuple[Tensor, Slots]:
     s = slots["sum"] + grad * grad
     return param - lr * grad / (sqrt(s) + eps), {"sum": s}
 
 
-def torch_scalars(group: Group, step: Any, fresh: Any) -> dict[str, Any]:
-    return {
-        "lr": group["lr"] / (1 + (step - 1) * group["lr_decay"]),
-        "eps": group["eps"],
-    }
+def adagrad_slots(group: Group) -> dict[str, float]:
+    return {"sum": group["initial_accumulator_value"]}
 
 
-def book_scalars(group: Group, step: Any, fresh: Any) -> dict[str, Any]:
-    return {"lr": group["lr"], "eps": group["eps"]}
+def adagrad_scalars(group: Group, step: Any, fresh: Any) -> dict[str, Any]:
+    return {"lr": group["lr"] / (1 + (step - 1) * group["lr_decay"]), "eps": group["eps"]}
 
 
 class AdaGrad(Optimizer):
     r"""AdaGrad: a learning rate per element, falling with the squares of its past gradients.
 
-    ====================  ==========================================================
-    ``"torch"``           :math:`s_t = s_{t-1} + g_t^2`; :math:`\theta_t = \theta_{t-1} -
-                          \frac{\gamma}{1 + (t - 1) \eta} \, g_t / (\sqrt{s_t} + \epsilon)`
-    ``"book"``            :math:`h_t = h_{t-1} + g_t^2`; :math:`\theta_t = \theta_{t-1} -
-                          \gamma \, g_t / (\sqrt{h_t} + \epsilon)`
-    ====================  ==========================================================
+    :math:`s_t = s_{t-1} + g_t^2`;
+    :math:`\theta_t = \theta_{t-1} - \frac{\gamma}{1 + (t - 1) \eta} \,
+    g_t / (\sqrt{s_t} + \epsilon)`.
 
     Args:
         params: tensors, ``(name, tensor)`` pairs, or dicts defining param groups.
         lr: :math:`\gamma \ge 0`, a float or a one-element tensor (0.01).
-        lr_decay: :math:`\eta \ge 0`.
-        weight_decay: L2 penalty :math:`\lambda \ge 0`: :math:`g_t` becomes
-            :math:`g_t + \lambda \theta_{t-1}`.
-        initial_accumulator_value: :math:`s_0 \ge 0`.
-        eps: :math:`\epsilon \ge 0` (torch 1e-10, book 1e-7).
-        maximize: ascend (:math:`g_t` becomes :math:`-g_t`).
-        foreach, fused, flat, differentiable: as for :class:`Optimizer`.
-        convention: ``"torch"`` (default) or ``"book"``, which has ``lr`` and ``eps``.
+        lr_decay: :math:`\eta \ge 0` (0).
+        weight_decay: :math:`\lambda \ge 0`; adds :math:`\lambda \theta_{t-1}` to :math:`g_t` (0).
+        initial_accumulator_value: :math:`s_0 \ge 0` (0).
+        eps: :math:`\epsilon \ge 0` (1e-10).
+        maximize: ascend: :math:`g_t` becomes :math:`-g_t` (False).
+        foreach, differentiable, fused: as for :class:`Optimizer`.
 
-    State: ``step`` (:math:`t`) and ``sum`` (:math:`s` or :math:`h`), there from the start.
-
-    Raises:
-        ValueError: a hyper-parameter is out of range or not one of the convention's; an unknown
-            convention; an empty parameter list; a parameter in two groups.
-
+    State: ``step`` (:math:`t`) and ``sum`` (:math:`s`), there from the start.
+    Raises ``ValueError`` for a hyper-parameter out of range, no parameters, or one in two groups.
     Source: J. Duchi, E. Hazan, Y. Singer, "Adaptive subgradient methods", JMLR 12, 2011.
     """
 
-    conventions = {
-        "torch": Rule(
-            adagrad, lambda group: {"sum": group["initial_accumulator_value"]}, torch_scalars
-        ),
-        "book": Rule(adagrad, lambda group: {"sum": 0}, book_scalars, {"lr": 0.01, "eps": 1e-7}),
-    }
+    rule = Rule(adagrad, adagrad_slots, adagrad_scalars)
 
-    @by_convention
     def __init__(
         self,
         params: ParamsT,
@@ -82,13 +62,14 @@ class AdaGrad(Optimizer):
         maximize: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
-        flat: bool = False,
-        convention: str = "torch",
     ) -> None:
-        rule = self.rule(convention)
+        hyper = {"lr": lr, "lr_decay": lr_decay, "eps": eps, "weight_decay": weight_decay}
+        start = {"initial_accumulator_value": initial_accumulator_value, "maximize": maximize}
+        flags = {"foreach": foreach, "differentiable": differentiable, "fused": fused}
+        super().__init__(params, hyper | start | flags)
         for group in self.param_groups:
             for param in group["params"]:
-                add_state(self._state[param], rule, rule.slots(group), param, group)
+                add_state(self.state[param], self.rule, self.rule.slots(group), param, group)
 
     def sparse_gradient(self, grad: Tensor, hyper: Group) -> Tensor:
         """Only touched elements have squares to add, and only they move."""

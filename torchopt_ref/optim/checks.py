@@ -1,5 +1,6 @@
 """What a hyper-parameter may be, in the words of ``torch.optim``."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -7,14 +8,9 @@ from torch import Tensor
 
 from .rule import Group
 
-NONNEGATIVE = {
-    "lr": "learning rate",
-    "momentum": "momentum value",
-    "alpha": "alpha value",
-    "eps": "epsilon value",
-    "weight_decay": "weight_decay value",
-    "lr_decay": "lr_decay value",
-    "initial_accumulator_value": "initial_accumulator_value value",
+NONNEGATIVE = {"lr": "learning rate", "eps": "epsilon value"} | {
+    name: f"{name} value"
+    for name in ("momentum", "alpha", "weight_decay", "lr_decay", "initial_accumulator_value")
 }
 
 
@@ -27,15 +23,12 @@ def check_options(options: Group) -> None:
             raise ValueError(f"Invalid {words}: {options[name]}")
     if "betas" in options:
         check_betas(options["betas"])
-    if options.get("flat"):
-        for other in ("foreach", "capturable", "differentiable", "fused"):
-            if options.get(other):
-                raise RuntimeError(f"`flat` and `{other}` cannot be `True` together.")
-    if options.get("fused"):
-        if options.get("differentiable"):
-            raise RuntimeError("`fused` does not support `differentiable`")
-        if options.get("foreach"):
-            raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
+        if options.get("foreach") and not options.get("capturable"):
+            refuse_tensors(options)
+    if options.get("fused") and options.get("differentiable"):
+        raise RuntimeError("`fused` does not support `differentiable`")
+    if options.get("fused") and options.get("foreach"):
+        raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
 
 
 def check_betas(betas: Any) -> None:
@@ -50,18 +43,13 @@ def check_betas(betas: Any) -> None:
         raise ValueError("betas must be either both floats or both Tensors")
 
 
-def check_foreach_tensors(options: Group) -> None:
-    """Refuse, as ``torch.optim.Adam``, tensors as hyper-parameters of an uncaptured ``foreach``."""
-    if not options["foreach"] or options["capturable"]:
-        return
-    tensors = {"lr": options["lr"]} | {
-        f"betas[{index}]": beta for index, beta in enumerate(options["betas"])
-    }
-    for name, value in tensors.items():
+def refuse_tensors(options: Group) -> None:
+    """Refuse tensors as hyper-parameters, as ``torch.optim.Adam`` does with ``foreach=True``."""
+    names = ("lr", "betas[0]", "betas[1]")
+    for name, value in zip(names, (options.get("lr"), *options["betas"]), strict=True):
         if isinstance(value, Tensor):
-            raise ValueError(
-                f"{name} as a Tensor is not supported for capturable=False and foreach=True"
-            )
+            why = "is not supported for capturable=False and foreach=True"
+            raise ValueError(f"{name} as a Tensor {why}")
 
 
 def refuse_weight_decay(hyper: Group) -> None:
@@ -73,18 +61,28 @@ FUSED_DEVICES = ("cpu", "cuda", "xpu")
 CAPTURABLE_DEVICES = ("cuda", "xpu", "hpu", "xla")
 
 
-def check_fused(param: Tensor) -> None:
-    if not param.is_floating_point() or param.device.type not in FUSED_DEVICES:
-        raise RuntimeError(
-            "`fused=True` requires all the params to be floating point Tensors of supported "
-            f"devices: {', '.join(FUSED_DEVICES)} but {param.dtype} and {param.device.type}"
-        )
-
-
-def check_capturable(param: Tensor) -> None:
+def check_engine(group: Group, params: Iterable[Tensor]) -> None:
+    """Refuse parameters that torch's engine of the group's flags would refuse."""
+    fused = group.get("fused")
     # Under the compiler, which captures by itself, the flag asks for nothing.
-    if not torch.compiler.is_compiling() and param.device.type not in CAPTURABLE_DEVICES:
-        raise AssertionError(
-            "If capturable=True, params and state_steps must be on supported devices: "
-            f"{', '.join(CAPTURABLE_DEVICES)}."
-        )
+    capturable = group.get("capturable") and not torch.compiler.is_compiling()
+    for param in params:
+        device = param.device.type
+        if fused and not (param.is_floating_point() and device in FUSED_DEVICES):
+            raise RuntimeError(
+                "`fused=True` requires all the params to be floating point Tensors of supported "
+                f"devices: {', '.join(FUSED_DEVICES)} but {param.dtype} and {device}"
+            )
+        if capturable and device not in CAPTURABLE_DEVICES:
+            raise AssertionError(
+                "If capturable=True, params and state_steps must be on supported devices: "
+                f"{', '.join(CAPTURABLE_DEVICES)}."
+            )
+
+
+def check_steps(group: Group, steps: Iterable[Any]) -> None:
+    for step in steps:
+        if not isinstance(step, Tensor):
+            raise RuntimeError("API has changed, a state's `step` must be a singleton tensor")
+        if group["differentiable"] and step.requires_grad:
+            raise RuntimeError("`requires_grad` is not supported for `step` in differentiable mode")

@@ -1,6 +1,7 @@
 """Operations rounded as IEEE-754 prescribes, where torch's own are not."""
 
 import math
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -10,28 +11,23 @@ from torch.autograd import forward_ad
 
 
 def sqrt(x: Any) -> Any:
-    """The square root of a tensor or a float, correctly rounded on CPU.
+    """The square root of a tensor or a number, correctly rounded on CPU.
 
     ``torch.sqrt`` on CPU may call a vector library whose results are 1 ULP off: for one float32
-    input in six on an AMD EPYC, in some 160 by the same library's AVX-512 code. ``numpy.sqrt`` on
-    the same memory is exact. Where NumPy cannot go (another device, bfloat16, the compiler, a
-    tensor subclass) this is ``torch.sqrt``.
+    input in six on an AMD EPYC, in some 160 with AVX-512. ``numpy.sqrt`` on the same memory is
+    exact; this is ``torch.sqrt`` where it cannot go: another device, bfloat16, the compiler, a
+    tensor subclass.
     """
-    if isinstance(x, float):
+    if isinstance(x, (float, int)):
         return math.sqrt(x)
-    if (
-        torch.compiler.is_compiling()
-        or type(x) is not Tensor
-        or x.device.type != "cpu"
-        or x.dtype == torch.bfloat16
-    ):
+    if torch.compiler.is_compiling() or type(x) is not Tensor:
         return torch.sqrt(x)
-    if forward_ad.unpack_dual(x).tangent is not None:
-        return ExactSqrt.apply(x)
-    try:
-        return numpy_sqrt(x)
-    except RuntimeError:
-        return ExactSqrt.apply(x)
+    if x.device.type != "cpu" or x.dtype == torch.bfloat16:
+        return torch.sqrt(x)
+    if forward_ad.unpack_dual(x).tangent is None:
+        with suppress(RuntimeError):
+            return numpy_sqrt(x)
+    return ExactSqrt.apply(x)
 
 
 def numpy_sqrt(x: Tensor) -> Tensor:
@@ -58,10 +54,7 @@ class ExactSqrt(torch.autograd.Function):
         (root,) = ctx.saved_tensors
         return grad / (2 * root)
 
-    @staticmethod
-    def jvp(ctx: Any, tangent: Tensor) -> Tensor:
-        (root,) = ctx.saved_tensors
-        return tangent / (2 * root)
+    jvp = backward
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int], x: Tensor) -> tuple[Tensor, int]:

@@ -1,14 +1,16 @@
 """The optimizers as pure functions over pytrees of tensors."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-from .base import Optimizer
-from .engines.per_tensor import as_real, widened
-from .stepping import initial_slot
+from .engines.eager import as_real, compute_dtype
+from .optimizer import Optimizer
+from .state import initial_slot
+from .torch_private import tree_flatten, tree_map, tree_unflatten
 
 Tree = Any
 """Tensors in nested dicts, lists and tuples, such as ``dict(model.named_parameters())``."""
@@ -23,19 +25,12 @@ class Functional:
     their arguments, so that ``torch.func`` may transform them: ``vmap`` trains with many learning
     rates at once, autograd goes through a step.
 
-    Args:
-        optimizer: a class of ``torchopt_ref.optim``.
-        options: its hyper-parameters, as for its constructor; any number may be a 0-dim tensor
-            (whose range is not checked). Options that choose an engine have no meaning here.
-
-    Raises:
-        ValueError, RuntimeError: as the constructor.
+    ``options`` are the hyper-parameters of the class ``optimizer``, as for its constructor, which
+    raises what is wrong with them. Any number may be a 0-dim tensor (whose range is not checked).
+    Options that choose an engine have no meaning here.
 
     Example:
-        >>> import torch
-        >>> from torchopt_ref import optim
-        >>> from torchopt_ref.optim.functional import Functional
-        >>> momentum = Functional(optim.Momentum, lr=0.1)
+        >>> momentum = Functional(torchopt_ref.optim.Momentum, lr=0.1)
         >>> params = {"w": torch.ones(2)}
         >>> state = momentum.init(params)
         >>> params, state = momentum.update({"w": torch.ones(2)}, state, params)
@@ -43,17 +38,15 @@ class Functional:
         tensor([0.9000, 0.9000])
     """
 
-    def __init__(self, optimizer: type[Optimizer], **options: Any) -> None:
-        self.hyper = optimizer.complete(**options)
-        optimizer.check(
-            tree_map(lambda value: 0.5 if isinstance(value, Tensor) else value, self.hyper)
-        )
-        self.rule = optimizer.rule(self.hyper["convention"])
+    def __init__(self, optimizer: Callable[..., Optimizer], **options: Any) -> None:
+        numbers = tree_map(lambda value: 0.5 if isinstance(value, Tensor) else value, options)
+        made = optimizer([torch.zeros(1)], **numbers)
+        self.rule, self.hyper = made.rule, made.defaults | options
 
     def init(self, params: Tree) -> State:
         """The state before the first step: ``step``, and one tree like ``params`` for each slot."""
         slots = {
-            name: tree_map(lambda param, value=value: initial_slot(param, value), params)
+            name: tree_map(partial(initial_slot, value=value), params)
             for name, value in self.rule.slots(self.hyper).items()
         }
         return {"step": torch.zeros((), dtype=torch.float32, device="cpu"), **slots}
@@ -63,38 +56,32 @@ class Functional:
         step = state["step"] + 1
         count = number(step)
         scalars = self.rule.all_scalars(self.hyper, count, 1 * (count == 1))
+        names = [*self.rule.slots(self.hyper)]
         leaves, structure = tree_flatten(params)
-        gradients = structure.flatten_up_to(grads)
-        for param, grad in zip(leaves, gradients, strict=True):
-            if not isinstance(grad, Tensor) or grad.shape != param.shape:
-                found = tuple(grad.shape) if isinstance(grad, Tensor) else grad
-                raise ValueError(f"a parameter of shape {tuple(param.shape)} has gradient {found}")
-        columns = {
-            name: structure.flatten_up_to(state[name]) for name in self.rule.slots(self.hyper)
-        }
-        new_leaves = []
-        new_columns: dict[str, list[Tensor]] = {name: [] for name in columns}
-        for position, (param, grad) in enumerate(zip(leaves, gradients, strict=True)):
-            slots = {name: column[position] for name, column in columns.items()}
-            new_param, new_slots = self.rule(
-                widened(as_real(param)),
-                widened(as_real(grad)),
-                {name: widened(as_real(slot)) for name, slot in slots.items()},
-                **scalars,
-            )
-            new_leaves.append(stored_like(param, new_param))
-            for name, slot in slots.items():
-                new_columns[name].append(stored_like(slot, new_slots[name]))
-        trees = {name: tree_unflatten(column, structure) for name, column in new_columns.items()}
-        return tree_unflatten(new_leaves, structure), {"step": step, **trees}
+        trees = (grads, *(state[name] for name in names))
+        columns = [leaves, *(structure.flatten_up_to(tree) for tree in trees)]
+        rows = [self.row(row, names, scalars) for row in zip(*columns, strict=True)]
+        new = [tree_unflatten([row[i] for row in rows], structure) for i in range(1 + len(names))]
+        return new[0], {"step": step, **dict(zip(names, new[1:], strict=True))}
+
+    def row(self, old: tuple[Tensor, ...], names: list[str], scalars: State) -> list[Tensor]:
+        """A new parameter and its slots, of the old parameter, its gradient and its slots."""
+        param, grad, *slots = old
+        found = tuple(grad.shape) if isinstance(grad, Tensor) else repr(grad)
+        if found != param.shape:
+            raise ValueError(f"a parameter of shape {tuple(param.shape)} has gradient {found}")
+        reals = [as_real(each) for each in old]
+        wide = compute_dtype(reals)
+        p, g, *s = (each.to(wide) for each in reals)
+        new_param, new = self.rule(p, g, dict(zip(names, s, strict=True)), **scalars)
+        results = (new_param, *(new[name] for name in names))
+        return list(map(stored_like, (param, *slots), results))
 
 
 def number(step: Tensor) -> Any:
     """A step as a number or, where ``torch.func`` or the compiler hides it, as float64."""
-    if torch.compiler.is_compiling():
-        return step.double()
     try:
-        return step.item()
+        return step.double() if torch.compiler.is_compiling() else step.item()
     except RuntimeError:
         return step.double()
 

@@ -11,13 +11,9 @@ _NORMALISATIONS = (nn.LayerNorm, nn.RMSNorm)
 def param_groups_weight_decay(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Two parameter groups for an optimizer: with ``weight_decay``, and with none.
 
-    Not decayed are
-
-    - scalars and vectors: biases, the parameters of normalisation layers of any kind, the slopes
-      of PReLU, learned scales;
-    - the parameters of ``LayerNorm`` and ``RMSNorm`` of any shape;
-    - whatever has "bias" in its name, such as ``bias_k`` of ``MultiheadAttention``.
-
+    Not decayed are scalars and vectors (biases, the parameters of normalisation layers of any kind,
+    the slopes of PReLU, learned scales), the parameters of ``LayerNorm`` and ``RMSNorm`` of any
+    shape, and whatever has "bias" in its name, such as ``bias_k`` of ``MultiheadAttention``.
     Everything else is: matrices, kernels, and embeddings too, for which the reason that holds for
     biases (few, and without a scale that could grow against the others) does not hold.
 
@@ -26,11 +22,9 @@ def param_groups_weight_decay(model: nn.Module, weight_decay: float) -> list[dic
     and a layer may be thawed later. In each group the order is that of ``model.parameters()``.
     Both groups are always there, so that state dicts keep their form; either may be empty.
 
-    Example:
-        ``AdamW(param_groups_weight_decay(model, 0.01), lr=1e-3)``
+    Raises ``ValueError`` for a negative ``weight_decay``.
 
-    Raises:
-        ValueError: ``weight_decay`` is negative.
+    Example: ``AdamW(param_groups_weight_decay(model, 0.01), lr=1e-3)``
     """
     if not weight_decay >= 0:
         raise ValueError(f"Invalid weight_decay value: {weight_decay}")
@@ -38,11 +32,8 @@ def param_groups_weight_decay(model: nn.Module, weight_decay: float) -> list[dic
     undecayed: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         owner, _, own_name = name.rpartition(".")
-        spared = (
-            parameter.ndim <= 1
-            or isinstance(model.get_submodule(owner), _NORMALISATIONS)
-            or "bias" in own_name
-        )
+        normalises = isinstance(model.get_submodule(owner), _NORMALISATIONS)
+        spared = parameter.ndim <= 1 or normalises or "bias" in own_name
         (undecayed if spared else decayed).append(parameter)
     return [
         {"params": decayed, "weight_decay": weight_decay},

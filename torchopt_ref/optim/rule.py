@@ -12,7 +12,7 @@ Group = Mapping[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class Rule:
-    """One optimizer's update in one convention.
+    """One optimizer's update.
 
     ``update(param, grad, slots, **scalars) -> (param, slots)``
         pure and elementwise, of operations that IEEE-754 rounds exactly (``+ - * /``, maximum and
@@ -22,11 +22,8 @@ class Rule:
     ``scalars(group, step, fresh)``
         what ``update`` takes by keyword: numbers that may change with every step, and flags
         (``bool``) that choose its form. ``step`` counts from 1; ``fresh`` is 1 where the slots have
-        just been created, else 0. Hyper-parameters, ``step`` and ``fresh`` are numbers, computed
-        with in float64; or 0-dim tensors where a number must not leave its device or the graph of
-        autograd.
-    ``defaults``
-        the convention's hyper-parameters and their defaults; None: those of the constructor.
+        just been created, else 0. All are numbers, computed with in float64; or 0-dim tensors
+        where a number must not leave its device or the graph of autograd.
     ``counts``
         whether ``state["step"]`` is kept.
     """
@@ -34,34 +31,21 @@ class Rule:
     update: Callable[..., tuple[Tensor, Slots]]
     slots: Callable[[Group], dict[str, float]]
     scalars: Callable[[Group, Any, Any], dict[str, Any]]
-    defaults: dict[str, Any] | None = None
     counts: bool = True
 
     def __call__(
-        self,
-        param: Tensor,
-        grad: Tensor,
-        slots: Slots,
-        *,
-        grad_scale: Any = None,
-        maximize: bool = False,
-        weight_decay: Any = None,
-        shrink: Any = None,
-        **scalars: Any,
+        self, param: Tensor, grad: Tensor, slots: Slots, **scalars: Any
     ) -> tuple[Tensor, Slots]:
         """``update`` with what goes around every rule.
 
-        A loss scaled for float16: ``g /= grad_scale``. To maximize: ``g = -g``. L2 decay:
-        ``g += weight_decay p``. Decoupled: ``p *= shrink``, where
-        ``shrink = 1 - lr weight_decay``.
+        To maximize: ``g = -g``. L2 decay: ``g += weight_decay p``. Decoupled: ``p *= shrink``,
+        where ``shrink = 1 - lr weight_decay``.
         """
-        if grad_scale is not None:
-            grad = grad / grad_scale
-        if maximize:
+        if scalars.pop("maximize", False):
             grad = -grad
-        if weight_decay is not None:
+        if (weight_decay := scalars.pop("weight_decay", None)) is not None:
             grad = grad + weight_decay * param
-        if shrink is not None:
+        if (shrink := scalars.pop("shrink", None)) is not None:
             param = param * shrink
         return self.update(param, grad, slots, **scalars)
 
@@ -70,14 +54,28 @@ class Rule:
         scalars = self.scalars(group, step, fresh)
         if group.get("maximize", False):
             scalars["maximize"] = True
-        weight_decay = group.get("weight_decay", 0)
-        if is_zero(weight_decay):
+        if is_zero(weight_decay := group.get("weight_decay", 0)):
             return scalars
         if group.get("decoupled_weight_decay", False):
             return scalars | {"shrink": 1 - group["lr"] * weight_decay}
         return scalars | {"weight_decay": weight_decay}
 
 
+def options(*names: str) -> Callable[[Group, Any, Any], dict[str, Any]]:
+    """``scalars`` of a rule that takes hyper-parameters as they are."""
+    return lambda group, step, fresh: {name: group[name] for name in names}
+
+
 def is_zero(value: Any) -> bool:
     """Whether a hyper-parameter is off; a tensor, whose value may not be known, never is."""
     return not isinstance(value, Tensor) and value == 0
+
+
+def unscaled(grad: Any, scalars: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The gradient of a loss that was scaled for float16, and the scalars of the rule itself.
+
+    With ``grad_scale`` among the scalars: ``g / grad_scale``, which ``p.grad`` shall hold as well.
+    """
+    own = dict(scalars)
+    scale = own.pop("grad_scale", None)
+    return (grad if scale is None else grad / scale), own

@@ -1,45 +1,6 @@
-"""Engines: ways to run a rule over many parameters.
+"""Engines: ways to run a rule.
 
-An engine takes a ``Rule`` and parameters that take the same step, and writes the new values into
-the tensors that it was given: ``per_tensor`` and ``sparse`` take a ``Bucket``, ``foreach`` and
-``fused`` what can be seen as ``Vectors``.
+``cpu`` and ``cuda`` are kernels: a rule's ``formula`` as machine code, one call for all tensors of
+a batch. They are told where these lie (``memory.Places``). ``eager`` takes any parameter, one after
+the other, by NumPy or torch's operations. All write the new values into the tensors themselves.
 """
-
-from collections.abc import Callable
-
-from ..rule import Rule
-from .bucket import Bucket
-from .foreach import SMALL, foreach
-from .fused import fused
-from .native import Table
-from .per_tensor import per_tensor
-from .sparse import sparse
-from .vectors import PLAIN, Vectors, as_vector, as_vectors, overlapping
-
-VectorEngine = Callable[[Rule, Vectors], None]
-
-
-def run_vectors(engine: VectorEngine, rule: Rule, bucket: Bucket) -> None:
-    """Run an engine of vectors on a bucket; one after the other what is no vector."""
-    vectors, others = as_vectors(bucket)
-    if others:
-        per_tensor(rule, bucket.only(others))
-    if vectors.pieces:
-        engine(rule, vectors)
-
-
-__all__ = [
-    "PLAIN",
-    "SMALL",
-    "Bucket",
-    "Table",
-    "VectorEngine",
-    "Vectors",
-    "as_vector",
-    "foreach",
-    "fused",
-    "overlapping",
-    "per_tensor",
-    "run_vectors",
-    "sparse",
-]

@@ -1,91 +1,121 @@
-"""A rule taken apart: what it computes from numbers alone, and what from vectors."""
+"""A rule taken apart: what it computes from numbers alone, and what from tensors."""
 
 import functools
-from typing import Any, NamedTuple
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import fx
 
 from .. import exact
-from ..rule import Rule
+from ..rule import Rule, unscaled
+
+OPERATIONS = frozenset(
+    (
+        *(operator.add, operator.sub, operator.mul, operator.truediv, operator.neg),
+        *(torch.maximum, torch.sqrt),
+    )
+)
+"""What a formula may be made of. Every kernel rounds each of them as IEEE-754 prescribes."""
+
+OPERANDS = frozenset((fx.Node, float, int, bool))
+"""What they may be applied to. A tensor or a NumPy scalar has a dtype that would count."""
 
 
-class Form(NamedTuple):
+class Form:
     """A rule under fixed options: names of its slots and numbers, and the flags of its call."""
 
-    rule: Rule
-    slots: tuple[str, ...]
-    numbers: tuple[str, ...]
-    flags: tuple[tuple[str, bool], ...]
+    def __init__(
+        self, rule: Rule, slots: tuple[str, ...], scalars: tuple[str, ...], flags: tuple[Any, ...]
+    ) -> None:
+        self.rule, self.slots = rule, slots
+        self.flags = {n: flag for n, flag in zip(scalars, flags, strict=True) if flag is not None}
+        self.numbers = tuple(name for name in scalars if name not in self.flags)
+
+    @staticmethod
+    def of(rule: Rule, slots: tuple[str, ...], scalars: Mapping[str, Any]) -> "Form":
+        """The form of a call with these scalars; always the same object for the same form."""
+        flags = [each if each is True or each is False else None for each in scalars.values()]
+        return only_form(rule, slots, tuple(scalars), tuple(flags))
 
 
-class Formula(NamedTuple):
+only_form = functools.cache(Form)
+
+
+@dataclass(frozen=True, eq=False)
+class Formula:
     """The operations of a rule with its options, in order.
 
-    ``piece`` stands for parameter, gradient and slots, ``results`` for the new parameter and slots,
-    ``names`` for the scalars. ``numbers`` need no vector; ``calls`` do, and ``inputs`` are the
-    numbers that they read.
+    ``columns`` stand for parameter, gradient and slots; ``results`` maps the position of a column
+    to what is written there. ``calls`` need tensors, and ``inputs`` are the numbers that they read;
+    ``evaluate`` computes these from the scalars of a step, in float64 (or as 0-dim tensors).
     """
 
-    piece: list[fx.Node]
-    names: dict[fx.Node, str]
-    numbers: list[fx.Node]
+    columns: list[fx.Node]
     calls: list[fx.Node]
     inputs: list[fx.Node]
-    results: list[fx.Node]
+    results: dict[int, fx.Node]
+    evaluate: Callable[[Mapping[str, Any]], list[Any]]
 
-    def evaluate(self, scalars: dict[str, Any]) -> dict[fx.Node, Any]:
-        """The numbers of a step, as Python computes them."""
-        values: dict[Any, Any] = {node: scalars[name] for node, name in self.names.items()}
-        for node in self.numbers:
-            function: Any = exact.sqrt if node.target is torch.sqrt else node.target
-            values[node] = function(*(values.get(arg, arg) for arg in node.args))
-        return values
 
-    def vector_part(self) -> fx.GraphModule:
-        """``calls`` as a function of ``piece`` and ``inputs``, which returns ``results``."""
-        graph = fx.Graph()
-        copies = {node: graph.placeholder(node.name) for node in (*self.piece, *self.inputs)}
-        for node in self.calls:
-            copies[node] = graph.node_copy(node, copies.__getitem__)
-        graph.output(tuple(copies[node] for node in self.results))
-        return fx.GraphModule({}, graph)
+def evaluator(
+    names: dict[str, fx.Node], numbers: list[fx.Node], inputs: list[fx.Node]
+) -> Callable[[Mapping[str, Any]], list[Any]]:
+    """A function from the scalars of these names to the ``inputs``, by way of the ``numbers``."""
+    graph = fx.Graph()
+    copies = {node: graph.placeholder(node.name) for node in names.values()}
+    for node in numbers:
+        copies[node] = graph.node_copy(node, copies.__getitem__)
+        if node.target is torch.sqrt:
+            copies[node].target = exact.sqrt
+    graph.output([copies[node] for node in inputs])
+    function, order = fx.GraphModule({}, graph).forward, tuple(names)
+    return lambda scalars: function(*[scalars[name] for name in order])
 
 
 @functools.cache
 def formula(form: Form) -> Formula | None:
-    """The formula of a form; None where it cannot be traced, as a rule that looks at values."""
-    rule, slots, numbers, flags = form
+    """The formula of a form; None where there is none, as for a rule that looks at values."""
+    rule, slots = form.rule, form.slots
     graph = fx.Graph()
     tracer = fx.proxy.GraphAppendingTracer(graph)
-    piece = [graph.placeholder(name) for name in ("param", "grad", *slots)]
-    names = {graph.placeholder(name): name for name in numbers}
-    param, grad, *values = (fx.Proxy(node, tracer) for node in piece)
-    scalars: dict[str, Any] = {name: fx.Proxy(node, tracer) for node, name in names.items()}
+    columns = [graph.placeholder(name) for name in ("param", "grad", *slots)]
+    names = {name: graph.placeholder(name) for name in form.numbers}
+    param, grad, *values = (fx.Proxy(node, tracer) for node in columns)
+    scalars: dict[str, Any] = {name: fx.Proxy(node, tracer) for name, node in names.items()}
+    scalars |= form.flags
     try:
+        own_grad, scalars = unscaled(grad, scalars)
         new_param, new = rule(
             param,  # type: ignore[arg-type]
-            grad,  # type: ignore[arg-type]
+            own_grad,
             dict(zip(slots, values, strict=True)),  # type: ignore[arg-type]
             **scalars,
-            **dict(flags),
         )
-    except (AttributeError, TypeError, fx.proxy.TraceError):
+        written: dict[int, Any] = {0: new_param} | ({} if own_grad is grad else {1: own_grad})
+        written |= {position: new[name] for position, name in enumerate(slots, 2)}
+    except (MemoryError, RecursionError):
+        raise  # They say nothing of the rule, and what is returned here is kept.
+    except Exception:  # A rule may look at its tensors in any way; eager has real ones to show.
         return None
-    results: list[Any] = [new_param, *(new[name] for name in slots)]
-    if not all(isinstance(result, fx.Proxy) for result in results):
+    if not all(isinstance(result, fx.Proxy) for result in written.values()):
         return None
-    if any(node.kwargs or node.op not in ("placeholder", "call_function") for node in graph.nodes):
+    calls = [node for node in graph.nodes if node.op != "placeholder"]
+    if any(node.kwargs or node.target not in OPERATIONS for node in calls):
         return None
-    numeric = set(names)
-    parts: dict[bool, list[fx.Node]] = {True: [], False: []}
-    for node in graph.nodes:
-        if node.op == "call_function":
-            alone = all(arg in numeric for arg in node.all_input_nodes)
-            parts[alone].append(node)
-            numeric.update([node] * alone)
-    read = dict.fromkeys(arg for node in parts[False] for arg in node.all_input_nodes)
-    inputs = [arg for arg in read if arg in numeric]
-    return Formula(
-        piece, names, parts[True], parts[False], inputs, [result.node for result in results]
-    )
+    if not OPERANDS.issuperset(type(arg) for node in calls for arg in node.args):
+        return None
+    numeric = set(names.values())
+    alone: list[fx.Node] = []
+    for node in calls:
+        if all(arg in numeric for arg in node.all_input_nodes):
+            alone.append(node)
+            numeric.add(node)
+    calls = [node for node in calls if node not in numeric]
+    read = dict.fromkeys(arg for node in calls for arg in node.all_input_nodes if arg in numeric)
+    results = {position: result.node for position, result in written.items()}
+    if any(node in numeric for node in results.values()):
+        return None
+    return Formula(columns, calls, list(read), results, evaluator(names, alone, list(read)))

@@ -1,0 +1,202 @@
+r"""The textbook's dialect: K. Saito, "Deep Learning from Scratch", O'Reilly Japan 2016, chapter 6.
+
+The optimizers have the book's hyper-parameters and defaults, under the names of ``torch.optim``,
+and its arithmetic, which differs from torch's of the same name. In the formulas :math:`g` is the
+gradient, :math:`\gamma` is ``lr``, :math:`\mu` ``momentum``, :math:`\alpha` ``alpha``,
+:math:`\beta_i` ``betas`` and :math:`\epsilon` ``eps``.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+from torch.optim.optimizer import ParamsT
+
+from .adagrad import adagrad
+from .exact import sqrt
+from .optimizer import Optimizer
+from .rmsprop import rmsprop
+from .rule import Group, Rule, Slots, options
+from .state import add_state
+
+
+class Textbook(Optimizer):
+    """An optimizer of the book; as for every :class:`Optimizer`, ``rule`` is its arithmetic.
+
+    Args:
+        params: tensors, ``(name, tensor)`` pairs, or dicts defining param groups.
+        lr: the learning rate, not negative: a float or a one-element tensor.
+        momentum, alpha, eps: not negative. ``betas``: two numbers in [0, 1).
+        flags: ``foreach``, ``fused``, ``differentiable``, ``capturable``, as for
+            :class:`Optimizer`.
+
+    Raises ``ValueError`` for a hyper-parameter out of range, no parameters, or one in two groups.
+    """
+
+    dialect = "book"
+
+    def __init__(self, params: ParamsT, hyper: dict[str, Any], /, **flags: bool | None) -> None:
+        off = {"foreach": None, "fused": None, "differentiable": False, "capturable": False}
+        for name in flags.keys() - off.keys():
+            raise TypeError(f"book.{type(self).__name__} has no argument {name!r}")
+        super().__init__(params, hyper | off | flags)
+
+
+def sgd(param: Tensor, grad: Tensor, slots: Slots, *, lr) -> tuple[Tensor, Slots]:
+    return param - lr * grad, {}
+
+
+class SGD(Textbook):
+    r"""Stochastic gradient descent.
+
+    :math:`\theta_t = \theta_{t-1} - \gamma g_t`.
+
+    Source: H. Robbins, S. Monro, "A stochastic approximation method", 1951.
+    """
+
+    rule = Rule(sgd, lambda group: {}, options("lr"), counts=False)
+
+    def __init__(self, params: ParamsT, lr: float | Tensor = 0.01, **flags: Any) -> None:
+        super().__init__(params, {"lr": lr}, **flags)
+
+    def sparse_gradient(self, grad: Tensor, hyper: Group) -> Tensor:
+        """Only touched elements move."""
+        return grad
+
+
+def momentum(param: Tensor, grad: Tensor, slots: Slots, *, lr, momentum) -> tuple[Tensor, Slots]:
+    v = momentum * slots["momentum_buffer"] - lr * grad
+    return param + v, {"momentum_buffer": v}
+
+
+def nesterov(param: Tensor, grad: Tensor, slots: Slots, *, lr, momentum) -> tuple[Tensor, Slots]:
+    v = slots["momentum_buffer"]
+    param = param + (momentum * momentum * v - (1 + momentum) * lr * grad)
+    return param, {"momentum_buffer": momentum * v - lr * grad}
+
+
+class Momentum(Textbook):
+    r"""Gradient descent with momentum, the learning rate inside the velocity.
+
+    :math:`v_t = \mu v_{t-1} - \gamma g_t`; :math:`\theta_t = \theta_{t-1} + v_t`.
+
+    State: ``momentum_buffer`` (:math:`v`).
+    Source: B. Polyak, "Some methods of speeding up the convergence of iteration methods", 1964.
+    """
+
+    rule = Rule(
+        momentum, lambda group: {"momentum_buffer": 0}, options("lr", "momentum"), counts=False
+    )
+
+    def __init__(
+        self, params: ParamsT, lr: float | Tensor = 0.01, momentum: float = 0.9, **flags: Any
+    ) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum}, **flags)
+
+    def sparse_gradient(self, grad: Tensor, hyper: Group) -> Tensor:
+        """All elements move that have ever been touched."""
+        return grad.to_dense()
+
+
+class Nesterov(Momentum):
+    r"""Nesterov's accelerated gradient, in terms of the parameters where the gradient is taken.
+
+    :math:`\theta_t = \theta_{t-1} + \mu^2 v_{t-1} - (1 + \mu) \gamma g_t`;
+    :math:`v_t = \mu v_{t-1} - \gamma g_t`.
+
+    State: ``momentum_buffer`` (:math:`v`).
+    Source: Y. Nesterov, 1983; this form: Y. Bengio et al., "Advances in optimizing recurrent
+    networks", 2012, equation 7.
+    """
+
+    rule = replace(Momentum.rule, update=nesterov)
+
+
+class AdaGrad(Textbook):
+    r"""AdaGrad: a learning rate per element, falling with the squares of its past gradients.
+
+    :math:`h_t = h_{t-1} + g_t^2`;
+    :math:`\theta_t = \theta_{t-1} - \gamma \, g_t / (\sqrt{h_t} + \epsilon)`.
+
+    State: ``step`` and ``sum`` (:math:`h`), there from the start.
+    Source: J. Duchi, E. Hazan, Y. Singer, "Adaptive subgradient methods", JMLR 12, 2011.
+    """
+
+    rule = Rule(adagrad, lambda group: {"sum": 0}, options("lr", "eps"))
+
+    def __init__(
+        self, params: ParamsT, lr: float | Tensor = 0.01, eps: float = 1e-7, **flags: Any
+    ) -> None:
+        super().__init__(params, {"lr": lr, "eps": eps}, **flags)
+        for group in self.param_groups:
+            for param in group["params"]:
+                add_state(self.state[param], self.rule, self.rule.slots(group), param, group)
+
+    def sparse_gradient(self, grad: Tensor, hyper: Group) -> Tensor:
+        """Only touched elements have squares to add, and only they move."""
+        return grad
+
+
+Adagrad = AdaGrad
+
+
+class RMSprop(Textbook):
+    r"""RMSprop: AdaGrad with a moving average, which forgets.
+
+    :math:`h_t = \alpha h_{t-1} + (1 - \alpha) g_t^2`;
+    :math:`\theta_t = \theta_{t-1} - \gamma \, g_t / (\sqrt{h_t} + \epsilon)`.
+
+    State: ``step`` and ``square_avg`` (:math:`h`).
+    Source: T. Tieleman, G. Hinton, "Lecture 6.5", Coursera 2012.
+    """
+
+    rule = Rule(rmsprop, lambda group: {"square_avg": 0}, options("lr", "alpha", "eps"))
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 0.01,
+        alpha: float = 0.99,
+        eps: float = 1e-7,
+        **flags: Any,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "alpha": alpha, "eps": eps}, **flags)
+
+
+def adam(
+    param: Tensor, grad: Tensor, slots: Slots, *, lr_t, beta1, beta2, eps
+) -> tuple[Tensor, Slots]:
+    m = slots["exp_avg"] + (1 - beta1) * (grad - slots["exp_avg"])
+    v = slots["exp_avg_sq"] + (1 - beta2) * (grad * grad - slots["exp_avg_sq"])
+    return param - lr_t * m / (sqrt(v) + eps), {"exp_avg": m, "exp_avg_sq": v}
+
+
+def adam_scalars(group: Group, step: Any, fresh: Any) -> dict[str, Any]:
+    beta1, beta2 = group["betas"]
+    lr_t = group["lr"] * sqrt(1 - beta2**step) / (1 - beta1**step)
+    return {"lr_t": lr_t, "beta1": beta1, "beta2": beta2, "eps": group["eps"]}
+
+
+class Adam(Textbook):
+    r"""Adam, with epsilon added before the correction of the moments.
+
+    :math:`m_t = m_{t-1} + (1 - \beta_1)(g_t - m_{t-1})`;
+    :math:`v_t = v_{t-1} + (1 - \beta_2)(g_t^2 - v_{t-1})`;
+    :math:`\gamma_t = \gamma \sqrt{1 - \beta_2^t} / (1 - \beta_1^t)`;
+    :math:`\theta_t = \theta_{t-1} - \gamma_t \, m_t / (\sqrt{v_t} + \epsilon)`.
+
+    State: ``step`` (:math:`t`), ``exp_avg`` (:math:`m`) and ``exp_avg_sq`` (:math:`v`).
+    Source: D. Kingma, J. Ba, "Adam", ICLR 2015, the form at the end of section 2.
+    """
+
+    rule = Rule(adam, lambda group: {"exp_avg": 0, "exp_avg_sq": 0}, adam_scalars)
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 0.001,
+        betas: tuple[float | Tensor, float | Tensor] = (0.9, 0.999),
+        eps: float = 1e-7,
+        **flags: Any,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps}, **flags)

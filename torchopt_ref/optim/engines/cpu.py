@@ -1,0 +1,190 @@
+"""The CPU's kernel: a formula as machine code, one call for any number of tensors."""
+
+import functools
+import operator
+import os
+from array import array
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+import torch
+from llvmlite import ir
+from torch import fx
+
+from .. import torch_private
+from .formula import Form, Formula, formula
+from .llvm import I64, Code, Int, Library
+from .memory import Places, address
+
+SHARE = 1 << 15
+"""Elements that are worth a thread, as in torch's own kernels."""
+
+CHUNK = 1 << 19
+"""Elements that a thread takes at a time, at most. The first are always the same thread's, whose
+cache may still have them; then those who are done early take more."""
+
+I16, I32 = ir.IntType(16), ir.IntType(32)
+HALF, FLOAT, DOUBLE = ir.HalfType(), ir.FloatType(), ir.DoubleType()
+MEMORY = {torch.float16: HALF, torch.bfloat16: I16, torch.float32: FLOAT, torch.float64: DOUBLE}
+
+
+def update(kernel: Library, rows: Places, numbers: Sequence[Sequence[float]]) -> None:
+    """One step of all rows, in place. They have the dtypes of the kernel, and do not overlap.
+
+    ``numbers`` are those of the formula's ``inputs``, either one list for all rows or one for each.
+    """
+    values = array("d", numbers[0] if len(numbers) == 1 else chain.from_iterable(numbers))
+    stride = len(numbers[0]) if len(numbers) > 1 else 0
+    elements = sum(rows.words[:: 1 + rows.width])
+    threads = min(torch.get_num_threads(), elements // SHARE)
+    parallel_for = torch_private.parallel_for() if threads > 1 and not FORKED else None
+    calls = 1 if parallel_for is None else threads
+    chunk = max(elements, 1) if calls == 1 else min(-(-elements // calls), CHUNK)
+    cursor = array("q", [calls * chunk])
+    places = (address(rows.words), address(values), address(cursor))
+    context = array("q", [*places, len(rows.kinds), stride, chunk])
+    if parallel_for is None:
+        kernel.update(0, 1, address(context))
+    elif parallel_for(0, calls, 1, kernel.update, address(context)):
+        raise RuntimeError("torch could not start its threads for the step")
+
+
+FORKED: list[bool] = []
+"""Not empty in a child of a fork: torch's threads are not in it, and would be waited for."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: FORKED.append(True))
+
+
+@functools.cache
+def compiled(form: Form, dtypes: tuple[torch.dtype, ...]) -> Library:
+    known = formula(form)
+    assert known is not None
+    return Library(source(known, dtypes), vectorize=True)
+
+
+def source(known: Formula, dtypes: tuple[torch.dtype, ...]) -> ir.Module:
+    """``update(begin, end, context)``: take the chunks from ``begin`` to ``end`` of the elements of
+    all rows, counted through, and then others, from a cursor that threads share, until there are
+    no more."""
+    real = DOUBLE if torch.float64 in dtypes else FLOAT
+    module = ir.Module("update")
+    code = Code(module, "update", 3)
+    begin_, end_, context = code.arguments
+    words, numbers, cursor, rows, stride, chunk = (context[i] for i in range(6))
+    b = code.builder
+    own, position, stop = code.variable(begin_), code.variable(), code.variable()
+
+    def take() -> None:
+        with code.when(own[0] < end_):
+            position[0] = own[0] * chunk
+        with code.when(end_ <= own[0]):
+            position[0] = Int(b, b.atomic_rmw("add", cursor.place(0), chunk.value, "seq_cst"))
+        own[0] = own[0] + 1
+        stop[0] = position[0] + chunk
+
+    take()
+    # ``first``: how many elements lie in the rows before. A thread's rows only grow.
+    row, first = code.variable(), code.variable()
+    with code.repeat(lambda: row[0] < rows):
+        line = row[0] * (1 + len(dtypes))
+        end = first[0] + words[line]
+        last = (end < stop[0]).if_else(end, stop[0])
+        with code.when(position[0] < last):
+            columns = [words[line + (1 + column)] for column in range(len(dtypes))]
+            values = [numbers.place(row[0] * stride + j, DOUBLE) for j in range(len(known.inputs))]
+            names = {
+                node: narrowed(b, b.load(value, typ=DOUBLE), real)
+                for node, value in zip(known.inputs, values, strict=True)
+            }
+            before = first[0]
+            elements(code, known, dtypes, names, columns, position[0] - before, last - before)
+            position[0] = last
+        with code.when(last == stop[0]):
+            take()
+        with code.when(end <= position[0]):
+            first[0] = end
+            row[0] = row[0] + 1
+    b.ret(I64(0))
+    return module
+
+
+def elements(
+    code: Code,
+    known: Formula,
+    dtypes: tuple[torch.dtype, ...],
+    numbers: dict[fx.Node, ir.Value],
+    columns: list[Int],
+    start: Int,
+    stop: Int,
+) -> None:
+    """The formula for the elements of a row from ``start`` to ``stop``, of which there are some."""
+    real, b = DOUBLE if torch.float64 in dtypes else FLOAT, code.builder
+    before, body, after = b.block, *(code.function.append_basic_block() for _ in range(2))
+    b.branch(body)
+    b.position_at_end(body)
+    phi = b.phi(I64)
+    phi.add_incoming(start.value, before)
+    i = Int(b, phi)
+    places = [column.place(i, MEMORY[dtype]) for column, dtype in zip(columns, dtypes, strict=True)]
+    names = dict(numbers)
+    for node, place, dtype in zip(known.columns, places, dtypes, strict=True):
+        names[node] = widened(b, b.load(place, typ=MEMORY[dtype]), dtype, real)
+    for node in known.calls:
+        operands = [
+            names[arg] if isinstance(arg, fx.Node) else ir.Constant(real, float(arg))  # type: ignore[arg-type]
+            for arg in node.args
+        ]
+        names[node] = operation(b, node.target, *operands)
+    for column, node in known.results.items():
+        b.store(rounded(b, names[node], dtypes[column]), places[column])
+    following = i + 1
+    phi.add_incoming(following.value, body)
+    b.cbranch((following < stop).truth(), body, after)
+    b.position_at_end(after)
+
+
+def narrowed(b: ir.IRBuilder, value: ir.Value, real: ir.Type) -> ir.Value:
+    return value if value.type == real else b.fptrunc(value, real)
+
+
+def operation(b: ir.IRBuilder, target: Any, *operands: ir.Value) -> ir.Value:
+    """One operation of ``formula.OPERATIONS``, rounded as IEEE-754 prescribes."""
+    if target is torch.sqrt:
+        kind = operands[0].type
+        root = b.module.declare_intrinsic("llvm.sqrt", [kind])
+        return b.call(root, operands)
+    if target is torch.maximum:
+        one, other = operands
+        # NaN is the maximum of itself and anything.
+        first = b.or_(b.fcmp_unordered("uno", one, one), b.fcmp_ordered(">", one, other))
+        return b.select(first, one, other)
+    builders = {
+        operator.add: b.fadd,
+        operator.sub: b.fsub,
+        operator.mul: b.fmul,
+        operator.truediv: b.fdiv,
+        operator.neg: b.fneg,
+    }
+    return builders[target](*operands)
+
+
+def widened(b: ir.IRBuilder, value: ir.Value, dtype: torch.dtype, real: ir.Type) -> ir.Value:
+    if dtype == torch.bfloat16:
+        value = b.bitcast(b.shl(b.zext(value, I32), I32(16)), FLOAT)
+    return value if value.type == real else b.fpext(value, real)
+
+
+def rounded(b: ir.IRBuilder, value: ir.Value, dtype: torch.dtype) -> ir.Value:
+    """The value as it is stored, rounded once to nearest even."""
+    if dtype != torch.bfloat16:
+        return narrowed(b, value, MEMORY[dtype])
+    if value.type == DOUBLE:
+        value = b.fptrunc(value, FLOAT)
+    # By integers: the processor's own instruction makes denormals zero.
+    bits = b.bitcast(value, I32)
+    odd = b.and_(b.lshr(bits, I32(16)), I32(1))
+    near = b.lshr(b.add(b.add(bits, I32(0x7FFF)), odd), I32(16))
+    nan = b.fcmp_unordered("uno", value, value)
+    return b.trunc(b.select(nan, I32(0x7FC0), near), I16)

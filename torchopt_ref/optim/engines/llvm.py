@@ -1,0 +1,151 @@
+"""Machine code from LLVM IR, by llvmlite: no compiler on the machine is needed."""
+
+import ctypes
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from llvmlite import binding, ir
+
+I64, POINTER = ir.IntType(64), ir.PointerType()
+
+LOCK = threading.RLock()
+"""Held while LLVM is used, and by a fork: else a child of a process where another thread compiles
+would find llvmlite's own lock taken, by a thread that it does not have."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=LOCK.acquire, after_in_parent=LOCK.release, after_in_child=LOCK.release
+    )
+
+
+def arithmetic(name: str) -> Any:
+    def operator(self: "Int", other: "Int | int") -> "Int":
+        return Int(self.builder, getattr(self.builder, name)(self.value, raw(other)))
+
+    return operator
+
+
+def compared(how: str) -> Any:
+    def operator(self: "Int", other: "Int | int") -> "Int":
+        truth = self.builder.icmp_signed(how, self.value, raw(other))
+        return Int(self.builder, self.builder.zext(truth, I64))
+
+    return operator
+
+
+class Int:
+    """A 64-bit integer of the code being written: a number, a truth (0 or 1) or an address, of
+    which ``[i]`` is the word that lies ``i`` words behind it."""
+
+    def __init__(self, builder: ir.IRBuilder, value: ir.Value) -> None:
+        self.builder, self.value = builder, value
+
+    __eq__, __ne__ = compared("=="), compared("!=")
+    __lt__, __le__ = compared("<"), compared("<=")
+    __add__, __sub__, __mul__ = arithmetic("add"), arithmetic("sub"), arithmetic("mul")
+    __and__, __or__ = arithmetic("and_"), arithmetic("or_")
+
+    def place(self, index: "Int | int", kind: ir.Type = I64) -> ir.Value:
+        pointer = self.builder.inttoptr(self.value, POINTER)
+        return self.builder.gep(pointer, [raw(index)], source_etype=kind)
+
+    def __getitem__(self, index: "Int | int") -> "Int":
+        return Int(self.builder, self.builder.load(self.place(index), typ=I64))
+
+    def __setitem__(self, index: "Int | int", value: "Int | int") -> None:
+        self.builder.store(raw(value), self.place(index))
+
+    def if_else(self, one: "Int | int", other: "Int | int") -> "Int":
+        chosen = self.builder.select(self.truth(), raw(one), raw(other))
+        return Int(self.builder, chosen)
+
+    def truth(self) -> ir.Value:
+        return self.builder.icmp_signed("!=", self.value, I64(0))
+
+
+def raw(value: "Int | int") -> ir.Value:
+    return value.value if isinstance(value, Int) else I64(value)
+
+
+class Code:
+    """A function of 64-bit integers that returns one, being written."""
+
+    def __init__(self, module: ir.Module, name: str, arguments: int) -> None:
+        self.function = ir.Function(module, ir.FunctionType(I64, [I64] * arguments), name)
+        self.builder = ir.IRBuilder(self.function.append_basic_block("entry"))
+        self.arguments = [Int(self.builder, argument) for argument in self.function.args]
+
+    def variable(self, value: Int | int = 0) -> Int:
+        """An address of one word, which is set to the value here."""
+        with self.builder.goto_entry_block():
+            address = Int(self.builder, self.builder.ptrtoint(self.builder.alloca(I64), I64))
+        address[0] = value
+        return address
+
+    @contextmanager
+    def loop(self, stop: Int | int) -> Iterator[Int]:
+        """``for i in range(stop)``; yields ``i``."""
+        index = self.variable()
+        with self.repeat(lambda: index[0] < stop):
+            yield index[0]
+            index[0] = index[0] + 1
+
+    @contextmanager
+    def repeat(self, condition: Callable[[], Int]) -> Iterator[None]:
+        """``while condition()``."""
+        head, body, end = (self.function.append_basic_block() for _ in range(3))
+        self.builder.branch(head)
+        self.builder.position_at_end(head)
+        self.builder.cbranch(condition().truth(), body, end)
+        self.builder.position_at_end(body)
+        yield
+        self.builder.branch(head)
+        self.builder.position_at_end(end)
+
+    def when(self, condition: Int) -> Any:
+        return self.builder.if_then(condition.truth())
+
+
+class Library:
+    """The functions of a module, compiled for this machine. ``library.name(...)`` calls one.
+
+    LLVM rounds each operation by itself unless it is told otherwise, and it is not. To
+    ``vectorize`` takes it longer, and makes loops over many elements several times as fast.
+    A call lets go of Python's lock.
+    """
+
+    def __init__(self, module: ir.Module, vectorize: bool) -> None:
+        with LOCK:
+            self._compile(module, vectorize)
+
+    def _compile(self, module: ir.Module, vectorize: bool) -> None:
+        binding.initialize_native_target()
+        binding.initialize_native_asmprinter()
+        machine = binding.Target.from_default_triple().create_target_machine(
+            cpu=binding.get_host_cpu_name(),
+            features=binding.get_host_cpu_features().flatten(),
+            opt=3 if vectorize else 1,
+            jit=True,
+        )
+        module.triple, module.data_layout = machine.triple, str(machine.target_data)
+        parsed = binding.parse_assembly(str(module))
+        if vectorize:
+            tuning = binding.create_pipeline_tuning_options(speed_level=3)
+            tuning.loop_vectorization = True
+            passes = binding.create_pass_builder(machine, tuning)
+            passes.getModulePassManager().run(parsed, passes)
+        binding.check_jit_execution()
+        # The machine code lives as long as its engine.
+        self._engine = binding.create_mcjit_compiler(parsed, machine)
+        self._engine.finalize_object()
+        for function in module.functions:
+            if not function.is_declaration:
+                prototype = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * len(function.args))
+                place = self._engine.get_function_address(function.name)
+                setattr(self, function.name, prototype(place))
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(name)

@@ -1,0 +1,307 @@
+"""Where tensors lie in memory and what is there, read by machine code.
+
+Asking a thousand tensors for shape, strides, dtype, device and address takes longer in Python than
+their step. Here machine code asks torch's C interface, and Python only hands over the tensors.
+"""
+
+import functools
+from array import array
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from llvmlite import binding, ir
+from torch import Tensor
+
+from .. import torch_private
+from .llvm import I64, LOCK, Code, Int, Library
+
+PLAIN = frozenset((Tensor, torch.nn.Parameter))
+"""The types of tensors that are nothing but memory."""
+REAL = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+CPU, CUDA = 0, 1
+"""torch's numbers for devices."""
+UNFIT = -1
+"""The kind of a row that is not plain memory."""
+MOST_COLUMNS = 7
+"""How many dtypes find room in a kind."""
+
+
+class Places(NamedTuple):
+    """Where rows of tensors lie: parameters with their gradients and slots.
+
+    ``words`` has for each row the number of elements and then the address of each column;
+    ``kinds`` a number that is equal for rows of one device and of the same dtypes, or ``UNFIT``;
+    ``spans`` where each tensor begins, sorted, and then where each of these ends; ``overlap``
+    whether any two share memory.
+    """
+
+    words: array
+    kinds: array
+    spans: array
+    overlap: bool
+    width: int
+
+    def dtypes(self) -> tuple[torch.dtype, ...]:
+        """Of the columns, where all rows are of one kind."""
+        return dtypes_of(self.kinds[0], self.width)
+
+    def device(self) -> torch.device:
+        """Of all, where all rows are of one kind."""
+        number = self.kinds[0] >> 6 * self.width
+        return torch.device("cuda", (number & 255) - 1) if number >> 8 == CUDA else HERE
+
+    def of_one_kind(self) -> Iterable[Sequence[int]]:
+        """The positions of the rows of each kind."""
+        if self.kinds.count(self.kinds[0]) == len(self.kinds):
+            return [range(len(self.kinds))]
+        found: dict[int, list[int]] = {}
+        for position, kind in enumerate(self.kinds):
+            found.setdefault(kind, []).append(position)
+        return found.values()
+
+    def pick(self, rows: Sequence[int]) -> "Places":
+        words = np.frombuffer(self.words, dtype=np.int64).reshape(-1, 1 + self.width)
+        kinds = array("q", [self.kinds[row] for row in rows])
+        return self._replace(words=array("q", words[rows].tobytes()), kinds=kinds)
+
+
+HERE = torch.device("cpu")
+
+
+@functools.cache
+def dtypes_of(kind: int, width: int) -> tuple[torch.dtype, ...]:
+    codes = (kind >> 6 * column & 63 for column in reversed(range(width)))
+    return tuple(map(dtype_of_code().__getitem__, codes))
+
+
+@functools.cache
+def is_for_kernels(kind: int, width: int) -> bool:
+    """Whether kernels take rows of the kind: float64 is not mixed with what it would have to be
+    rounded to twice."""
+    if kind == UNFIT:
+        return False
+    dtypes = dtypes_of(kind, width)
+    return torch.float64 not in dtypes or not {torch.float16, torch.bfloat16} & {*dtypes}
+
+
+def zeros(count: int) -> array:
+    return array("q", bytes(8 * count))
+
+
+def address(words: array) -> int:
+    return words.buffer_info()[0]
+
+
+def inspect(columns: Sequence[Sequence[Tensor]]) -> Places:
+    """The rows of parallel columns of tensors, which are ``Tensor`` or ``Parameter``.
+
+    A row is plain memory if its tensors are real and floating, on one device, of one shape and one
+    layout that has neither gaps nor overlaps: then their elements correspond in memory order.
+    """
+    count, width = len(columns[0]), len(columns)
+    if width > MOST_COLUMNS:
+        return Places(
+            zeros(count * (1 + width)), array("q", [UNFIT] * count), zeros(0), False, width
+        )
+    objects = array("q", map(id, chain.from_iterable(columns)))
+    # Words, kinds and spans, one after the other.
+    kinds, spans = count * (1 + width), count * (2 + width)
+    found = zeros(spans + 2 * count * width)
+    place = address(found)
+    places = (place, place + 8 * kinds, place + 8 * spans)
+    shared = reader().inspect(address(objects), count, width, *places)
+    return Places(found[:kinds], found[kinds:spans], found[spans:], shared != 0, width)
+
+
+def overlap(spans: array) -> bool:
+    """Whether any two of the spans share memory. They are sorted in place."""
+    half = len(spans) // 2
+    return bool(reader().overlap(address(spans), address(spans) + 8 * half, half))
+
+
+def read_steps(steps: Sequence[Tensor]) -> tuple[array, array] | None:
+    """Step counts, for ``count_steps``, and what they will be when counted; None unless all are
+    numbers in the CPU's memory."""
+    objects, values = array("q", map(id, steps)), array("d", bytes(8 * len(steps)))
+    if reader().read_steps(address(objects), len(objects), address(values)):
+        return None
+    return objects, values
+
+
+def count_steps(objects: array) -> None:
+    """Add one to each of the step counts that ``read_steps`` has read."""
+    if objects:
+        reader().count_steps(address(objects), len(objects))
+
+
+@functools.cache
+def dtype_of_code() -> dict[int, torch.dtype]:
+    names = {dtype: str(dtype).removeprefix("torch.") for dtype in REAL}
+    return {torch_private.constant(f"dtype_{name}"): dtype for dtype, name in names.items()}
+
+
+@functools.cache
+def reader() -> Library:
+    """The machine code of this file. Raises ``RuntimeError`` where there cannot be any."""
+    module = ir.Module("memory")
+    ask = Asking(module)
+    write_overlap(module)
+    write_inspect(module, ask)
+    write_steps(module, ask)
+    library = Library(module, vectorize=False)
+    # What torch's tensors look like in memory may change: see with some that are known.
+    known = torch.zeros(3, 5, dtype=torch.float64, device="cpu")[:, :4].t()
+    tensors = [known, torch.nn.Parameter(known.contiguous())]
+    each, words, kinds, spans = array("q", map(id, tensors)), zeros(4), zeros(2), zeros(4)
+    library.inspect(address(each), 2, 1, *map(address, (words, kinds, spans)))
+    place = tensors[1].data_ptr()
+    seen = [*words, *spans, kinds[0], dtypes_of(kinds[1], 1)]
+    if seen != [0, 0, 12, place, 0, place, 0, place + 96, UNFIT, (known.dtype,)]:
+        raise RuntimeError(f"tensors of torch {torch.__version__} are not laid out as expected")
+    return library
+
+
+class Asking:
+    """torch's C interface for tensors, called from machine code."""
+
+    def __init__(self, module: ir.Module) -> None:
+        self.module = module
+        self.offset = torch_private.offset_of_handle()
+        self.functions: dict[str, ir.Function] = {}
+
+    def __call__(self, code: Code, name: str, tensor: Int) -> Int:
+        """What ``get_name`` answers for a Python object; 0 if there is an error."""
+        if name not in self.functions:
+            symbol, place = torch_private.function(f"get_{name}")
+            with LOCK:
+                binding.add_symbol(symbol, place)
+            kind = ir.FunctionType(ir.IntType(32), [I64, I64])
+            self.functions[name] = ir.Function(self.module, kind, symbol)
+        answer = code.variable()
+        handle = tensor + self.offset
+        code.builder.call(self.functions[name], [handle.value, answer.value])
+        return answer[0]
+
+
+def write_inspect(module: ir.Module, ask: Asking) -> None:
+    code = Code(module, "inspect", 6)
+    objects, count, width, words, kinds, spans = code.arguments
+    ends = spans + count * width * 8
+    fit, kind, smaller = code.variable(), code.variable(), code.variable()
+
+    def require(condition: Int) -> None:
+        fit[0] = fit[0] & condition
+
+    def layout(tensor: Int) -> tuple[Int, Int, Int]:
+        """Rank, sizes and strides. Some sparse and nested tensors have none of the latter."""
+        rank, sizes = ask(code, "dim", tensor), ask(code, "sizes", tensor)
+        strides = ask(code, "strides", tensor)
+        there = (sizes != 0) & (strides != 0)
+        require(there | (rank == 0))
+        return there.if_else(rank, 0), sizes, strides
+
+    with code.loop(count) as row:
+        param = objects[row]
+        fit[0] = 1
+        rank, sizes, strides = layout(param)
+        numel, device = ask(code, "numel", param), ask(code, "device_type", param)
+        index = ask(code, "device_index", param)
+        require(device <= CUDA)
+        kind[0] = device * 256 + ((index + 1) & 255)
+        # Neither gaps nor overlaps: each stride is the number of elements in all shorter ones.
+        with code.loop(rank) as i:
+            smaller[0] = 1
+            with code.loop(rank) as j:
+                shorter = (strides[j] <= strides[i]) & (j != i) & (sizes[j] != 1)
+                smaller[0] = smaller[0] * shorter.if_else(sizes[j], 1)
+            require((smaller[0] == strides[i]) | (sizes[i] == 1) | (numel == 0))
+        line = row * (width + 1)
+        words[line] = numel
+        with code.loop(width) as column:
+            tensor = objects[column * count + row]
+            dtype, known, size = ask(code, "dtype", tensor), numel != numel, numel
+            for number, each in dtype_of_code().items():
+                known = known | (dtype == number)
+                size = (dtype == number).if_else(each.itemsize, size)
+            require(known)
+            kind[0] = kind[0] * 64 + (dtype & 63)
+            require(ask(code, "device_type", tensor) == device)
+            require(ask(code, "device_index", tensor) == index)
+            require(ask(code, "layout", tensor) == torch_private.constant("layout_strided"))
+            own_rank, own_sizes, own_strides = layout(tensor)
+            require(own_rank == rank)
+            with code.when(fit[0]), code.loop(rank) as i:
+                require(own_sizes[i] == sizes[i])
+                require((own_strides[i] == strides[i]) | (sizes[i] == 1) | (numel == 0))
+            with code.when(fit[0]):
+                place = ask(code, "data_ptr", tensor)
+                require((place != 0) | (numel == 0))
+                words[line + column + 1] = place
+                start = (numel == 0).if_else(0, place)
+                spans[row * width + column] = start
+                ends[row * width + column] = start + numel * size
+        kinds[row] = fit[0].if_else(kind[0], UNFIT)
+        with code.when(fit[0] == 0):
+            words[line] = 0
+            with code.loop(width) as column:
+                words[line + column + 1] = 0
+                spans[row * width + column] = 0
+                ends[row * width + column] = 0
+    shared = [spans.value, ends.value, (count * width).value]
+    code.builder.ret(code.builder.call(module.get_global("overlap"), shared))
+
+
+def write_steps(module: ir.Module, ask: Asking) -> None:
+    """``read_steps`` returns how many it could not read, ``count_steps`` adds one to each."""
+    for name, arguments in (("read_steps", 3), ("count_steps", 2)):
+        code = Code(module, name, arguments)
+        objects, count, *values = code.arguments
+        unread, b = code.variable(count), code.builder
+        with code.loop(count) as row:
+            tensor = objects[row]
+            dtype, here = ask(code, "dtype", tensor), ask(code, "device_type", tensor) == CPU
+            single = ask(code, "numel", tensor) == 1
+            for dtype_, kind in ((torch.float32, ir.FloatType()), (torch.float64, ir.DoubleType())):
+                right = dtype == torch_private.constant(f"dtype_{str(dtype_)[6:]}")
+                address_ = ask(code, "data_ptr", tensor)
+                # Sparse tensors have no memory that is theirs.
+                with code.when(here & single & right & (address_ != 0)):
+                    place = address_.place(0, kind)
+                    counted = b.fadd(b.load(place, typ=kind), kind(1))
+                    if values:
+                        double = ir.DoubleType()
+                        wide = counted if kind == double else b.fpext(counted, double)
+                        b.store(wide, values[0].place(row, double))
+                    else:
+                        b.store(counted, place)
+                    unread[0] = unread[0] - 1
+        b.ret(unread[0].value)
+
+
+def write_overlap(module: ir.Module) -> None:
+    """``overlap(starts, ends, count)`` sorts spans by their starts (Shell's sort) and returns
+    whether one ends after the next one starts."""
+    code = Code(module, "overlap", 3)
+    starts, ends, count = code.arguments
+    gap, place, found = code.variable(count), code.variable(), code.variable()
+    with code.repeat(lambda: gap[0] != 0):
+        gap[0] = Int(code.builder, code.builder.lshr(gap[0].value, I64(1)))
+        with code.when(gap[0] != 0), code.loop(count - gap[0]) as i:
+            place[0] = i + gap[0]
+            start, end = starts[place[0]], ends[place[0]]
+
+            def is_behind() -> Int:
+                reaches = gap[0] <= place[0]
+                return reaches & (start < starts[reaches.if_else(place[0] - gap[0], 0)])
+
+            with code.repeat(is_behind):
+                before = place[0] - gap[0]
+                starts[place[0]], ends[place[0]] = starts[before], ends[before]
+                place[0] = before
+            starts[place[0]], ends[place[0]] = start, end
+    with code.loop(count - 1) as i:
+        found[0] = found[0] | (starts[i + 1] < ends[i])
+    code.builder.ret(found[0].value)

@@ -1,0 +1,169 @@
+"""The base class: a ``torch.optim.Optimizer`` whose update is a rule."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import ParamsT
+
+from .batch import launches
+from .checks import check_options
+from .rule import Group, Rule
+from .state import is_step, laid_out_as, prepare, step_tensor
+from .torch_private import constant_for_compiler, is_step_watched
+
+
+class Optimizer(torch.optim.Optimizer):
+    """A ``torch.optim.Optimizer`` whose update is the ``rule`` of its class.
+
+    ``dialect`` says whose formula and defaults these are: a class of the same name may exist in
+    several, in a module each. It stands in the param groups, so in the state dict, where none means
+    ``torch.optim``'s; loading the state of another dialect raises ``ValueError``.
+
+    How a step is run, with the same result (to the bit, on the CPU):
+
+    ==================  ============================================================
+    ``foreach``         True or None: one kernel for all parameters (default).
+                        False: one parameter after the other
+    ``fused``           True: as by default, and ``GradScaler`` leaves unscaling to
+                        the kernel. False: as ``foreach=False``
+    ``capturable``      True: no number leaves the device, for CUDA graphs
+    ``differentiable``  True: autograd records the step
+    ==================  ============================================================
+    """
+
+    rule: ClassVar[Rule]
+    dialect: ClassVar[str] = "torch"
+
+    def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
+        self.check(defaults)
+        super().__init__(params, defaults | {"dialect": self.dialect})
+
+    @classmethod
+    def check(cls, options: Group) -> None:
+        """Raise torch's error for options that cannot be."""
+        check_options(options)
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Take one step. ``closure`` reevaluates the model and returns the loss, as does this."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        self.check_capture()
+        if torch.compiler.is_compiling():
+            self.prepare()
+        if (found_inf := getattr(self, "found_inf", None)) is not None and found_inf.item():
+            return loss
+        # What is refused is refused before anything is written.
+        for launch in [each for group in self.param_groups for each in launches(self, group)]:
+            launch()
+        return loss
+
+    @constant_for_compiler
+    def prepare(self) -> None:
+        """Called once, outside of it, when the compiler makes a graph of the step."""
+        for group in self.param_groups:
+            prepare(self, group)
+
+    @staticmethod
+    def profile_hook_step(func: Callable[..., Any]) -> Callable[..., Any]:
+        """What torch puts around every step, left out where no hook and no profiler asks for it:
+        it costs as much as the rest of a small model's step."""
+        around = torch.optim.Optimizer.profile_hook_step(func)
+
+        @functools.wraps(func)
+        def step(self: "Optimizer", *args: Any, **kwargs: Any) -> Any:
+            return (around if is_step_watched(self) else func)(self, *args, **kwargs)
+
+        return step
+
+    def sparse_gradient(self, grad: Tensor, hyper: Group) -> Tensor:
+        """A sparse gradient in the layout in which a step can be taken. Here, there is none."""
+        raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")
+
+    @property
+    def _step_supports_amp_scaling(self) -> bool:
+        """Tells ``GradScaler`` to hand over ``grad_scale`` and ``found_inf``, as to torch's."""
+        return bool(self.defaults.get("fused"))
+
+    def check_capture(self) -> None:
+        """Refuse to be captured into a CUDA graph that would repeat one and the same step."""
+        if torch.compiler.is_compiling() or not torch.cuda.is_initialized():
+            return
+        if not self.rule.counts or not torch.cuda.is_current_stream_capturing():
+            return
+        if not all(group.get("capturable") for group in self.param_groups):
+            raise RuntimeError(
+                f"Attempting CUDA graph capture of step() for an instance of "
+                f"{type(self).__name__} but param_groups' capturable is False."
+            )
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        if isinstance(param_group, dict):
+            self.check_dialect(param_group.get("dialect", self.dialect), "the param group")
+        super().add_param_group(param_group)
+
+    def check_dialect(self, dialect: str, what: str) -> None:
+        if dialect != self.dialect:
+            raise ValueError(
+                f"{what} is of the {dialect!r} dialect, "
+                f"this {type(self).__name__} of the {self.dialect!r} dialect, "
+                "which has other formulas"
+            )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a state of this class, or of its counterpart in ``torch.optim``.
+
+        Unlike there, a slot that was saved in a wider dtype than its parameter's keeps it: the
+        float32 average of a bfloat16 parameter is not rounded. A slot that lay in memory in another
+        order, as of a model that was not yet channels-last, is laid out as its parameter.
+        """
+        final: dict[str, Any] = {}
+        before = self.register_load_state_dict_pre_hook(lambda _, given: final.update(given))
+        after = self.register_load_state_dict_post_hook(
+            lambda _: self.fit_slots(final), prepend=True
+        )
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            before.remove()
+            after.remove()
+
+    def fit_slots(self, saved: dict[str, Any]) -> None:
+        for group, saved_group in zip(self.param_groups, saved["param_groups"], strict=True):
+            for param, identity in zip(group["params"], saved_group["params"], strict=True):
+                state = self.state.get(param, {})
+                for name, slot in saved["state"].get(identity, {}).items():
+                    if name == "step" or not isinstance(slot, Tensor):
+                        continue
+                    wide = torch.promote_types(slot.dtype, param.dtype)
+                    if wide != state[name].dtype:
+                        state[name] = slot.to(param.device, wide)
+                    state[name] = laid_out_as(param, state[name])
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.setdefault("defaults", state.get("defaults"))
+        for group in state.get("param_groups", ()):
+            self.check_dialect(group.setdefault("dialect", "torch"), "the state dict")
+        super().__setstate__(state)
+        for group in self.param_groups:
+            for name in self.defaults.keys() - group.keys():
+                group[name] = self.absent(name)
+            for param in group["params"]:
+                entry = self.state.get(param, {})
+                if (step := entry.get("step")) is not None and not is_step(step):
+                    entry["step"] = step_tensor(float(step), param, group)
+
+    def absent(self, name: str) -> Any:
+        """What an option is that a loaded state dict does not have.
+
+        A flag may be younger than the state, and was off. A number belongs to another optimizer.
+        """
+        if not isinstance(self.defaults[name], (bool, type(None))):
+            raise ValueError(
+                f"the state dict is not of {type(self).__name__}: its param groups have no {name!r}"
+            )
+        return None if name in ("foreach", "fused") else False

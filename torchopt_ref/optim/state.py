@@ -1,0 +1,108 @@
+"""A param group's options as numbers, and what a parameter's state holds: made, loaded, counted."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .engines.memory import PLAIN
+from .rule import Group, Rule
+
+if TYPE_CHECKING:
+    from .optimizer import Optimizer
+
+NUMBERS = frozenset((float, int, bool, str, tuple, list, type(None)))
+"""The types of a group's entries, and of scalars, where none is a tensor or NumPy's."""
+
+
+def hyper_parameters(group: Group) -> Group:
+    """The group's options as Python's numbers; tensors stay where no number may be taken out."""
+    kinds = {*map(type, group.values()), *map(type, group.get("betas", ()))}
+    if NUMBERS.issuperset(kinds):
+        return group
+    stays = captured(group) or group["differentiable"]
+
+    def scalar(value: Any) -> Any:
+        if isinstance(value, Tensor) and value.numel() == 1:
+            return value.reshape(()) if stays else value.item()
+        if isinstance(value, (np.generic, np.ndarray)) and value.size == 1:
+            return python_number(value)
+        # What has several elements is no option, but something that the user keeps in the group.
+        return tuple(map(scalar, value)) if isinstance(value, (tuple, list)) else value
+
+    found = {name: scalar(value) for name, value in group.items() if name != "params"}
+    if isinstance(betas := found.get("betas"), (Tensor, np.ndarray)):
+        found["betas"] = tuple(map(scalar, betas))
+    return found
+
+
+def python_number(value: Any) -> Any:
+    """A number of NumPy as Python's. Beside arrays it would not count as a mere number, and widen
+    them to its own dtype."""
+    return value.item() if isinstance(value, (np.generic, np.ndarray)) else value
+
+
+def captured(group: Group) -> bool:
+    """Whether the step becomes a graph, by the compiler or CUDA: no number can be read."""
+    return torch.compiler.is_compiling() or group.get("capturable", False)
+
+
+def add_state(
+    state: dict[str, Any], rule: Rule, initial: dict[str, float], param: Tensor, group: Group
+) -> bool:
+    """Create what ``param``'s state lacks; whether there was a slot among it."""
+    if rule.counts and state.get("step") is None:
+        state["step"] = step_tensor(0, param, group)
+    missing = [name for name in initial if state.get(name) is None]
+    for name in missing:
+        state[name] = initial_slot(param, initial[name])
+    return bool(missing)
+
+
+def initial_slot(param: Tensor, value: float) -> Tensor:
+    fill = complex(value, value) if param.is_complex() else value
+    slot = torch.full_like(param, fill, requires_grad=False)
+    # Knowing the value, the compiler takes the sum of a gradient and zero for the gradient, and
+    # returns its very memory as the new slot.
+    return slot + ZERO if torch.compiler.is_compiling() else slot
+
+
+def step_tensor(count: float, param: Tensor, group: Group) -> Tensor:
+    """A step count as ``torch.optim`` keeps it.
+
+    A float32 scalar on the parameter's device with ``capturable`` or ``fused``; else a scalar on
+    the CPU in the default precision.
+    """
+    if group.get("capturable") or group.get("fused"):
+        return torch.tensor(float(count), dtype=torch.float32, device=param.device)
+    wide = torch.get_default_dtype() == torch.float64
+    return torch.tensor(float(count), dtype=torch.float64 if wide else torch.float32, device="cpu")
+
+
+ZERO, ONE = torch.zeros((), device="cpu"), torch.ones((), device="cpu")
+"""torch adds a tensor in a third of the time that a number takes."""
+
+
+def prepare(optimizer: "Optimizer", group: Group) -> None:
+    """Create the state of a group before a graph is made of its step, where it makes no difference
+    to the step that it is new. Then the graph of the first step is that of all."""
+    rule, hyper = optimizer.rule, hyper_parameters(group)
+    new, old = (rule.all_scalars(hyper, 1, fresh) for fresh in (1, 0))
+    if new == old:
+        for param in group["params"]:
+            if param.grad is not None:
+                add_state(optimizer.state[param], rule, rule.slots(hyper), param, group)
+
+
+def is_step(step: Any) -> bool:
+    """Whether a step count is kept as ``step_tensor`` keeps it. Older states have numbers."""
+    return isinstance(step, Tensor) and step.dtype in (torch.float32, torch.float64)
+
+
+def laid_out_as(param: Tensor, slot: Tensor) -> Tensor:
+    """The slot in the memory order of its parameter, in which kernels go through both."""
+    plain = type(slot) in PLAIN and type(param) in PLAIN
+    if not plain or slot.shape != param.shape or slot.stride() == param.stride():
+        return slot
+    return torch.empty_like(param, dtype=slot.dtype, requires_grad=False).copy_(slot)

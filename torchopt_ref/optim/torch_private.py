@@ -1,0 +1,100 @@
+"""Everything of torch that this package uses without torch's promise to keep it.
+
+``tests/optim/test_torch_private.py`` has a test for each, which fails when it goes or changes. One
+name stands elsewhere, ``Optimizer._step_supports_amp_scaling``, for which ``GradScaler`` asks
+(``tests/optim/test_amp.py``).
+"""
+
+import ctypes
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.optim import optimizer as torch_optimizer
+
+# Nested containers of tensors, as ``torch.func`` takes them.
+from torch.utils._pytree import tree_flatten as tree_flatten
+from torch.utils._pytree import tree_map as tree_map
+from torch.utils._pytree import tree_unflatten as tree_unflatten
+
+
+def is_watched() -> bool:
+    """Whether torch's operations do more than compute.
+
+    So it is inside of a transform of ``torch.func``, whose tensors have no memory of their own, and
+    under a dispatch mode, which records or replaces operations.
+    """
+    return (
+        torch._C._functorch.peek_interpreter_stack() is not None
+        or torch._C._len_torch_dispatch_stack() > 0
+    )
+
+
+def is_step_watched(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether a hook or a profiler asks for the steps of the optimizer."""
+    return bool(
+        optimizer._optimizer_step_pre_hooks
+        or optimizer._optimizer_step_post_hooks
+        or torch_optimizer._global_optimizer_pre_hooks
+        or torch_optimizer._global_optimizer_post_hooks
+        or torch.autograd.profiler._is_profiler_enabled
+        or torch.compiler.is_compiling()
+    )
+
+
+def constant_for_compiler(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``torch.compiler.assume_constant_result``, which would import the compiler, for seconds."""
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
+
+
+PREFIX = "aoti_torch_"
+"""What the functions of torch's C interface begin with. It is kept stable for compiled models
+(``torch/csrc/inductor/aoti_torch/c/shim.h``); its header is not part of the documentation."""
+
+
+@functools.cache
+def c_interface() -> ctypes.CDLL:
+    """The library with torch's C interface."""
+    folder = Path(torch.__file__).parent / "lib"
+    for name in ("libtorch_cpu.so", "libtorch_cpu.dylib", "torch_cpu.dll"):
+        if (folder / name).exists():
+            return ctypes.CDLL(str(folder / name))
+    raise OSError(f"no torch_cpu library in {folder}")
+
+
+def function(name: str) -> tuple[str, int]:
+    """The symbol of a function of the C interface, and its address."""
+    pointer = ctypes.cast(getattr(c_interface(), PREFIX + name), ctypes.c_void_p)
+    assert pointer.value is not None
+    return PREFIX + name, pointer.value
+
+
+def constant(name: str) -> int:
+    """A number of the C interface, such as that of a dtype."""
+    return getattr(c_interface(), PREFIX + name)()
+
+
+@functools.cache
+def parallel_for() -> Callable[[int, int, int, Any, int], int] | None:
+    """``at::parallel_for`` of the C interface: torch's own threads, as many as it is told to use,
+    make a call. None before torch 2.10."""
+    found = getattr(c_interface(), "torch_parallel_for", None)
+    if found is not None:
+        found.argtypes = [ctypes.c_int64] * 3 + [ctypes.c_void_p] * 2
+    return found
+
+
+def offset_of_handle() -> int:
+    """Where in a tensor's Python object the word stands that is its C++ object's address.
+
+    The place of such a word is what the C interface calls an ``AtenTensorHandle``. So a tensor
+    costs Python nothing but its ``id``, where asking it for everything takes longer than its step.
+    """
+    tensor = torch.zeros(1)
+    for offset in range(16, 48, 8):
+        if ctypes.c_int64.from_address(id(tensor) + offset).value == tensor._cdata:
+            return offset
+    raise RuntimeError("a tensor's Python object does not hold its C++ object's address")
