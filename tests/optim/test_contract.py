@@ -4,7 +4,9 @@ import copy
 import inspect
 import io
 import pickle
+from collections import defaultdict
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -19,6 +21,10 @@ COUNTERPARTS = {
     optim.Adam: torch.optim.Adam,
     optim.AdamW: torch.optim.AdamW,
 }
+BOOK = [
+    *(optim.book.SGD, optim.book.Momentum, optim.book.Nesterov, optim.book.AdaGrad),
+    *(optim.book.RMSprop, optim.book.Adam),
+]
 CLASSES = [*COUNTERPARTS, optim.Momentum, optim.Nesterov]
 OPTIONS = {
     optim.SGD: {"momentum": 0.9, "dampening": 0.1, "weight_decay": 0.1},
@@ -28,6 +34,9 @@ OPTIONS = {
     optim.AdamW: {"amsgrad": True},
 }
 by_class = pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+by_every_class = pytest.mark.parametrize(
+    "cls", [*CLASSES, *BOOK], ids=lambda cls: f"{cls.dialect}-{cls.__name__}"
+)
 by_counterpart = pytest.mark.parametrize("cls", COUNTERPARTS, ids=lambda cls: cls.__name__)
 
 
@@ -62,7 +71,7 @@ def test_constructor_has_the_names_order_and_defaults_of_torch(cls):
         assert mine[name].kind == parameter.kind, name
     positional = [name for name in mine if mine[name].kind is not inspect.Parameter.KEYWORD_ONLY]
     assert positional == [*theirs][: len(positional)]
-    assert mine.keys() - theirs.keys() <= {"convention", "fused", "flat"}
+    assert mine.keys() - theirs.keys() <= {"fused"}
 
 
 def test_adagrad_has_both_spellings():
@@ -136,6 +145,105 @@ def test_repeated_parameters_in_a_group_warn_as_in_torch(cls):
         COUNTERPARTS[cls]([param, param])
     with pytest.warns(theirs[0].category, match="duplicate parameters"):
         cls([param, param])
+
+
+@by_counterpart
+@pytest.mark.parametrize("options", [{}, {"foreach": False}, {"fused": True}], ids=str)
+@pytest.mark.filterwarnings("ignore:optimizer contains a parameter group with duplicate")
+def test_a_repeated_parameter_moves_twice_as_in_torch(cls, options):
+    """As in torch's default: its ``foreach`` and ``fused`` count both steps, then take them."""
+    params, theirs = parameters(), parameters()
+    mine = cls([params[0], params[1], params[0]], lr=0.1, **options)
+    other = COUNTERPARTS[cls]([theirs[0], theirs[1], theirs[0]], lr=0.1, foreach=False)
+    train(mine, params, range(3))
+    train(other, theirs, range(3))
+    for param, their in zip(params, theirs, strict=True):
+        torch.testing.assert_close(param, their, rtol=1e-6, atol=1e-7)
+        assert mine.state[param].get("step") == other.state[their].get("step")
+    if mine.rule.counts:
+        assert mine.state[params[0]]["step"] == 6
+
+
+NUMBERS = {
+    **{"lr": 0.01, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.1, "alpha": 0.9},
+    **{"momentum": 0.9, "lr_decay": 0.1, "initial_accumulator_value": 0.5},
+}
+FLAGS = ("nesterov", "amsgrad", "centered", "maximize", "decoupled_weight_decay")
+
+
+@by_every_class
+@pytest.mark.parametrize("foreach", [None, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_numbers_and_flags_of_numpy_are_those_of_python(cls, kind, dtype, foreach):
+    names = inspect.signature(cls).parameters
+    by_numpy, by_python = {}, {}
+    for name, value in NUMBERS.items():
+        if name == "betas" and name in names:
+            by_numpy[name] = tuple(map(np.float64, value))
+            by_python[name] = value
+        elif name in names:
+            by_numpy[name] = kind(value)
+            by_python[name] = float(kind(value))
+    for name in FLAGS:
+        if name in names:
+            by_numpy[name], by_python[name] = np.True_, True
+    params, others = ([nn.Parameter(p.detach().to(dtype)) for p in parameters()] for _ in range(2))
+    optimizer = cls(params, foreach=foreach, **by_numpy)
+    plain = cls(others, foreach=foreach, **by_python)
+    for step in range(3):
+        for param, other, grad in zip(params, others, parameters(1 + step), strict=True):
+            param.grad, other.grad = grad.detach().to(dtype), grad.detach().to(dtype)
+        optimizer.step()
+        plain.step()
+    assert_equal(params, others)
+    for param, other in zip(params, others, strict=True):
+        for name, slot in plain.state[other].items():
+            assert torch.equal(optimizer.state[param][name], slot)
+            assert optimizer.state[param][name].dtype == slot.dtype
+
+
+@pytest.mark.parametrize("foreach", [None, False])
+@pytest.mark.parametrize("kind", [np.array, torch.tensor], ids=["numpy", "torch"])
+def test_an_array_for_a_number_and_for_betas(kind, foreach):
+    params, others = parameters(), parameters()
+    of_arrays = optim.Adam(params, lr=kind(0.25), betas=kind([0.75, 0.5]), foreach=foreach)
+    train(of_arrays, params, range(3))
+    train(optim.Adam(others, lr=0.25, betas=(0.75, 0.5), foreach=foreach), others, range(3))
+    assert_equal(params, others)
+
+
+@by_every_class
+def test_a_group_may_hold_things_of_the_user(cls):
+    params, others = parameters(), parameters()
+    own = {"name": "body", "mask": torch.ones(4), "masks": [torch.ones(2, 2)], "table": np.ones(3)}
+    train(cls([{"params": params, **own}], lr=0.1), params, range(2))
+    train(cls(others, lr=0.1), others, range(2))
+    assert_equal(params, others)
+
+
+@by_every_class
+def test_a_state_is_reset_as_people_do_it(cls):
+    params = parameters()
+    optimizer = cls(params, lr=0.1)
+    train(optimizer, params, range(2))
+    optimizer.__setstate__({"state": defaultdict(dict)})
+    assert vars(optimizer)["state"] == {}
+    others = [nn.Parameter(param.detach().clone()) for param in params]
+    train(optimizer, params, range(2))
+    train(cls(others, lr=0.1), others, range(2))
+    assert_equal(params, others)
+
+
+@by_every_class
+def test_what_is_refused_is_refused_in_the_name_of_the_class(cls):
+    param = nn.Parameter(torch.ones(2))
+    with pytest.raises(ValueError, match=rf"this {cls.__name__} of the '{cls.dialect}' dialect"):
+        cls([{"params": [param], "dialect": "no such"}])
+    if cls.__name__ in ("RMSprop", "Adam", "AdamW"):
+        param.grad = torch.sparse_coo_tensor([[0]], [1.0], (2,), check_invariants=True)
+        with pytest.raises(RuntimeError, match=f"{cls.__name__} does not support sparse"):
+            cls([param]).step()
 
 
 @by_class
@@ -284,14 +392,14 @@ def test_a_state_dict_of_an_older_torch_loads():
     optimizer = optim.Adam(params, amsgrad=True)
     train(optimizer, params, range(2))
     old = optimizer.state_dict()
-    for key in ("amsgrad", "maximize", "decoupled_weight_decay", "convention"):
+    for key in ("amsgrad", "maximize", "decoupled_weight_decay", "dialect"):
         del old["param_groups"][0][key]
     for state in old["state"].values():
         state["step"] = int(state["step"])
     fresh = optim.Adam(params, amsgrad=True)
     fresh.load_state_dict(old)
     group = fresh.param_groups[0]
-    assert (group["amsgrad"], group["maximize"], group["convention"]) == (False, False, "torch")
+    assert (group["amsgrad"], group["maximize"], group["dialect"]) == (False, False, "torch")
     assert isinstance(fresh.state[params[0]]["step"], torch.Tensor)
     train(fresh, params, range(1))
     assert fresh.state[params[0]]["step"] == 3
@@ -424,7 +532,7 @@ def test_capable_of_training_a_network():
         assert losses[-1] < losses[0] / 4, cls.__name__
 
 
-def test_conventions_of_nesterov_and_sgd_agree_with_torch_with_their_own_defaults():
+def test_nesterov_and_sgd_agree_with_torch_with_their_own_defaults():
     report = check_against_torch(
         optim.Nesterov,
         lambda params: torch.optim.SGD(params, momentum=0.9, nesterov=True),
@@ -456,3 +564,72 @@ def test_a_gradient_that_autograd_leaves_conjugated():
     assert z.grad.is_conj()
     optim.SGD([z], lr=1.0).step()
     assert torch.equal(z.detach(), torch.tensor([0 + 2j, -2 - 1j]))
+
+
+@pytest.mark.parametrize("foreach", [None, False])
+def test_autograd_notices_that_a_saved_parameter_has_changed(foreach):
+    param = nn.Parameter(torch.ones(3))
+    optimizer = optim.Adam([param], foreach=foreach)
+    loss = (param * param).sum()
+    param.grad = torch.ones(3)
+    optimizer.step()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+@by_every_class
+@pytest.mark.parametrize("foreach", [None, False])
+def test_a_step_inside_of_the_backward_pass(cls, foreach):
+    """The recipe that frees each gradient as soon as it is there: an optimizer per parameter."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 1))
+    plain, x = copy.deepcopy(model), torch.randn(7, 5)
+    optimizers = {param: cls([param], foreach=foreach) for param in model.parameters()}
+
+    def step(param):
+        optimizers[param].step()
+        optimizers[param].zero_grad()
+
+    for param in model.parameters():
+        param.register_post_accumulate_grad_hook(step)
+    optimizer = cls(plain.parameters(), foreach=foreach)
+    for _ in range(3):
+        model(x).square().mean().backward()
+        optimizer.zero_grad()
+        plain(x).square().mean().backward()
+        optimizer.step()
+    assert_equal(model.parameters(), plain.parameters())
+    assert all(param.grad is None for param in model.parameters())
+
+
+@by_every_class
+def test_a_hook_before_the_step_may_give_the_gradients(cls):
+    params, others = parameters(), parameters()
+    optimizer = cls(params, lr=0.1)
+    optimizer.register_step_pre_hook(lambda *_: give_gradients(params, 0))
+    optimizer.step()
+    train(cls(others, lr=0.1), others, range(1))
+    assert_equal(params, others)
+
+
+@by_counterpart
+@pytest.mark.parametrize("lr", [0.1, torch.tensor(0.1)], ids=str)
+def test_a_schedule_of_momentum_and_betas_is_obeyed(cls, lr):
+    options = {"momentum": 0.9} if "momentum" in inspect.signature(cls).parameters else {}
+    params, theirs = parameters(), parameters()
+    rates = []
+    for kind, some in ((cls, params), (COUNTERPARTS[cls], theirs)):
+        optimizer = kind(some, lr=copy.deepcopy(lr), **options)
+        scheduler = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, max_lr=0.1, total_steps=8, cycle_momentum=cls is not optim.AdaGrad
+        )
+        rates.append([])
+        for step in range(7):
+            give_gradients(some, step)
+            optimizer.step()
+            scheduler.step()
+            group = optimizer.param_groups[0]
+            rates[-1].append((float(group["lr"]), group.get("momentum"), group.get("betas")))
+    assert rates[0] == rates[1]
+    for param, their in zip(params, theirs, strict=True):
+        torch.testing.assert_close(param, their, rtol=1e-5, atol=1e-6)

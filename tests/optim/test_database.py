@@ -24,7 +24,11 @@ try:
     INPUTS = [
         (info, entry)
         for info in INFOS
-        for entry in _get_optim_inputs_including_global_cliquey_kwargs("cpu", torch.float32, info)
+        for entry in (
+            # These have all engines but the default one.
+            *_get_optim_inputs_including_global_cliquey_kwargs("cpu", torch.float32, info),
+            *info.optim_inputs_func("cpu"),
+        )
     ]
     ERRORS = [
         (info, entry)

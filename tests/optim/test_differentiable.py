@@ -16,7 +16,7 @@ CASES = [
     (optim.RMSprop, {"momentum": 0.9, "centered": True, "weight_decay": 0.1, "maximize": True}),
     (optim.Adam, {"amsgrad": True, "weight_decay": 0.1}),
     (optim.AdamW, {}),
-    (optim.Adam, {"convention": "book"}),
+    (optim.book.Adam, {}),
 ]
 by_case = pytest.mark.parametrize(
     ("cls", "options"), CASES, ids=lambda value: getattr(value, "__name__", str(value))

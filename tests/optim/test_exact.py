@@ -16,6 +16,11 @@ def test_rounded_correctly(x):
     np.testing.assert_array_equal(sqrt(torch.from_numpy(x)).numpy(), exact)
 
 
+@pytest.mark.parametrize("number", [0, 2, 2.0, 10**20])
+def test_the_root_of_a_number(number):
+    assert sqrt(number) == np.sqrt(float(number))
+
+
 def test_many_values_layouts_and_no_warning_for_negative_ones():
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(300, 40, generator=generator) * torch.randn(40, generator=generator).exp() ** 9

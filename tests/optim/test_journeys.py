@@ -10,7 +10,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import numpy_ref.optimizers as reference
 from torchopt_ref.testing.configurations import ENGINES, configurations
 
 SHAPES = [(), (1,), (0, 2), (3,), (2, 3), (4, 1, 2)]
@@ -82,12 +81,12 @@ def as_groups(params, groups):
 @given(
     journeys(),
     st.sampled_from(list(configurations())),
-    st.sampled_from([name for name in ENGINES if name != "fused"]),
+    st.sampled_from(list(ENGINES)),
     st.sampled_from(["float16", "float32", "float64"]),
 )
 def test_every_journey_is_that_of_the_reference(journey, configuration, engine, dtype):
     groups, steps, seed = journey
-    if configuration.convention == "book":
+    if configuration.dialect == "book":
         groups = [
             (shapes, {key: options[key] for key in options if key == "lr"})
             for shapes, options in groups
@@ -96,9 +95,7 @@ def test_every_journey_is_that_of_the_reference(journey, configuration, engine, 
     arrays = make_params(groups, dtype, rng)
     params = [[torch.from_numpy(a.copy()).requires_grad_() for a in some] for some in arrays]
     references = [
-        getattr(reference, configuration.optimizer)(
-            convention=configuration.convention, **{**configuration.options, **options}
-        )
+        configuration.known.reference(**{**configuration.options, **options})
         for _, options in groups
     ]
 
@@ -130,7 +127,7 @@ def test_every_journey_is_that_of_the_reference(journey, configuration, engine, 
 @SLOWER
 @given(
     journeys(),
-    st.sampled_from([c for c in configurations() if c.convention == "torch"]),
+    st.sampled_from([c for c in configurations() if c.known.torchs]),
     st.lists(st.booleans(), min_size=6, max_size=6),
 )
 def test_torch_optim_can_take_over_at_any_step_and_give_back(journey, configuration, theirs):

@@ -5,9 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-import numpy_ref.optimizers as reference
-from torchopt_ref import optim
 from torchopt_ref.testing import check_parity
+from torchopt_ref.testing.configurations import BY_NAME
 
 unit = st.floats(0, 0.999)
 positive = st.floats(1e-10, 10)
@@ -31,12 +30,15 @@ SEARCH = {
         "decoupled_weight_decay": st.booleans(),
         **around,
     },
+    "book.Nesterov": {"momentum": unit},
+    "book.RMSprop": {"alpha": unit, "eps": positive},
+    "book.Adam": {"betas": st.tuples(unit, unit), "eps": positive},
 }
 
 
 @given(st.data(), st.sampled_from([*SEARCH]), st.sampled_from(["float32", "float64"]))
 def test_any_options_any_shape_any_gradients(data, name, dtype):
-    options = {"lr": data.draw(positive)}
+    known, options = BY_NAME[name], {"lr": data.draw(positive)}
     for option, values in SEARCH[name].items():
         if data.draw(st.booleans()):
             options[option] = data.draw(values)
@@ -45,8 +47,8 @@ def test_any_options_any_shape_any_gradients(data, name, dtype):
     params = {"p": data.draw(arrays)}
     grads = [{"p": data.draw(arrays)} for _ in range(data.draw(st.integers(1, 4)))]
     report = check_parity(
-        lambda ps: getattr(optim, name)(ps, **options),
-        getattr(reference, name)(**options),
+        lambda ps: known.ours(ps, **options),
+        known.reference(**options),
         params=params,
         gradients=grads,
     )

@@ -140,7 +140,7 @@ def test_states_that_do_not_fit_are_refused(cls):
 def test_a_state_of_another_optimizer_is_refused():
     """torch.optim raises KeyError in the first step; defaults would be worse."""
     params = [nn.Parameter(torch.ones(2))]
-    for theirs in (torch.optim.SGD(params), optim.SGD(params, convention="torch")):
+    for theirs in (torch.optim.SGD(params), optim.SGD(params)):
         with pytest.raises(ValueError, match="not of Adam: its param groups have no"):
             optim.Adam(params).load_state_dict(theirs.state_dict())
 
@@ -174,3 +174,104 @@ def test_tensor_betas():
             param.grad = torch.ones(3)
             optimizer.step()
     assert torch.equal(*params)
+
+
+@by_class
+@pytest.mark.parametrize("model", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("saved", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+def test_a_slot_is_as_wide_as_it_was_and_as_its_parameter_needs(cls, saved, model):
+    given = trained(cls, saved)[0].state_dict()
+    optimizer, params = trained(cls, model)
+    optimizer.load_state_dict(copy.deepcopy(given))
+    copied = copy.deepcopy(optimizer)
+    for index, (param, twin) in enumerate(
+        zip(params, copied.param_groups[0]["params"], strict=True)
+    ):
+        for name, slot in optimizer.state[param].items():
+            if name != "step":
+                assert slot.dtype == torch.promote_types(saved, model)
+                assert torch.equal(slot, given["state"][index][name].to(slot.dtype))
+                assert copied.state[twin][name].dtype == slot.dtype
+    optimizer.step()
+
+
+def test_complex_slots_are_not_narrowed():
+    z = nn.Parameter(torch.ones(3, dtype=torch.complex64))
+    z.grad = torch.ones_like(z)
+    optimizer = optim.Adam([z])
+    optimizer.step()
+    wide = nn.Parameter(z.detach().to(torch.complex128))
+    other = optim.Adam([wide])
+    other.load_state_dict(optimizer.state_dict())
+    average = other.state[wide]["exp_avg"]
+    assert average.dtype == torch.complex128
+    assert torch.equal(average, optimizer.state[z]["exp_avg"].to(torch.complex128))
+    optimizer.load_state_dict(other.state_dict())
+    assert optimizer.state[z]["exp_avg"].dtype == torch.complex128
+
+
+@by_class
+def test_slots_are_laid_out_as_the_parameter_that_they_are_loaded_for(cls):
+    """In another memory order no kernel would take them."""
+    torch.manual_seed(0)
+    param = nn.Parameter(torch.randn(4, 3, 5, 5))
+    last = nn.Parameter(param.detach().contiguous(memory_format=torch.channels_last))
+    optimizers = [cls([each], lr=0.1) for each in (param, last)]
+    param.grad = torch.randn(4, 3, 5, 5)
+    optimizers[0].step()
+    last.data.copy_(param)
+    optimizers[1].load_state_dict(copy.deepcopy(optimizers[0].state_dict()))
+    for name, slot in optimizers[1].state[last].items():
+        assert name == "step" or slot.stride() == last.stride()
+    last.grad = param.grad.clone()
+    for optimizer in optimizers:
+        optimizer.step()
+    assert torch.equal(param, last)
+
+
+@pytest.mark.parametrize("cls", [optim.AdaGrad, optim.Adam, optim.book.Adam])
+@pytest.mark.parametrize("options", [{}, {"foreach": False}, {"fused": True}], ids=str)
+@pytest.mark.parametrize("kind", [int, float, torch.Tensor.long, torch.Tensor.half])
+def test_a_step_of_any_kind_is_loaded(cls, options, kind):
+    optimizer, params = trained(cls, **options)
+    given = copy.deepcopy(optimizer.state_dict())
+    for entry in given["state"].values():
+        entry["step"] = kind(entry["step"])
+    others = [nn.Parameter(param.detach().clone()) for param in params]
+    other = cls(others, lr=0.1, **options)
+    other.load_state_dict(given)
+    for param, twin in zip(params, others, strict=True):
+        twin.grad = param.grad.clone()
+    optimizer.step()
+    other.step()
+    for param, twin in zip(params, others, strict=True):
+        assert torch.equal(param, twin)
+        assert other.state[twin]["step"] == 3
+        assert other.state[twin]["step"].dtype == torch.float32
+
+
+@pytest.mark.parametrize("options", [{}, {"foreach": False}], ids=str)
+def test_a_step_that_is_no_tensor_is_refused_in_words(options):
+    optimizer, params = trained(optim.Adam, **options)
+    optimizer.state[params[1]]["step"] = 2
+    before = params[0].detach().clone()
+    with pytest.raises(RuntimeError, match="`step` must be a singleton tensor"):
+        optimizer.step()
+    assert torch.equal(params[0], before)
+
+
+@pytest.mark.parametrize("options", [{}, {"foreach": False}], ids=str)
+def test_a_momentum_that_is_none_starts_anew(options):
+    """torch.optim.SGD saves None where no step has been taken yet."""
+    params, others = ([nn.Parameter(torch.ones(3))] for _ in range(2))
+    optimizers = [
+        optim.SGD(each, momentum=0.9, dampening=0.5, **options) for each in (params, others)
+    ]
+    given = optimizers[0].state_dict()
+    given["state"] = {0: {"momentum_buffer": None}}
+    optimizers[0].load_state_dict(given)
+    for _ in range(2):
+        for optimizer, (param,) in zip(optimizers, (params, others), strict=True):
+            param.grad = torch.full((3,), 0.1)
+            optimizer.step()
+    assert torch.equal(*params, *others)
