@@ -20,7 +20,7 @@ from torchopt_ref.testing import configurations
 RUN = ["run", "optimizers", "--iterations", "1"]
 PARITY = ["parity", "--optimizers", "SGD", "--steps", "1"]
 FIELDS = {
-    *("optimizer", "convention", "engine", "dtype", "device", "options", "against", "steps"),
+    *("optimizer", "dialect", "engine", "dtype", "device", "options", "against", "steps"),
     *("max_ulp_param", "max_ulp_state", "max_abs", "max_step_error", "first_divergent_step"),
     *("bound_on", "bound", "at_fault", "passed"),
 }
@@ -82,7 +82,7 @@ MISTAKES = {
     "data root": ([*RUN, "--data-root", "/nowhere"], "cannot read /nowhere/MNIST/raw"),
     "optimizer": ([*PARITY, "--optimizers", "Adma"], "unknown optimizer 'Adma': did you mean"),
     "no optimizer": ([*PARITY, "--optimizers", ","], "unknown optimizer ''"),
-    "parity dtype": ([*PARITY, "--dtypes", "bfloat16"], "unknown dtype 'bfloat16'"),
+    "parity dtype": ([*PARITY, "--dtypes", "float8"], "unknown dtype 'float8'"),
     "parity steps": ([*PARITY, "--steps", "0"], "--steps must be at least 1"),
     "parity no number": ([*PARITY, "--steps", "x"], "argument --steps: invalid int value: 'x'"),
     "parity seed": ([*PARITY, "--seed", "-1"], "--seed must be at least 0"),
@@ -231,14 +231,14 @@ def test_a_missing_extra_names_the_line_that_installs_it(module, tmp_path):
 
 def test_parity_shows_a_table_and_writes_rows(tmp_path, capsys):
     file = tmp_path / "rows.json"
-    arguments = ["parity", "--optimizers", "sgd,ADAM", "--dtypes", "float32", "--steps", "3"]
-    arguments += ["--engines", "foreach", "per-tensor"]
+    arguments = ["parity", "--optimizers", "sgd,book.ADAM", "--dtypes", "float32", "--steps", "3"]
+    arguments += ["--engines", "kernel", "eager"]
     assert main([*arguments, "--json", str(file)]) == 0
     header, *lines, total = capsys.readouterr().out.splitlines()
     rows = json.loads(file.read_text())
-    shown = list(configurations(["SGD", "Adam"]))
-    of_torch = [c for c in shown if c.convention == "torch"]
-    assert header.split()[:3] == ["optimizer", "convention", "engine"]
+    shown = list(configurations(["SGD", "book.Adam"]))
+    of_torch = [c for c in shown if c.known.torchs]
+    assert header.split()[:3] == ["optimizer", "engine", "dtype"]
     assert len(rows) == len(lines) == 2 * len(shown) + len(of_torch)
     assert total == f"{len(rows)} rows, 0 above their bound"
     for row in rows:
@@ -246,8 +246,8 @@ def test_parity_shows_a_table_and_writes_rows(tmp_path, capsys):
         assert row["steps"] == 3
         assert (row["device"], row["dtype"]) == ("cpu", "float32")
     own = [row for row in rows if row["against"] == "numpy_ref"]
-    assert [row["engine"] for row in own] == ["foreach", "per-tensor"] * len(shown)
-    assert {row["engine"] for row in rows if row["against"] == "torch.optim"} == {"foreach"}
+    assert [row["engine"] for row in own] == ["kernel", "eager"] * len(shown)
+    assert {row["engine"] for row in rows if row["against"] == "torch.optim"} == {"kernel"}
     assert {row["against"] for row in rows} == {"numpy_ref", "torch.optim"}
     for row in own:
         measured = row["max_ulp_param"], row["max_ulp_state"], row["max_abs"]
@@ -269,7 +269,7 @@ def test_parity_exits_with_1_above_a_bound(tmp_path, capsys, monkeypatch):
 
 
 def test_a_reader_that_goes_away_is_no_error():
-    arguments = ["-m", "torchopt_ref", "parity", "--engines", "foreach", "--steps", "2"]
+    arguments = ["-m", "torchopt_ref", "parity", "--engines", "kernel", "--steps", "2"]
     command = shlex.join([sys.executable, *arguments]) + " | head -1"
     run = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=120)
     assert run.stdout.startswith("optimizer")

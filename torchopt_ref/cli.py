@@ -186,10 +186,12 @@ def parity(arguments: list[str]) -> int:
     from torchopt_ref.testing import NetworkReport, Row, configurations, network_rows, parity_rows
     from torchopt_ref.testing.configurations import ENGINES
 
-    names = list(dict.fromkeys(c.optimizer for c in configurations()))
+    names = list(dict.fromkeys(c.name for c in configurations()))
     parser = Parser(prog="torchopt-ref parity", description=parity.__doc__)
     parser.add_argument("--optimizers", nargs="+", default=names, help=f"of {', '.join(names)}")
-    parser.add_argument("--dtypes", nargs="+", help="of float16, float32, float64 (last two)")
+    parser.add_argument(
+        "--dtypes", nargs="+", help="of float16, bfloat16, float32, float64 (last two)"
+    )
     parser.add_argument("--engines", nargs="+", help=f"of {', '.join(ENGINES)} (all)")
     parser.add_argument("--network", action="store_true", help="train whole networks, in float64")
     parser.add_argument("--steps", type=int, help="of each row (1000; with --network 200)")
@@ -210,7 +212,9 @@ def parity(arguments: list[str]) -> int:
 
     optimizers = chosen("optimizer", options.optimizers, names)
     dtypes = chosen(
-        "dtype", options.dtypes or ["float32", "float64"], ["float16", "float32", "float64"]
+        "dtype",
+        options.dtypes or ["float32", "float64"],
+        ["float16", "bfloat16", "float32", "float64"],
     )
     engines = chosen("engine", options.engines or [*ENGINES], [*ENGINES])
     if options.json:

@@ -1,19 +1,21 @@
 """The same network in NumPy and in torch, trained from the same weights on the same batches."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
-import numpy_ref.optimizers as reference
 from torchopt_ref.experiments.agreement import agreement_units, steps_verdict
 from torchopt_ref.experiments.both import Training, engines, fit
 from torchopt_ref.experiments.lockstep import apart, largest_differences, step_bound
 from torchopt_ref.experiments.networks import one_thread
 from torchopt_ref.experiments.settings import Settings
+from torchopt_ref.testing.configurations import BY_NAME
 
 
 def deep(optimizer, **changes):
-    return Training((100, 100, 100, 100), optimizer=optimizer, batch_size=128, **changes)
+    return Training((100, 100, 100, 100), optimizer=f"book.{optimizer}", batch_size=128, **changes)
 
 
 def trained(optimizer, iterations, lockstep=False):
@@ -84,9 +86,9 @@ WRONG = {
 
 @pytest.mark.parametrize("name", WRONG)
 def test_a_constant_that_is_a_little_wrong_exceeds_the_stated_ulp(name, monkeypatch):
-    formulas = getattr(reference, name).formulas
-    formula, hyper = formulas["book"]
-    monkeypatch.setitem(formulas, "book", (formula, hyper | WRONG[name]))
+    known = BY_NAME[f"book.{name}"]
+    wrong = known._replace(reference=partial(known.reference, **WRONG[name]))
+    monkeypatch.setitem(BY_NAME, known.name, wrong)
     numpy, _ = trained(name, 3, lockstep=True)
     assert max(numpy["lockstep/max_ulp"]) > step_bound(name)
 
@@ -154,8 +156,9 @@ def test_each_training_has_an_agreement_unit_and_quick_has_one(monkeypatch):
     assert found["loss"] < 1e-14
     assert found["step"] < 1e-15
     assert found["step ULP"] <= found["bound"] == 4
-    formula, hyper = reference.SGD.formulas["book"]
-    monkeypatch.setitem(reference.SGD.formulas, "book", (formula, hyper | WRONG["SGD"]))
+    known = BY_NAME["book.SGD"]
+    wrong = known._replace(reference=partial(known.reference, **WRONG["SGD"]))
+    monkeypatch.setitem(BY_NAME, known.name, wrong)
     with one_thread():
         found = units[0].work(**units[0].arguments)["agreement"]
     assert found["loss"] > 1e-14

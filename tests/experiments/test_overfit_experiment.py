@@ -51,7 +51,7 @@ def test_only_the_first_300_images_are_seen():
     training = overfit.overfitting(200, quick=False)
     assert training.iterations == 600
     assert training.hidden_sizes == (100,) * 6
-    assert (training.optimizer, training.options) == ("SGD", {"lr": 0.01})
+    assert (training.optimizer, training.options) == ("book.SGD", {"lr": 0.01})
     rows = {row.tobytes() for row in data.load().train_images[:300]}
     seen = [row.tobytes() for x, _ in batches(training, overfit.Config(), 0) for row in x]
     assert len(seen) == 600 * 100

@@ -8,20 +8,18 @@ from trainings import RECORDED, batches, mlp, watched_by_hand
 import torchopt_ref.nn
 import torchopt_ref.optim
 from torchopt_ref.tensorboard import Monitor
+from torchopt_ref.testing.configurations import KNOWN
 
 
 def test_drift_is_0_for_our_optimizers(tmp_path, read):
-    ours = ("SGD", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam", "AdamW")
-    for name in ours:
-        for convention in ("torch", "book") if name != "AdamW" else ("torch",):
-            model = mlp(hidden=(20,))
-            optimizer = getattr(torchopt_ref.optim, name)(model.parameters(), convention=convention)
-            folder = tmp_path / f"{name}-{convention}"
-            watched_by_hand(model, optimizer, folder, record=["drift"])
-            run = read(folder)
-            assert list(run["parity drift/NumPy largest"].values()) == [0] * len(RECORDED), folder
-            assert run["parity drift/float64 largest"][30] > 0
-            assert run["parity drift/float64 median"][30] < 1e4
+    for known in KNOWN:
+        model = mlp(hidden=(20,))
+        folder = tmp_path / known.name
+        watched_by_hand(model, known.ours(model.parameters()), folder, record=["drift"])
+        run = read(folder)
+        assert list(run["parity drift/NumPy largest"].values()) == [0] * len(RECORDED), folder
+        assert run["parity drift/float64 largest"][30] > 0
+        assert run["parity drift/float64 median"][30] < 1e4
 
 
 @pytest.mark.parametrize("name", ["SGD", "Adagrad", "RMSprop", "Adam", "AdamW"])

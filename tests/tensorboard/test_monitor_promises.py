@@ -65,18 +65,6 @@ def test_training_is_bit_for_bit_the_same_with_and_without(name, rule, tmp_path)
         assert torch.equal(without, with_it)
 
 
-def test_parameters_can_be_moved_as_without_it(tmp_path):
-    """Whoever held a part of their memory between steps would keep them out of flat's arena."""
-    model = mlp()
-    optimizer = torchopt_ref.optim.Adam(model.parameters(), flat=True)
-    with Monitor(model, optimizer, tmp_path, every=2, record=ALL):
-        for x, y in batches(4):
-            nn.functional.cross_entropy(model(x), y).backward()
-            optimizer.step()
-            optimizer.zero_grad()
-    assert all((param.grad == 0).all() for param in model.parameters())
-
-
 @pytest.mark.parametrize("end", [None, ZeroDivisionError, KeyboardInterrupt])
 @pytest.mark.parametrize("steps", [0, 1, 3])
 @pytest.mark.parametrize("in_the_middle", [False, True])

@@ -14,8 +14,9 @@ import torch
 
 from torchopt_ref import optim
 from torchopt_ref.optim import sgd
+from torchopt_ref.optim.rule import unscaled
 from torchopt_ref.testing import check_parity, configurations
-from torchopt_ref.testing.configurations import OPTIONS
+from torchopt_ref.testing.configurations import KNOWN
 
 SWAPPED = {
     ast.Add: ast.Sub,
@@ -27,15 +28,12 @@ SWAPPED = {
 
 USERS = {
     function: {
-        optimizer
-        for optimizer in OPTIONS
-        for rule in getattr(optim, optimizer).conventions.values()
-        if function in (rule.update, rule.scalars)
+        known.name
+        for known in KNOWN
+        if function in (known.ours.rule.update, known.ours.rule.scalars)
     }
-    for optimizer in OPTIONS
-    for rule in getattr(optim, optimizer).conventions.values()
-    for function in (rule.update, rule.scalars)
-    if function.__name__ != "<lambda>"
+    for known in KNOWN
+    for function in (known.ours.rule.update, known.ours.rule.scalars)
 }
 """Each function of a rule, and the optimizers that use it."""
 
@@ -78,13 +76,10 @@ def change_number(node):
 
 def survives(optimizer, replace):
     """Whether parity stays perfect in every configuration with ``replace(rule)`` for each rule."""
-    original = getattr(optim, optimizer)
     for configuration in configurations([optimizer]):
-        rule = replace(original.rule(configuration.convention))
-        mutant = type("Mutant", (original,), {"conventions": {configuration.convention: rule}})
-        factory = functools.partial(
-            mutant, convention=configuration.convention, **configuration.options
-        )
+        original = configuration.known.ours
+        mutant = type("Mutant", (original,), {"rule": replace(original.rule)})
+        factory = functools.partial(mutant, **configuration.options)
         try:
             report = check_parity(factory, configuration.reference(), steps=12, dtype="float64")
         except (ArithmeticError, ValueError):
@@ -94,7 +89,9 @@ def survives(optimizer, replace):
     return True
 
 
-@pytest.mark.parametrize("function", USERS, ids=lambda function: function.__qualname__)
+@pytest.mark.parametrize(
+    "function", USERS, ids=lambda function: f"{function.__module__}.{function.__name__}"
+)
 def test_every_mutant_of_a_rule_is_caught(function):
     def everywhere(replace):
         return all(survives(optimizer, replace) for optimizer in USERS[function])
@@ -112,19 +109,8 @@ def test_every_mutant_of_a_rule_is_caught(function):
     assert survivors == []
 
 
-def scales_gradients(rule):
-    """Whether a gradient of a scaled loss moves the parameter as that of the loss does."""
-    param, grad = torch.tensor([1.0, 2.0]), torch.tensor([3.0, -1.0])
-    scalars = {"lr": 0.5, "momentum": 0, "dampening": 0, "nesterov": False}
-    plain, _ = rule(param, grad, {}, **scalars)
-    scaled, _ = rule(param, 8 * grad, {}, grad_scale=8, **scalars)
-    return torch.equal(plain, scaled)
-
-
 @pytest.mark.parametrize("part", ["__call__", "all_scalars"])
 def test_every_mutant_of_what_goes_around_a_rule_is_caught(part):
-    sgd_rule = optim.SGD.conventions["torch"]
-    assert scales_gradients(sgd_rule)
     survivors = []
     for name, mutant in mutants(getattr(optim.Rule, part)):
         changed = type("Changed", (optim.Rule,), {part: mutant})
@@ -132,11 +118,22 @@ def test_every_mutant_of_what_goes_around_a_rule_is_caught(part):
         def replace(rule, changed=changed):
             return changed(**vars(rule))
 
-        if scales_gradients(replace(sgd_rule)) and all(
-            survives(optimizer, replace) for optimizer in ("SGD", "AdamW")
-        ):
+        if all(survives(optimizer, replace) for optimizer in ("SGD", "AdamW")):
             survivors.append(name)
     assert survivors == []
+
+
+def test_every_mutant_of_the_unscaling_is_caught():
+    """A gradient of a scaled loss becomes that of the loss."""
+    grad = torch.tensor([3.0, -1.0])
+
+    def correct(function):
+        found, scalars = function(8 * grad, {"lr": 0.5, "grad_scale": 8})
+        return torch.equal(found, grad) and scalars == {"lr": 0.5}
+
+    assert correct(unscaled)
+    assert [name for name, _ in mutants(unscaled)] == ["grad * scale"]
+    assert [name for name, mutant in mutants(unscaled) if correct(mutant)] == []
 
 
 def test_the_mutants_are_what_they_should_be():

@@ -54,6 +54,21 @@ def test_special_values(dtype):
     assert distance(largest, -largest) == 2 * (2 ** (bits - 1) - 2**mantissa - 1)
 
 
+def test_values_of_bfloat16_are_counted_among_themselves():
+    bits = np.array([0x3F80, 0x3F81, 0x7F7F, 0xFF7F, 0x0001, 0x8001, 0x7F80], np.uint32) << 16
+    one, above, largest, lowest, tiny, minus_tiny, infinite = bits.view(np.float32)[:, None]
+
+    def distance(a, b):
+        return int(ulp_distance(a, b, bfloat16=True)[0])
+
+    assert distance(one, one) == 0
+    assert distance(one, above) == 1
+    assert distance(largest, lowest) == 2 * 0x7F7F
+    assert distance(tiny, minus_tiny) == 2
+    assert distance(largest, infinite) == NOT_EQUAL
+    assert distance(one, np.nextafter(one, above)) == 1, "a value of float32 is not one of bfloat16"
+
+
 def test_whole_range_of_float64_does_not_overflow():
     assert ulp_distance(np.array([1.0]), np.array([-1.0]))[0] == 2 * 0x3FF0000000000000
 

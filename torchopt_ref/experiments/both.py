@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-import numpy_ref.optimizers as reference
 from numpy_ref.network import MultiLayerNet
 from numpy_ref.random import Generator
-from torchopt_ref import optim
+from torchopt_ref.testing.configurations import BY_NAME
 from torchopt_ref.testing.twin import Twin
 
 from .lockstep import differences, largest_differences
@@ -32,14 +31,14 @@ class Training:
 
     ``hidden_sizes``, ``activation``, ``weight_init``, ``batchnorm``, ``dropout``, ``scaling`` and
     ``params`` are those of ``numpy_ref.network.MultiLayerNet``, ``options`` those of the
-    optimizer. The weights (not biases, gamma and beta) decay by ``weight_decay``, in the loss or by
-    the ``optimizer``. ``samples`` limits the training set to its first images; mini-batches are
-    drawn with replacement; accuracies are taken after every ``evaluate_every`` iterations.
+    optimizer, which is named with its dialect. The weights (not biases, gamma and beta) decay by
+    ``weight_decay``, in the loss or by the ``optimizer``. ``samples`` limits the training set to
+    its first images; mini-batches are drawn with replacement; accuracies are taken after every
+    ``evaluate_every`` iterations.
     """
 
     hidden_sizes: tuple[int, ...]
-    optimizer: str = "SGD"
-    convention: str = "book"
+    optimizer: str = "book.SGD"
     options: dict[str, Any] = field(default_factory=dict)
     activation: str = "relu"
     weight_init: str | float = "he"
@@ -89,23 +88,23 @@ def engines(training: Training, settings: Settings, seed: int) -> dict[str, Engi
 
 
 def torch_optimizer(training: Training, twin: Twin, decay: float) -> torch.optim.Optimizer:
-    cls = getattr(optim, training.optimizer)
+    cls = BY_NAME[training.optimizer].ours
     if decay == 0:
-        return cls(twin.parameters(), convention=training.convention, **training.options)
+        return cls(twin.parameters(), **training.options)
     named = twin.parameters_by_name.items()
     groups = [
         {"params": [param for name, param in named if is_weight(name)], "weight_decay": decay},
         {"params": [param for name, param in named if not is_weight(name)], "weight_decay": 0.0},
     ]
-    return cls(groups, convention=training.convention, **training.options)
+    return cls(groups, **training.options)
 
 
 def numpy_optimizers(training: Training, decay: float) -> Iterator[tuple[Any, Any]]:
-    cls = getattr(reference, training.optimizer)
-    options = {"convention": training.convention} | training.options
+    cls = BY_NAME[training.optimizer].reference
     if decay == 0:
-        yield cls(**options), lambda name: True
+        yield cls(**training.options), lambda name: True
     else:
+        options = training.options
         yield cls(**options, weight_decay=decay), is_weight
         yield cls(**options | {"weight_decay": 0.0}), lambda name: not is_weight(name)
 

@@ -51,7 +51,8 @@ def largest_differences(curves: dict[str, list]) -> dict[str, float]:
 
 
 def step_bound(optimizer: str) -> float:
-    return STEP_ULP if optimizer in ("SGD", "Momentum", "Nesterov") else ADAPTIVE_STEP_ULP
+    name = optimizer.rpartition(".")[2]
+    return STEP_ULP if name in ("SGD", "Momentum", "Nesterov") else ADAPTIVE_STEP_ULP
 
 
 def apart(a: Arrays, b: Arrays) -> tuple[float, float]:

@@ -53,7 +53,7 @@ def units(config: Config) -> list[Unit]:
     trainings = {
         name: Training(
             (100, 100, 100, 100),
-            optimizer=name,
+            optimizer=f"book.{name}",
             batch_size=config.batch_size,
             iterations=-(-config.iterations // (10 if config.quick else 1)),
             lockstep=config.lockstep,

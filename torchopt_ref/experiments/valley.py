@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-import numpy_ref.optimizers as reference
-from torchopt_ref import optim
+from torchopt_ref.testing.configurations import BY_NAME, Configuration
 
 from .results import Outcome
 
@@ -39,9 +38,13 @@ def f(x: Any, y: Any) -> Any:
     return x**2 / 20 + y**2
 
 
+def by_the_book(name: str, lr: float) -> Configuration:
+    return Configuration(BY_NAME[f"book.{name}"], {"lr": lr})
+
+
 def numpy_path(name: str, lr: float) -> Iterator[tuple[float, float]]:
     params = {"x": np.array(START[0]), "y": np.array(START[1])}
-    optimizer = getattr(reference, name)(lr, convention="book")
+    optimizer = by_the_book(name, lr).reference()
     yield START
     for _ in range(STEPS):
         optimizer.update(params, {"x": params["x"] / 10, "y": 2 * params["y"]})
@@ -50,7 +53,7 @@ def numpy_path(name: str, lr: float) -> Iterator[tuple[float, float]]:
 
 def torch_path(name: str, lr: float) -> Iterator[tuple[float, float]]:
     x, y = (torch.nn.Parameter(torch.tensor(start, dtype=torch.float64)) for start in START)
-    optimizer = getattr(optim, name)([x, y], lr=lr, convention="book")
+    optimizer = by_the_book(name, lr).ours([x, y])
     yield START
     for _ in range(STEPS):
         optimizer.zero_grad()

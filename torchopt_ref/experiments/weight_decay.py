@@ -47,7 +47,7 @@ class Config(Settings):
 
 
 def trainings(config: Config) -> dict[str, Training]:
-    sgd = replace(overfitting(config.epochs, config.quick), convention="torch")
+    sgd = replace(overfitting(config.epochs, config.quick), optimizer="SGD")
     adam = replace(sgd, optimizer="Adam", options={"lr": 0.001})
     return {
         "SGD": sgd,

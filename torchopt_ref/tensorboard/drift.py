@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-import numpy_ref.optimizers as reference
-from torchopt_ref import optim
+from numpy_ref import optimizers
 from torchopt_ref.testing import ulp_distance
+from torchopt_ref.testing.configurations import KNOWN
 
 from .layers import spread, trainable
 from .record import Record
 
-OURS = ("SGD", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam", "AdamW")
-REFERENCES: dict[type, str] = {
-    **{getattr(optim, name): name for name in OURS},
-    **{getattr(torch.optim, name): name for name in ("SGD", "RMSprop", "Adam", "AdamW")},
-    torch.optim.Adagrad: "AdaGrad",
+REFERENCES: dict[type, Callable[..., optimizers.Optimizer]] = {
+    cls: known.reference
+    for known in KNOWN
+    for cls in (known.ours, known.torchs)
+    if isinstance(cls, type)
 }
 GROUPS, TENSORS, ELEMENTS = 4, 4, 64
 """Of the sample: param groups, tensors of a group, first elements of a tensor."""
@@ -110,12 +110,10 @@ class Shadow:
         self, optimizer: torch.optim.Optimizer, group: dict[str, Any], params: list[nn.Parameter]
     ) -> None:
         self.group, self.params = group, params
-        cls = getattr(reference, REFERENCES[type(optimizer)])
-        convention = group.get("convention", "torch")
-        self._sides = [cls(convention=convention), cls(convention=convention)]
+        reference = REFERENCES[type(optimizer)]
+        self._sides = [reference(), reference()]
         usual = self._sides[0]
-        options = usual.hyper if convention == "book" else usual.hyper | usual.around
-        self.known = [key for key in options if key in group]
+        self.known = [key for key in usual.hyper | usual.around if key in group]
         self._dtypes = [numpy_dtype(params[0]), np.dtype(np.float64)]
         for side, dtype in zip(self._sides, self._dtypes, strict=True):
             side.state["sample"] = slots(optimizer, params, dtype)

@@ -1,99 +1,153 @@
-"""The optimizers, conventions and options that parity is shown for."""
+"""The optimizers of this project, each with its reference, its counterpart and option sets."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 
-import numpy_ref.optimizers as reference
+from numpy_ref import book, optimizers
 from torchopt_ref import optim
 
-OPTIONS: dict[str, dict[str, list[dict[str, Any]]]] = {
-    "SGD": {
-        "torch": [
+
+def optimizer_name(cls: type[optim.Optimizer]) -> str:
+    """The name of a class below ``torchopt_ref.optim``: "Adam", "book.Adam"."""
+    return cls.__name__ if cls.dialect == "torch" else f"{cls.dialect}.{cls.__name__}"
+
+
+class Known(NamedTuple):
+    """An optimizer in one dialect: our class, the same in NumPy, and whom it stands for.
+
+    ``torchs`` makes ``torch.optim``'s optimizer of the same formula; None where it has none.
+    ``option_sets`` are the options that parity is shown for.
+    """
+
+    ours: type[optim.Optimizer]
+    reference: Callable[..., optimizers.Optimizer]
+    torchs: Callable[..., torch.optim.Optimizer] | None
+    option_sets: list[dict[str, Any]]
+
+    @property
+    def dialect(self) -> str:
+        return self.ours.dialect
+
+    @property
+    def name(self) -> str:
+        return optimizer_name(self.ours)
+
+
+KNOWN = [
+    Known(
+        optim.SGD,
+        optimizers.SGD,
+        torch.optim.SGD,
+        [
             {},
             {"weight_decay": 0.1},
             {"maximize": True},
             {"momentum": 0.9, "dampening": 0.5, "weight_decay": 0.1},
         ],
-        "book": [{}],
-    },
-    "Momentum": {
-        "torch": [{}, {"momentum": 0.5, "weight_decay": 0.1}, {"nesterov": True, "maximize": True}],
-        "book": [{}, {"lr": 0.1, "momentum": 0.5}],
-    },
-    "Nesterov": {
-        "torch": [{}, {"weight_decay": 0.1}],
-        "book": [{}, {"lr": 0.1, "momentum": 0.5}],
-    },
-    "AdaGrad": {
-        "torch": [
+    ),
+    Known(
+        optim.Momentum,
+        optimizers.Momentum,
+        partial(torch.optim.SGD, momentum=0.9),
+        [{}, {"momentum": 0.5, "weight_decay": 0.1}, {"nesterov": True, "maximize": True}],
+    ),
+    Known(
+        optim.Nesterov,
+        optimizers.Nesterov,
+        partial(torch.optim.SGD, momentum=0.9, nesterov=True),
+        [{}, {"weight_decay": 0.1}],
+    ),
+    Known(
+        optim.AdaGrad,
+        optimizers.AdaGrad,
+        torch.optim.Adagrad,
+        [
             {},
             {"lr_decay": 0.01, "initial_accumulator_value": 0.1},
             {"weight_decay": 0.1, "maximize": True},
         ],
-        "book": [{}, {"lr": 1.5}],
-    },
-    "RMSprop": {
-        "torch": [
+    ),
+    Known(
+        optim.RMSprop,
+        optimizers.RMSprop,
+        torch.optim.RMSprop,
+        [
             {},
             {"centered": True},
             {"momentum": 0.9, "weight_decay": 0.1},
             {"centered": True, "momentum": 0.9, "maximize": True},
         ],
-        "book": [{}, {"alpha": 0.9}],
-    },
-    "Adam": {
-        "torch": [
+    ),
+    Known(
+        optim.Adam,
+        optimizers.Adam,
+        torch.optim.Adam,
+        [
             {},
             {"amsgrad": True},
             {"weight_decay": 0.1, "maximize": True},
             {"betas": (0.5, 0.9), "eps": 1e-3},
         ],
-        "book": [{}, {"lr": 0.3, "betas": (0.5, 0.9)}],
-    },
-    "AdamW": {"torch": [{}, {"amsgrad": True, "weight_decay": 0.1}, {"maximize": True}]},
-}
+    ),
+    Known(
+        optim.AdamW,
+        optimizers.AdamW,
+        torch.optim.AdamW,
+        [{}, {"amsgrad": True, "weight_decay": 0.1}, {"maximize": True}],
+    ),
+    Known(optim.book.SGD, book.SGD, None, [{}]),
+    Known(optim.book.Momentum, book.Momentum, None, [{}, {"lr": 0.1, "momentum": 0.5}]),
+    Known(optim.book.Nesterov, book.Nesterov, None, [{}, {"lr": 0.1, "momentum": 0.5}]),
+    Known(optim.book.AdaGrad, book.AdaGrad, None, [{}, {"lr": 1.5}]),
+    Known(optim.book.RMSprop, book.RMSprop, None, [{}, {"alpha": 0.9}]),
+    Known(optim.book.Adam, book.Adam, None, [{}, {"lr": 0.3, "betas": (0.5, 0.9)}]),
+]
+"""The one list of optimizers: what proves, shows or times them reads it."""
 
-ENGINES: dict[str, dict[str, Any]] = {
-    "per-tensor": {"foreach": False},
-    "foreach": {"foreach": True},
-    "fused": {"fused": True},
-    "flat": {"flat": True},
-}
+BY_NAME = {known.name: known for known in KNOWN}
+
+ENGINES: dict[str, dict[str, Any]] = {"kernel": {}, "eager": {"foreach": False}}
 """The ways to run a step that parity is shown for, and the options that choose them."""
-
-TORCH_NAMES = {"Momentum": "SGD", "Nesterov": "SGD", "AdaGrad": "Adagrad"}
 
 
 class Configuration(NamedTuple):
-    """One optimizer in one convention with the options that differ from its defaults."""
+    """One optimizer with the options that differ from its defaults."""
 
-    optimizer: str
-    convention: str
+    known: Known
     options: dict[str, Any]
 
-    def ours(self, params: Any, **engine: Any) -> torch.optim.Optimizer:
-        cls = getattr(optim, self.optimizer)
-        return cls(params, convention=self.convention, **self.options, **engine)
+    @property
+    def name(self) -> str:
+        return self.known.name
 
-    def reference(self) -> reference.Optimizer:
-        return getattr(reference, self.optimizer)(convention=self.convention, **self.options)
+    @property
+    def dialect(self) -> str:
+        return self.known.dialect
+
+    def __str__(self) -> str:
+        options = ",".join(f"{key}={value}" for key, value in self.options.items())
+        return f"{self.name}({options})"
+
+    def ours(self, params: Any, **engine: Any) -> optim.Optimizer:
+        return self.known.ours(params, **self.options, **engine)
+
+    def reference(self, dtype: str = "float32") -> optimizers.Optimizer:
+        """The NumPy side; for ``dtype`` "bfloat16" it rounds to that what it stores."""
+        made = self.known.reference(**self.options)
+        made.storage = "bfloat16" if dtype == "bfloat16" else None
+        return made
 
     def torchs(self, params: Any) -> torch.optim.Optimizer:
         """``torch.optim``'s optimizer of the same formula, on its per-tensor path."""
-        options = self.options
-        if self.optimizer in ("Momentum", "Nesterov"):
-            options = {"momentum": 0.9} | options
-        if self.optimizer == "Nesterov":
-            options = {"nesterov": True} | options
-        cls = getattr(torch.optim, TORCH_NAMES.get(self.optimizer, self.optimizer))
-        return cls(params, foreach=False, **options)
+        assert self.known.torchs is not None
+        return self.known.torchs(params, foreach=False, **self.options)
 
 
-def configurations(optimizers: list[str] | None = None) -> Iterator[Configuration]:
+def configurations(names: Iterable[str] | None = None) -> Iterator[Configuration]:
     """Every configuration of the named optimizers, by default of all."""
-    for name in optimizers or OPTIONS:
-        for convention, option_sets in OPTIONS[name].items():
-            for options in option_sets:
-                yield Configuration(name, convention, options)
+    for known in KNOWN if names is None else map(BY_NAME.__getitem__, names):
+        for options in known.option_sets:
+            yield Configuration(known, options)

@@ -15,6 +15,7 @@ from numpy_ref.network import MultiLayerNet
 from numpy_ref.random import Generator
 from torchopt_ref import optim
 
+from .configurations import BY_NAME, Configuration, optimizer_name
 from .twin import Twin, as_array
 
 TOLERANCE = 1e-9
@@ -43,12 +44,12 @@ class NetworkReport:
     """
 
     HEADER: ClassVar[str] = (
-        f"{'optimizer':<10}{'convention':<12}{'iterations':>10}{'loss':>10}  "
+        f"{'optimizer':<15}{'iterations':>10}{'loss':>10}  "
         f"first tensor above {TOLERANCE:g}; largest difference"
     )
 
     optimizer: str
-    convention: str
+    dialect: str
     iterations: int
     loss_error: float
     first: Difference | None
@@ -60,7 +61,7 @@ class NetworkReport:
 
     def __str__(self) -> str:
         return (
-            f"{self.optimizer:<10}{self.convention:<12}{self.iterations:>10}{self.loss_error:>10.2g}"
+            f"{self.optimizer:<15}{self.iterations:>10}{self.loss_error:>10.2g}"
             f"  {self.first or 'none'}; {self.largest}"
         )
 
@@ -73,7 +74,6 @@ Batches = Iterable[tuple[np.ndarray, np.ndarray]]
 
 def check_network(
     optimizer: str,
-    convention: str = "torch",
     *,
     iterations: int = 200,
     seed: int = 0,
@@ -82,16 +82,17 @@ def check_network(
     """Train one network by both engines from the same weights, mini-batches and masks, in float64.
 
     The network is 20-32-32-5, ReLU, with batch normalisation, dropout 0.2 and weight decay 1e-3 in
-    the loss; the data are random. ``optimizer`` is a class that ``numpy_ref.optimizers`` and
-    ``torchopt_ref.optim`` share, with the defaults of ``convention``.
+    the loss; the data are random. ``optimizer`` is the name of one of this project's, such as
+    "Adam" or "book.Adam", taken with its defaults.
     """
+    chosen = Configuration(BY_NAME[optimizer], {})
     network = lockstep_network(seed)
     twin = Twin(network, torch.Generator(device).manual_seed(seed), device)
     return compare_networks(
         network,
-        getattr(reference, optimizer)(convention=convention),
+        chosen.reference(),
         twin,
-        getattr(optim, optimizer)(twin.parameters(), convention=convention),
+        chosen.ours(twin.parameters()),
         lockstep_batches(iterations, seed),
     )
 
@@ -99,12 +100,9 @@ def check_network(
 def network_rows(
     optimizers: Sequence[str], iterations: int = 200, device: str = "cpu", seed: int = 0
 ) -> Iterator[NetworkReport]:
-    """``check_network`` for each optimizer in each of its conventions."""
+    """``check_network`` for each optimizer."""
     for optimizer in optimizers:
-        for convention in getattr(optim, optimizer).conventions:
-            yield check_network(
-                optimizer, convention, iterations=iterations, seed=seed, device=device
-            )
+        yield check_network(optimizer, iterations=iterations, seed=seed, device=device)
 
 
 def lockstep_network(seed: int = 0) -> MultiLayerNet:
@@ -159,8 +157,8 @@ def compare_networks(
                     first = difference
                 largest = largest if error <= largest.error else difference
                 loss_error = max(loss_error, error) if kind == "loss" else loss_error
-    name, convention = type(twin_optimizer).__name__, twin_optimizer.defaults["convention"]
-    return NetworkReport(name, convention, iteration, loss_error, first, largest)
+    name, dialect = optimizer_name(type(twin_optimizer)), twin_optimizer.dialect
+    return NetworkReport(name, dialect, iteration, loss_error, first, largest)
 
 
 def numpy_step(

@@ -42,8 +42,8 @@ class OperationAudit(TorchDispatchMode):
     """Within it, every floating-point operation of ``FORMULAS`` is repeated in NumPy and compared.
 
     ``tallies`` maps the operation's name to its ``Tally``; ``at_fault()`` keeps those that
-    differed. Operations that are not torch's own (``exact.sqrt`` on the CPU, and all of our
-    engines but ``foreach=False``) are not seen.
+    differed. Our optimizers run by torch's operations within it, whatever their options. An
+    operation that is not torch's own, such as ``exact.sqrt`` on the CPU, is not seen.
     """
 
     def __init__(self) -> None:

@@ -39,14 +39,17 @@ class Entry:
     max_step_error: float = 0.0
     first_divergent_step: int | None = None
 
-    def record(self, step: int, before: np.ndarray, a: np.ndarray, b: np.ndarray) -> None:
-        if same_bits(a, b) or not (distance := ulp_distance(a, b)).any():
+    def record(
+        self, step: int, before: np.ndarray, a: np.ndarray, b: np.ndarray, bfloat16: bool = False
+    ) -> None:
+        if same_bits(a, b) or not (distance := ulp_distance(a, b, bfloat16=bfloat16)).any():
             return
         with np.errstate(all="ignore"):
             difference = np.abs(a.astype(np.float64) - b.astype(np.float64))
             difference = np.where(distance == NOT_EQUAL, np.inf, difference)
             difference = np.where(distance == 0, 0.0, difference)
             unit = np.spacing(np.maximum(np.abs(before), np.abs(a))).astype(np.float64)
+            unit = unit * 2**16 if bfloat16 else unit
             error = np.where(distance == 0, 0.0, difference / unit)
         self.max_ulp = max(self.max_ulp, int(distance.max()))
         self.max_abs = max(self.max_abs, float(difference.max()))
@@ -122,9 +125,13 @@ class NumpySide:
 class TorchSide:
     """A torch optimizer with its parameters."""
 
-    def __init__(self, factory: OptimizerFactory, params: Arrays, device: str) -> None:
+    def __init__(
+        self, factory: OptimizerFactory, params: Arrays, device: str, dtype: str | None = None
+    ) -> None:
+        stored = torch.bfloat16 if dtype == "bfloat16" else None
         self.params = {
-            name: workload.as_parameter(name, array, device) for name, array in params.items()
+            name: workload.as_parameter(name, array, device, stored)
+            for name, array in params.items()
         }
         self.optimizer = factory(list(self.params.values()))
 
@@ -146,8 +153,17 @@ class TorchSide:
 
     def tensors(self) -> dict[str, dict[str, np.ndarray]]:
         return {
-            name: {slot: tensor.cpu().numpy() for slot, tensor in slots.items()}
+            name: {slot: as_array(tensor) for slot, tensor in slots.items()}
             for name, slots in self.live().items()
+        }
+
+    def in_bfloat16(self) -> set[tuple[str, str]]:
+        """The tensors, by name and slot, that are float32 arrays of values of bfloat16."""
+        return {
+            (name, slot)
+            for name, slots in self.live().items()
+            for slot, tensor in slots.items()
+            if tensor.dtype == torch.bfloat16
         }
 
     def copy_from(self, other: "TorchSide") -> None:
@@ -179,8 +195,9 @@ def check_parity(
         optimizer: makes the torch optimizer of a list of parameters: a class, or a lambda.
         reference: the NumPy optimizer; its ``state`` names the slots as the torch side does.
         steps: how many; unused with ``gradients``.
-        dtype: of parameters and gradients: "float16", "float32" or "float64"; unused with
-            ``params``.
+        dtype: of parameters and gradients: "float16", "bfloat16", "float32" or "float64".
+            bfloat16 is in float32 arrays on the NumPy side, whose optimizer must round to it. The
+            others are unused with ``params``.
         device: of the torch side.
         seed: of parameters and gradients.
         params: initial arrays instead of ``workload.parameters``.
@@ -196,8 +213,10 @@ def check_parity(
         gradients = workload.standard_gradients(dtype, steps, seed)
     params = workload.parameters(dtype, seed) if params is None else params
     if gradients is None:
-        gradients = workload.gradients(params, steps, seed)
-    return lockstep(TorchSide(optimizer, params, device), NumpySide(reference, params), gradients)
+        stored = "bfloat16" if dtype == "bfloat16" else None
+        gradients = workload.gradients(params, steps, seed, stored)
+    left = TorchSide(optimizer, params, device, dtype)
+    return lockstep(left, NumpySide(reference, params), gradients)
 
 
 def check_against_torch(
@@ -215,7 +234,7 @@ def check_against_torch(
     without limit; a single step's difference has a bound (``Report.max_step_error``).
     """
     params = workload.parameters(dtype, seed)
-    left, right = TorchSide(optimizer, params, device), TorchSide(other, params, device)
+    left, right = (TorchSide(factory, params, device, dtype) for factory in (optimizer, other))
     grads = workload.standard_gradients(dtype, steps, seed)
     return lockstep(left, right, grads, before_step=lambda: right.copy_from(left))
 
@@ -236,6 +255,7 @@ def lockstep(
         right.step(grad)
         report.steps = step
         theirs = right.tensors()
+        bfloat16 = left.in_bfloat16()
         for name, slots in left.tensors().items():
             if slots.keys() != theirs[name].keys():
                 only = ", ".join(sorted(slots.keys() ^ theirs[name].keys()))
@@ -247,9 +267,14 @@ def lockstep(
                     before[name].get(slot, np.zeros_like(mine)),
                     mine,
                     theirs[name][slot].astype(mine.dtype, copy=False),
+                    (name, slot) in bfloat16,
                 )
     report.entries = list(entries.values())
     return report
+
+
+def as_array(tensor: torch.Tensor) -> np.ndarray:
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).cpu().numpy()
 
 
 def copied(tensors: dict[str, dict[str, np.ndarray]]) -> dict[str, dict[str, np.ndarray]]:

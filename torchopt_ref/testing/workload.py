@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from numpy_ref.bfloat16 import to_bfloat16
+
 SHAPES = {
     "scalar": (),
     "empty": (0, 3),
@@ -16,36 +18,49 @@ SHAPES = {
 
 
 def parameters(dtype: str, seed: int = 0) -> dict[str, np.ndarray]:
-    """Normal values in the shapes of ``SHAPES``, which include a scalar and an empty tensor."""
+    """Normal values in the shapes of ``SHAPES``, which include a scalar and an empty tensor.
+
+    ``dtype`` may be "bfloat16": float32 arrays of such values.
+    """
     rng = np.random.default_rng(seed)
     return {
-        name: np.asarray(rng.standard_normal(shape)).astype(dtype) for name, shape in SHAPES.items()
+        name: rounded(np.asarray(rng.standard_normal(shape)), dtype)
+        for name, shape in SHAPES.items()
     }
 
 
+def rounded(array: np.ndarray, dtype: str) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        return to_bfloat16(array) if dtype == "bfloat16" else array.astype(dtype)
+
+
 def gradients(
-    params: dict[str, np.ndarray], steps: int, seed: int = 0
+    params: dict[str, np.ndarray], steps: int, seed: int = 0, dtype: str | None = None
 ) -> Iterator[dict[str, np.ndarray]]:
     """Gradients for ``steps`` steps; each element keeps its kind, that of its position modulo 8.
 
     Normal; alternating in sign; of any magnitude between tiny and huge; zero; zero with
     probability 0.9; denormal; tiny (its square underflows); huge (its square is near overflow).
-    The very last element overflows when squared.
+    The very last element overflows when squared. ``dtype`` is that of the arrays, or "bfloat16".
     """
     rng = np.random.default_rng(seed + 1)
     for step in range(steps):
-        yield {name: extreme(rng, param, step) for name, param in params.items()}
+        yield {name: extreme(rng, param, step, dtype) for name, param in params.items()}
 
 
 @functools.lru_cache(maxsize=4)
 def standard_gradients(dtype: str, steps: int, seed: int = 0) -> list[dict[str, np.ndarray]]:
     """``gradients`` for ``parameters``, as a list: drawing them costs as much as a step."""
-    return list(gradients(parameters(dtype, seed), steps, seed))
+    return list(gradients(parameters(dtype, seed), steps, seed, dtype))
 
 
-def extreme(rng: np.random.Generator, param: np.ndarray, step: int) -> np.ndarray:
-    info = np.finfo(param.dtype)
+def extreme(
+    rng: np.random.Generator, param: np.ndarray, step: int, dtype: str | None = None
+) -> np.ndarray:
+    dtype = dtype or param.dtype.name
+    info = torch.finfo(getattr(torch, dtype))
     root_max = float(np.sqrt(info.max))
+    smallest = info.smallest_normal * info.eps
     normal = rng.standard_normal(param.size)
     exponent = rng.uniform(-1, 1, param.size) * np.log(root_max)
     kinds = [
@@ -54,20 +69,21 @@ def extreme(rng: np.random.Generator, param: np.ndarray, step: int) -> np.ndarra
         normal * np.exp(exponent * 0.9),
         0 * normal,
         normal * (rng.random(param.size) < 0.1),
-        normal * float(info.smallest_subnormal) * 100,
-        normal * float(np.sqrt(info.smallest_subnormal)) / 10,
+        normal * smallest * 100,
+        normal * float(np.sqrt(smallest)) / 10,
         np.sign(normal) * root_max / 100,
     ]
     grad = np.choose(np.arange(param.size) % len(kinds), kinds)
     if param.size > len(kinds):
         grad[-1] = 100 * root_max
-    with np.errstate(over="ignore"):
-        return grad.astype(param.dtype).reshape(param.shape)
+    return rounded(grad, dtype).reshape(param.shape)
 
 
-def as_parameter(name: str, array: np.ndarray, device: str) -> torch.nn.Parameter:
-    """A copy of ``array``, laid out in memory as its name says."""
-    tensor = torch.from_numpy(array.copy()).to(device)
+def as_parameter(
+    name: str, array: np.ndarray, device: str, dtype: torch.dtype | None = None
+) -> torch.nn.Parameter:
+    """A copy of ``array``, laid out in memory as its name says, in its ``dtype`` or this one."""
+    tensor = torch.from_numpy(array.copy()).to(device, dtype)
     if name == "non_contiguous":
         tensor = tensor.t().contiguous().t()
     elif name == "channels_last":

@@ -71,7 +71,7 @@ class Config:
     accumulate: int = 1
     """parts in which a batch goes through the model, to save memory"""
     optimizer: str = "Adam"
-    """one of this project, or package.module:Class, such as torch.optim:Adam"""
+    """one of this project (Adam, book.Adam), or package.module:Class, such as torch.optim:Adam"""
     lr: float = 2e-3
     """learning rate"""
     weight_decay: float = 0.0

@@ -11,6 +11,7 @@ from torch.optim import lr_scheduler
 
 from torchopt_ref import optim
 from torchopt_ref.errors import UserError, unknown
+from torchopt_ref.testing.configurations import BY_NAME
 from torchopt_ref.testing.conformance.target import import_module, load_target
 
 from .config import Config
@@ -26,17 +27,12 @@ def make_optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:
         UserError: an unknown optimizer, or arguments that it does not take.
     """
     name = config.optimizer
-    ours = [
-        each
-        for each, cls in vars(optim).items()
-        if isinstance(cls, type) and issubclass(cls, optim.Optimizer) and cls is not optim.Optimizer
-    ]
     if ":" in name:
         cls = load_target(name)
-    elif name in ours:
-        cls = getattr(optim, name)
+    elif name in BY_NAME:
+        cls = BY_NAME[name].ours
     else:
-        raise unknown("optimizer", name, [*ours, "torch.optim:NAME", "package.module:CLASS"])
+        raise unknown("optimizer", name, [*BY_NAME, "torch.optim:NAME", "package.module:CLASS"])
     groups = optim.param_groups_weight_decay(model, config.weight_decay)
     given = json_object("--optimizer-args", config.optimizer_args)
     try:

@@ -1,19 +1,11 @@
 """This project's optimizers pass; those of ``torch.optim`` but for what is documented."""
 
-import functools
-
 import pytest
 import torch
 
-import numpy_ref.optimizers as reference
 from torchopt_ref import optim
 from torchopt_ref.testing import Traits, check_optimizer
-
-OURS = [
-    (name, convention)
-    for name in ("SGD", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam", "AdamW")
-    for convention in getattr(optim, name).conventions
-]
+from torchopt_ref.testing.configurations import KNOWN
 
 TRAITS = {
     "LBFGS": Traits(needs_closure=True, couples_parameters=True, history=True),
@@ -51,20 +43,10 @@ def failed(report):
     return {result.check for result in report.results if result.outcome == "failed"}
 
 
-@pytest.mark.parametrize(("name", "convention"), OURS)
-def test_this_projects_optimizers_pass_and_equal_their_reference(name, convention):
-    report = check_optimizer(
-        functools.partial(getattr(optim, name), convention=convention),
-        functools.partial(getattr(reference, name), convention=convention),
-    )
+@pytest.mark.parametrize("known", KNOWN, ids=lambda known: known.name)
+def test_this_projects_optimizers_pass_and_equal_their_reference(known):
+    report = check_optimizer(known.ours, known.reference)
     assert report.passed, report
-
-
-@pytest.mark.parametrize("name", ["Adam", "Momentum"])
-def test_flat_passes_but_for_the_gradient_that_stays(name):
-    factory = functools.partial(getattr(optim, name), flat=True)
-    report = check_optimizer(factory, getattr(reference, name))
-    assert failed(report) == {"zero_grad_to_none"}, report
 
 
 @pytest.mark.parametrize("name", TORCHS)
@@ -75,15 +57,14 @@ def test_torchs_optimizers_fail_at_most_what_is_documented(name):
 
 
 COMPILED = [
-    *(functools.partial(getattr(optim, name), convention=convention) for name, convention in OURS),
+    *(known.ours for known in KNOWN),
     *(getattr(torch.optim, name) for name in TORCHS if name not in TRAITS),
 ]
 QUICK = (optim.SGD, optim.Adam, torch.optim.AdamW)
 
 
 def named(factory):
-    convention = getattr(factory, "keywords", {}).get("convention", "")
-    return f"{getattr(factory, 'func', factory).__qualname__}{convention}"
+    return f"{factory.__module__}.{factory.__qualname__}"
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,9 @@ def profiler_sees_the_step(subject: Subject) -> None:
     add_hooks_to_parents(type(optimizer))
     # A running profiler writes to stderr; what it would be told is enough.
     profiler = torch.autograd.profiler
-    with mock.patch.object(profiler, "record_function", wraps=profiler.record_function) as recorded:
+    running = mock.patch.object(profiler, "_is_profiler_enabled", True)
+    told = mock.patch.object(profiler, "record_function", wraps=profiler.record_function)
+    with running, told as recorded:
         subject.train(optimizer, params, range(1, 2))
     wanted = f"Optimizer.step#{type(optimizer).__name__}.step"
     count = recorded.call_args_list.count(mock.call(wanted))
