@@ -1,10 +1,10 @@
-"""Figures: every ratio a bar of the right length and colour, every sweep a curve."""
+"""Every ratio a bar of the right length and colour, or a cell; every sweep a curve."""
 
 import pytest
 from matplotlib.colors import to_hex
 
 from torchopt_ref.benchmarks import plot
-from torchopt_ref.benchmarks.report import Result
+from torchopt_ref.benchmarks.report import Result, markdown
 from torchopt_ref.benchmarks.timing import Case, Contestant, Spread, Timing
 
 
@@ -12,7 +12,8 @@ def result(name, *entries, at=None):
     """A case of (name, seconds, ratio, options of the contestant)."""
     contestants = [Contestant(who, None, **options) for who, _, _, options in entries]
     timings = [
-        Timing(Spread(s, 0.9 * s, 1.1 * s), Spread(r, 0.9 * r, 1.1 * r)) for _, s, r, _ in entries
+        Timing(Spread(s, 0.9 * s, 1.1 * s), Spread(r, 0.9 * r, 1.1 * r), entries[0][0])
+        for _, s, r, _ in entries
     ]
     return Result(Case(name, contestants, at=at), timings)
 
@@ -54,3 +55,18 @@ def test_a_sweep_is_a_curve_for_each_and_the_limit_of_the_bandwidth():
     assert list(ours.get_ydata()) == pytest.approx([3e-6, 3e-5])
     assert list(limit.get_ydata()) == pytest.approx([28 / 12 * 1e-6, 28 / 12 * 1e-5])
     assert (ours.get_label(), limit.get_label()) == ("ours", "bandwidth (add)")
+
+
+def test_markdown_is_a_row_for_each_case_and_what_misses_its_bar_is_bold():
+    results = [
+        result("one", ("torch", 2e-3, 1.0, {}), ("ours", 1e-3, 0.5, {"bar": 0.55})),
+        result(
+            "two", ("other", 2.0, 1.0, {}), ("ours", 3.0, 1.5, {"bar": 1.0}), ("slow", 6.0, 3.0, {})
+        ),
+    ]
+    assert markdown(results).splitlines() == [
+        "| case | against | ours | slow |",
+        "| --- | --- | --- | --- |",
+        "| one | torch, 2 ms | 0.50 (bar 0.55) |  |",
+        "| two | other, 2 s | **1.50** (bar 1.00) | 3.00 |",
+    ]

@@ -21,8 +21,8 @@ from torchopt_ref.cli import Parser, missing_extra, tensorboard
 from torchopt_ref.devices import check_device
 from torchopt_ref.errors import UserError, unknown
 
-from . import bandwidth, first_step, layers, monitor, optim, sweeps, training
-from .report import Result, caption, machine, records, table
+from . import layers, load, monitor, optim, sweeps, training
+from .report import Result, caption, machine, markdown, records, table
 from .timing import Case, NotTheSame, compare
 
 
@@ -32,11 +32,11 @@ class Suite(NamedTuple):
     cases: Callable[[torch.device], Iterable[Case]]
     title: str
     axis: str | None = None
-    cpu_only: bool = False
 
 
 SUITES = {
     "optim": Suite(optim.cases, "One optimizer step"),
+    "load": Suite(load.cases, "One optimizer step while other processes keep the cores busy"),
     "layers": Suite(layers.cases, "Layers"),
     "training": Suite(training.cases, "A whole training step with Adam"),
     "sweep-size": Suite(
@@ -48,10 +48,6 @@ SUITES = {
         sweeps.count_cases,
         f"A step of Adam by the number of tensors, of {sweeps.ELEMENTS} elements each",
         axis=f"tensors of {sweeps.ELEMENTS} elements (float32)",
-    ),
-    "bandwidth": Suite(bandwidth.cases, "Adam and the bandwidth of the memory"),
-    "first-step": Suite(
-        first_step.cases, "The first step of a process with fused=True", cpu_only=True
     ),
     "monitor": Suite(monitor.cases, "What a Monitor costs, in blocks of 50 training steps"),
 }
@@ -97,6 +93,8 @@ def run(arguments: Sequence[str] | None) -> None:
         result = Result(case, compare(case, rounds=options.rounds, device=device))
         print(f"\n{table(result)}", flush=True)
         results.append(result)
+    if options.markdown:
+        print(f"\n{markdown(results)}")
     if options.json:
         written = {"suite": options.suite, "machine": description, "results": records(results)}
         write(options.json, (json.dumps(written, indent=1) + "\n").encode())
@@ -121,7 +119,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog="bench.py",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Time the contestants of each case in turns. A ratio below 1 is faster than\n"
-        "the contestant behind 'against'; the bar is the ratio to stay under.\n\nsuites:\n"
+        "the contestant behind 'against'; the bar is the ratio not to be exceeded.\n\nsuites:\n"
         + "\n".join(f"  {name:12} {suite.title}" for name, suite in SUITES.items()),
     )
     parser.add_argument("suite", metavar="SUITE", help="one of those above")
@@ -131,6 +129,9 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=30, help="samples of each (default: 30)")
     parser.add_argument("--threads", type=int, help="torch's threads (default: torch's choice)")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the results there, too")
+    parser.add_argument(
+        "--markdown", action="store_true", help="print one table of all ratios in the end, too"
+    )
     parser.add_argument("--plot", type=Path, metavar="PATH.png", help="draw them there")
     parser.add_argument(
         "--tensorboard", type=Path, metavar="DIR", help="event files, in a new folder in DIR"
@@ -143,8 +144,6 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     if options.threads is not None and options.threads < 1:
         parser.error("--threads must be at least 1")
     check_device(options.device)
-    if options.device != "cpu" and SUITES[options.suite].cpu_only:
-        parser.error(f"{options.suite} is measured on the CPU only")
     for path in (options.json, options.plot):
         if path is not None and not path.parent.is_dir():
             parser.error(f"no folder {path.parent} to write {path.name} to")
@@ -162,7 +161,7 @@ def chosen(cases: Iterable[Case], only: str, against: str | None) -> list[Case]:
     if against not in names:
         raise unknown("contestant", against, names)
     return [
-        case.against(against)
+        case.measured_against(against)
         for case in named
         if against in [each.name for each in case.contestants]
     ]

@@ -1,91 +1,130 @@
-"""Who takes part: the optimizers of ``torch.optim``, and ours by each engine."""
+"""Who takes part: the optimizers of ``torch.optim`` and ours, and the work they are set to."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import cycle
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from torchopt_ref import optim
+from torchopt_ref.testing.configurations import BY_NAME
 
+from .shapes import Shapes, elements
 from .timing import Contestant, Run
 
-Shapes = list[tuple[int, ...]]
-Factory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+Factory = Callable[[Iterable[Any]], torch.optim.Optimizer]
+"""From parameters, or groups of them, to the optimizer."""
 
-THEIRS: dict[str, dict[str, Any]] = {"torch default": {}, "torch fused": {"fused": True}}
+DEFAULT, LOOP, FOREACH, FUSED = "torch default", "torch eager", "torch foreach", "torch fused"
+OURS, EAGER = "ours", "ours eager"
 
-OURS: dict[str, tuple[dict[str, Any], str]] = {
-    "ours": ({}, "torch default"),
-    "ours fused": ({"fused": True}, "torch fused"),
-    "ours flat": ({"flat": True}, "torch fused"),
+WHO: dict[str, dict[str, Any]] = {
+    DEFAULT: {},
+    LOOP: {"foreach": False},
+    FOREACH: {"foreach": True},
+    FUSED: {"fused": True},
+    OURS: {},
+    EAGER: {"foreach": False},
 }
-"""The options of an engine, and whom it is measured against."""
+"""The flags of each. Those of torch and ours stand together in the list of optimizers."""
 
-NOT_FUSED_BY_TORCH = ("RMSprop",)
-SLOTS = {"Adam": 2, "RMSprop": 1, "Adagrad": 1, "SGD": 1}
+SLOTS = {"Adam": 2, "RMSprop": 1, "AdaGrad": 1, "SGD": 1}
+"""Of each optimizer; SGD's is that of the momentum."""
+
+ADD = "in-place add"
 
 BEFORE = 3
 """Steps before the one that is checked."""
 
 
+def factory(label: str, optimizer: str, **options: Any) -> Factory:
+    known = BY_NAME[optimizer]
+    made: Any = known.ours if label in (OURS, EAGER) else known.torchs
+    assert made is not None
+    return partial(made, **WHO[label], **options)
+
+
 def contestants(
-    name: str,
+    optimizer: str,
     make: Callable[[Factory], Run],
+    labels: Iterable[str],
     *,
-    bars: Mapping[str, float] | None = None,
-    against: str | None = None,
+    bar: float | None = None,
     bytes_moved: int | None = None,
     **options: Any,
 ) -> list[Contestant]:
-    """The optimizer ``name`` of torch and ours, by each engine; ``make`` sets it to work.
-
-    ``against``: whom all are measured against, instead of torch's counterpart of the engine.
-    """
-    theirs = {
-        label: flags
-        for label, flags in THEIRS.items()
-        if not (flags and name in NOT_FUSED_BY_TORCH)
-    }
-
-    def contestant(label: str, module: Any, flags: dict[str, Any], rival: str) -> Contestant:
-        return Contestant(
+    """Those of ``WHO`` with these labels; ``make`` sets each to work, and the bar is for ours."""
+    return [
+        Contestant(
             label,
-            partial(make, partial(getattr(module, name), **flags, **options)),
-            bar=(bars or {}).get(label),
-            against=against or (rival if rival in theirs else "torch default"),
+            partial(make, factory(label, optimizer, **options)),
+            bar=bar if label in (OURS, EAGER) else None,
             bytes_moved=bytes_moved,
         )
-
-    return [
-        *(contestant(label, torch.optim, flags, "") for label, flags in theirs.items()),
-        *(contestant(label, optim, flags, rival) for label, (flags, rival) in OURS.items()),
+        for label in labels
     ]
 
 
-def bytes_of_a_step(name: str, shapes: Shapes) -> int:
-    """What a step reads (parameter, gradient, slots) and writes (parameter, slots), in float32."""
-    return 4 * (3 + 2 * SLOTS[name]) * elements(shapes)
+def in_place_add(size: int, device: torch.device, dtype: torch.dtype) -> Contestant:
+    """``a.add_(b)`` of vectors of ``size`` elements, the yardstick of the memory's bandwidth."""
+
+    def make() -> Run:
+        a = torch.zeros(size, device=device, dtype=dtype)
+        b = torch.ones_like(a)
+
+        def run() -> Sequence[Tensor]:
+            a.add_(b)
+            return (a,)
+
+        return run
+
+    # a and b are read, a is written.
+    return Contestant(ADD, make, bytes_moved=3 * size * dtype.itemsize, yardstick=True)
 
 
-def elements(shapes: Shapes) -> int:
-    return sum(torch.Size(shape).numel() for shape in shapes)
+def bytes_of_a_step(optimizer: str, shapes: Shapes, dtype: torch.dtype = torch.float32) -> int:
+    """What a step reads (parameter, gradient, slots) and writes (parameter, slots)."""
+    return (3 + 2 * SLOTS[optimizer]) * elements(shapes) * dtype.itemsize
 
 
-def steps(shapes: Shapes, device: torch.device, factory: Factory) -> Run:
-    """One step of an optimizer after the other, with the same gradients."""
-    params = parameters(shapes, device)
-    optimizer = factory(params)
-    begin(optimizer, params)
+def steps(
+    shapes: Shapes,
+    device: torch.device,
+    factory: Factory,
+    *,
+    dtype: torch.dtype = torch.float32,
+    groups: int = 1,
+    one_missing: bool = False,
+    state_read: bool = False,
+) -> Run:
+    """One step of an optimizer after the other, with the same gradients.
+
+    Or with all but one, another one at each step, as where layers are dropped or experts chosen;
+    or after a checkpoint has been taken of the state; or with groups that differ in the rate.
+    """
+    params = parameters(shapes, device, dtype)
+    optimizer = factory(params if groups == 1 else in_groups(params, groups))
+    turns = cycle(params)
 
     def run() -> Sequence[Tensor]:
         optimizer.step()
         return params
 
-    return run
+    def run_without_one() -> Sequence[Tensor]:
+        param = next(turns)
+        grad, param.grad = param.grad, None
+        optimizer.step()
+        param.grad = grad
+        return params
+
+    chosen = run_without_one if one_missing else run
+    begin(chosen, params)
+    if state_read:
+        optimizer.state_dict()
+    return chosen
 
 
 def graphed_steps(shapes: Shapes, device: torch.device, factory: Factory) -> Run:
@@ -95,7 +134,7 @@ def graphed_steps(shapes: Shapes, device: torch.device, factory: Factory) -> Run
     stream = torch.cuda.Stream(device)
     stream.wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.stream(stream):
-        begin(optimizer, params)
+        begin(optimizer.step, params)
     torch.cuda.current_stream(device).wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
@@ -111,23 +150,22 @@ def _replay(
     return params
 
 
-def begin(optimizer: torch.optim.Optimizer, params: Sequence[Tensor]) -> None:
-    """Steps with gradients that change: had they always been the same, no average would show.
-
-    They are cleared and written as in a training, so that they lie where they do in one.
-    """
+def begin(step: Callable[[], object], params: Sequence[Tensor]) -> None:
+    """Steps with gradients that change: had they always been the same, no average would show."""
     for _ in range(BEFORE):
-        optimizer.step()
-        grads = [param.grad * -2 for param in params if param.grad is not None]
-        optimizer.zero_grad()
-        for param, grad in zip(params, grads, strict=True):
-            if param.grad is None:
-                param.grad = grad
-            else:
-                param.grad.copy_(grad)
+        step()
+        for param in params:
+            assert param.grad is not None
+            param.grad *= 2
 
 
-def parameters(shapes: Shapes, device: torch.device) -> list[nn.Parameter]:
+def in_groups(params: Sequence[Tensor], groups: int) -> list[dict[str, Any]]:
+    return [{"params": params[i::groups], "lr": 1e-3 * (1 + i / groups)} for i in range(groups)]
+
+
+def parameters(
+    shapes: Shapes, device: torch.device, dtype: torch.dtype = torch.float32
+) -> list[nn.Parameter]:
     """The same values and gradients at every call.
 
     The values are about as large as a step, so that the check judges the step.
@@ -135,9 +173,9 @@ def parameters(shapes: Shapes, device: torch.device) -> list[nn.Parameter]:
     generator = torch.Generator().manual_seed(0)
 
     def normal(shape: tuple[int, ...]) -> Tensor:
-        return torch.randn(shape, generator=generator).to(device)
+        return torch.randn(shape, generator=generator)
 
-    params = [nn.Parameter(1e-3 * normal(shape)) for shape in shapes]
+    params = [nn.Parameter((1e-3 * normal(shape)).to(device, dtype)) for shape in shapes]
     for param, shape in zip(params, shapes, strict=True):
-        param.grad = normal(shape)
+        param.grad = normal(shape).to(device, dtype)
     return params

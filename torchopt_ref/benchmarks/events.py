@@ -22,7 +22,7 @@ def write(parent: Path, suite: str, results: Sequence[Result], figure: Figure) -
         for result in results:
             case = result.case
             tag = f"{suite}/{case.name}" if case.at is None else suite
-            for contestant, timing, _ in result.rows():
+            for contestant, timing in result.rows():
                 writer = folder.writer(contestant.name)
                 writer.add_scalar(f"{tag}/seconds", timing.seconds.median, case.at or 0)
                 writer.add_scalar(f"{tag}/ratio", timing.ratio.median, case.at or 0)

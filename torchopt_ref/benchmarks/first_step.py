@@ -1,20 +1,18 @@
-"""What the first step of a process costs with ``fused=True``: the compiler's time.
+"""The first step of a process, by Adam for the MLP, where there is no compiler.
 
-    python -m torchopt_ref.benchmarks.first_step ENGINE PATH THREADS
+    python -m torchopt_ref.benchmarks.first_step LABEL PATH THREADS
 
 takes the step in a process of its own: it writes the parameters to PATH, and prints the seconds.
 """
 
 from __future__ import annotations
 
-import importlib
 import os
 import subprocess
 import sys
 import tempfile
 import time
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -22,87 +20,67 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torchopt_ref import optim
 from torchopt_ref.errors import UserError
 
-from .contestants import parameters
-from .optim import mlp
-from .timing import Case, Contestant, Run
+from .contestants import FUSED, OURS, factory, parameters
+from .shapes import mlp, shapes_of
+from .timing import Case, Contestant
 
-TORCH, NATIVE, COMPILED = "torch", "native", "compiled"
+LIMIT = 0.1
+"""Seconds: not a ratio to torch, but what nobody notices."""
 
 
-def cases(device: torch.device) -> Iterator[Case]:
-    theirs = Contestant("torch fused", partial(FirstStep, TORCH))
-    for name, ours in (
-        ("C++", [Contestant("ours, C++", partial(FirstStep, NATIVE))]),
-        (
-            "torch.compile",
-            [
-                Contestant("ours, no cache", partial(FirstStep, COMPILED)),
-                Contestant("ours, cache on disk", partial(FirstStep, COMPILED, cached=True)),
-            ],
-        ),
-    ):
-        yield Case(
-            f"first step, by {name}, Adam, MLP", [theirs, *ours], rounds=5, sample=FirstStep.seconds
-        )
+def case() -> Case:
+    limit = f"{LIMIT * 1e3:.0f} ms"
+    return Case(
+        "first step of a process, no compiler on PATH",
+        [
+            Contestant(FUSED, partial(FirstStep, FUSED)),
+            Contestant(OURS, partial(FirstStep, OURS), bar=1.0),
+            Contestant(limit, lambda: lambda: (), yardstick=True),
+        ],
+        against=(limit,),
+        rounds=5,
+        sample=lambda run: run.process()[1] if isinstance(run, FirstStep) else LIMIT,
+    )
 
 
 class FirstStep:
-    """The first step in a new process.
+    """The first step in a new process, by one of the contestants."""
 
-    Unless ``cached``, what ``torch.compile`` leaves on disk is gone afterwards; otherwise it serves
-    all calls but the first, which is the one that is checked.
-    """
-
-    def __init__(self, engine: str, cached: bool = False) -> None:
-        self.engine = engine
-        self.kept = tempfile.TemporaryDirectory() if cached else None
+    def __init__(self, label: str) -> None:
+        self._label = label
 
     def __call__(self) -> Sequence[Tensor]:
-        return self._process()[0]
+        return self.process()[0]
 
-    @staticmethod
-    def seconds(run: Run) -> float:
-        assert isinstance(run, FirstStep)
-        return run._process()[1]
-
-    def _process(self) -> tuple[Sequence[Tensor], float]:
+    def process(self) -> tuple[Sequence[Tensor], float]:
+        """The parameters after the step, and its seconds."""
+        environment = {k: v for k, v in os.environ.items() if k not in ("CC", "CXX")}
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "params.npz")
-            cache = folder if self.kept is None else self.kept.name
             done = subprocess.run(
-                [sys.executable, "-m", __name__, self.engine, path, str(torch.get_num_threads())],
-                env=os.environ | {"TORCHINDUCTOR_CACHE_DIR": cache},
+                [sys.executable, "-m", __name__, self._label, path, str(torch.get_num_threads())],
+                env=environment | {"PATH": folder},
                 capture_output=True,
                 text=True,
             )
             if done.returncode != 0:
                 reason = (done.stderr.strip() or "no reason given").splitlines()[-1]
-                raise UserError(f"no first step by the engine {self.engine!r}: {reason}")
+                raise UserError(f"no first step by {self._label!r}: {reason}")
             with np.load(path) as arrays:
                 params = [torch.from_numpy(arrays[name]) for name in arrays.files]
         return params, float(done.stdout)
 
 
-def take(engine: str, path: Path, threads: int) -> None:
+def take(label: str, path: Path, threads: int) -> None:
     torch.set_num_threads(threads)
-    params = parameters([tuple(param.shape) for param in mlp().parameters()], torch.device("cpu"))
-    native = importlib.import_module("torchopt_ref.optim.engines.native")
-    if engine == COMPILED:
-        native.CXX_TYPES.clear()
-    adam = torch.optim.Adam if engine == TORCH else optim.Adam
-    optimizer = adam(params, fused=True)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", message="fused=True runs uncompiled")
-        start = time.perf_counter()
-        optimizer.step()
-        seconds = time.perf_counter() - start
-    by_native = TORCH if native.native_step.cache_info().currsize == 0 else NATIVE
-    ran = COMPILED if "torch._inductor.compile_fx" in sys.modules else by_native
-    if ran != engine:
-        sys.exit(f"{ran!r} ran instead: is there a C++ compiler (c++, or $CXX)?")
+    params = parameters(shapes_of(mlp), torch.device("cpu"))
+    # The first optimizer of a process makes torch import its compiler, for a second.
+    torch.optim.SGD(parameters([(1,)], torch.device("cpu")))
+    start = time.perf_counter()
+    factory(label, "Adam")(params).step()
+    seconds = time.perf_counter() - start
     np.savez(path, *(param.detach().numpy() for param in params))
     print(seconds)
 

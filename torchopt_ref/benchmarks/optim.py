@@ -1,21 +1,41 @@
-"""One optimizer step: ours by each engine against those of ``torch.optim``, in float32."""
+"""One optimizer step: ours, with default flags, against those of ``torch.optim``."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import nn
 
-from torchopt_ref import optim
+from . import first_step
+from .contestants import (
+    DEFAULT,
+    EAGER,
+    FOREACH,
+    FUSED,
+    LOOP,
+    OURS,
+    bytes_of_a_step,
+    contestants,
+    factory,
+    graphed_steps,
+    in_place_add,
+    steps,
+)
+from .shapes import SMALL, Shapes, cnn, elements, mlp, shapes_of, transformer, vision
+from .timing import Case, Contestant, Run
 
-from .contestants import Shapes, bytes_of_a_step, contestants, graphed_steps, steps
-from .timing import Case, Contestant
+AS_FAST = 1.03
+"""The bar of a step that is to be as fast as torch's: 3 % are noise."""
+
+LARGE = 10**7
+"""Elements from which a step is compared with the bandwidth of the memory, too."""
+
+HUGE = 5 * 10**7
+"""Elements from which ten rounds are enough, and take long enough."""
 
 THIRD_PARTY: dict[str, tuple[str, str, dict[str, Any]]] = {
     "torch-optimi": ("optimi", "Adam", {"lr": 1e-3, "betas": (0.9, 0.999)}),
@@ -29,80 +49,119 @@ EPS = 1e-16
 no difference to the result, and to the time it makes none anyway."""
 
 
-TINY = {"ours": 1 / 5, "ours fused": 1 / 3, "ours flat": 1 / 15}
-MODEL = {"ours": 1 / 0.95, "ours fused": 1 / 0.97, "ours flat": 1.0}
-RMSPROP = {"ours fused": 1 / 3}
-OTHERS = {"ours fused": 1 / 0.97}
-"""The bars of our engines: the ratio to stay under."""
-
-
 def cases(device: torch.device) -> Iterator[Case]:
-    yield case("Adam", "1,000 x 64", [(64,)] * 1000, device, TINY)
-    for name, shapes in models():
-        yield case("Adam", name, shapes, device, MODEL)
-    resnet = dict(models())["ResNet-18"]
-    yield case("RMSprop", "ResNet-18", resnet, device, RMSPROP)
-    yield case("Adagrad", "ResNet-18", resnet, device, OTHERS)
-    yield case("SGD", "ResNet-18", resnet, device, OTHERS, momentum=0.9)
+    yield from cuda_cases(device) if device.type == "cuda" else cpu_cases(device)
 
 
-def models() -> Iterator[tuple[str, Shapes]]:
-    """The shapes of the parameters of the main job's network and of some that people train."""
-    import torchvision.models as vision
+def cpu_cases(device: torch.device) -> Iterator[Case]:
+    resnet18, resnet50 = vision("resnet18"), vision("resnet50")
+    for model, shapes in (
+        ("ResNet-18", resnet18),
+        ("ResNet-50", resnet50),
+        ("MobileNetV3", vision("mobilenet_v3_large")),
+        ("ViT-B/16", vision("vit_b_16")),
+    ):
+        yield case("Adam", model, shapes, device, bar=AS_FAST, packages=True)
+    yield case("AdaGrad", "ResNet-18", resnet18, device, bar=1.0)
+    yield case("SGD", "ResNet-18", resnet18, device, bar=1.0, momentum=0.9)
+    # torch has no fused RMSprop.
+    yield case("RMSprop", "ResNet-18", resnet18, device, (DEFAULT, FOREACH), bar=0.37)
+    for optimizer, best in (("RMSprop", (DEFAULT, FOREACH)), ("Adam", (DEFAULT, FOREACH, FUSED))):
+        yield case(
+            *(optimizer, "ResNet-50, bfloat16", resnet50, device, best),
+            bar=0.6,
+            dtype=torch.bfloat16,
+        )
+    for model, make in (("MLP", mlp), ("small CNN", cnn)):
+        for optimizer in ("Adam", "SGD"):
+            yield case(optimizer, model, shapes_of(make), device, (DEFAULT, FUSED), bar=1.05)
+    yield from small_tensors(device, (FUSED,), bars=(0.55, 0.65))
+    yield case("Adam", "1,000 x 64, foreach=False", SMALL, device, (LOOP,), ours=EAGER, bar=1.0)
+    yield first_step.case()
 
-    makers: dict[str, Callable[[], nn.Module]] = {
-        "MLP": mlp,
-        "ResNet-18": vision.resnet18,
-        "ResNet-50": vision.resnet50,
-        "MobileNetV3": vision.mobilenet_v3_large,
-        "ViT-B/16": vision.vit_b_16,
-    }
-    for name, make in makers.items():
-        with torch.device("meta"):
-            model = make()
-        yield name, [tuple(param.shape) for param in model.parameters()]
+
+def cuda_cases(device: torch.device) -> Iterator[Case]:
+    resnet50 = vision("resnet50")
+    best = FOREACH, FUSED
+    for model, shapes in (
+        ("ResNet-50", resnet50),
+        ("ViT-B/16", vision("vit_b_16")),
+        ("transformer of a billion", transformer()),
+    ):
+        yield case("Adam", model, shapes, device, best)
+    yield case("Adam", "ResNet-50, bfloat16", resnet50, device, best, dtype=torch.bfloat16)
+    yield case("AdaGrad", "ResNet-50", resnet50, device, best)
+    yield case("SGD", "ResNet-50", resnet50, device, best, momentum=0.9)
+    yield case("RMSprop", "ResNet-50", resnet50, device, (FOREACH,))
+    yield from small_tensors(device, best)
+    make = partial(graphed_steps, SMALL, device)
+    yield Case(
+        "Adam, 1,000 x 64, in a CUDA graph",
+        [
+            Contestant(name, partial(make, factory(label, "Adam", capturable=True)))
+            for name, label in (("torch fused, graph", FUSED), ("ours, graph", OURS))
+        ],
+    )
 
 
-def mlp() -> nn.Module:
-    """The main job's network: 784-100-100-100-100-10."""
-    sizes = [784, 100, 100, 100, 100, 10]
-    layers: list[nn.Module] = []
-    for inputs, outputs in pairwise(sizes):
-        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
+def small_tensors(
+    device: torch.device,
+    against: Sequence[str],
+    bars: tuple[float, float] | tuple[None, None] = (None, None),
+) -> Iterator[Case]:
+    """1,000 x 64, in the plainest training and in others: the step may have no fair-weather path.
+
+    The first bar is that of the plainest, the second of the others.
+    """
+    plain, other = bars
+    yield case("Adam", "1,000 x 64", SMALL, device, against, bar=plain, packages=True)
+    for what, make in (
+        ("a gradient missing, another each step", partial(steps, one_missing=True)),
+        ("after a checkpoint", partial(steps, state_read=True)),
+        ("10 groups", partial(steps, groups=10)),
+    ):
+        yield case("Adam", f"1,000 x 64, {what}", SMALL, device, against, bar=other, make=make)
 
 
 def case(
-    name: str,
+    optimizer: str,
     model: str,
     shapes: Shapes,
     device: torch.device,
-    bars: dict[str, float],
+    against: Sequence[str] = (FUSED,),
+    *,
+    ours: str = OURS,
+    bar: float | None = None,
+    dtype: torch.dtype = torch.float32,
+    make: Callable[..., Run] = steps,
+    packages: bool = False,
     **options: Any,
 ) -> Case:
-    moved = bytes_of_a_step(name, shapes)
-    if name == "Adam":
+    """Ours against the fastest of ``against``, in the company of torch's default.
+
+    ``packages``: other packages' take part, too.
+    """
+    size = elements(shapes)
+    moved = bytes_of_a_step(optimizer, shapes, dtype) if size >= LARGE else None
+    if optimizer == "Adam":
         options = {"eps": EPS, **options}
-    make = partial(steps, shapes, device)
-    entered = contestants(name, make, bars=bars, bytes_moved=moved, **options)
-    if name == "Adam" and device.type == "cuda":
-        capture = partial(graphed_steps, shapes, device)
-        options_of_a_graph = {"fused": True, "capturable": True, **options}
+    work = partial(make, shapes, device, dtype=dtype)
+    # On CUDA torch's default is foreach.
+    theirs = against if device.type == "cuda" else dict.fromkeys((DEFAULT, *against))
+    entered = contestants(optimizer, work, [*theirs, ours], bar=bar, bytes_moved=moved, **options)
+    if packages:
         entered += [
-            Contestant(
-                f"{whose} graph",
-                partial(capture, partial(module.Adam, **options_of_a_graph)),
-                against="torch graph",
-                bytes_moved=moved,
-            )
-            for whose, module in (("torch", torch.optim), ("ours", optim))
-        ]
-    if name == "Adam":
-        entered += [
-            Contestant(label, partial(make, partial(adam, **options)), bytes_moved=moved)
+            Contestant(label, partial(work, partial(adam, **options)), bytes_moved=moved)
             for label, adam in third_party()
         ]
-    return Case(f"{name}, {model}: {len(shapes)} tensors", entered)
+    if moved is not None:
+        entered.append(in_place_add(size, device, dtype))
+    return Case(
+        f"{optimizer}, {model}: {len(shapes):,} tensors",
+        entered,
+        against=against,
+        rounds=10 if size >= HUGE else None,
+    )
 
 
 def third_party() -> Iterator[tuple[str, Callable[..., torch.optim.Optimizer]]]:

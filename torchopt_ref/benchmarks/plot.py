@@ -8,10 +8,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from .report import Result
-from .timing import Contestant, Spread
+from .report import Result, duration, held
+from .timing import Contestant
 
 HELD, MISSED, OPEN = "#55a868", "#c44e52", "#8c9ab5"
+COLORS = {True: HELD, False: MISSED, None: OPEN}
 
 
 def bars(results: Sequence[Result], title: str) -> Figure:
@@ -27,14 +28,17 @@ def bars(results: Sequence[Result], title: str) -> Figure:
     for result in results:
         headings.append(len(labels))
         labels.append((result.case.name, ""))
-        for contestant, timing, against in result.rows():
-            if contestant.name == against:
+        for contestant, timing in result.rows():
+            if contestant.name == timing.against:
                 continue
             y, ratio = len(labels), timing.ratio
             labels.append(
-                (f"{contestant.name} : {against}", f"{ratio.median:.2f}   {_time(timing.seconds)}")
+                (
+                    f"{contestant.name} : {timing.against}",
+                    f"{ratio.median:.2f}   {duration(timing.seconds)}",
+                )
             )
-            ax.barh(y, ratio.median - 1, left=1, height=0.7, color=_color(contestant, ratio))
+            ax.barh(y, ratio.median - 1, left=1, height=0.7, color=COLORS[held(contestant, timing)])
             ax.plot([ratio.low, ratio.high], [y, y], color="0.25", linewidth=1)
             if contestant.bar is not None:
                 ax.plot([contestant.bar] * 2, [y - 0.48, y + 0.48], color="black", linewidth=2)
@@ -84,7 +88,7 @@ def curves(results: Sequence[Result], title: str, axis: str) -> Figure:
         points = [
             (result.case.at or 0, timing.seconds, _scale(contestant, result))
             for result in results
-            for contestant, timing, _ in result.rows()
+            for contestant, timing in result.rows()
             if contestant.name == name
         ]
         x = [at for at, _, _ in points]
@@ -108,16 +112,3 @@ def _scale(contestant: Contestant, result: Result) -> float:
     if not contestant.yardstick or moved is None or contestant.bytes_moved is None:
         return 1.0
     return moved / contestant.bytes_moved
-
-
-def _color(contestant: Contestant, ratio: Spread) -> str:
-    if contestant.bar is None:
-        return OPEN
-    return HELD if ratio.median <= contestant.bar else MISSED
-
-
-def _time(seconds: Spread) -> str:
-    for unit, size in (("s", 1.0), ("ms", 1e-3)):
-        if seconds.median >= size:
-            return f"{seconds.median / size:.3g} {unit}"
-    return f"{seconds.median * 1e6:.3g} µs"

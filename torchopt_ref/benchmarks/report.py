@@ -1,4 +1,4 @@
-"""How results are shown: as a table and as JSON."""
+"""How results are shown: as tables, as Markdown and as JSON."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .timing import Case, Contestant, Timing
+from .timing import Case, Contestant, Spread, Timing
 
 HEADER = f"{'':32}{'median':>12}{'GB/s':>8}{'ratio':>9}  {'(quartiles)':>17}{'bar':>7}"
 
@@ -22,11 +22,8 @@ class Result(NamedTuple):
     case: Case
     timings: Sequence[Timing]
 
-    def rows(self) -> Iterator[tuple[Contestant, Timing, str]]:
-        """Each contestant, its timing, and the name of the one it is measured against."""
-        first = self.case.contestants[0].name
-        for contestant, timing in zip(self.case.contestants, self.timings, strict=True):
-            yield contestant, timing, contestant.against or first
+    def rows(self) -> Iterator[tuple[Contestant, Timing]]:
+        yield from zip(self.case.contestants, self.timings, strict=True)
 
 
 def machine(device: torch.device) -> dict[str, Any]:
@@ -62,16 +59,52 @@ def cpu_model(path: Path = Path("/proc/cpuinfo")) -> str:
 
 def table(result: Result) -> str:
     lines = [result.case.name, HEADER]
-    for contestant, timing, against in result.rows():
+    for contestant, timing in result.rows():
         ratio = timing.ratio
         rate = gigabytes_per_second(contestant, timing)
+        bar = "" if contestant.bar is None else f"{contestant.bar:.2f}"
         lines.append(
             f"  {contestant.name:28}{timing.seconds.median * 1e6:11,.1f} us"
             f"{'' if rate is None else f'{rate:.1f}':>8}"
             f"{ratio.median:9.3f}  {f'({ratio.low:.3f}-{ratio.high:.3f})':>17}"
-            f"{'' if contestant.bar is None else f'{contestant.bar:.2f}':>7}  against {against}"
+            f"{bar:>7}  against {timing.against}"
         )
     return "\n".join(lines)
+
+
+def markdown(results: Sequence[Result]) -> str:
+    """A row for each case, of ratios and what they are to; in bold what misses its bar."""
+    rows = []
+    for result in results:
+        cells = {"case": result.case.name, "against": ""}
+        for contestant, timing in result.rows():
+            if contestant.name == timing.against:
+                cells["against"] = f"{contestant.name}, {duration(timing.seconds)}"
+            else:
+                cells[contestant.name] = _cell(contestant, timing)
+        rows.append(cells)
+    names = list(dict.fromkeys(name for cells in rows for name in cells))
+    table = [names, ["---"] * len(names), *([row.get(name, "") for name in names] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in table)
+
+
+def _cell(contestant: Contestant, timing: Timing) -> str:
+    ratio = f"{timing.ratio.median:.2f}"
+    if contestant.bar is None:
+        return ratio
+    return f"{ratio if held(contestant, timing) else f'**{ratio}**'} (bar {contestant.bar:.2f})"
+
+
+def held(contestant: Contestant, timing: Timing) -> bool | None:
+    """Whether a contestant stayed under its bar, or None if it has none."""
+    return None if contestant.bar is None else timing.ratio.median <= contestant.bar
+
+
+def duration(seconds: Spread) -> str:
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if seconds.median >= size:
+            return f"{seconds.median / size:.3g} {unit}"
+    return f"{seconds.median * 1e6:.3g} µs"
 
 
 def gigabytes_per_second(contestant: Contestant, timing: Timing) -> float | None:
@@ -85,11 +118,10 @@ def records(results: Sequence[Result]) -> list[dict[str, Any]]:
             "case": result.case.name,
             "at": result.case.at,
             "contestant": contestant.name,
-            "against": against,
             "bar": contestant.bar,
             "bytes_moved": contestant.bytes_moved,
             **dataclasses.asdict(timing),
         }
         for result in results
-        for contestant, timing, against in result.rows()
+        for contestant, timing in result.rows()
     ]

@@ -7,8 +7,8 @@ from functools import partial
 
 import torch
 
-from .bandwidth import in_place_add
-from .contestants import Shapes, bytes_of_a_step, contestants, elements, steps
+from .contestants import DEFAULT, FUSED, OURS, bytes_of_a_step, contestants, in_place_add, steps
+from .shapes import Shapes, elements
 from .timing import Case
 
 TENSORS = 10
@@ -36,8 +36,8 @@ def count_cases(device: torch.device) -> Iterator[Case]:
 
 
 def _case(name: str, shapes: Shapes, at: int, device: torch.device) -> Case:
-    moved = bytes_of_a_step("Adam", shapes)
-    adam = contestants("Adam", partial(steps, shapes, device), bytes_moved=moved)
-    size = elements(shapes)
-    add = in_place_add(size, device)
-    return Case(name, [*adam, add], at=at, rounds=10 if size >= LARGE else None)
+    moved, size = bytes_of_a_step("Adam", shapes), elements(shapes)
+    work = partial(steps, shapes, device)
+    adam = contestants("Adam", work, (DEFAULT, FUSED, OURS), bytes_moved=moved)
+    add = in_place_add(size, device, torch.float32)
+    return Case(name, [*adam, add], against=(FUSED,), at=at, rounds=10 if size >= LARGE else None)

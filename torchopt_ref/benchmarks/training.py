@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from . import script
-from .contestants import Factory, contestants
-from .optim import mlp
+from .contestants import DEFAULT, FUSED, OURS, Factory, contestants
+from .shapes import mlp
 from .timing import Case, Run
 
 Model = Callable[[], nn.Module]
@@ -31,7 +31,8 @@ def cases(device: torch.device) -> Iterator[Case]:
         ("ResNet-18, 32 x 32 pixels, batch 32", resnet18, (32, 3, 32, 32)),
     ):
         step = partial(training_steps, make, batch, device)
-        yield Case(f"training step, {name}", contestants("Adam", step, eps=EPS))
+        labels = DEFAULT, FUSED, OURS
+        yield Case(f"training step, {name}", contestants("Adam", step, labels, eps=EPS))
     yield script.case(device)
 
 
