@@ -1,4 +1,6 @@
+import getpass
 import os
+import tempfile
 
 import pytest
 import torch
@@ -13,10 +15,15 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
 
+# The compiler's cache does not know for which instructions a kernel was made, and loads what was
+# made with another ATEN_CPU_CAPABILITY: wrong results, and a crash.
+kernels = f"torchinductor_{getpass.getuser()}_{torch.backends.cpu.get_cpu_capability()}"
+os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.path.join(tempfile.gettempdir(), kernels))
+
 
 def pytest_collection_modifyitems(items):
     if torch.cuda.is_available():
         return
     for item in items:
-        if "cuda" in item.keywords:
+        if item.get_closest_marker("cuda"):
             item.add_marker(pytest.mark.skip(reason="torch finds no CUDA device"))

@@ -1,7 +1,9 @@
 """What ``test_distributed.py`` runs in two processes; a scenario raises if something is wrong."""
 
+import copy
 import datetime
 import traceback
+from unittest import mock
 
 import torch
 import torch.distributed as dist
@@ -13,9 +15,10 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.optim import ZeroRedundancyOptimizer
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
 
 from torchopt_ref import optim
+from torchopt_ref.optim import batch
 
 CLASSES = {
     "SGD": (optim.SGD, {"momentum": 0.9, "weight_decay": 0.1}),
@@ -23,8 +26,16 @@ CLASSES = {
     "RMSprop": (optim.RMSprop, {"centered": True}),
     "Adam": (optim.Adam, {"amsgrad": True}),
     "AdamW": (optim.AdamW, {"fused": True}),
-    "Adam flat": (optim.Adam, {"flat": True}),
-    "Momentum flat": (optim.Momentum, {"flat": True, "weight_decay": 0.1}),
+    "book.Adam": (optim.book.Adam, {}),
+}
+ALL_CLASSES = CLASSES | {
+    "Momentum": (optim.Momentum, {"dampening": 0.5}),
+    "Nesterov": (optim.Nesterov, {}),
+    "book.SGD": (optim.book.SGD, {}),
+    "book.Momentum": (optim.book.Momentum, {}),
+    "book.Nesterov": (optim.book.Nesterov, {}),
+    "book.AdaGrad": (optim.book.AdaGrad, {}),
+    "book.RMSprop": (optim.book.RMSprop, {}),
 }
 
 
@@ -125,7 +136,101 @@ def checkpoint(name):
     assert_as_alone(resumed, name)
 
 
-SCENARIOS = (ddp, zero_redundancy, fsdp2, checkpoint)
+SHAPES = ((8, 6), (7, 5), (1, 4), (6,), (3, 8))
+"""Of an odd number of rows, one process has fewer; of one row, it has none."""
+
+PLACEMENTS = {
+    "rows": [Shard(0)] * 5,
+    "columns": [*[Shard(1)] * 3, Shard(0), Shard(1)],
+    "replicated": [Replicate()] * 5,
+    "mixed with plain tensors": [Shard(0), None, Replicate(), None, Shard(1)],
+}
+
+
+def tensors(seed, dtype):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(shape, generator=generator).to(dtype) for shape in SHAPES]
+
+
+def placed(tensor, mesh, placement):
+    return tensor.clone() if placement is None else distribute_tensor(tensor, mesh, [placement])
+
+
+def only_kernels(*_):
+    raise AssertionError("a step was not taken by a kernel")
+
+
+def shards(name):
+    """Given the same gradients, the bits of what is not sharded, and by the same kernel."""
+    cls, options = ALL_CLASSES[name]
+    mesh = init_device_mesh("cpu", (2,))
+    for dtype in (torch.float32, torch.bfloat16):
+        for placements in PLACEMENTS.values():
+            params = [
+                nn.Parameter(placed(tensor, mesh, placement))
+                for tensor, placement in zip(tensors(0, dtype), placements, strict=True)
+            ]
+            whole = [nn.Parameter(tensor) for tensor in tensors(0, dtype)]
+            optimizer, single = (cls(each, lr=0.1, **options) for each in (params, whole))
+            for step in range(1, 4):
+                for param, one, grad, placement in zip(
+                    params, whole, tensors(step, dtype), placements, strict=True
+                ):
+                    param.grad, one.grad = placed(grad, mesh, placement), grad
+                with mock.patch.object(batch, "by_eager", only_kernels):
+                    optimizer.step()
+                single.step()
+                if step == 2:
+                    saved = copy.deepcopy(optimizer.state_dict())
+                    optimizer = cls(params, lr=0.7, **options)
+                    optimizer.load_state_dict(saved)
+            for param, one in zip(params, whole, strict=True):
+                assert torch.equal(full(param.detach()), one)
+                for slot, value in single.state[one].items():
+                    own = optimizer.state[param][slot]
+                    assert slot == "step" or isinstance(own, DTensor) == isinstance(param, DTensor)
+                    assert own.dtype == value.dtype
+                    assert torch.equal(full(own), value)
+
+
+def gradients_placed_otherwise(name):
+    """They are brought to the parameter's placements, and summed if they still have to be."""
+    cls, options = ALL_CLASSES[name]
+    mesh = init_device_mesh("cpu", (2,))
+    _, start, *_ = tensors(0, torch.float32)
+    _, grad, *_ = tensors(1, torch.float32)
+    one = nn.Parameter(start.clone())
+    one.grad = grad
+    cls([one], lr=0.1, **options).step()
+    summed = DTensor.from_local(grad / 2, mesh, [Partial()])
+    for given in (placed(grad, mesh, Replicate()), placed(grad, mesh, Shard(1)), summed):
+        param = nn.Parameter(placed(start, mesh, Shard(0)))
+        param.grad = given
+        with mock.patch.object(batch, "by_eager", only_kernels):
+            cls([param], lr=0.1, **options).step()
+        assert torch.equal(full(param.detach()), one)
+
+
+def parameters_still_to_be_summed(name):
+    """Their parts do not step alone: a rule is not linear."""
+    cls, options = CLASSES[name]
+    if options.get("fused"):
+        return
+    mesh = init_device_mesh("cpu", (2,))
+    _, start, *_ = tensors(0, torch.float64)
+    _, grad, *_ = tensors(1, torch.float64)
+    one, param = nn.Parameter(start), nn.Parameter(DTensor.from_local(start / 2, mesh, [Partial()]))
+    one.grad, param.grad = grad, DTensor.from_local(grad, mesh, [Replicate()])
+    for each in (one, param):
+        cls([each], lr=0.1, **options).step()
+    torch.testing.assert_close(full(param.detach()), one.detach(), rtol=1e-12, atol=1e-12)
+
+
+CASES = [
+    (scenario, name)
+    for scenario in (ddp, zero_redundancy, fsdp2, checkpoint, parameters_still_to_be_summed)
+    for name in CLASSES
+] + [(scenario, name) for scenario in (shards, gradients_placed_otherwise) for name in ALL_CLASSES]
 
 
 def worker(rank, store, results):
@@ -135,13 +240,12 @@ def worker(rank, store, results):
     dist.init_process_group(
         "gloo", init_method=f"file://{store}", rank=rank, world_size=2, timeout=timeout
     )
-    for scenario in SCENARIOS:
-        for name in CLASSES:
-            try:
-                scenario(name)
-                outcome = ""
-            except Exception:
-                outcome = traceback.format_exc()
-            results[scenario.__name__, name, rank] = outcome
-            dist.barrier()
+    for scenario, name in CASES:
+        try:
+            scenario(name)
+            outcome = ""
+        except Exception:
+            outcome = traceback.format_exc()
+        results[scenario.__name__, name, rank] = outcome
+        dist.barrier()
     dist.destroy_process_group()
