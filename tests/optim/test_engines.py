@@ -670,3 +670,21 @@ def test_parity_of_every_engine(configuration, engine, dtype):
         dtype=dtype,
     )
     assert (report.max_ulp_param, report.max_ulp_state) == (0, 0)
+
+
+def test_counts_that_must_not_be_read_are_each_parameters_own(monkeypatch):
+    """As on a device, where they are tensors, which live no longer than their parameter's step."""
+
+    def trained():
+        params = [nn.Parameter(torch.ones(3)) for _ in range(60)]
+        optimizer = optim.Adam(params, lr=0.1, foreach=False)
+        for step in range(6):
+            for index, param in enumerate(params):
+                param.grad = torch.full((3,), 1.0 + step) if step % (index % 7 + 1) == 0 else None
+            optimizer.step()
+        return params
+
+    expected = trained()
+    monkeypatch.setattr(batch, "captured", lambda group: True)
+    for param, other in zip(trained(), expected, strict=True):
+        torch.testing.assert_close(param, other, rtol=1e-6, atol=0)

@@ -156,7 +156,9 @@ def by_eager(rows: Rows, which: Iterable[int]) -> None:
     with torch.set_grad_enabled(rows.group["differentiable"]), quiet:
         for position in which:
             count = counted(rows.steps[position], stays) if rule.counts else 0
-            key = (id(count) if isinstance(count, Tensor) else count, position in rows.fresh)
+            # A count that must not be read is known by the tensor in the state, which stays.
+            known = id(rows.steps[position]) if isinstance(count, Tensor) else count
+            key = (known, position in rows.fresh)
             if key not in updates:
                 updates[key] = eager.update(rule, tuple(rows.slots), rows.scalars(count, key[1]))
             updates[key](rows.row(position))

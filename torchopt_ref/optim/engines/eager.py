@@ -33,6 +33,8 @@ def update(
     if known is None:
         return lambda columns: by_torch(rule, slots, scalars, columns)
     function, numbers = array_function(known), known.evaluate(scalars)
+    if any(isinstance(number, Tensor) for number in numbers):
+        return lambda columns: by_torch(rule, slots, scalars, columns)
 
     def step(columns: list[Tensor]) -> None:
         arrays = as_arrays(columns)
