@@ -9,7 +9,6 @@ from .checks import refuse_weight_decay
 from .exact import sqrt
 from .optimizer import Optimizer
 from .rule import Group, Rule, Slots
-from .state import add_state
 
 
 def adagrad(param: Tensor, grad: Tensor, slots: Slots, *, lr, eps) -> tuple[Tensor, Slots]:
@@ -67,9 +66,7 @@ class AdaGrad(Optimizer):
         start = {"initial_accumulator_value": initial_accumulator_value, "maximize": maximize}
         flags = {"foreach": foreach, "differentiable": differentiable, "fused": fused}
         super().__init__(params, hyper | start | flags)
-        for group in self.param_groups:
-            for param in group["params"]:
-                add_state(self.state[param], self.rule, self.rule.slots(group), param, group)
+        self.create_state()
 
     def sparse_gradient(self, grad: Tensor, hyper: Group) -> Tensor:
         """Only touched elements have squares to add, and only they move."""

@@ -17,7 +17,6 @@ from .exact import sqrt
 from .optimizer import Optimizer
 from .rmsprop import rmsprop
 from .rule import Group, Rule, Slots, options
-from .state import add_state
 
 
 class Textbook(Optimizer):
@@ -128,9 +127,7 @@ class AdaGrad(Textbook):
         self, params: ParamsT, lr: float | Tensor = 0.01, eps: float = 1e-7, **flags: Any
     ) -> None:
         super().__init__(params, {"lr": lr, "eps": eps}, **flags)
-        for group in self.param_groups:
-            for param in group["params"]:
-                add_state(self.state[param], self.rule, self.rule.slots(group), param, group)
+        self.create_state()
 
     def sparse_gradient(self, grad: Tensor, hyper: Group) -> Tensor:
         """Only touched elements have squares to add, and only they move."""

@@ -11,7 +11,7 @@ from torch.optim.optimizer import ParamsT
 from .batch import launches
 from .checks import check_options
 from .rule import Group, Rule
-from .state import is_step, laid_out_as, prepare, step_tensor
+from .state import add_state, is_step, laid_out_as, prepare, step_tensor
 from .torch_private import constant_for_compiler, is_step_watched
 
 
@@ -40,6 +40,12 @@ class Optimizer(torch.optim.Optimizer):
     def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
         self.check(defaults)
         super().__init__(params, defaults | {"dialect": self.dialect})
+
+    def create_state(self) -> None:
+        """Create the state of all parameters, where it is there before the first step."""
+        for group in self.param_groups:
+            for param in group["params"]:
+                add_state(self.state[param], self.rule, self.rule.slots(group), param, group)
 
     @classmethod
     def check(cls, options: Group) -> None:

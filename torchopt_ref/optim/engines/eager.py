@@ -28,18 +28,19 @@ def update(
     float32 and float64 on the CPU are computed by NumPy, at a third of the cost of torch's
     operations; everything else by these.
     """
+    by_operations = functools.partial(by_torch, rule, slots, scalars)
     recorded = torch.compiler.is_compiling() or torch.is_grad_enabled() or is_watched()
     known = None if recorded else formula(Form.of(rule, slots, scalars))
     if known is None:
-        return lambda columns: by_torch(rule, slots, scalars, columns)
+        return by_operations
     function, numbers = array_function(known), known.evaluate(scalars)
     if any(isinstance(number, Tensor) for number in numbers):
-        return lambda columns: by_torch(rule, slots, scalars, columns)
+        return by_operations
 
     def step(columns: list[Tensor]) -> None:
         arrays = as_arrays(columns)
         if arrays is None:
-            by_torch(rule, slots, scalars, columns)
+            by_operations(columns)
             return
         results = function(*arrays, *numbers)
         for position, result in zip(known.results, results, strict=True):

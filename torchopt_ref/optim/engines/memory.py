@@ -263,13 +263,12 @@ def write_steps(module: ir.Module, ask: Asking) -> None:
         with code.loop(count) as row:
             tensor = objects[row]
             dtype, here = ask(code, "dtype", tensor), ask(code, "device_type", tensor) == CPU
-            single = ask(code, "numel", tensor) == 1
-            for dtype_, kind in ((torch.float32, ir.FloatType()), (torch.float64, ir.DoubleType())):
-                right = dtype == torch_private.constant(f"dtype_{str(dtype_)[6:]}")
-                address_ = ask(code, "data_ptr", tensor)
-                # Sparse tensors have no memory that is theirs.
-                with code.when(here & single & right & (address_ != 0)):
-                    place = address_.place(0, kind)
+            single, start = ask(code, "numel", tensor) == 1, ask(code, "data_ptr", tensor)
+            # Sparse tensors have no memory that is theirs.
+            readable = here & single & (start != 0)
+            for name_, kind in (("float32", ir.FloatType()), ("float64", ir.DoubleType())):
+                with code.when(readable & (dtype == torch_private.constant(f"dtype_{name_}"))):
+                    place = start.place(0, kind)
                     counted = b.fadd(b.load(place, typ=kind), kind(1))
                     if values:
                         double = ir.DoubleType()
