@@ -8,7 +8,7 @@ from torch import nn
 from trainings import batches, cnn, initialize, mlp, train, with_batchnorm
 
 from torchopt_ref.tensorboard import History, Monitor, diagnose
-from torchopt_ref.tensorboard.inspection import read as read_history
+from torchopt_ref.tensorboard.inspection import inspect
 
 OPTIMIZERS = {
     "SGD": lambda params, times=1: torch.optim.SGD(params, lr=0.1 * times),
@@ -47,12 +47,12 @@ def findings(folder, model, optimizer, seed=0, **options):
         warnings.simplefilter("ignore", RuntimeWarning)
         with Monitor(model, optimizer(model), folder, every=10) as monitor:
             train(model, monitor._optimizers[""], monitor, seed=seed, **options)
-    history = read_history(folder)
-    found = diagnose(history)
-    text = history.texts["diagnosis"]
-    assert [each.kind in text for each in found] == [True] * len(found)
-    assert found or text == "Nothing stands out."
-    return found
+    seen = inspect(folder)
+    assert not seen.unjudged
+    text = seen.history.texts["diagnosis"]
+    assert [each.kind in text for each in seen.findings] == [True] * len(seen.findings)
+    assert seen.findings or text == "Nothing stands out."
+    return seen.findings
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -151,7 +151,7 @@ def test_saturation_that_is_learnt_is_no_finding(lr, tmp_path):
             if not lr:
                 with torch.no_grad():
                     model[2].bias += 0.05
-    history = read_history(tmp_path)
+    history = inspect(tmp_path).history
     assert history.values("saturated/3 Sigmoid")[0] < 0.1
     assert history.values("saturated/3 Sigmoid")[-1] > 0.5
     found = [(each.kind, each.layers) for each in diagnose(history)]
@@ -169,7 +169,7 @@ def test_units_that_a_learning_rate_100_times_too_high_killed(tmp_path):
     optimizer = torch.optim.SGD(model.parameters(), lr=2.0, momentum=0.9)
     with Monitor(model, optimizer, tmp_path, every=10) as monitor:
         train(model, optimizer, monitor)
-    kinds = [each.kind for each in diagnose(read_history(tmp_path))]
+    kinds = [each.kind for each in inspect(tmp_path).findings]
     assert kinds == ["learning rate too high"]
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,8 +17,9 @@ from torch import nn
 from trainings import initialize, mlp, train
 
 from torchopt_ref.cli import main
-from torchopt_ref.tensorboard import Monitor
-from torchopt_ref.tensorboard.inspection import sparkline
+from torchopt_ref.tensorboard import Monitor, NonFiniteError
+from torchopt_ref.tensorboard.event_file import EventFile, scalar_values
+from torchopt_ref.tensorboard.inspection import inspect, sparkline
 
 
 @pytest.fixture(scope="module")
@@ -91,14 +93,145 @@ def test_the_only_run_below_a_folder_is_taken(runs, tmp_path, capsys):
     assert capsys.readouterr().out.startswith(f"{below}, 60 steps\n")
 
 
-def test_a_run_of_something_else_shows_its_curves(tmp_path, capsys):
+@pytest.mark.parametrize("new_style", [False, True])
+def test_a_run_of_something_else_shows_its_curves_and_is_not_judged(tmp_path, capsys, new_style):
+    """``new_style`` is TensorFlow's: a point is a tensor."""
     from torch.utils.tensorboard import SummaryWriter
 
     with SummaryWriter(str(tmp_path)) as writer:
         for step in range(5):
-            writer.add_scalar("loss", 5 - step, step)
+            writer.add_scalar("loss", 5 - step, step, new_style=new_style)
     assert main(["inspect", str(tmp_path)]) == 0
-    assert re.search("loss +█▆▅▃▁ +5 -> 1", capsys.readouterr().out)
+    out = capsys.readouterr().out
+    assert re.search("loss +█▆▅▃▁ +5 -> 1", out)
+    assert "Nothing stands out" not in out
+    assert "No verdict on the whole:\n  no step of any layer is recorded" in out
+
+
+def test_of_a_training_the_monitor_in_its_folder_is_read(runs, tmp_path, capsys):
+    """Its own event file holds no more than what it says of each epoch."""
+    shutil.copytree(runs / "saturated", tmp_path / "monitor")
+    file = EventFile(tmp_path, 1)
+    file.add(scalar_values({"loss/training": 1.0}), 61)
+    file.close()
+    assert main(["inspect", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"{tmp_path / 'monitor'}, 60 steps\n")
+    assert "Saturated activations" in out
+
+
+@pytest.mark.parametrize("records", [0, 2])
+def test_too_few_records_are_no_sound_run(tmp_path, capsys, records):
+    model = mlp(hidden=(10,))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with Monitor(model, optimizer, tmp_path, every=1) as monitor:
+        train(model, optimizer, monitor, steps=records)
+    assert main(["inspect", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "Nothing stands out" not in out
+    assert "No verdict on the whole:\n  " in out
+
+
+def test_without_a_loss_the_verdict_says_so(tmp_path, capsys):
+    model = mlp(hidden=(10,))
+    optimizer = torch.optim.Adam(model.parameters())
+    with Monitor(model, optimizer, tmp_path, every=1) as monitor:
+        train(model, optimizer, monitor, steps=5, log=False)
+    assert main(["inspect", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert out.endswith(
+        "No verdict on the whole:\n  no loss is recorded: Monitor.log(loss=loss) does it\n"
+    )
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """The folder of a small run, its only file, and what is said of it."""
+    folder = tmp_path_factory.mktemp("small")
+    torch.manual_seed(0)
+    model = mlp(hidden=(10,))
+    optimizer = torch.optim.Adam(model.parameters())
+    with Monitor(model, optimizer, folder, every=2, record=["updates"]) as monitor:
+        train(model, optimizer, monitor, steps=8)
+    (file,) = folder.iterdir()
+    assert "Nothing stands out." in inspect(folder).lines()
+    return folder, file
+
+
+def test_no_flipped_bit_goes_unnoticed(small, tmp_path):
+    """Wherever it is: lengths, checksums, points, texts."""
+    _, file = small
+    sound = file.read_bytes()
+    places = np.random.default_rng(0).integers(8 * len(sound), size=40)
+    for place in [*places, 0, 8 * len(sound) - 1]:
+        damaged = bytearray(sound)
+        damaged[place // 8] ^= 1 << place % 8
+        (tmp_path / file.name).write_bytes(damaged)
+        seen = inspect(tmp_path)
+        assert "Nothing stands out." not in seen.lines(), place
+        assert re.fullmatch(
+            rf"{re.escape(file.name)} (is damaged at byte [\d,]+ of [\d,]+|ends inside a record "
+            r"\(at byte [\d,]+\)); of it, steps after \d+ are missing",
+            seen.missing[0],
+        ), seen.missing
+        assert seen.as_json()["unjudged"][0] == seen.missing[0]
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda sound: b"", "is empty"),
+        (lambda sound: sound[:-1], "ends inside a record"),
+        (lambda sound: sound[: len(sound) // 2], "ends inside a record"),
+        (lambda sound: sound[:5], "ends inside a record"),
+        (lambda sound: sound + bytes(512), "is damaged at byte"),
+        (lambda sound: b"no events" * 100, "is damaged at byte 0"),
+    ],
+)
+def test_a_file_that_is_not_whole_is_named(small, tmp_path, capsys, damage, said):
+    _, file = small
+    (tmp_path / file.name).write_bytes(damage(file.read_bytes()))
+    assert main(["inspect", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert f"No verdict on the whole:\n  {file.name} {said}" in out
+    assert "Nothing stands out" not in out
+
+
+def test_what_a_later_session_replaces_need_not_be_whole(small, tmp_path):
+    """A killed training leaves half a record; resumed, it writes those steps again."""
+    folder, file = small
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    first = tmp_path / file.name
+    first.write_bytes(first.read_bytes()[:-1])
+    torch.manual_seed(0)
+    model = mlp(hidden=(10,))
+    optimizer = torch.optim.Adam(model.parameters())
+    with Monitor(model, optimizer, tmp_path, every=2, record=["updates"], step=4) as monitor:
+        train(model, optimizer, monitor, steps=4)
+    seen = inspect(tmp_path)
+    assert seen.missing == []
+    assert seen.history.steps("loss").tolist() == [1, 2, 4, 6, 8]
+
+
+def test_a_run_that_begins_later_says_where(small, tmp_path, capsys):
+    model = mlp(hidden=(10,))
+    optimizer = torch.optim.Adam(model.parameters())
+    with Monitor(model, optimizer, tmp_path, every=2, step=100) as monitor:
+        train(model, optimizer, monitor, steps=8)
+    assert main(["inspect", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.startswith(f"{tmp_path}, steps 102 to 108\n")
+
+
+def test_a_step_that_was_not_taken_is_not_counted(tmp_path, capsys):
+    model = mlp(hidden=(10,))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with (
+        pytest.raises(NonFiniteError),
+        Monitor(model, optimizer, tmp_path, every=1, nonfinite="raise") as monitor,
+    ):
+        train(model, optimizer, monitor, steps=4, poison=3)
+    assert main(["inspect", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.startswith(f"{tmp_path}, 2 steps\n")
 
 
 def test_mistakes_are_one_line(runs, tmp_path, capsys):

@@ -20,8 +20,9 @@ import numpy as np
 import torch
 
 from torchopt_ref.tensorboard import RunFolder
+from torchopt_ref.tensorboard.inspection import MONITOR
 
-from .monitored import MONITOR, diagnoses
+from .monitored import diagnoses
 from .networks import one_thread
 from .processes import context
 from .progress import progress

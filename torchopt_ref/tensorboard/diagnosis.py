@@ -8,6 +8,10 @@ from . import rules
 from .history import History
 from .rules import Finding
 
+NOTHING = "Nothing stands out."
+ENOUGH = 3
+"""Records; fewer show no change that a rule could judge."""
+
 CAUSES = ("gradients are never zeroed", "learning rate too high")
 
 
@@ -30,10 +34,25 @@ def diagnose(history: History) -> list[Finding]:
     return [finding for finding in findings if finding]
 
 
-def as_markdown(findings: Sequence[Finding]) -> str:
-    if not findings:
-        return "Nothing stands out."
-    return "\n\n".join(
+def unjudged(history: History) -> list[str]:
+    """What the rules could not look at, without which a run is not called sound."""
+    updates = history.layers("update to weight").values()
+    records = max((len(history.values(tag)) for tag in updates), default=0)
+    found = []
+    if not updates:
+        found.append("no step of any layer is recorded: a Monitor does it (record='updates')")
+    elif records < ENOUGH:
+        found.append(f"it has {records} of the {ENOUGH} records that show a change")
+    if "loss" not in history.curves:
+        found.append("no loss is recorded: Monitor.log(loss=loss) does it")
+    return found
+
+
+def as_markdown(findings: Sequence[Finding], unjudged: Sequence[str]) -> str:
+    texts = [
         f"**{finding.kind}**{finding.where}\n\n{finding.evidence}\n\nTry: {finding.try_this}"
         for finding in findings
-    )
+    ]
+    if unjudged:
+        texts.append("\n".join(["No verdict on the whole:\n", *(f"- {why}" for why in unjudged)]))
+    return "\n\n".join(texts) or NOTHING

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 KEPT = 400
+NOT_FINITE = "first step with a value that is not finite"
+"""A curve of one point, whose step may not have been taken."""
 
 
 class History:
@@ -45,5 +47,9 @@ class History:
     def values(self, tag: str) -> np.ndarray:
         return np.array([value for _, value in self.curves.get(tag, [])], float)
 
+    def first_step(self) -> int:
+        return min((points[0][0] for points in self.curves.values()), default=0)
+
     def last_step(self) -> int:
-        return max((points[-1][0] for points in self.curves.values() if points), default=0)
+        taken = (points for tag, points in self.curves.items() if tag != NOT_FINITE)
+        return max((points[-1][0] for points in taken), default=0)

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from torchopt_ref.errors import UserError
 
-from .diagnosis import diagnose
+from .diagnosis import NOTHING, diagnose, unjudged
 from .event_file import PREFIX
 from .history import History
+from .reading import read
 from .rules import Finding
 
 SHOWN = (
@@ -31,6 +31,9 @@ SHOWN = (
 )
 BLOCKS, ASCII = "▁▂▃▄▅▆▇█", "_.-~=+*#"
 WIDTH, WORST = 40, 3
+MONITOR = "monitor"
+"""Where a training's Monitor writes, in the training's folder; of an experiment, the parent of such
+folders."""
 
 
 @dataclass(frozen=True)
@@ -44,18 +47,29 @@ class Worst:
 
 @dataclass(frozen=True)
 class Inspection:
-    """A run's curves, its three worst layers and its diagnosis."""
+    """A run's curves, its three worst layers and its diagnosis.
+
+    ``missing`` says which event files are damaged, and from where on.
+    """
 
     run: Path
     history: History
+    missing: list[str]
     worst: list[Worst]
     findings: list[Finding]
+
+    @property
+    def unjudged(self) -> list[str]:
+        """Why it cannot be said that nothing stands out, findings or not; empty if it can."""
+        return self.missing + unjudged(self.history)
 
     def lines(self, encoding: str = "utf-8") -> list[str]:
         """For a terminal of this encoding."""
         history = self.history
         shown = [tag for name in SHOWN for tag in history.curves if is_named(tag, name)]
-        lines = [f"{self.run}, {history.last_step()} steps", ""]
+        first, last_step = history.first_step(), history.last_step()
+        steps = f"steps {first} to {last_step}" if first > 1 else f"{last_step} steps"
+        lines = [f"{self.run}, {steps}", ""]
         for tag in shown:
             values = history.values(tag)
             last = f"{values[0]:.4g} -> {values[-1]:.4g}"
@@ -66,8 +80,10 @@ class Inspection:
         for finding in self.findings:
             lines += ["", f"{finding.kind.capitalize()}{finding.where}"]
             lines += [f"  {finding.evidence}", f"  Try: {finding.try_this}"]
-        if not self.findings:
-            lines += ["", "Nothing stands out."]
+        if self.unjudged:
+            lines += ["", "No verdict on the whole:", *(f"  {why}" for why in self.unjudged)]
+        elif not self.findings:
+            lines += ["", NOTHING]
         if "notes" in history.texts:
             lines += ["", history.texts["notes"]]
         return lines
@@ -79,6 +95,7 @@ class Inspection:
             "steps": history.last_step(),
             "curves": {tag: summary(history.values(tag)) for tag in sorted(history.curves)},
             "worst_layers": [vars(each) for each in self.worst],
+            "unjudged": self.unjudged,
             "findings": [finding.as_json() for finding in self.findings],
             "notes": history.texts.get("notes", ""),
         }
@@ -87,17 +104,19 @@ class Inspection:
 def inspect(run: Path) -> Inspection:
     """Read ``run``; ``UserError`` if it holds no event files, or those of several runs."""
     folder = run_folder(run)
-    history = read(folder)
-    return Inspection(folder, history, worst_layers(history), diagnose(history))
+    history, missing = read(folder)
+    return Inspection(folder, history, missing, worst_layers(history), diagnose(history))
 
 
 def run_folder(run: Path) -> Path:
-    """``run``, or the only folder below it that has event files."""
+    """``run``, or the only folder below it that has event files; of a training, its Monitor's."""
     if not run.is_dir():
         raise UserError(f"no folder {run}: give the folder of a run")
     found = run_folders(run)
     if not found:
         raise UserError(f"no event files in {run}: give the folder of a run")
+    if run / MONITOR in found:
+        return run / MONITOR
     if run in found:
         return run
     if len(found) > 1:
@@ -109,20 +128,6 @@ def run_folder(run: Path) -> Path:
 def run_folders(parent: Path) -> list[Path]:
     """Those that have event files, ``parent`` included."""
     return sorted({file.parent for file in parent.rglob(f"{PREFIX}*")})
-
-
-def read(folder: Path) -> History:
-    events = EventAccumulator(str(folder), {"scalars": 0, "tensors": 1})
-    events.Reload()
-    history = History()
-    tags = events.Tags()
-    for tag in tags["scalars"]:
-        history.curves[tag] = [(event.step, event.value) for event in events.Scalars(tag)]
-    for tag in tags["tensors"]:
-        if tag.endswith("/text_summary"):
-            (text,) = events.Tensors(tag)[-1].tensor_proto.string_val
-            history.texts[tag.removesuffix("/text_summary")] = text.decode()
-    return history
 
 
 def worst_layers(history: History) -> list[Worst]:

@@ -10,10 +10,10 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from .dashboard import layout
-from .diagnosis import as_markdown, diagnose
+from .diagnosis import as_markdown, diagnose, unjudged
 from .event_file import EventFile, histogram_value, scalar_values
 from .facts import hparams_values
-from .history import History
+from .history import NOT_FINITE, History
 from .over_layers import over_layers
 from .record import Record
 
@@ -56,7 +56,7 @@ class Output:
     def not_finite(self, step: int, text: str) -> None:
         """Write the first value that is not finite: as a text, and as a point at its step."""
         self.text("not finite", text, step)
-        found = {"first step with a value that is not finite": float(step)}
+        found = {NOT_FINITE: float(step)}
         self._history.add(step, found)
         self._file.add(scalar_values(found), step)
         self.diagnose(step)
@@ -79,11 +79,11 @@ class Output:
         self._file.add([value], step)
 
     def diagnose(self, step: int) -> None:
-        findings = diagnose(self._history)
-        kinds = [finding.kind for finding in findings]
-        if kinds != self._diagnosed:
-            self._diagnosed = kinds
-            self.text("diagnosis", as_markdown(findings), step)
+        findings, gaps = diagnose(self._history), unjudged(self._history)
+        said = [*(finding.kind for finding in findings), *gaps]
+        if said != self._diagnosed:
+            self._diagnosed = said
+            self.text("diagnosis", as_markdown(findings, gaps), step)
 
     def _lay_out(self, step: int) -> None:
         curves = self._history.curves
@@ -92,5 +92,6 @@ class Output:
             self._file.add(layout(self._optimizers, curves), step)
 
     def close(self, step: int) -> None:
-        self.text("diagnosis", as_markdown(diagnose(self._history)), step)
+        findings, gaps = diagnose(self._history), unjudged(self._history)
+        self.text("diagnosis", as_markdown(findings, gaps), step)
         self._file.close()

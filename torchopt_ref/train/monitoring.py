@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from torchopt_ref.tensorboard import Monitor
-from torchopt_ref.tensorboard.inspection import inspect
+from torchopt_ref.tensorboard.inspection import MONITOR, inspect
 
 from .config import Config
 from .state import Training
 
-FOLDER = "monitor"
 WITHOUT_PARAMETERS = ("activations", "speed")
 """What can be recorded where the process that records has a part of each parameter only."""
 
@@ -24,7 +23,7 @@ def monitored(training: Training, config: Config, folder: Path) -> Monitor:
     return Monitor(
         training.model,
         training.optimizer,
-        folder / FOLDER,
+        folder / MONITOR,
         record=quantities if config.monitor else (),
         config=config.as_json(),
         step=training.position.step,
@@ -35,5 +34,5 @@ def diagnosis(folder: Path) -> list[str]:
     """What the monitor of the run in ``folder`` found wrong, the cause before its consequences."""
     return [
         f"{finding.kind}{finding.where}: {finding.evidence} {finding.try_this}"
-        for finding in inspect(folder / FOLDER).findings
+        for finding in inspect(folder / MONITOR).findings
     ]

@@ -1,0 +1,99 @@
+"""Event files read back: every sound record, and in words where one is not."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+from google.protobuf.message import DecodeError
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
+from tensorboard.util.tensor_util import make_ndarray
+
+from torchopt_ref.errors import UserError
+
+from .event_file import PREFIX
+from .history import History
+
+HEADER = struct.Struct("<8sI")
+"""The length of the record that follows it, as 8 bytes, and their checksum."""
+
+
+class DamagedError(Exception):
+    """What is wrong in an event file, from some record on."""
+
+
+def read(folder: Path) -> tuple[History, list[str]]:
+    """The points and texts of all event files of ``folder``, and what is missing of which file.
+
+    As for TensorBoard, a session that starts at some step replaces the older files from there on.
+    ``UserError`` if a file cannot be read.
+    """
+    history = History()
+    texts: dict[str, list[tuple[int, str]]] = {}
+    missing: list[tuple[int, str]] = []
+    for file in sorted(folder.glob(f"{PREFIX}*")):
+        sound = 0
+        try:
+            for event in events(file):
+                sound = max(sound, event.step)
+                if event.session_log.status == SessionLog.START:
+                    for curve in history.curves.values():
+                        curve[:] = [each for each in curve if each[0] < event.step]
+                    for said in texts.values():
+                        said[:] = [each for each in said if each[0] < event.step]
+                    missing = [each for each in missing if each[0] + 1 < event.step]
+                add(event, history, texts)
+        except DamagedError as damage:
+            missing.append((sound, f"{file.name} {damage}; of it, steps after {sound} are missing"))
+        except OSError as error:
+            raise UserError(f"cannot read {file}: {error.strerror or error}") from error
+    history.curves = {tag: points for tag, points in history.curves.items() if points}
+    history.texts = {tag: all_of_it[-1][1] for tag, all_of_it in texts.items() if all_of_it}
+    return history, [text for _, text in missing]
+
+
+def add(event: Event, history: History, texts: dict[str, list[tuple[int, str]]]) -> None:
+    """Curves are numbers, as torch writes them, or tensors of one number, as TensorFlow does."""
+    for value in event.summary.value:
+        points = history.curves.setdefault(value.tag, [])
+        if value.HasField("simple_value"):
+            points.append((event.step, value.simple_value))
+        elif value.tensor.string_val and value.tag.endswith("/text_summary"):
+            text = value.tensor.string_val[0].decode(errors="replace")
+            tag = value.tag.removesuffix("/text_summary")
+            texts.setdefault(tag, []).append((event.step, text))
+        elif value.HasField("tensor") and not value.tensor.string_val:
+            array = make_ndarray(value.tensor)
+            if array.ndim == 0 and array.dtype.kind in "fiu":
+                points.append((event.step, float(array)))
+
+
+def events(file: Path) -> Iterator[Event]:
+    """The events of a file; ``DamagedError`` where one is not as it was written.
+
+    A record is its length, a checksum of that, its bytes, a checksum of those
+    (https://www.tensorflow.org/tutorials/load_data/tfrecord).
+    """
+    data = file.read_bytes()
+    if not data:
+        raise DamagedError("is empty")
+    at = 0
+    while at < len(data):
+        start = at + HEADER.size
+        if start > len(data):
+            raise DamagedError(f"ends inside a record (at byte {len(data):,})")
+        length, check = HEADER.unpack_from(data, at)
+        if masked_crc32c(length) != check:
+            raise DamagedError(f"is damaged at byte {at:,} of {len(data):,}")
+        end = start + int.from_bytes(length, "little")
+        if end + 4 > len(data):
+            raise DamagedError(f"ends inside a record (at byte {len(data):,})")
+        if masked_crc32c(data[start:end]) != int.from_bytes(data[end : end + 4], "little"):
+            raise DamagedError(f"is damaged at byte {at:,} of {len(data):,}")
+        try:
+            yield Event.FromString(data[start:end])
+        except DecodeError:
+            raise DamagedError("is not an event file") from None
+        at = end + 4
