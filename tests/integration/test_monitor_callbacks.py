@@ -124,6 +124,62 @@ def test_lightning_resumes_its_curves_and_averages_accumulated_losses(lightning,
     assert list(run["loss"].values()) == pytest.approx(means)
 
 
+@pytest.mark.parametrize("faster", ["first", "second"])
+def test_lightning_resumes_where_optimizers_step_at_different_rates(lightning, tmp_path, faster):
+    """One takes five steps for each step of the other, as critics of Wasserstein GANs do."""
+    from torchopt_ref.tensorboard.lightning import MonitorCallback
+
+    class Module(lightning.LightningModule):
+        automatic_optimization = False
+
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = net(), net()
+
+        def training_step(self, batch, index):
+            x, t = batch
+            for times, optimizer in zip(self.times, self.optimizers(), strict=True):
+                for _ in range(times):
+                    loss = nn.functional.mse_loss(self.a(x) + self.b(x), t)
+                    optimizer.zero_grad()
+                    self.manual_backward(loss)
+                    optimizer.step()
+            return loss
+
+        times = (5, 1) if faster == "first" else (1, 5)
+
+        def configure_optimizers(self):
+            return [torch.optim.SGD(each.parameters(), lr=0.01) for each in (self.a, self.b)]
+
+    def fit(epochs, checkpoint=None):
+        trainer = lightning.Trainer(
+            max_epochs=epochs,
+            accelerator="cpu",
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            enable_checkpointing=False,
+            callbacks=[MonitorCallback(tmp_path / "run", every=1)],
+        )
+        loader = DataLoader(TensorDataset(*data()), batch_size=8)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            warnings.filterwarnings("error", "the monitor stopped")
+            trainer.fit(Module(), loader, ckpt_path=checkpoint)
+        trainer.save_checkpoint(tmp_path / "last.ckpt")
+        return curves(tmp_path / "run")
+
+    first, second = (40, 8) if faster == "first" else (8, 40)
+    before = fit(1)
+    assert list(before["update norm/[all of 0]"]) == list(range(1, first + 1))
+    after = fit(2, tmp_path / "last.ckpt")
+    assert list(after["update norm/[all of 0]"]) == list(range(1, 2 * first + 1))
+    for tag in before.keys() - {"speed/samples per second"}:
+        assert after[tag].items() >= before[tag].items(), tag
+    steps = list(after["update norm/[all of 1]"])
+    assert steps == list(range(first // second or 1, 2 * first + 1, first // second or 1))
+
+
 def test_lightning_leaves_no_hook_after_an_exception(lightning, tmp_path):
     from torchopt_ref.tensorboard.lightning import MonitorCallback
 

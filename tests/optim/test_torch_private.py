@@ -10,10 +10,11 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.optim import optimizer as optimizer_module
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import checkpoint
 
 from torchopt_ref import optim
 from torchopt_ref.optim import torch_private
-from torchopt_ref.optim.torch_private import is_watched
+from torchopt_ref.optim.torch_private import in_backward, is_watched
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -42,6 +43,20 @@ def test_transforms_of_torch_func_watch(transform):
     assert seen
     assert all(seen)
     assert not is_watched()
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_the_second_run_of_activation_checkpointing_is_within_the_backward_pass(reentrant):
+    seen = []
+
+    def square(x):
+        seen.append(in_backward())
+        return x * x
+
+    x = torch.ones(2, requires_grad=True)
+    checkpoint(square, x, use_reentrant=reentrant).sum().backward()
+    assert seen == [False, True]
+    assert not in_backward()
 
 
 class Recorder(TorchDispatchMode):

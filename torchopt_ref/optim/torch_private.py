@@ -44,6 +44,11 @@ def is_step_watched(optimizer: torch.optim.Optimizer) -> bool:
     )
 
 
+def in_backward() -> bool:
+    """Whether autograd calls us: a layer that runs now is run again by activation checkpointing."""
+    return torch._C._current_graph_task_id() != -1
+
+
 def constant_for_compiler(function: Callable[..., Any]) -> Callable[..., Any]:
     """``torch.compiler.assume_constant_result``, which would import the compiler, for seconds."""
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]

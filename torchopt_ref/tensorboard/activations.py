@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from torchopt_ref.optim.torch_private import in_backward
+
 from .layers import spread
 from .record import Record
 
@@ -58,10 +60,12 @@ class Activations:
       pooling, which hardly vary between samples), and the last dimension of three;
     - ``activation gradient std``: of the loss's gradient with respect to ``y``.
 
-    Only outputs that need a gradient count, so evaluation does not; and only those before the
-    first backward pass since the last step, so the first one of accumulated micro-batches. Hooks
-    are there during a record's step only, on at most ``limit`` evenly spaced layers. A layer called
-    again within a pass has curves of its own, ``relu #2``, up to the fourth call.
+    Only outputs that need a gradient count, so evaluation does not; and only those of the first
+    forward and backward pass since the last step, so of the first of accumulated micro-batches.
+    Hooks are there during a record's step only, on at most ``limit`` evenly spaced layers. A layer
+    called again within a pass has curves of its own, ``relu #2``, up to the fourth call; what
+    activation checkpointing runs again within the backward pass counts where the first run could
+    not, since it was without gradients (``use_reentrant=True``).
     """
 
     def __init__(self, modules: Mapping[str, nn.Module], limit: int, window: int) -> None:
@@ -94,7 +98,8 @@ class Activations:
         self._forget()
 
     def _forget(self) -> None:
-        self._open = True
+        self._open, self._backward_began = True, False
+        self._in_forward: set[str] = set()
         self._calls: dict[str, int] = {}
         self._seen: dict[str, nn.Module] = {}
         self._moments: dict[str, list[Tensor]] = {}
@@ -102,6 +107,9 @@ class Activations:
         self._gradients: dict[str, Tensor] = {}
 
     def _forward(self, name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+        again = in_backward()
+        if not again and self._backward_began:
+            self._open = False
         if not (
             self._open
             and isinstance(output, Tensor)
@@ -110,6 +118,10 @@ class Activations:
             and output.numel()
         ):
             return
+        if again and name in self._in_forward:
+            return
+        if not again:
+            self._in_forward.add(name)
         call = self._calls[name] = self._calls.get(name, 0) + 1
         if call > CALLS:
             return
@@ -132,7 +144,7 @@ class Activations:
         self._samples[name] = y.reshape(-1)[:: -(-y.numel() // SAMPLE)].clone()
 
     def _backward(self, name: str, gradients: dict[str, Tensor], gradient: Tensor) -> None:
-        self._open = False
+        self._backward_began = True
         if gradient is not None:
             gradients[name] = wide(gradient.detach()).std(correction=0)
 

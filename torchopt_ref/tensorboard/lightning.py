@@ -18,7 +18,8 @@ class MonitorCallback(Callback):
         Trainer(callbacks=[MonitorCallback("runs/mine", model="net")])
 
     The loss of each step is that of ``training_step``, and what validation logs becomes curves. A
-    fit that resumes a checkpoint goes on with its curves.
+    fit that resumes a checkpoint goes on with its curves, from the step of the first optimizer
+    that the checkpoint holds.
 
     In automatic optimization Lightning computes the gradients within the optimizer's step, where
     there are no phases to time and no gradient to see before the step: times, gradient cosine,
@@ -34,13 +35,28 @@ class MonitorCallback(Callback):
     def __init__(self, folder: str | Path, model: str = "", **options: Any) -> None:
         self._folder, self._path, self._options = folder, model, options
         self._monitor: Monitor | None = None
+        self._done: int | None = None
+
+    @property
+    def state_key(self) -> str:
+        return self._generate_state_key(folder=str(self._folder))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"step": self._monitor.step if self._monitor else self._done}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._done = state_dict["step"]
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         optimizers = trainer.optimizers
-        done = trainer.global_step // max(len(optimizers), 1)
+        done = self._done
+        if done is None:
+            # No checkpoint, or one without this callback. Lightning counts all optimizers together.
+            done = trainer.global_step // max(len(optimizers), 1)
         model = pl_module.get_submodule(self._path)
-        options = {"config": dict(pl_module.hparams), "step": done} | self._options
-        self._monitor = Monitor(model, optimizers, self._folder, **options).__enter__()
+        options: dict[str, Any] = {"config": dict(pl_module.hparams), "step": done}
+        self._monitor = Monitor(model, optimizers, self._folder, **(options | self._options))
+        self._monitor.__enter__()
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
@@ -64,4 +80,5 @@ class MonitorCallback(Callback):
     def _close(self, error: BaseException | None = None) -> None:
         monitor, self._monitor = self._monitor, None
         if monitor:
+            self._done = monitor.step
             monitor.__exit__(type(error) if error else None, error, None)

@@ -52,8 +52,9 @@ class Monitor:
     ``every`` on at each multiple of it; between two of them little more than the clock is read. A
     failure of the monitor itself is one warning, after which it is silent.
 
-    With several optimizers each is recorded at its own steps; what is not about parameters
-    (activations, loss, speed) follows the first one. Under DDP rank 0 writes, and on other ranks a
+    With several optimizers each is recorded by the number of its own steps, but drawn at the step
+    of the first one that is under way or done; what is not about parameters (activations, loss,
+    speed) follows the first one. Under DDP rank 0 writes, and on other ranks a
     monitor does nothing unless it reduces. Under ``torch.compile`` the layers inside are not
     hooked, which a note in the run says.
 
@@ -65,9 +66,9 @@ class Monitor:
         record: of ``Monitor.QUANTITIES``; all but ``"graph"`` by default. ``()`` leaves what
             ``log`` is given.
         config: the run's settings, shown as text and in HParams.
-        step: how many steps are done already, when a training is resumed: curves of the folder
-            go on from there, and what an earlier session wrote after that step is replaced. With 0
-            the new curves replace all.
+        step: how many steps are done already, of the first optimizer, when a training is resumed:
+            curves of the folder go on from there, and what an earlier session wrote after that
+            step is replaced. With 0 the new curves replace all.
         window: records without a sign of life after which a unit counts as dead.
         curves: layers with curves of their own. With more layers, those of one block share one,
             a block being the same first parts of their path; see ``layers.charted``. Of more

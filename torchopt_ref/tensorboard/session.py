@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from torchopt_ref.optim.torch_private import in_backward
+
 from .dashboard import band
 from .guard import Guard
 from .layers import Layers
@@ -39,6 +41,8 @@ class Session:
     ) -> None:
         self._models, self._watched, self._layers = models, watched, layers
         self._first, self._processes = watched[0], processes
+        self._first_step = watched[0].step + 1
+        self._forward_passes = 0
         self._logged = Logged(reduces)
         self._parts = parts
         self._hooks: list[Any] = []
@@ -47,6 +51,12 @@ class Session:
     @property
     def step(self) -> int:
         return self._first.step
+
+    def _at(self, watched: Watched) -> int:
+        """Where the step that ``watched`` takes stands in the curves: all optimizers share the
+        steps of the first one, so one number says where a resumed training goes on."""
+        begun = self.step + 1 if watched is self._first else self.step
+        return max(begun, self._first_step)
 
     def start(self) -> None:
         self._guard.works = True
@@ -96,7 +106,7 @@ class Session:
             )
 
     def _forward_starts(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        if not torch.is_grad_enabled():
+        if not torch.is_grad_enabled() or self._runs_again():
             return
         if self._first.record:
             self._finish(self._first)
@@ -119,6 +129,16 @@ class Session:
             except Exception as error:
                 self._parts.output.note(f"The graph cannot be traced: {error}", self.step)
 
+    def _runs_again(self) -> bool:
+        """Whether this is activation checkpointing's second run of a pass that was counted. If the
+        first was without gradients (``use_reentrant=True``), it was not, and the second counts."""
+        if not in_backward():
+            self._forward_passes += 1
+            return False
+        counted = self._forward_passes > 0
+        self._forward_passes -= counted
+        return counted
+
     def _forward_ends(self, module: nn.Module, args: Any, output: Any) -> None:
         if self._parts.speed and torch.is_grad_enabled():
             self._parts.speed.forward_ends()
@@ -134,7 +154,7 @@ class Session:
             self._finish(watched)
         self._gradient_is_there = not has_closure(args, kwargs)
         if self._parts.health and self._gradient_is_there:
-            self._parts.health.check_gradients(optimizer, watched.step + 1)
+            self._parts.health.check_gradients(optimizer, self._at(watched))
         watched.before_step(self._gradient_is_there)
 
     def _after_step(
@@ -142,12 +162,13 @@ class Session:
     ) -> None:
         if not watched.is_stepping:
             return
-        samples = watched.samples
-        due = watched.after_step()
+        samples, at = watched.samples, self._at(watched)
+        due = watched.after_step(at)
         if self._parts.health and not self._gradient_is_there:
-            self._parts.health.check_gradients(optimizer, watched.step, made=True)
+            self._parts.health.check_gradients(optimizer, at, made=True)
         if watched is not self._first:
             return
+        self._forward_passes = 0
         if self._parts.speed:
             self._parts.speed.step_ends(samples, watched.next_is_recorded())
         if due and watched.record:

@@ -15,7 +15,11 @@ from .updates import Updates
 
 
 class Watched:
-    """An optimizer with its number of steps, from ``step`` on, and the record under way."""
+    """An optimizer with its number of steps, from ``step`` on, and the record under way.
+
+    Which steps are recorded follows from its own number of steps; where their points stand in the
+    curves, ``after_step`` is told.
+    """
 
     def __init__(
         self,
@@ -49,15 +53,15 @@ class Watched:
         if self._updates and self.next_is_recorded():
             self._updates.before_step(gradient_is_there)
 
-    def after_step(self) -> bool:
-        """Count the step; whether it is recorded."""
+    def after_step(self, at: int) -> bool:
+        """Count the step; whether it is recorded, then with ``at`` for its points."""
         self.is_stepping = False
         due = self.next_is_recorded()
         self.step += 1
         if self.drift:
             self.drift.after_step()
         if due:
-            self.record = Record(self.step)
+            self.record = Record(at)
             if self._updates:
                 self._updates.after_step(self.record, self.samples)
             if self._slots:
