@@ -13,7 +13,7 @@ from torchopt_ref.train.distributed import Processes
 
 @pytest.fixture
 def checkpoints(tmp_path):
-    return Checkpoints(tmp_path / "checkpoints", 2, Processes())
+    return Checkpoints(tmp_path / "checkpoints", 2, Processes(), {"seed": 0})
 
 
 def state(number):

@@ -141,6 +141,12 @@ def test_the_last_ones_and_the_best_are_kept_whole_and_others_can_go_on_with_the
     assert (state["position"]["epoch"], state["position"]["step"]) == (4, 40)
     assert fsdp(3, "--resume", tiny=[]) == [0, 0, 0], fsdp.log(0)
     assert results(fsdp.folder / "run")["steps"] == 40
+    latest, made = last(fsdp.folder / "run"), fsdp.folder / "made"
+    (latest / ".metadata").write_bytes(f"cos\nmkdir\n(V{made}\ntR.".encode())
+    latest.rename(latest.with_name(f"step-99999999-{digest_of(latest)}"))
+    assert fsdp(2, "--resume", tiny=[], name="run") == [2, 2], fsdp.log(0)
+    assert ".metadata is not what a checkpoint has (it names os.mkdir)" in fsdp.log(0)
+    assert not made.exists()
 
 
 def test_no_process_is_in_the_way_of_another_that_is_slower(fsdp):

@@ -80,6 +80,6 @@ def test_a_damaged_checkpoint_costs_steps_but_not_the_result(train, monkeypatch)
 def test_all_that_is_random_is_in_a_checkpoint(train):
     state = last_state(train())
     assert state.keys() == {
-        *("model", "optimizer", "schedule", "scaler", "ema", "position", "random")
+        *("model", "optimizer", "schedule", "scaler", "ema", "position", "random", "options")
     }
     assert state["random"][0].keys() == {"torch", "numpy", "python"}

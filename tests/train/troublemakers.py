@@ -5,7 +5,9 @@ import resource
 import signal
 import sys
 import time
+from collections import defaultdict, deque
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -83,3 +85,17 @@ class BadImages(Adam):
                 return (inputs[0] * float("inf"),)
 
         return super().step(closure)
+
+
+class Remembering(torch.optim.lr_scheduler.ConstantLR):
+    """A scheduler with something in its state that is no number of Python's."""
+
+    def __init__(self, optimizer, kind):
+        super().__init__(optimizer)
+        self.seen = {
+            "float64": np.float64(0.5),
+            "ndarray": np.ones(2),
+            "deque": deque([1], 3),
+            "defaultdict": defaultdict(int),
+            "range": range(3),
+        }[kind]

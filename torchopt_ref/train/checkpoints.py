@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
+import pickle
 import re
 import shutil
 import sys
+from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import torch
 
 from torchopt_ref.errors import UserError
@@ -32,12 +36,22 @@ class Checkpoints:
     ``torch.load(file, weights_only=True)`` opens them. The same state makes the same file.
 
     The first process writes, all read. Within the context a checkpoint may be on its way.
+
+    Args:
+        folder: of the checkpoints; it is made when the first is saved.
+        keep: how many, beside the best.
+        processes: of the training.
+        options: those that make the training what it is. They stand in each checkpoint, and one of
+            a training with others is refused.
     """
 
     suffix = ".pt"
 
-    def __init__(self, folder: Path, keep: int, processes: Processes) -> None:
+    def __init__(
+        self, folder: Path, keep: int, processes: Processes, options: Mapping[str, Any]
+    ) -> None:
         self.folder, self.keep, self.processes = folder, keep, processes
+        self.options = dict(options)
         self.partial = folder / "partial"
 
     def __enter__(self) -> Checkpoints:
@@ -46,15 +60,22 @@ class Checkpoints:
     def __exit__(self, *error: object) -> None: ...
 
     def save(self, state: Mapping[str, Any], step: int, best: bool) -> None:
-        """Write ``state``, or warn that there is no room: the older ones then stay."""
+        """Write ``state``, or warn that there is no room: the older ones then stay.
+
+        Raises:
+            UserError: there is something in ``state`` that could not be read back.
+        """
         if not self.processes.first:
             return
+        state = canonical({**state, "options": self.options})
         try:
             self.folder.mkdir(exist_ok=True)
-            with self.partial.open("wb") as file:
+            # What a killed process left may be a second name of a checkpoint: never write into it.
+            remove(self.partial)
+            with self.partial.open("xb") as file:
                 hashing = Hashing(file)
                 try:
-                    torch.save(canonical(state), hashing)  # type: ignore[arg-type]
+                    torch.save(state, hashing)  # type: ignore[arg-type]
                 except RuntimeError as error:  # torch hides what the file said
                     raise hashing.failure or error from error
                 file.flush()
@@ -64,9 +85,31 @@ class Checkpoints:
             self.give_up(step, error)
 
     def read_last(self, training: Training) -> dict[str, Any] | None:
-        """The state in the latest one, as ``Training.load`` takes it; None if there is none."""
+        """The state in the latest one, as ``Training.load`` takes it; None if there is none.
+
+        Raises:
+            UserError: it was made by another training, or by no training at all.
+        """
         last = self.processes.from_first(self.latest() if self.processes.first else None)
-        return self.read(last, training) if last else None
+        if last is None:
+            return None
+        try:
+            state = self.read(last, training)
+            made_with = dict(state["options"])
+        except (pickle.UnpicklingError, EOFError, LookupError, RuntimeError, TypeError) as error:
+            reason = str(error).partition("\n")[0]
+            raise UserError(
+                f"{last} is no checkpoint of torchopt-ref train ({reason}): delete it, and "
+                "--resume takes the one before"
+            ) from error
+        for key in made_with | self.options:
+            if made_with.get(key) != self.options.get(key):
+                raise UserError(
+                    f"{last} is of another run: it was made with {key} {made_with.get(key)!r}, "
+                    f"this run has {self.options.get(key)!r}: delete it, and --resume takes the "
+                    "one before"
+                )
+        return state
 
     def read(self, path: Path, training: Training) -> dict[str, Any]:
         return torch.load(path, map_location=training.device, weights_only=True)
@@ -93,8 +136,11 @@ class Checkpoints:
     def commit(self, digest: str, step: int, best: bool) -> None:
         """Give what is in ``partial`` its name, and delete those that are no longer to be kept."""
         path = self.folder / f"step-{step:08d}-{digest}{self.suffix}"
-        remove(path)
-        self.partial.rename(path)
+        if path.exists() and digest_of(path) == digest:
+            remove(self.partial)
+        else:
+            remove(path)
+            self.partial.rename(path)
         if best:
             self._name_best(path)
         sync_folder(self.folder)
@@ -114,6 +160,7 @@ class Checkpoints:
     def _name_best(self, path: Path) -> None:
         best = path.with_name(path.name.replace("step", "best", 1))
         remove(best)
+        remove(self.partial)
         if path.is_dir():
             shutil.copytree(path, self.partial, copy_function=os.link)
         else:
@@ -157,23 +204,58 @@ class Hashing:
         return self._hash.hexdigest()[:DIGITS]
 
 
-def canonical(value: Any) -> Any:
-    """A copy that makes the same file as any other equal value.
+PLAIN = (
+    *(type(None), bool, int, float, complex, str, bytes, bytearray),
+    *(torch.Size, torch.device, torch.dtype, torch.layout),
+)
+EQUAL = {np.float64: float, np.bool_: bool}
+"""NumPy's numbers that are a Python number of the same precision; so is every integer."""
+
+
+def canonical(value: Any, place: str = "") -> Any:
+    """A copy that makes the same file as any other equal value, and reads back as it is.
 
     Where one object stands in several places, pickle refers back to the first. Strings that were
     read from a file are several where a program has one.
+
+    Raises:
+        UserError: what is at ``place`` is of a type that ``weights_only`` does not read, or that
+            would read back as another one.
     """
-    if isinstance(value, str):
+    kind = type(value)
+    if kind in EQUAL or isinstance(value, np.integer):
+        return EQUAL.get(kind, int)(value)
+    if kind is str:
         return sys.intern(value)
-    if isinstance(value, dict):
-        copied = type(value)()
-        copied.update({canonical(key): canonical(each) for key, each in value.items()})
+    if kind in (dict, OrderedDict, Counter):
+        copied: Any = kind()
+        for key, each in value.items():
+            copied[canonical(key, place)] = canonical(each, f"{place}[{key!r}]")
         if hasattr(value, "_metadata"):  # versions of modules, which some models ask for
-            copied._metadata = canonical(value._metadata)  # type: ignore[attr-defined]
+            copied._metadata = canonical(value._metadata)
         return copied
-    if isinstance(value, list | tuple):
-        return type(value)(canonical(each) for each in value)
-    return value
+    if kind in (list, tuple, set):
+        return kind(canonical(each, f"{place}[{i}]") for i, each in enumerate(value))
+    if kind in PLAIN or (isinstance(value, torch.Tensor) and reads_back(value)):
+        return value
+    raise UserError(
+        f"the state of this training cannot be saved: {place} is a {kind.__module__}."
+        f"{kind.__qualname__}, which torch.load(weights_only=True) does not read: its owner's "
+        "state_dict must give tensors, numbers, strings, lists, tuples and dicts"
+    )
+
+
+def reads_back(tensor: torch.Tensor) -> bool:
+    """Always of torch's own classes; of others, and with attributes of its own, it is tried."""
+    if type(tensor).__module__.startswith("torch.") and not vars(tensor):
+        return True
+    file = io.BytesIO()
+    try:
+        torch.save(tensor, file)
+        file.seek(0)
+        return type(torch.load(file, weights_only=True)) is type(tensor)
+    except Exception:  # whatever a class of a user's own does when it is pickled
+        return False
 
 
 def digest_of(path: Path) -> str:

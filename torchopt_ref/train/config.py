@@ -19,19 +19,8 @@ LEAST = {
 }
 FRACTIONS = ("validation", "ema", "label_smoothing")
 MAY_CHANGE = {
-    *("device", "workers", "data_root", "download", "timeout", "checkpoint_every"),
-    *(
-        "keep",
-        "on_nan",
-        "out",
-        "name",
-        "resume",
-        "quiet",
-        "json_log",
-        "monitor",
-        "profile",
-        "dry_run",
-    ),
+    *("device", "workers", "data_root", "download", "timeout", "checkpoint_every", "keep"),
+    *("on_nan", "out", "name", "resume", "quiet", "json_log", "monitor", "profile", "dry_run"),
 }
 """The options that may differ from the saved ones when a run is resumed."""
 
@@ -159,6 +148,10 @@ class Config:
             key: str(value) if isinstance(value, Path) else value
             for key, value in asdict(self).items()
         }
+
+    def lasting(self) -> dict[str, Any]:
+        """The options that stay the same when a run is resumed, as plain values."""
+        return {key: value for key, value in self.as_json().items() if key not in MAY_CHANGE}
 
 
 def as_option(field: str) -> str:

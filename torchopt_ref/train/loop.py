@@ -15,7 +15,7 @@ from torch.nn.utils import clip_grad_norm_
 from torchopt_ref.errors import UserError
 from torchopt_ref.tensorboard import RunFolder
 
-from .checkpoints import warn
+from .checkpoints import canonical, warn
 from .config import Config
 from .curves import Curves
 from .data import Data
@@ -99,6 +99,10 @@ def fit(training: Training, config: Config, data: Data, folder: RunFolder, stop:
     saved = checkpoints.read_last(training)
     if saved:
         training.load(saved)
+    # What could not be saved is refused now, not after an epoch. (Not state(): with shards it has
+    # torch make a step, for an optimizer that has made none.)
+    for part in (training.model, training.optimizer, training.schedule):
+        canonical(part.state_dict(), type(part).__name__)
     position, parameters = training.position, list(training.model.parameters())
     passes = Passes(config, data.normalise, device, processes)
     not_finite = NotFinite(config.on_nan, training, checkpoints)

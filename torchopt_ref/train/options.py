@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib
 import json
 import os
 import sys
@@ -19,7 +21,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-CONFIG_FILE = "config.json"
+CONFIG_FILE, CHECKPOINTS = "config.json", "checkpoints"
+DIGEST = "digest"
 Parse = Callable[[Sequence[str]], Config]
 
 
@@ -48,9 +51,19 @@ def read_options(arguments: Sequence[str], parse: Parse) -> Config:
     saved = config.out / name / CONFIG_FILE
     where = ["--out", str(config.out), "--name", name, "--resume"]
     if not saved.exists():
+        if (saved.parent / CHECKPOINTS).exists():
+            raise UserError(
+                f"{saved} is missing: put it back, or start another run: without it nobody knows "
+                "what training the checkpoints beside it are of"
+            )
         return parse([*given, *where])
-    started = parse(as_arguments(read_json(saved)))
-    resumed = parse([*as_arguments(read_json(saved)), *given, *where])
+    saved_options = as_arguments(read_json(saved))
+    started = parse(saved_options)
+    resumed = parse([*saved_options, *given, *where])
+    for option in ("optimizer", "scheduler"):
+        target = getattr(resumed, option)
+        if ":" in target and target != getattr(config, option):
+            import_from_elsewhere(target, as_option(option))
     for field in fields(Config):
         before, now = getattr(started, field.name), getattr(resumed, field.name)
         if field.name not in MAY_CHANGE and before != now:
@@ -112,17 +125,64 @@ def as_arguments(values: Mapping[str, Any]) -> list[str]:
     return arguments
 
 
+def with_digest(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options as they stand in the run's folder: ``digest`` tells whether they still do."""
+    text = json.dumps(options, sort_keys=True)
+    return {**options, DIGEST: hashlib.sha256(text.encode()).hexdigest()[:16]}
+
+
 def read_json(file: Path) -> dict[str, Any]:
+    """The options that a run was started with, as ``with_digest`` wrote them."""
     try:
-        saved = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {file}: {error}: start another run") from error
-    return {key: saved[key] for key in saved if key in {field.name for field in fields(Config)}}
+        saved = json.loads(file.read_bytes().decode(), object_pairs_hook=without_twins)
+        options = {key: value for key, value in saved.items() if key != DIGEST}
+        sound = with_digest(options)[DIGEST] == saved.get(DIGEST)
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {error.strerror}") from error
+    except (ValueError, AttributeError, RecursionError):
+        sound = False
+    if not sound:
+        raise UserError(
+            f"{file} is damaged, or was changed by hand: it does not have the digest that it was "
+            "written with: put it back, or start another run (options that may change are given "
+            "with --resume)"
+        )
+    if options.keys() != {field.name for field in fields(Config)}:
+        raise UserError(f"{file} has the options of another version: start another run")
+    return options
+
+
+def without_twins(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice")
+    return found
+
+
+def import_from_elsewhere(target: str, option: str) -> None:
+    """Import the module of ``package.module:Class``, but not from the current folder.
+
+    It was not named by who resumes but by the run's folder, which may be anybody's, and so may be
+    what lies beside it.
+    """
+    here, module = Path.cwd(), target.partition(":")[0]
+    kept = sys.path[:]
+    sys.path[:] = [entry for entry in kept if Path(entry or ".").resolve() != here]
+    try:
+        importlib.import_module(module)
+    except Exception as error:
+        raise UserError(
+            f"cannot import {module} ({type(error).__name__}: {error}): what is named by a run's "
+            f"folder only is not looked for in the current folder: repeat {option} {target}"
+        ) from error
+    finally:
+        sys.path[:] = kept
 
 
 def latest_run(out: Path) -> str:
-    """The name of the run in ``out`` whose options were saved last."""
-    saved = sorted(out.glob(f"*/{CONFIG_FILE}"), key=lambda file: file.stat().st_mtime)
+    """The name of the run in ``out`` whose options or checkpoints were saved last."""
+    found = [*out.glob(f"*/{CONFIG_FILE}"), *out.glob(f"*/{CHECKPOINTS}")]
+    saved = sorted(found, key=lambda path: path.stat().st_mtime)
     if not saved:
         raise UserError(f"--resume: there is no run in {out}: give --name, or another --out")
     return saved[-1].parent.name

@@ -18,7 +18,7 @@ from .data import Data, open_data
 from .distributed import Processes
 from .models import model_by_name
 from .optimizers import Schedule, make_optimizer
-from .options import CONFIG_FILE
+from .options import CHECKPOINTS, CONFIG_FILE, with_digest
 from .sharded_checkpoints import ShardedCheckpoints
 from .sharding import shard
 from .state import Training, seed_everything
@@ -86,10 +86,10 @@ def make_training(
 
 
 def make_checkpoints(folder: RunFolder, config: Config, processes: Processes) -> Checkpoints:
-    place = folder.path / "checkpoints"
+    place = folder.path / CHECKPOINTS
     if config.fsdp:
-        return ShardedCheckpoints(place, config.keep, processes, config.timeout)
-    return Checkpoints(place, config.keep, processes)
+        return ShardedCheckpoints(place, config.keep, processes, config.lasting(), config.timeout)
+    return Checkpoints(place, config.keep, processes, config.lasting())
 
 
 def make_folder(config: Config, processes: Processes) -> RunFolder:
@@ -99,6 +99,6 @@ def make_folder(config: Config, processes: Processes) -> RunFolder:
     folder = RunFolder(config.out, config.name or None)
     if (folder.path / CONFIG_FILE).exists() and not config.resume:
         raise UserError(f"the run {folder.path} is there: add --resume, or choose another --name")
-    folder.write_json(CONFIG_FILE, config.as_json() | {"name": folder.path.name})
+    folder.write_json(CONFIG_FILE, with_digest(config.as_json() | {"name": folder.path.name}))
     processes.from_first(folder.path.name)
     return folder

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
+import pathlib
+import pickle
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -11,12 +14,16 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint import filesystem, metadata
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
 from torch.distributed.checkpoint.metadata import Metadata
-from torch.distributed.checkpoint.planner import SavePlan
+from torch.distributed.checkpoint.planner import ReadItem, SavePlan
 from torch.distributed.checkpoint.storage import WriteResult
 
-from .checkpoints import Checkpoints, digest_of, remove, sync_folder
+from torchopt_ref.errors import UserError
+
+from .checkpoints import Checkpoints, canonical, digest_of, remove, sync_folder
 from .distributed import Processes
 from .state import Training
 
@@ -36,8 +43,15 @@ class ShardedCheckpoints(Checkpoints):
 
     suffix = ""
 
-    def __init__(self, folder: Path, keep: int, processes: Processes, timeout: int) -> None:
-        super().__init__(folder, keep, processes)
+    def __init__(
+        self,
+        folder: Path,
+        keep: int,
+        processes: Processes,
+        options: Mapping[str, Any],
+        timeout: int,
+    ) -> None:
+        super().__init__(folder, keep, processes, options)
         # Its own group: the training's exchanges go on at the same time, in another thread.
         self._group: Any = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout))
         self._pending: Any = None
@@ -49,6 +63,7 @@ class ShardedCheckpoints(Checkpoints):
     def save(self, state: Mapping[str, Any], step: int, best: bool) -> None:
         self._wait()
         self._step = step
+        state = canonical({**state, "options": self.options})
         whole = {key: value for key, value in state.items() if key not in WEIGHTS}
         writer = Writer(self.partial, whole, lambda digest: self.commit(digest, step, best))
         self._pending = dcp.async_save(
@@ -57,7 +72,15 @@ class ShardedCheckpoints(Checkpoints):
 
     def read(self, path: Path, training: Training) -> dict[str, Any]:
         weights = training.weights()
-        dcp.load(weights, checkpoint_id=path, process_group=self._group)
+        try:
+            dcp.load(
+                weights,
+                storage_reader=SafeReader(path),
+                planner=SafePlanner(),
+                process_group=self._group,
+            )
+        except CheckpointException as error:
+            raise UserError(f"cannot read {path}: {reasons(error)}") from error
         return weights | torch.load(path / WHOLE, weights_only=True)
 
     def read_last(self, training: Training) -> dict[str, Any] | None:
@@ -72,10 +95,15 @@ class ShardedCheckpoints(Checkpoints):
                 pending.result()
         except CheckpointException as error:
             if self.processes.first:
-                reasons = {str(failure[0]) for failure in error.failures.values()}
                 # torch hides what the file system said.
-                why = "; ".join(sorted(reasons))
-                self.give_up(self._step, f"writing failed, perhaps for want of room ({why})")
+                why = f"writing failed, perhaps for want of room ({reasons(error)})"
+                self.give_up(self._step, why)
+
+
+def reasons(error: CheckpointException) -> str:
+    """What went wrong in each process, in one line."""
+    said = {str(failure[0]).partition("\n")[0] for failure in error.failures.values()}
+    return "; ".join(sorted(said))
 
 
 class Writer(dcp.FileSystemWriter):
@@ -106,3 +134,64 @@ class Writer(dcp.FileSystemWriter):
             os.fsync(file.fileno())
         sync_folder(folder)
         self._commit(digest_of(folder))
+
+
+class SafePlanner(DefaultLoadPlanner):
+    """Takes plain values, such as a learning rate, as ``weights_only`` does; torch's own planner
+    unpickles whatever the file holds."""
+
+    def load_bytes(self, read_item: ReadItem, value: io.BytesIO) -> None:
+        plain = io.BytesIO()
+        torch.save(torch.load(value, weights_only=True), plain)
+        plain.seek(0)
+        super().load_bytes(read_item, plain)
+
+
+class SafeReader(dcp.FileSystemReader):
+    """Reads the file ``.metadata``, a pickle, without running what stands in it."""
+
+    def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
+        folder = Path(self.path)
+        try:
+            found = MetadataUnpickler(io.BytesIO((folder / ".metadata").read_bytes())).load()
+            places = [Path(each.relative_path) for each in found.storage_data.values()]
+        except Exception as error:
+            raise UserError(
+                f"{folder / '.metadata'} is not what a checkpoint has ({error}): delete {folder}"
+            ) from error
+        for place in places:
+            if place.name != str(place):
+                raise UserError(f"{folder} refers to {place}, outside of itself: delete it")
+        found.storage_meta = found.storage_meta or metadata.StorageMeta()
+        found.storage_meta.load_id = self.load_id
+        return found
+
+
+class MetadataUnpickler(pickle.Unpickler):
+    """Knows the classes that ``.metadata`` is made of, and no other name: none of them does more
+    than hold values."""
+
+    KNOWN = {
+        (cls.__module__, cls.__name__): cls
+        for cls in (
+            metadata.Metadata,
+            metadata.MetadataIndex,
+            metadata.ChunkStorageMetadata,
+            metadata.TensorStorageMetadata,
+            metadata.BytesStorageMetadata,
+            metadata.TensorProperties,
+            metadata.StorageMeta,
+            metadata._MEM_FORMAT_ENCODING,
+            filesystem._StorageInfo,
+            torch.Size,
+            pathlib.PosixPath,
+            pathlib.WindowsPath,
+        )
+    } | {("torch.serialization", "_get_layout"): torch.serialization._get_layout}
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == "torch" and isinstance(found := getattr(torch, name, None), torch.dtype):
+            return found
+        if (module, name) not in self.KNOWN:
+            raise pickle.UnpicklingError(f"it names {module}.{name}")
+        return self.KNOWN[module, name]
