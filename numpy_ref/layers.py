@@ -151,7 +151,7 @@ class BatchNormalization:
             self.centred = centred - residue
             squares = (self.centred * self.centred).sum(axis=self.axes)
             var = squares / self.M
-            self._track(mean + residue, squares)
+            self._track(mean + np.where(np.isfinite(residue), residue, 0), squares)
         else:
             self.centred, var = x - self.running_mean, self.running_var
         self.std = np.sqrt(var + self.eps)

@@ -9,8 +9,6 @@ import math
 
 import numpy as np
 
-LANES = 4  # 16-bit lanes in one 64-bit draw
-
 
 class Generator:
     """MT19937, with the conversions that torch's CPU kernels apply to its 32-bit words.
@@ -91,17 +89,21 @@ class Generator:
     def keep_mask(self, shape, p):
         """True, with probability ``1 - p``, where dropout keeps an element.
 
-        Each element has 16 bits of an int64 draw, which count as a signed number, and is kept
-        where that is at least ``round(65536 p) - 32768``. So p is resolved to 2^-16, and a p
-        strictly between 0 and 1 is at least 2^-16 and at most 1 - 2^-16. For p = 0 and p = 1
-        nothing is drawn.
+        Each element has 16, 32 or 64 bits of an int64 draw, the fewest with which both p and
+        ``1 - p`` are right to one part in 2^24; of what 64 bits cannot resolve, p < 2^-41, the
+        nearest. They count as a signed number, and the element is kept where that is at least
+        ``round(2^bits p) - 2^(bits - 1)``. For p = 0 and p = 1 nothing is drawn.
         """
         if p in (0, 1):
             return np.full(shape, p == 0)
         count = math.prod(shape)
-        lanes = self.integers((math.ceil(count / LANES),)).view(np.int16)[:count]
-        dropped = min(max(round(p * 65536), 1), 65535)
-        return (lanes >= dropped - 32768).reshape(shape)
+        for bits in (16, 32, 64):
+            dropped = round(float(p) * 2**bits)
+            if abs(dropped / 2**bits - p) <= min(p, 1 - p) * 2**-24:
+                break
+        draws = self.integers((math.ceil(count * bits / 64),))
+        lanes = draws.view(f"i{bits // 8}")[:count]
+        return (lanes >= dropped - 2 ** (bits - 1)).reshape(shape)
 
     def _draw_32_bits(self, count):
         return self._mt19937.randint(0, 2**32, count, dtype=np.uint32)

@@ -34,11 +34,11 @@ def batch_normalize(
         torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
     ):
         # torch.func and forward mode differentiate the plain operations, to any order.
-        y, mean, unbiased_var, _ = _normalize(*inputs, spare_memory=False)
-        mean, unbiased_var = mean.detach(), unbiased_var.detach()
+        y, tracked_mean, unbiased_var, _, _ = _normalize(*inputs, spare_memory=False)
+        tracked_mean, unbiased_var = tracked_mean.detach(), unbiased_var.detach()
     else:
-        y, mean, unbiased_var, _ = _BatchNormalize.apply(*inputs)
-    return y, mean.view(-1), unbiased_var.view(-1)
+        y, tracked_mean, unbiased_var, _, _ = _BatchNormalize.apply(*inputs)
+    return y, tracked_mean.view(-1), unbiased_var.view(-1)
 
 
 class _BatchNormalize(Function):
@@ -97,7 +97,7 @@ class _BatchNormalize(Function):
         group: dist.ProcessGroup | None,
         count: Tensor | None,
     ) -> tuple[Tensor, ...]:
-        y, mean, unbiased_var, invstd = _normalize(
+        y, tracked_mean, unbiased_var, mean, invstd = _normalize(
             x,
             weight,
             bias,
@@ -108,11 +108,11 @@ class _BatchNormalize(Function):
             count,
             spare_memory=_should_spare_memory(x),
         )
-        ctx.mark_non_differentiable(mean, unbiased_var, invstd)
+        ctx.mark_non_differentiable(tracked_mean, unbiased_var, mean, invstd)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(x, weight, mean, invstd)
         ctx.eps, ctx.group, ctx.count = eps, group, count
-        return y, mean, unbiased_var, invstd
+        return y, tracked_mean, unbiased_var, mean, invstd
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
@@ -176,8 +176,9 @@ def _normalize(
     count: Tensor | None,
     *,
     spare_memory: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return y, the mean, the unbiased variance and 1 / sqrt(var + eps).
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return y, the mean and the unbiased variance to track, the mean that is subtracted from x
+    before its rest is, and 1 / sqrt(var + eps).
 
     ``spare_memory``: overwrite intermediate results, which must be neither recorded nor batched.
     """
@@ -188,12 +189,14 @@ def _normalize(
         out = xc if spare_memory else None
         rest = _average(_channel_sum(xc), count, group)
         xc = torch.sub(xc, rest, out=out)
-        var = _average(_channel_sum(torch.mul(xc, xc, out=out)), count, group)
-        unbiased_var = var * (count / (count - 1))
+        squares = _total(_channel_sum(torch.mul(xc, xc, out=out)), group)
+        var, unbiased_var = squares / count, squares / (count - 1)
+        tracked_mean = mean + rest.where(rest.isfinite(), 0)
         if spare_memory:
             xc = torch.sub(torch.sub(x, mean, out=out), rest, out=out)
     else:
         mean = _per_channel(running_mean, x)
+        tracked_mean = mean.clone()  # the compiler cannot return one tensor twice
         var = unbiased_var = _per_channel(running_var, x)
         xc = x - mean
         out = xc if spare_memory else None
@@ -203,7 +206,7 @@ def _normalize(
         y = torch.mul(xc, scale, out=out)
     else:
         y = torch.addcmul(bias.view_as(mean), xc, scale, out=out)
-    return _in_torch_layout(y.to(x.dtype)), mean, unbiased_var, invstd
+    return _in_torch_layout(y.to(x.dtype)), tracked_mean, unbiased_var, mean, invstd
 
 
 def _recorded_statistics(x: Tensor, count: Tensor, eps: float) -> tuple[Tensor, Tensor]:
@@ -240,10 +243,14 @@ def _channel_sum(x: Tensor) -> Tensor:
 
 
 def _average(sums: Tensor, count: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+    return _total(sums, group) / count
+
+
+def _total(sums: Tensor, group: dist.ProcessGroup | None) -> Tensor:
     if group is not None:
         sums = sums.clone()
         dist.all_reduce(sums, group=group)
-    return sums / count
+    return sums
 
 
 def _sum_dtype(x: Tensor) -> torch.dtype:

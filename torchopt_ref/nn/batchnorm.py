@@ -6,6 +6,7 @@ Covariate Shift*, ICML 2015, https://arxiv.org/abs/1502.03167.
 
 from __future__ import annotations
 
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -13,8 +14,14 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ._batchnorm_function import batch_normalize
+from ._recording import as_one_call, is_for_elsewhere
 
 __all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d"]
+
+
+# Under a name of its own, as TorchScript wants it.
+_FORWARD = torch.nn.modules.batchnorm._BatchNorm.forward
+_forward_of_torch = FunctionType(_FORWARD.__code__, _FORWARD.__globals__, "_forward_of_torch")
 
 
 class _BatchNorm(torch.nn.modules.batchnorm._BatchNorm):
@@ -53,11 +60,22 @@ class _BatchNorm(torch.nn.modules.batchnorm._BatchNorm):
         self.sync = sync
         self.process_group = process_group
 
+    _forward_of_torch = _forward_of_torch
+
     def forward(self, input: Tensor) -> Tensor:
+        if not torch.jit.is_scripting():
+            return self._forward(input)
+        else:  # all that TorchScript compiles  # noqa: RET505
+            return self._forward_of_torch(input)
+
+    def _forward(self, input: Tensor) -> Tensor:
+        traced = as_one_call(self, input)
+        if traced is not None:
+            return traced
         group = self._group_to_share_with()
         # torch's kernels also say what an empty batch does: it counts, but changes no statistics.
-        if self.fused or (input.numel() == 0 and group is None):
-            return super().forward(input)
+        if self.fused or (group is None and (is_for_elsewhere() or input.numel() == 0)):
+            return self._forward_of_torch(input)
         self._check_input_dim(input)
         weight, bias = self.weight, self.bias
         running_mean, running_var = self.running_mean, self.running_var
@@ -68,7 +86,13 @@ class _BatchNorm(torch.nn.modules.batchnorm._BatchNorm):
             weight=weight,
             bias=bias,
         )
-        if not self.training and running_mean is not None and running_var is not None:
+        if (running_mean is None) != (running_var is None):
+            raise ValueError(
+                "running_mean and running_var must either both be None or neither be None"
+            )
+        if not self.training and running_mean is not None:
+            if self.eps < 0:
+                raise ValueError(f"batch_norm eps must be non-negative, but got {self.eps}")
             return batch_normalize(input, weight, bias, running_mean, running_var, self.eps)[0]
 
         if self.eps <= 0:
@@ -83,7 +107,8 @@ class _BatchNorm(torch.nn.modules.batchnorm._BatchNorm):
             share = self._count_batch()
             for running, new in ((running_mean, mean), (running_var, unbiased_var)):
                 if running is not None:
-                    running.mul_(1 - share).add_(new, alpha=share)
+                    # In the dtype of the sums, so that a 16-bit buffer is rounded once.
+                    running.copy_((1 - share) * running.to(new.dtype) + share * new)
         return y
 
     def _group_to_share_with(self) -> dist.ProcessGroup | None:
@@ -138,8 +163,9 @@ class BatchNorm1d(_BatchNorm, torch.nn.BatchNorm1d):
     Parameters, buffers and state dict are those of ``torch.nn``: ``weight`` and ``bias`` (C),
     which start at 1 and 0; ``running_mean`` and ``running_var`` (C), which start at 0 and 1;
     ``num_batches_tracked`` (int64). y has the shape and the dtype of x and is contiguous, or
-    channels last where x is. float16 and bfloat16 are computed in float32 and rounded once; their
-    parameters may be of the same dtype or of float32.
+    channels last where x is. float16 and bfloat16 are computed in float32 and rounded once, the
+    running statistics too; their parameters may be of the same dtype or of float32.
+    Models that are scripted, traced or exported have torch's operation.
 
     Args:
         num_features: C.
@@ -163,8 +189,8 @@ class BatchNorm1d(_BatchNorm, torch.nn.BatchNorm1d):
 
     Raises:
         ValueError: ``sync`` together with ``fused``, or ``process_group`` without ``sync``; when
-            called: a wrong number of dimensions, one value per channel in training, or an ``eps``
-            of 0 or less in training.
+            called: a wrong number of dimensions, one value per channel in training, an ``eps``
+            below 0, or of 0 in training, one running statistic without the other.
         RuntimeError: a wrong number of channels, or dtypes that do not go together.
         NotImplementedError: integer or complex inputs; a second derivative with ``sync``.
 

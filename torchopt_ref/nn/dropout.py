@@ -6,11 +6,17 @@ Prevent Neural Networks from Overfitting", JMLR 15 (2014).
 
 import inspect
 import math
+from typing import Any
 
 import torch
+import torch.nn.functional as F
+from torch.overrides import handle_torch_function, has_torch_function_unary
+
+from ._recomputation import to_draw_from
+from ._recording import as_one_call, is_for_a_compiler, is_for_elsewhere
 
 SCALINGS = ("inverted", "inference")
-LANES = 4  # 16-bit lanes in one 64-bit draw
+LANES = {16: torch.int16, 32: torch.int32, 64: torch.int64}  # by their number of bits
 
 
 class Dropout(torch.nn.Dropout):
@@ -36,15 +42,24 @@ class Dropout(torch.nn.Dropout):
 
     Shapes and dtypes: any; the output has the shape, the dtype and the memory format of the input.
 
-    The mask comes from 16 random bits for each element, in the order of the indices whatever the
-    memory format, so that p is resolved to 2^-16: the probability is off by at most 2^-17, and a
-    p strictly between 0 and 1 is at least 2^-16 and at most 1 - 2^-16. On a CPU
-    ``numpy_ref.random.Generator`` draws the same masks. For p = 0 and p = 1 nothing is drawn.
-    For the backward pass one byte per element is kept. Under ``torch.compile`` the stream is the
-    compiler's, and a ``generator`` breaks the graph.
+    The mask comes from random bits, in the order of the indices whatever the memory format. Each
+    element has 16 of them where that is enough, as for p = 0.5, else 32, and 64 where p is close
+    to 0 or 1: enough to drop with probability p and to keep with probability 1 - p up to one part
+    in 2^24, which is how exact the factor is in float32. (Below p = 2^-41 even 64 bits are too
+    few: then the probability of dropping is off by 2^-65.) On a CPU ``numpy_ref.random.Generator``
+    draws the same masks. For p = 0 and p = 1 nothing is drawn. For the backward pass one byte per
+    element is kept.
+
+    Activation checkpointing (``torch.utils.checkpoint``, reentrant or not) drops the same units
+    when it runs a region again, and leaves the ``generator`` where one run does. Under
+    ``torch.compile`` the stream is the compiler's, and a ``generator`` breaks the graph. Models
+    that are scripted, traced or exported have torch's operation, with torch's stream.
 
     Raises:
-        ValueError: ``p`` outside [0, 1], or an unknown ``scaling``.
+        ValueError: ``p`` outside [0, 1], or an unknown ``scaling``; a ``generator`` in a model
+            that is traced or exported in training.
+        RuntimeError: a ``generator`` in a backward pass that runs the layer again in a way that
+            is not ``torch.utils.checkpoint``'s.
     """
 
     def __init__(
@@ -61,6 +76,16 @@ class Dropout(torch.nn.Dropout):
         self.generator = generator
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
+        if not torch.jit.is_scripting():
+            return self._forward(input)
+        else:  # all that TorchScript compiles  # noqa: RET505
+            assert self.generator is None, "TorchScript takes no Dropout(generator=...)"
+            return _by_torch(input, self.p, self.training, self.inplace, self.scaling)
+
+    def _forward(self, input: torch.Tensor) -> torch.Tensor:
+        traced = as_one_call(self, input)
+        if traced is not None:
+            return traced
         return dropout(
             input,
             self.p,
@@ -85,19 +110,59 @@ def dropout(
     generator: torch.Generator | None = None,
 ) -> torch.Tensor:
     """The function of :class:`Dropout`; the arguments of ``torch.nn.functional.dropout``."""
+    if has_torch_function_unary(input):
+        options = {"scaling": scaling, "generator": generator}
+        return handle_torch_function(
+            dropout, (input,), input, p=p, training=training, inplace=inplace, **options
+        )
     _check(p, scaling)
+    p = float(p)  # a tensor of one element, too
+    if is_for_elsewhere():
+        if training and generator is not None:
+            raise ValueError("a traced or exported model takes no Dropout(generator=...)")
+        return _by_torch(input, p, training, inplace, scaling)
     if training and p != 0:
-        scale = 1 / (1 - p) if scaling == "inverted" and p != 1 else 1.0
-        if torch.compiler.is_compiling() and generator is None:
-            # The compiler knows neither random_ nor jvp, and makes one loop of this.
-            result = input * (torch.rand_like(input, dtype=torch.float32) >= p) * scale
-        else:
-            result = _ScaledMask.apply(input, _keep_mask(input, p, generator), scale)
+        result = _drop(
+            input, p, 1 / (1 - p) if scaling == "inverted" and p != 1 else 1.0, generator
+        )
     elif not training and scaling == "inference":
         result = input * (1 - p)
     else:
         return input
     return input.copy_(result) if inplace else result
+
+
+def _drop(
+    input: torch.Tensor, p: float, scale: float, generator: torch.Generator | None
+) -> torch.Tensor:
+    """``input mask scale`` with a fresh mask, for 0 < p <= 1."""
+    if p == 1:
+        return input * input.new_zeros(())
+    if input.is_nested:
+        return _drop_nested(input, p, scale, generator)
+    if generator is None and is_for_a_compiler():
+        # The compiler knows neither random_ nor jvp, and makes one loop of this.
+        draws = torch.randint_like(input, 2**62, dtype=torch.int64)
+        return input * (draws >= round(p * 2**62)) * scale
+    return _ScaledMask.apply(input, _keep_mask(input, p, generator), scale)
+
+
+def _drop_nested(input: Any, p: float, scale: float, generator: Any) -> torch.Tensor:
+    """The components one after the other; together, where they lie together."""
+    if input.layout == torch.jagged and input.is_contiguous():
+        values = _drop(input.values(), p, scale, generator)
+        return torch.nested.nested_tensor_from_jagged(values, input.offsets())
+    components = [_drop(component, p, scale, generator) for component in input.unbind()]
+    return torch.nested.as_nested_tensor(components, layout=input.layout)
+
+
+def _by_torch(
+    input: torch.Tensor, p: float, training: bool, inplace: bool, scaling: str
+) -> torch.Tensor:
+    dropped = F.dropout(input, p, training, inplace)
+    if scaling == "inference":
+        dropped = dropped.mul_(1 - p) if inplace else dropped * (1 - p)
+    return dropped
 
 
 class _ScaledMask(torch.autograd.Function):
@@ -133,15 +198,27 @@ _ScaledMask.forward.__signature__ = inspect.signature(_ScaledMask.forward)  # ty
 
 def _keep_mask(input: torch.Tensor, p: float, generator: torch.Generator | None) -> torch.Tensor:
     """True, with probability ``1 - p``, where an element of ``input`` is kept."""
-    if p == 1:
-        return input.new_zeros(input.shape, dtype=torch.bool)
+    bits, dropped = _threshold(p)
     # From the input, not from torch.empty, so that vmap gives each sample its own draw.
-    draws = input.new_empty(math.ceil(input.numel() / LANES), dtype=torch.int64)
-    # Without both bounds the sign of every fourth lane, bit 63, is never set.
+    draws = input.new_empty(math.ceil(input.numel() * bits / 64), dtype=torch.int64)
+    if generator is not None:
+        generator = to_draw_from(generator)
+    # Without both bounds the sign of the highest lane, bit 63, is never set.
     draws.random_(-(2**63), None, generator=generator)
-    lanes = draws.view(torch.int16)[: input.numel()].view(input.shape)
-    dropped = min(max(round(p * 65536), 1), 65535)
-    return lanes >= dropped - 32768
+    lanes = draws.view(LANES[bits])[: input.numel()].view(input.shape)
+    return lanes >= dropped - 2 ** (bits - 1)
+
+
+def _threshold(p: float) -> tuple[int, int]:
+    """How many random bits an element needs, and how many of their ``2^bits`` values drop it.
+
+    As few as make both p and 1 - p right to one part in 2^24, as float32 is.
+    """
+    for bits in LANES:
+        dropped = round(p * 2**bits)
+        if abs(dropped / 2**bits - p) <= min(p, 1 - p) * 2**-24:
+            break
+    return bits, dropped
 
 
 def _check(p: float, scaling: str) -> None:

@@ -33,7 +33,9 @@ def fold_batchnorm(layer: Layer, bn: _BatchNorm) -> Layer:
 
     Raises:
         TypeError: ``layer`` or ``bn`` is of another type.
-        ValueError: ``bn`` has no running statistics, or another number of channels.
+        ValueError: ``bn`` has no running statistics, or another number of channels; a parameter of
+            either is computed from others (by ``torch.nn.utils.parametrize``, ``weight_norm``,
+            ``spectral_norm``, ``prune``) or not initialised yet.
     """
     if not isinstance(layer, nn.Linear | _ConvNd):
         raise TypeError(f"cannot fold into {type(layer).__name__}: not linear, not a convolution")
@@ -41,6 +43,8 @@ def fold_batchnorm(layer: Layer, bn: _BatchNorm) -> Layer:
         raise TypeError(f"cannot fold {type(bn).__name__}: not a BatchNorm")
     if bn.running_mean is None or bn.running_var is None:
         raise ValueError("cannot fold a BatchNorm that always normalises by the batch's statistics")
+    for module in (layer, bn):
+        _check_plain(module)
     channels = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
     if bn.num_features != channels:
         raise ValueError(f"the layer has {channels} channels, the BatchNorm {bn.num_features}")
@@ -61,6 +65,19 @@ def fold_batchnorm(layer: Layer, bn: _BatchNorm) -> Layer:
     folded.weight = nn.Parameter(_scale_outputs(layer, weight.to(dtype), scale).to(weight.dtype))
     folded.bias = nn.Parameter(bias.to(weight.dtype))
     return folded
+
+
+def _check_plain(module: nn.Module) -> None:
+    """A computed weight may be stale, and cannot be replaced by a folded one."""
+    for name in ("weight", "bias"):
+        if name not in module._parameters:
+            raise ValueError(
+                f"cannot fold {type(module).__name__}: its {name} is computed from other "
+                "parameters; make it plain first (remove_parametrizations, remove_weight_norm, "
+                "prune.remove)"
+            )
+        if nn.parameter.is_lazy(module._parameters[name]):
+            raise ValueError(f"cannot fold {type(module).__name__}: its {name} is not initialised")
 
 
 def _scale_outputs(layer: nn.Module, weight: Tensor, scale: Tensor) -> Tensor:

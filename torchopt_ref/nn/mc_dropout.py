@@ -1,8 +1,13 @@
 """Dropout as an ensemble of networks."""
 
+import ast
+import inspect
+import textwrap
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 import torch
+from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
 
@@ -14,15 +19,35 @@ class Prediction(NamedTuple):
 
 
 @torch.no_grad()
-def mc_dropout(model: torch.nn.Module, x: torch.Tensor, passes: int) -> Prediction:
-    """Predict with the dropout layers left on, and see how far the predictions spread.
+def mc_dropout(
+    model: nn.Module,
+    x: torch.Tensor,
+    passes: int,
+    *,
+    on: Collection[type[nn.Module]] = (),
+    off: Collection[type[nn.Module]] = (),
+) -> Prediction:
+    """Predict with dropout left on, and see how far the predictions spread.
 
     ``mean = 1/T sum y_t`` and ``variance = 1/T sum (y_t - mean)^2`` over ``T = passes`` outputs
-    ``y_t = model(x)``, each with other masks. Only dropout layers, those of this package and those
-    of ``torch.nn``, are in training mode meanwhile; so batch normalisation uses its running
-    statistics and leaves them alone. Afterwards every module is in the mode in which it was, also
-    when the model raises. No gradient is recorded. Dropout inside a function or a layer that has
-    no dropout module of its own (``torch.nn.MultiheadAttention``, ``torch.nn.LSTM``) stays off.
+    ``y_t = model(x)``, each with other masks. Only what drops something is in training mode
+    meanwhile; so batch normalisation uses its running statistics and leaves them alone. Afterwards
+    every module is in the mode in which it was, also when the model raises. No gradient is
+    recorded.
+
+    What drops something:
+
+    - dropout layers, those of this package and those of ``torch.nn``, and ``MultiheadAttention``,
+      ``LSTM``, ``GRU``, ``RNN``; so that ``TransformerEncoderLayer`` does not take the fast path
+      that skips its dropout layers, it is in training mode, too;
+    - any other module named ``...Drop...`` or ``StochasticDepth`` (``DropPath``, ``DropBlock``);
+    - a module whose own code hands ``self.training`` to dropout only: to a function with "drop" or
+      "stochastic_depth" in its name, or as an argument with "drop" in its name, such as
+      ``F.dropout(x, 0.5, self.training)`` and ``scaled_dot_product_attention(..., dropout_p=self.p
+      if self.training else 0)``.
+
+    A module that uses ``self.training`` otherwise may or may not drop something: ``on`` and ``off``
+    say so.
 
     Y. Gal, Z. Ghahramani, "Dropout as a Bayesian Approximation", ICML 2016.
 
@@ -30,20 +55,103 @@ def mc_dropout(model: torch.nn.Module, x: torch.Tensor, passes: int) -> Predicti
         model: its output is one tensor.
         x: what the model takes.
         passes: the number of outputs; with one the variance is 0.
+        on: classes of modules to put in training mode, because they drop something there.
+        off: classes of modules to leave in evaluation mode.
 
     Raises:
-        ValueError: ``passes`` is less than 1, or the model has no dropout layer.
+        ValueError: ``passes`` is less than 1, the model drops nothing, or what a module does in
+            training mode cannot be known: it uses ``self.training`` for more than dropout, its code
+            cannot be read, or it is compiled by ``torch.jit``.
     """
     if passes < 1:
         raise ValueError(f"passes must be at least 1, got {passes}")
     modes = {module: module.training for module in model.modules()}
-    if not any(isinstance(module, _DropoutNd) for module in modes):
+    dropping = {module for module in modes if _drops(module, tuple(on), tuple(off))}
+    if not dropping:
         raise ValueError(f"{type(model).__name__} has no dropout layer: every pass is the same")
     try:
         for module in modes:
-            module.training = isinstance(module, _DropoutNd)
+            # The fast path of an encoder layer is for evaluation and skips the dropout layers.
+            slow = isinstance(module, nn.TransformerEncoderLayer)
+            module.training = slow or module in dropping
         outputs = torch.stack([model(x) for _ in range(passes)])
     finally:
         for module, training in modes.items():
             module.training = training
     return Prediction(outputs.mean(0), outputs.var(0, correction=0))
+
+
+def _drops(
+    module: nn.Module, on: tuple[type[nn.Module], ...], off: tuple[type[nn.Module], ...]
+) -> bool:
+    """Whether all that training mode changes of the module itself is that it drops something."""
+    name = type(module).__name__
+    if isinstance(module, (*on, *off)):
+        return isinstance(module, on)
+    if isinstance(module, _DropoutNd):
+        return True
+    if isinstance(module, nn.MultiheadAttention):
+        return module.dropout > 0
+    if isinstance(module, nn.RNNBase):
+        return module.dropout > 0 and module.num_layers > 1
+    if isinstance(module, nn.modules.batchnorm._NormBase):
+        return False
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ValueError(
+            f"{name} is compiled by torch.jit, which hides its dropout: hand over the model itself"
+        )
+    uses = [use for code in _own_code(module) for use in _uses_of_training(code)]
+    if "drop" in name.lower() or name == "StochasticDepth":
+        return True
+    if not all(uses):
+        raise ValueError(
+            f"{name} uses self.training for more than handing it to dropout: say by on=[{name}] "
+            f"that it drops something, or by off=[{name}] that it does not"
+        )
+    return bool(uses)
+
+
+def _own_code(module: nn.Module) -> Iterator[ast.Module]:
+    """The classes of the module that are not torch's, as far as they mention ``training``."""
+    for cls in type(module).__mro__:
+        if cls is object or cls.__module__.partition(".")[0] == "torch":
+            continue
+        functions = [inspect.unwrap(f) for f in vars(cls).values() if inspect.isfunction(f)]
+        if not any("training" in code.co_names for f in functions for code in _nested(f.__code__)):
+            continue
+        try:
+            yield ast.parse(textwrap.dedent(inspect.getsource(cls)))
+        except (OSError, TypeError, SyntaxError):
+            name = cls.__name__
+            raise ValueError(
+                f"{name} uses self.training, and its code cannot be read: say by on=[{name}] that "
+                f"it drops something, or by off=[{name}] that it does not"
+            ) from None
+
+
+def _nested(code):
+    """A code object and those of the functions inside of it."""
+    yield code
+    for constant in code.co_consts:
+        if inspect.iscode(constant):
+            yield from _nested(constant)
+
+
+def _uses_of_training(node: ast.AST, for_dropout: bool = False) -> Iterator[bool]:
+    """For each ``….training`` that is read, whether dropout alone gets it."""
+    if isinstance(node, ast.Attribute) and node.attr == "training":
+        if isinstance(node.ctx, ast.Load):
+            yield for_dropout
+        return
+    if isinstance(node, ast.Call):
+        called = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+        called = node.func.id if isinstance(node.func, ast.Name) else called
+        for_dropout = for_dropout or _is_named_after_dropout(called)
+    if isinstance(node, ast.keyword):
+        for_dropout = for_dropout or _is_named_after_dropout(node.arg or "")
+    for child in ast.iter_child_nodes(node):
+        yield from _uses_of_training(child, for_dropout)
+
+
+def _is_named_after_dropout(name: str) -> bool:
+    return "drop" in name.lower() or "stochastic_depth" in name
