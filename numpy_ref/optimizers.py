@@ -21,7 +21,8 @@ def sgd(param, grad, state, *, lr, momentum, dampening, nesterov):
     """
     if momentum != 0:
         if "momentum_buffer" not in state:
-            state["momentum_buffer"] = np.zeros_like(param)
+            # -0 + g is g, the sign of a zero included.
+            state["momentum_buffer"] = np.full_like(param, -0.0)
             dampening = 0
         b = state["momentum_buffer"]
         b[...] = momentum * b + (1 - dampening) * grad

@@ -99,6 +99,41 @@ def test_where_the_order_of_sums_does_not_matter(shape, dtype):
         assert_within((3, 5, 2, 0, 1, 3), expected, actual, scales)
 
 
+LOW = [torch.float16, torch.bfloat16]
+
+
+@pytest.mark.parametrize("momentum", [0.1, 0.3, None])
+@pytest.mark.parametrize("dtypes", [*[(t, t) for t in LOW], *[(t, torch.float32) for t in LOW]])
+def test_running_statistics_in_low_precision_are_the_references_rounded_once(dtypes, momentum):
+    """Small integers, 2^k of them: no sum is rounded, so nothing but the update is."""
+    inputs, parameters = dtypes
+    layer = BatchNorm2d(64, momentum=momentum, dtype=parameters)
+    reference = BatchNormalization(
+        np.ones(64, np.float32), np.zeros(64, np.float32), momentum=momentum
+    )
+    for step in range(4):
+        x = np.random.default_rng(step).integers(-8, 9, (4, 64, 4, 4)).astype(np.float32)
+        layer(torch.from_numpy(x).to(inputs))
+        reference.forward(x)
+        for name in ("running_mean", "running_var"):
+            rounded = torch.from_numpy(getattr(reference, name)).to(parameters)
+            assert torch.equal(getattr(layer, name), rounded)
+            getattr(reference, name)[...] = rounded.float().numpy()
+
+
+@pytest.mark.parametrize("shape", [(4096, 3), (64, 3, 33, 5)], ids=str)
+def test_the_running_mean_is_corrected_as_the_references(shape):
+    """By the mean of what remains when the rounded mean is subtracted."""
+    x = (1e3 + np.random.default_rng(0).standard_normal(shape)).astype(np.float32)
+    layer = layer_for(shape, torch.float32, momentum=1.0)
+    layer(torch.from_numpy(x))
+    reference = BatchNormalization(np.ones(3, np.float32), np.zeros(3, np.float32), momentum=1.0)
+    reference.forward(x)
+    exact = x.astype(np.float64).mean((0, *range(2, x.ndim))).astype(np.float32)
+    for mean in (layer.running_mean.numpy(), reference.running_mean):
+        np.testing.assert_array_max_ulp(mean, exact, 0)
+
+
 def test_fused_is_torch_bit_for_bit():
     x, dy = torch.randn(2, 8, 3, 5, 5)
     theirs = torch.nn.BatchNorm2d(3)

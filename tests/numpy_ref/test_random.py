@@ -1,11 +1,14 @@
 """The reference's random stream against torch's CPU generator."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from numpy_ref.layers import Dropout
 from numpy_ref.random import Generator
 
 SEEDS = [0, 1, 42, 2**31, 2**32 - 1, 2**32, 2**32 + 5, 2**63 + 7, 2**64 - 1, -1, -12345]
@@ -118,22 +121,61 @@ def test_only_float32_and_float64_values():
         Generator(0).uniform((3,), np.float16)
 
 
-def test_keep_mask_reads_four_signed_lanes_of_each_integer():
+def test_keep_mask_reads_signed_lanes_of_each_integer():
     lanes = Generator(9).integers((5,)).view(np.int16)[:18].reshape(3, 6)
     np.testing.assert_array_equal(Generator(9).keep_mask((3, 6), 0.25), lanes >= -16384)
+    lanes = Generator(9).integers((9,)).view(np.int32).reshape(3, 6)
+    dropped = round(0.3 * 2**32)
+    np.testing.assert_array_equal(Generator(9).keep_mask((3, 6), 0.3), lanes >= dropped - 2**31)
+    drawn = Generator(9).integers((18,)).reshape(3, 6)
+    np.testing.assert_array_equal(
+        Generator(9).keep_mask((3, 6), 1e-6), drawn >= round(1e-6 * 2**64) - 2**63
+    )
 
 
-@pytest.mark.parametrize(
-    ("p", "dropped_of_65536"),
-    [(0.5, 32768), (0.1, 6554), (0.3, 19661), (1e-9, 1), (1 - 1e-9, 65535), (2.0**-16, 1)],
-)
-def test_keep_mask_resolves_p_to_sixteen_bits(p, dropped_of_65536):
-    """Among 2^22 draws every 16-bit value occurs, so that the values kept show the threshold."""
-    count = 2**22
-    lanes = Generator(1).integers((count // 4,)).view(np.int16)
-    kept = Generator(1).keep_mask((count,), p)
-    assert len(np.unique(lanes[~kept])) == dropped_of_65536
-    assert len(np.unique(lanes[kept])) == 65536 - dropped_of_65536
+class Chosen(Generator):
+    """A stream whose elements all have the same random bits."""
+
+    lane = 0
+
+    def integers(self, shape):
+        self.bits = 16 * shape[0]  # of each of four elements
+        lane = np.array([self.lane >> (64 - self.bits)], f"i{self.bits // 8}")
+        return np.repeat(lane, 4).view(np.int64)
+
+
+def drop_probability(p):
+    """That of ``keep_mask``, exactly: how many of all values of an element's bits drop it."""
+    stream, low, high = Chosen(0), -(2**63), 2**63
+    while low < high:  # the smallest value that is kept
+        stream.lane = (low + high) // 2
+        mask = stream.keep_mask((4,), p)
+        assert mask.all() or not mask.any()
+        low, high = (low, stream.lane) if mask.all() else (stream.lane + 1, high)
+    # The bits that an element does not use are cut off, so that only whole lanes count.
+    return Fraction((low + 2**63) >> (64 - stream.bits), 2**stream.bits), stream.bits
+
+
+PROBABILITIES = [2.0**-41, 1e-12, 1e-9, 1e-6, 1e-5, 1e-3, 0.01, 0.1, 0.25, 0.3, 0.5, 0.75, 0.9]
+PROBABILITIES += [1 - p for p in (0.01, 1e-3, 1e-4, 1e-5, 1e-6, 1e-9, 1e-12, 2**-53)]
+
+
+@pytest.mark.parametrize("p", PROBABILITIES)
+def test_dropout_is_unbiased_for_every_p(p):
+    """Both p and 1 - p are right to one part in 2^24, and so is the expectation of the factor."""
+    exact, bound = Fraction(p), Fraction(1, 2**24)
+    dropped, bits = drop_probability(p)
+    assert abs(dropped - exact) <= bound * min(exact, 1 - exact)
+    assert bits == 16 or p not in (0.25, 0.5, 0.75)
+    for scaling, expected in [("inverted", Fraction(1)), ("inference", 1 - exact)]:
+        layer = Dropout(p, lambda shape: np.ones(shape, bool), scaling)
+        factor = Fraction(layer.forward(np.ones(1)).item())
+        assert abs((1 - dropped) * factor / expected - 1) <= bound * Fraction(11, 10)
+
+
+@pytest.mark.parametrize("p", [1e-300, 1e-30, 2.0**-60])
+def test_what_64_bits_do_not_resolve_is_off_by_less_than_they_do(p):
+    assert abs(drop_probability(p)[0] - Fraction(p)) <= Fraction(1, 2**65)
 
 
 @pytest.mark.parametrize("p", [0, 1])

@@ -430,6 +430,28 @@ def test_sgd_without_momentum_keeps_no_state():
     assert not optimizer.state[params[0]]
 
 
+@pytest.mark.parametrize("engine", [{}, {"foreach": False}])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "options", [{}, {"nesterov": True}, {"maximize": True}, {"dampening": 0.5}], ids=str
+)
+def test_the_first_buffer_is_the_gradient_with_the_signs_of_its_zeros(options, dtype, engine):
+    """b_1 = g_1: nothing is added to it, not even zero. Then the signs stay torch's."""
+    zeros = torch.tensor([0.0, -0.0], dtype=dtype)
+    sides = []
+    for cls, extra in ((optim.SGD, engine), (torch.optim.SGD, {"foreach": False})):
+        param = torch.nn.Parameter(zeros.repeat(2))
+        optimizer = cls([param], lr=0.1, momentum=0.9, **options, **extra)
+        signs = []
+        for _ in range(2):
+            param.grad = zeros.repeat_interleave(2)
+            optimizer.step()
+            buffer = optimizer.state[param]["momentum_buffer"]
+            signs += [torch.signbit(buffer).tolist(), torch.signbit(param).tolist()]
+        sides.append(signs)
+    assert sides[0] == sides[1]
+
+
 def test_momentum_switched_on_in_the_middle_starts_with_the_whole_gradient():
     params, theirs = parameters(), parameters()
     optimizers = [optim.SGD(params, lr=0.1, dampening=0.5), torch.optim.SGD(theirs, lr=0.1)]

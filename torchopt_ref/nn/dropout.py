@@ -136,10 +136,10 @@ def _drop(
     input: torch.Tensor, p: float, scale: float, generator: torch.Generator | None
 ) -> torch.Tensor:
     """``input mask scale`` with a fresh mask, for 0 < p <= 1."""
-    if p == 1:
-        return input * input.new_zeros(())
     if input.is_nested:
         return _drop_nested(input, p, scale, generator)
+    if p == 1:
+        return input * input.new_zeros(())
     if generator is None and is_for_a_compiler():
         # The compiler knows neither random_ nor jvp, and makes one loop of this.
         draws = torch.randint_like(input, 2**62, dtype=torch.int64)

@@ -21,7 +21,8 @@ def sgd(
 
 
 def sgd_slots(group: Group) -> dict[str, float]:
-    return {} if is_zero(group["momentum"]) else {"momentum_buffer": 0}
+    # -0 + g is g, the sign of a zero included, so that b is g after the first step.
+    return {} if is_zero(group["momentum"]) else {"momentum_buffer": -0.0}
 
 
 def sgd_scalars(group: Group, step: Any, fresh: Any) -> dict[str, Any]:

@@ -64,8 +64,8 @@ def initial_slot(param: Tensor, value: float) -> Tensor:
     fill = complex(value, value) if param.is_complex() else value
     slot = torch.full_like(param, fill, requires_grad=False)
     # Knowing the value, the compiler takes the sum of a gradient and zero for the gradient, and
-    # returns its very memory as the new slot.
-    return slot + ZERO if torch.compiler.is_compiling() else slot
+    # returns its very memory as the new slot. (-0 stays -0 if 0 is subtracted, not if it is added.)
+    return slot - ZERO if torch.compiler.is_compiling() else slot
 
 
 def step_tensor(count: float, param: Tensor, group: Group) -> Tensor:

@@ -1,0 +1,210 @@
+"""mc_dropout: the moments of its passes, which are those of training mode where that drops only."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from torchopt_ref.nn import Dropout, mc_dropout
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def small_model():
+    return torch.nn.Sequential(
+        torch.nn.Linear(4, 64),
+        torch.nn.BatchNorm1d(64),
+        torch.nn.ReLU(),
+        Dropout(0.5, generator=seeded()),
+        torch.nn.Linear(64, 3),
+        torch.nn.Dropout(0.2),
+    )
+
+
+def modes(model):
+    return [module.training for module in model.modules()]
+
+
+def test_mc_dropout_mean_and_variance_are_those_of_the_factor():
+    """For one layer: mean x, variance x^2 p / (1 - p), each up to five standard errors."""
+    passes, p = 4000, 0.2
+    model = torch.nn.Sequential(Dropout(p, generator=seeded()))
+    prediction = mc_dropout(model, torch.tensor([[1.0, 2.0, -3.0]]), passes)
+    factor = torch.tensor([[1.0, 2.0, 3.0]])
+    mean_error = factor * math.sqrt(p / (1 - p) / passes)
+    assert ((prediction.mean - torch.tensor([[1.0, 2.0, -3.0]])).abs() < 5 * mean_error).all()
+    fourth = (p * 1 + (1 - p) * (p / (1 - p)) ** 4) - (p / (1 - p)) ** 2
+    variance_error = factor**2 * math.sqrt(fourth / passes)
+    expected = factor**2 * p / (1 - p)
+    assert ((prediction.variance - expected).abs() < 5 * variance_error).all()
+
+
+def test_mc_dropout_is_the_population_moments_of_its_passes():
+    model = torch.nn.Sequential(Dropout(0.5, generator=seeded(3)))
+    x = torch.arange(1.0, 9.0)
+    ensemble = Dropout(0.5, generator=seeded(3))
+    outputs = np.stack([ensemble(x).numpy() for _ in range(5)]).astype(np.float64)
+    prediction = mc_dropout(model.eval(), x, 5)
+    np.testing.assert_allclose(prediction.mean, outputs.mean(0), rtol=2e-7)
+    np.testing.assert_allclose(prediction.variance, outputs.var(0), rtol=2e-6)
+
+
+def test_mc_dropout_with_one_pass_has_no_variance():
+    assert (mc_dropout(small_model(), torch.ones(2, 4), 1).variance == 0).all()
+
+
+@pytest.mark.parametrize("kind", [torch.nn.Dropout, torch.nn.Dropout2d, torch.nn.AlphaDropout])
+def test_mc_dropout_turns_on_the_layers_of_torch_too(kind):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        prediction = mc_dropout(torch.nn.Sequential(kind(0.5)).eval(), torch.ones(1, 2, 3, 3), 30)
+    assert (prediction.variance > 0).all()
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_mc_dropout_leaves_the_model_as_it_was(training):
+    model = small_model().train(training)
+    model[3].train(not training)
+    before, state = modes(model), copy.deepcopy(model.state_dict())
+    prediction = mc_dropout(model, torch.randn(2, 4, generator=seeded()), 3)
+    assert not prediction.mean.requires_grad
+    assert prediction.variance.shape == (2, 3)
+    assert modes(model) == before
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, state[name]), name
+
+
+def test_mc_dropout_restores_the_modes_after_an_exception():
+    model = small_model()
+    model[1].eval()
+    before = modes(model)
+    with pytest.raises(RuntimeError):
+        mc_dropout(model, torch.ones(2, 5), 3)
+    assert modes(model) == before
+
+
+def test_mc_dropout_errors():
+    with pytest.raises(ValueError, match="passes must be at least 1, got 0"):
+        mc_dropout(small_model(), torch.ones(2, 4), 0)
+    with pytest.raises(ValueError, match="Sequential has no dropout layer"):
+        mc_dropout(torch.nn.Sequential(torch.nn.Linear(4, 2)), torch.ones(2, 4), 3)
+
+
+# Whatever drops something takes part: passes are those of the model in training mode, bit for bit.
+
+
+class Block(nn.Module):
+    """Dropout that is no layer, as far as ``drop`` goes beside one that is."""
+
+    def __init__(self, drop, **parts):
+        super().__init__()
+        self.p, self.drop, self.last = 0.4, drop, nn.Dropout(0.1)
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+    def forward(self, x):
+        return self.last(self.drop(self, x))
+
+
+class Functional(Block):
+    def __init__(self):
+        super().__init__(lambda self, x: x)
+
+    def forward(self, x):
+        return self.last(F.dropout(x, self.p, self.training))
+
+
+class Attention(Block):
+    def __init__(self):
+        super().__init__(lambda self, x: x)
+
+    def forward(self, x):
+        p = F.scaled_dot_product_attention(x, x, x, dropout_p=self.p if self.training else 0.0)
+        return self.last(p)
+
+
+class DropPath(nn.Module):
+    def forward(self, x):
+        if not self.training:
+            return x
+        return x * torch.empty(len(x), 1, 1).bernoulli_(0.5)
+
+
+class Ambiguous(nn.Module):
+    def forward(self, x):
+        p = 0.5 if self.training else 0.0
+        return F.dropout(x, p)
+
+
+def encoder_layer(**options):
+    return nn.TransformerEncoderLayer(8, 2, 16, 0.3, batch_first=True, **options)
+
+
+MODELS = {
+    "encoder layer": encoder_layer,
+    "encoder layer, norm first": lambda: encoder_layer(norm_first=True),
+    "encoder": lambda: nn.TransformerEncoder(encoder_layer(), 2),
+    "encoder beside dropout": lambda: nn.Sequential(nn.Dropout(0.2), encoder_layer()),
+    "attention": lambda: Block(
+        lambda self, x: self.mha(x, x, x, need_weights=False)[0],
+        mha=nn.MultiheadAttention(8, 2, 0.4, batch_first=True),
+    ),
+    "LSTM": lambda: Block(lambda self, x: self.rnn(x)[0], rnn=nn.LSTM(8, 8, 2, dropout=0.4)),
+    "GRU": lambda: Block(lambda self, x: self.rnn(x)[0], rnn=nn.GRU(8, 8, 2, dropout=0.4)),
+    "functional dropout": Functional,
+    "scaled_dot_product_attention": Attention,
+    "DropPath": lambda: nn.Sequential(DropPath(), nn.Dropout(0.1)),
+    "of torch": lambda: nn.Sequential(nn.Dropout(0.1), nn.AlphaDropout(0.2), nn.Dropout1d(0.3)),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_passes_are_those_of_training_mode(name):
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(1)
+        model, x = MODELS[name](), torch.randn(2, 5, 8)
+        torch.manual_seed(2)
+        outputs = torch.stack([model(x) for _ in range(4)])
+        torch.manual_seed(2)
+        prediction = mc_dropout(model.eval(), x, 4)
+    torch.testing.assert_close(prediction.mean, outputs.mean(0))
+    torch.testing.assert_close(prediction.variance, outputs.var(0, correction=0))
+    assert prediction.variance.max() > 0
+    assert not any(module.training for module in model.modules())
+
+
+def test_what_training_mode_does_is_asked_where_it_cannot_be_known():
+    model, x = nn.Sequential(Ambiguous(), Dropout(0.1, generator=seeded())), torch.ones(1, 50)
+    with pytest.raises(ValueError, match=r"Ambiguous uses self.training .* on=\[Ambiguous\]"):
+        mc_dropout(model, x, 2)
+    assert model.training
+    mc_dropout(model, x, 2, off=[Ambiguous])
+    with torch.random.fork_rng(devices=[]):
+        spread = [mc_dropout(model, x, 50, **{how: [Ambiguous]}) for how in ("on", "off")]
+    assert spread[0].variance.mean() > spread[1].variance.mean() > 0
+
+
+def test_code_that_cannot_be_read_and_compiled_models_are_refused():
+    namespace = {"nn": nn}
+    exec(
+        "class Hidden(nn.Module):\n def forward(self, x): return x * (2 if self.training else 1)",
+        namespace,
+    )
+    x = torch.ones(1, 5)
+    with pytest.raises(ValueError, match=r"Hidden uses self\.training, and its code cannot"):
+        mc_dropout(nn.Sequential(namespace["Hidden"](), nn.Dropout()), x, 2)
+    traced = torch.jit.trace(nn.Linear(5, 2), x)
+    with pytest.raises(ValueError, match=r"compiled by torch\.jit"):
+        mc_dropout(nn.Sequential(traced, nn.Dropout()), x, 2)
+
+
+def test_no_dropout_in_an_attention_or_a_single_recurrent_layer():
+    for model in (nn.MultiheadAttention(8, 2), nn.LSTM(8, 8), nn.GRU(8, 8, 2)):
+        with pytest.raises(ValueError, match="has no dropout layer"):
+            mc_dropout(model, torch.ones(2, 5, 8), 2)
