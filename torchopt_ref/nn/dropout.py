@@ -111,9 +111,15 @@ def dropout(
 ) -> torch.Tensor:
     """The function of :class:`Dropout`; the arguments of ``torch.nn.functional.dropout``."""
     if has_torch_function_unary(input):
-        options = {"scaling": scaling, "generator": generator}
         return handle_torch_function(
-            dropout, (input,), input, p=p, training=training, inplace=inplace, **options
+            dropout,
+            (input,),
+            input,
+            p=p,
+            training=training,
+            inplace=inplace,
+            scaling=scaling,
+            generator=generator,
         )
     _check(p, scaling)
     p = float(p)  # a tensor of one element, too

@@ -76,7 +76,8 @@ def _check_plain(module: nn.Module) -> None:
                 "parameters; make it plain first (remove_parametrizations, remove_weight_norm, "
                 "prune.remove)"
             )
-        if nn.parameter.is_lazy(module._parameters[name]):
+        parameter = module._parameters[name]
+        if parameter is not None and nn.parameter.is_lazy(parameter):
             raise ValueError(f"cannot fold {type(module).__name__}: its {name} is not initialised")
 
 
