@@ -80,8 +80,12 @@ def train(model, optimizer, monitor, steps=100, zero_grad=True, poison=None, see
             monitor.log(loss=loss, output=output, target=y)
 
 
-def hooks(model, optimizer):
+def hooks(model, optimizer, of_process=True):
+    """Those that hang on either, and torch's own tables of hooks for every module."""
     found = [*optimizer._optimizer_step_pre_hooks, *optimizer._optimizer_step_post_hooks]
+    if of_process:
+        tables = vars(nn.modules.module).items()
+        found += [each for name, table in tables if name.startswith("_global_f") for each in table]
     for module in model.modules():
         found += [*module._forward_hooks, *module._forward_pre_hooks, *module._backward_hooks]
     for param in model.parameters():

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from torchopt_ref.optim.torch_private import in_backward
 
+from .hooks import Hooks
 from .layers import spread
 from .record import Record
 
@@ -31,8 +33,6 @@ SATURATED: dict[type[nn.Module], tuple[float, float]] = {
     nn.Tanh: (2 * FLAT - 1, 1 - 2 * FLAT),
 }
 DYING = (nn.ReLU, nn.ReLU6)
-Safe = Callable[[Callable], Callable]
-"""Wraps a hook, so that a failure in it does not end the training."""
 
 NOT_ELEMENTWISE = (nn.Softmax, nn.Softmin, nn.Softmax2d, nn.LogSoftmax, nn.MultiheadAttention)
 
@@ -73,7 +73,7 @@ class Activations:
         self._modules = dict(spread(found, limit))
         self._window = window
         self._alive: dict[str, deque[Tensor]] = {}
-        self._hooks: list[Any] = []
+        self._handles: list[RemovableHandle] = []
         self.detach()
 
     def __bool__(self) -> bool:
@@ -84,17 +84,16 @@ class Activations:
         """Whether a layer was measured since ``attach``."""
         return bool(self._calls)
 
-    def attach(self, safe: Safe) -> None:
+    def attach(self, hooks: Hooks) -> None:
         self.detach()
-        self._safe = safe
+        self._hooks = hooks
         for name, module in self._modules.items():
-            hook = safe(partial(self._forward, name))
-            self._hooks.append(module.register_forward_hook(hook))
+            self._handles.append(hooks.after(module, partial(self._forward, name)))
 
     def detach(self) -> None:
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks = []
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
         self._forget()
 
     def _forget(self) -> None:
@@ -106,7 +105,7 @@ class Activations:
         self._samples: dict[str, Tensor] = {}
         self._gradients: dict[str, Tensor] = {}
 
-    def _forward(self, name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+    def _forward(self, name: str, module: nn.Module, args: Any, output: Any) -> None:
         again = in_backward()
         if not again and self._backward_began:
             self._open = False
@@ -129,7 +128,7 @@ class Activations:
         self._seen[name] = module
         with torch.no_grad():
             self._measure(name, module, wide(output.detach()))
-        output.register_hook(self._safe(partial(self._backward, name, self._gradients)))
+        self._hooks.gradient(output, partial(self._backward, name, self._gradients))
 
     def _measure(self, name: str, module: nn.Module, y: Tensor) -> None:
         moments = [y.mean(), y.std(correction=0)]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
-from .activations import Safe
+from .hooks import Hooks
 from .layers import spread, trainable
 from .record import Record
 from .updates import norms, real
@@ -28,18 +28,18 @@ class CarriedOver:
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         self._optimizer = optimizer
-        self._hooks: list[Any] = []
+        self._handles: list[RemovableHandle] = []
         self._old: dict[nn.Parameter, list[Tensor | None]] = {}
 
-    def attach(self, safe: Safe) -> None:
+    def attach(self, hooks: Hooks) -> None:
         self.detach()
         for param in spread(trainable(self._optimizer.param_groups), LOOKED_AT):
-            self._hooks.append(param.register_hook(safe(partial(self._arrives, param))))
+            self._handles.append(hooks.gradient(param, partial(self._arrives, param)))
 
     def detach(self) -> None:
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks, self._old = [], {}
+        for handle in self._handles:
+            handle.remove()
+        self._handles, self._old = [], {}
 
     def _arrives(self, param: nn.Parameter, gradient: Tensor) -> None:
         old = None if param.grad is None else norms([real(param.grad)])[0]

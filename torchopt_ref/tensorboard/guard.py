@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,8 @@ from .health import NonFiniteError
 
 
 class Guard:
-    """Wraps functions, which do nothing while ``works`` is false.
+    """Wraps functions, which do nothing while ``works`` is false, nor in a forked process: that has
+    a copy of the training, whose curves are none of this run's.
 
     An exception in one is handed to ``fail`` and goes no further, but for the one that a person
     asked for.
@@ -21,10 +23,11 @@ class Guard:
     def __init__(self, fail: Callable[[Exception], None]) -> None:
         self.works = False
         self._fail = fail
+        self._process = os.getpid()
 
     def safe(self, function: Callable) -> Callable:
         def guarded(*args: Any, **kwargs: Any) -> None:
-            if not self.works:
+            if not self.works or os.getpid() != self._process:
                 return
             try:
                 function(*args, **kwargs)
@@ -34,16 +37,6 @@ class Guard:
                 self._fail(error)
 
         return guarded
-
-    def eager(self, hook: Callable) -> Callable:
-        """A hook of a module, which stays out of the graph of a function that is compiled."""
-        safe = self.safe(hook)
-
-        def unless_compiling(*args: Any, **kwargs: Any) -> None:
-            if not torch.compiler.is_compiling():
-                safe(*args, **kwargs)
-
-        return unless_compiling
 
     def not_compiled(self, hook: Callable) -> Callable:
         """A hook of an optimizer, which a compiled step calls as it is.

@@ -47,8 +47,9 @@ class Monitor:
                 monitor.log(loss=loss, output=output, target=y)  # optional
 
     It sees the training through hooks, which it removes on leaving, however it is left, and changes
-    nothing of it: parameters, buffers and random numbers are bit for bit those without it. Steps
-    are counted by the optimizer's ``step``. A record is made at the steps 1, 2, 4, 8, ... and from
+    nothing of it: parameters, buffers and random numbers are bit for bit those without it. Models
+    and optimizers can be copied, saved, scripted and transformed meanwhile, as no module carries a
+    hook. Steps are counted by the optimizer's ``step``. A record is made at the steps 1, 2, 4, 8, ... and from
     ``every`` on at each multiple of it; between two of them little more than the clock is read. A
     failure of the monitor itself is one warning, after which it is silent.
 
@@ -155,6 +156,10 @@ class Monitor:
         return chosen(
             self._quantities, self._models, first, layers, output, self._window, self._nonfinite
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy, as of an object that holds model and monitor, is not at work."""
+        return self.__dict__ | {"_session": None, "_first_step": self.step}
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
         if self._session:

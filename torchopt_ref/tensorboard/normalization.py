@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
+from torch.utils.hooks import RemovableHandle
 
-from .activations import Safe, add_scalars
+from .activations import add_scalars
+from .hooks import Hooks
 from .layers import spread
 from .record import Record
 
@@ -43,32 +45,30 @@ class Normalization:
             and not isinstance(module, nn.AlphaDropout | nn.FeatureAlphaDropout)
         ]
         self._modules = dict(spread(norms, limit) + spread(dropouts, limit))
-        self._hooks: list[Any] = []
+        self._handles: list[RemovableHandle] = []
         self._found: dict[str, Tensor] = {}
 
-    def attach(self, safe: Safe) -> None:
+    def attach(self, hooks: Hooks) -> None:
         self.detach()
         for name, module in self._modules.items():
             is_norm = isinstance(module, _BatchNorm)
             before, after = (keep_running, self._compare) if is_norm else (keep_count, self._count)
             kept: list[Tensor] = []
-            self._hooks += [
-                module.register_forward_pre_hook(safe(partial(before, kept))),
-                module.register_forward_hook(safe(partial(after, name, kept))),
+            self._handles += [
+                hooks.before(module, partial(before, kept)),
+                hooks.after(module, partial(after, name, kept)),
             ]
 
     def detach(self) -> None:
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks, self._found = [], {}
+        for handle in self._handles:
+            handle.remove()
+        self._handles, self._found = [], {}
 
     def collect(self, record: Record) -> None:
         record.later(list(self._found.values()), add_scalars(record, list(self._found)))
 
     @torch.no_grad()
-    def _compare(
-        self, name: str, kept: list[Tensor], module: _BatchNorm, inputs: Any, output: Any
-    ) -> None:
+    def _compare(self, name: str, kept: list[Tensor], module: _BatchNorm, *seen: Any) -> None:
         tag = f"batch norm mean shift/{name}"
         if not kept or tag in self._found:
             return
@@ -85,7 +85,7 @@ class Normalization:
 
     @torch.no_grad()
     def _count(
-        self, name: str, kept: list[Tensor], module: nn.Module, inputs: Any, output: Any
+        self, name: str, kept: list[Tensor], module: nn.Module, args: Any, output: Any
     ) -> None:
         tag = f"dropout keep rate/{name}"
         if kept and tag not in self._found:
@@ -93,14 +93,14 @@ class Normalization:
 
 
 @torch.no_grad()
-def keep_running(kept: list[Tensor], module: _BatchNorm, inputs: Any) -> None:
+def keep_running(kept: list[Tensor], module: _BatchNorm, args: Any) -> None:
     kept.clear()
     if module.training and module.running_mean is not None and module.running_var is not None:
         kept += [module.running_mean.clone(), module.running_var.clone()]
 
 
 @torch.no_grad()
-def keep_count(kept: list[Tensor], module: nn.Module, inputs: Any) -> None:
+def keep_count(kept: list[Tensor], module: nn.Module, args: Any) -> None:
     kept.clear()
-    if module.training and isinstance(inputs[0], Tensor):
-        kept.append((inputs[0] != 0).sum())
+    if module.training and args and isinstance(args[0], Tensor):
+        kept.append((args[0] != 0).sum())

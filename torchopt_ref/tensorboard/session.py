@@ -9,11 +9,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from torchopt_ref.optim.torch_private import in_backward
 
 from .dashboard import band
 from .guard import Guard
+from .hooks import Hooks
 from .layers import Layers
 from .logged import Logged, classifies
 from .parts import Parts
@@ -45,8 +47,9 @@ class Session:
         self._forward_passes = 0
         self._logged = Logged(reduces)
         self._parts = parts
-        self._hooks: list[Any] = []
+        self._handles: list[RemovableHandle] = []
         self._guard = Guard(self._fail)
+        self._hooks = Hooks(self._guard.safe)
 
     @property
     def step(self) -> int:
@@ -61,17 +64,14 @@ class Session:
     def start(self) -> None:
         self._guard.works = True
         model = next(iter(self._models.values()))
+        self._hooks.before(model, self._forward_starts)
         if getattr(model, "_compiled_call_impl", None) is None:
-            before = self._guard.eager(self._forward_starts)
-            self._hooks += [
-                model.register_forward_pre_hook(before, with_kwargs=True),
-                model.register_forward_hook(self._guard.eager(self._forward_ends)),
-            ]
+            self._hooks.start(model)
         for watched in self._watched:
             optimizer = watched.optimizer
             before = self._guard.not_compiled(partial(self._before_step, watched))
             after = self._guard.not_compiled(partial(self._after_step, watched))
-            self._hooks += [
+            self._handles += [
                 optimizer.register_step_pre_hook(before),
                 optimizer.register_step_post_hook(after),
             ]
@@ -105,15 +105,26 @@ class Session:
                 [watched.optimizer for watched in self._watched], self.step
             )
 
-    def _forward_starts(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+    def _forward_starts(self, module: nn.Module, args: Any) -> None:
         if not torch.is_grad_enabled() or self._runs_again():
             return
+        self._hooks.end(module, self._forward_ends)
         if self._first.record:
             self._finish(self._first)
             if self._parts.speed:
                 self._parts.speed.leave_out()
         if self._parts.speed:
             self._parts.speed.forward_starts()
+        if self._parts.graph and self._parts.output:
+            graph, self._parts.graph = self._parts.graph, None
+            try:
+                self._parts.output.event(graph.trace(args))
+            except Exception as error:
+                self._parts.output.note(f"The graph cannot be traced: {error}", self.step)
+
+    def _forward_ends(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        if self._parts.speed:
+            self._parts.speed.forward_ends()
         tensor = first_tensor([*args, *kwargs.values()])
         if tensor is not None and tensor.dim():
             for watched in self._watched:
@@ -122,12 +133,6 @@ class Session:
                 self._parts.health.saw_input(tensor)
             if self._parts.figures:
                 self._parts.figures.saw_input(tensor)
-        if self._parts.graph and self._parts.output:
-            graph, self._parts.graph = self._parts.graph, None
-            try:
-                self._parts.output.event(graph.trace(args))
-            except Exception as error:
-                self._parts.output.note(f"The graph cannot be traced: {error}", self.step)
 
     def _runs_again(self) -> bool:
         """Whether this is activation checkpointing's second run of a pass that was counted. If the
@@ -138,10 +143,6 @@ class Session:
         counted = self._forward_passes > 0
         self._forward_passes -= counted
         return counted
-
-    def _forward_ends(self, module: nn.Module, args: Any, output: Any) -> None:
-        if self._parts.speed and torch.is_grad_enabled():
-            self._parts.speed.forward_ends()
 
     def _before_step(
         self, watched: Watched, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any
@@ -185,14 +186,14 @@ class Session:
         if self._parts.output and self._parts.activations and not self._parts.activations.seen:
             self._parts.output.note(
                 f"In step {record.step} no activation layer was seen: a compiled function calls "
-                "them, or the model's own forward does not.",
+                "them, torch.func or DataParallel does, or the model's own forward does not.",
                 record.step,
             )
 
     def _attach_if_due(self) -> None:
         if self._first.next_is_recorded():
             for part in self._parts.in_layers:
-                part.attach(self._guard.eager)
+                part.attach(self._hooks)
 
     def _finish(self, watched: Watched) -> None:
         """Complete the record under way, fetch it and write it."""
@@ -250,9 +251,10 @@ class Session:
         self._guard.works = False
         for part in self._parts.in_layers:
             part.detach()
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks = []
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+        self._hooks.stop()
 
 
 def has_closure(args: Any, kwargs: Any) -> bool:

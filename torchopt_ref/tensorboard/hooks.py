@@ -1,0 +1,123 @@
+"""Hooks around the forward passes of modules, which carry none of them."""
+
+from __future__ import annotations
+
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
+from torch.utils.hooks import RemovableHandle, unserializable_hook
+
+from torchopt_ref.optim.torch_private import is_watched
+
+COMPLAINT = r"Using `torch\.compile\(module\)` when there are global hooks on modules"
+
+Functions = OrderedDict[int, Callable]
+
+
+class Hooks:
+    """Calls functions around the forward passes of modules, which do not know of it.
+
+    What hangs on a module travels with it, into copies, files and other processes, and is in the
+    way of ``torch.jit.script``. So these are torch's two hooks for every module of the process;
+    they look up whether it is one of those meant. A copy is another module.
+
+    Only passes that compute count: not those that torch compiles, traces or exports, nor those
+    inside ``torch.func``, whose tensors stand for many, or under a dispatch mode, which would take
+    the monitor's operations for the model's.
+
+    ``safe`` wraps every function, so that a failure in it does not end the training.
+    """
+
+    def __init__(self, safe: Callable[[Callable], Callable]) -> None:
+        self._safe = safe
+        self._before: dict[int, Functions] = {}
+        self._after: dict[int, Functions] = {}
+        self._registered: list[RemovableHandle] = []
+        self._end: RemovableHandle | None = None
+        self._filter: Any = None
+
+    def start(self, model: nn.Module) -> None:
+        """Begin; if ``model`` is a wrapper made by ``torch.compile``, with its own passes only."""
+        if hasattr(model, "_orig_mod"):
+            # Hooks of the process would be compiled into it, while its own neither reach its graph
+            # nor travel: torch leaves them behind.
+            self._registered = [model.register_forward_pre_hook(self._enters)]
+            return
+        self._registered = [
+            register_module_forward_pre_hook(self._enters),
+            register_module_forward_hook(self._leaves),
+        ]
+        # Such a wrapper, made later, warns that these are called for it and for the module inside.
+        # They are meant for one of both.
+        warnings.filterwarnings("ignore", COMPLAINT)
+        self._filter = warnings.filters[0]
+
+    def stop(self) -> None:
+        for handle in self._registered:
+            handle.remove()
+        self._registered = []
+        self._remove_end()
+        with suppress(ValueError):  # Not there, or the training has replaced all filters.
+            warnings.filters.remove(self._filter)  # type: ignore[attr-defined]
+
+    def before(self, module: nn.Module, function: Callable) -> RemovableHandle:
+        """Call ``function(module, args)`` before each forward pass of ``module``."""
+        return self._add(self._before, module, function)
+
+    def after(self, module: nn.Module, function: Callable) -> RemovableHandle:
+        """Call ``function(module, args, output)`` after it."""
+        return self._add(self._after, module, function)
+
+    def end(self, module: nn.Module, function: Callable) -> None:
+        """Call ``function(module, args, kwargs)`` once, when the pass that has just begun ends.
+
+        It comes after the module's own hooks and is given ``kwargs``, so it has to hang on the
+        module, while the pass lasts.
+        """
+        self._remove_end()
+        safe = self._safe(function)
+
+        def once(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+            self._remove_end()
+            safe(module, args, kwargs)
+
+        self._end = module.register_forward_hook(once, with_kwargs=True, always_call=True)
+
+    def _remove_end(self) -> None:
+        if self._end:
+            self._end.remove()
+
+    def gradient(self, tensor: Tensor, function: Callable) -> RemovableHandle:
+        """Call ``function(gradient)`` when the tensor's comes; saving it does not warn of that."""
+        return tensor.register_hook(unserializable_hook(self._safe(function)))
+
+    def _add(
+        self, table: dict[int, Functions], module: nn.Module, function: Callable
+    ) -> RemovableHandle:
+        functions = table.setdefault(id(module), OrderedDict())
+        handle = RemovableHandle(functions)
+        functions[handle.id] = self._safe(function)
+        return handle
+
+    def _enters(self, module: nn.Module, *args: Any) -> None:
+        if not torch.compiler.is_compiling():
+            call(self._before.get(id(module)), module, *args)
+
+    def _leaves(self, module: nn.Module, *args: Any) -> None:
+        if not torch.compiler.is_compiling():
+            call(self._after.get(id(module)), module, *args)
+
+
+def call(functions: Functions | None, *args: Any) -> None:
+    if functions and not torch.jit.is_tracing() and not is_watched():
+        for function in [*functions.values()]:
+            function(*args)
