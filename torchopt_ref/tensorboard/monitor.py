@@ -49,9 +49,9 @@ class Monitor:
     It sees the training through hooks, which it removes on leaving, however it is left, and changes
     nothing of it: parameters, buffers and random numbers are bit for bit those without it. Models
     and optimizers can be copied, saved, scripted and transformed meanwhile, as no module carries a
-    hook. Steps are counted by the optimizer's ``step``. A record is made at the steps 1, 2, 4, 8, ... and from
-    ``every`` on at each multiple of it; between two of them little more than the clock is read. A
-    failure of the monitor itself is one warning, after which it is silent.
+    hook. Steps are counted by the optimizer's ``step``. A record is made at the steps 1, 2, 4, 8,
+    ... and from ``every`` on at each multiple of it; between two of them little more than the clock
+    is read. A failure of the monitor itself is one warning, after which it is silent.
 
     With several optimizers each is recorded by the number of its own steps, but drawn at the step
     of the first one that is under way or done; what is not about parameters (activations, loss,
