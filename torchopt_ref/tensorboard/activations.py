@@ -18,6 +18,7 @@ from torchopt_ref.optim.torch_private import in_backward
 from .hooks import Hooks
 from .layers import spread
 from .record import Record
+from .updates import scaled
 
 SAMPLE = 4096
 """Values of a layer that its histogram is made of, evenly spaced."""
@@ -131,7 +132,7 @@ class Activations:
         self._hooks.gradient(output, partial(self._backward, name, self._gradients))
 
     def _measure(self, name: str, module: nn.Module, y: Tensor) -> None:
-        moments = [y.mean(), y.std(correction=0)]
+        moments = mean_and_std(y)
         if bounds := SATURATED.get(type(module)):
             moments.append(((y < bounds[0]) | (y > bounds[1])).sum() / y.numel())
         if isinstance(module, DYING) and has_units(y):
@@ -145,7 +146,7 @@ class Activations:
     def _backward(self, name: str, gradients: dict[str, Tensor], gradient: Tensor) -> None:
         self._backward_began = True
         if gradient is not None:
-            gradients[name] = wide(gradient.detach()).std(correction=0)
+            gradients[name] = mean_and_std(wide(gradient.detach()))[1]
 
     def collect(self, record: Record) -> None:
         """Hand over what the pass measured."""
@@ -168,6 +169,14 @@ def add_histogram(record: Record, name: str, values: np.ndarray) -> None:
 
 def add_scalars(record: Record, tags: Sequence[str]) -> Callable[[np.ndarray], None]:
     return lambda values: record.scalars.update(zip(tags, values.tolist(), strict=True))
+
+
+def mean_and_std(y: Tensor) -> list[Tensor]:
+    """On the CPU finite where ``y`` is, whose sum may overflow."""
+    found = [y.mean(), y.std(correction=0)]
+    if y.is_cpu and not torch.stack(found).isfinite().all():
+        found = [scaled(y, torch.mean), scaled(y, partial(torch.std, correction=0))]
+    return found
 
 
 def has_units(y: Tensor) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from .dashboard import band
 from .layers import Layers
 from .over_layers import SPREAD
 from .record import Record
@@ -76,7 +77,10 @@ class Curves:
         again = np.isin(np.arange(len(params)), compared)
 
         def draw(values: np.ndarray) -> None:
-            weight, update, gradient, before, dots = values.reshape(5, -1)
+            values = values.reshape(5, -1)
+            scale = power_of_two(values[:4])
+            weight, update, gradient, before = values[:4] / scale
+            dots = np.where(np.isfinite(values[4]), values[4], np.nan) / scale / scale
             with np.errstate(all="ignore"):
                 table = {
                     **{"weight": weight**2, "update": update**2, "gradient": gradient**2},
@@ -92,9 +96,9 @@ class Curves:
                     names = [f"[group {i}{self._of}]" for i in range(len(groups))]
                     groupings.append((names, in_group))
                 for names, rows in groupings:
-                    self._add(record, names, summed(table, rows, len(names)), samples)
+                    self._add(record, names, summed(table, rows, len(names)), scale, samples)
                 names, rows = numbered(layer)
-                self._add_spread(record, quantities(summed(table, rows, len(names))))
+                self._add_spread(record, quantities(summed(table, rows, len(names)), scale))
 
         return draw
 
@@ -109,15 +113,20 @@ class Curves:
         return found
 
     def _add(
-        self, record: Record, names: Sequence[str], sums: Mapping[str, np.ndarray], samples: int
+        self,
+        record: Record,
+        names: Sequence[str],
+        sums: Mapping[str, np.ndarray],
+        scale: float,
+        samples: int,
     ) -> None:
-        for quantity, values in quantities(sums).items():
+        for quantity, values in quantities(sums, scale).items():
             for name, value in zip(names, values, strict=True):
                 if quantity in NORMS or not np.isnan(value):
                     record.scalars[f"{quantity}/{name}"] = float(value)
-        noise = (sums["after"] + sums["before"] - 2 * sums["dot"]) / 2
-        for name, tr, signal in zip(names, noise, sums["dot"], strict=True):
-            if name.startswith("[") and samples and tr > 0:
+        noise = scale**2 * (sums["after"] + sums["before"] - 2 * sums["dot"]) / 2
+        for name, tr, signal in zip(names, noise, scale**2 * sums["dot"], strict=True):
+            if name.startswith("[") and samples and 0 < tr < np.inf:
                 old = self._averages.get(name, (tr, signal))
                 tr, signal = (
                     SMOOTHING * a + (1 - SMOOTHING) * b
@@ -133,20 +142,30 @@ class Curves:
             if len(values):
                 for name, function in SPREAD.items():
                     record.scalars[f"{quantity}/[{name}{self._of}]"] = float(function(values))
+                if quantity == "update to weight":
+                    # TensorBoard takes a curve and its band only if they have the same steps.
+                    record.scalars |= band(self._of)
 
 
 NORMS = ("weight norm", "gradient norm", "update norm")
 
 
-def quantities(sums: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The curves' values from sums of squares; NaN where one is not defined."""
+def power_of_two(values: np.ndarray) -> float:
+    """Just below the largest finite one, so that squares of the quotients can be summed."""
+    largest = np.max(values, initial=0.0, where=np.isfinite(values))
+    return float(2.0 ** np.floor(np.log2(largest))) if largest else 1.0
+
+
+def quantities(sums: Mapping[str, np.ndarray], scale: float) -> dict[str, np.ndarray]:
+    """The curves' values from sums of squares, of what was divided by ``scale``; NaN where one is
+    not defined."""
     ratio = np.sqrt(sums["update"] / sums["weight"])
     return {
-        "weight norm": np.sqrt(sums["weight"]),
-        "gradient norm": np.sqrt(sums["gradient"]),
-        "update norm": np.sqrt(sums["update"]),
+        "weight norm": scale * np.sqrt(sums["weight"]),
+        "gradient norm": scale * np.sqrt(sums["gradient"]),
+        "update norm": scale * np.sqrt(sums["update"]),
         "update to weight": np.where(sums["weight"] > 0, ratio, np.nan),
-        "effective step": np.sqrt(sums["step"] / sums["count"]),
+        "effective step": scale * np.sqrt(sums["step"] / sums["count"]),
         "gradient cosine": sums["dot"] / np.sqrt(sums["before"] * sums["after"]),
     }
 

@@ -18,9 +18,10 @@ Chart = tuple[str, list[str]]
 """Its kind, and its tags: patterns, or for a margin chart names."""
 
 
-def band() -> dict[str, float]:
-    """The band's edges, as points of constant curves, which is what a margin chart takes."""
-    return {f"{BAND} low": LOW, f"{BAND} high": HIGH}
+def band(of: str) -> dict[str, float]:
+    """The band's edges, as points of constant curves, which is what a margin chart takes; ``of`` an
+    optimizer, as in a tag, since each has steps of its own."""
+    return {f"{BAND} low{of}": LOW, f"{BAND} high{of}": HIGH}
 
 
 def layout(optimizers: Sequence[str], tags: Collection[str]) -> list[Summary.Value]:
@@ -83,7 +84,7 @@ def has_curve(chart: Chart, tags: Collection[str]) -> bool:
 def banded(name: str) -> tuple[str, Chart]:
     """The median update of an optimizer's layers, and the band of the rule of thumb."""
     of = f" of {name}" if name else ""
-    tags = [f"update to weight/[median{of}]", f"{BAND} low", f"{BAND} high"]
+    tags = [f"update to weight/[median{of}]", *band(of)]
     return f"update to weight, band around 1e-3{of}", ("Margin", tags)
 
 

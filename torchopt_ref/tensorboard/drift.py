@@ -126,6 +126,7 @@ class Shadow:
         self.after: list[Tensor] = []
         self.values: list[Mapping[str, Any]] = []
 
+    @np.errstate(all="ignore")
     def replay(self, tensors: np.ndarray, steps: list[Mapping[str, Any]]) -> np.ndarray:
         """The distances of both sides, after the last of the steps, in ULP."""
         dtype = self._dtypes[0]
@@ -141,8 +142,7 @@ class Shadow:
         self._last = after[-1]
         assert self._now is not None
         theirs = after[-1].astype(dtype)
-        with np.errstate(over="ignore"):
-            return np.stack([ulp_distance(theirs, now.astype(dtype)) for now in self._now])
+        return np.stack([ulp_distance(theirs, now.astype(dtype)) for now in self._now])
 
     def _left_at(self, before: np.ndarray) -> bool:
         return np.array_equal(before, self._last, equal_nan=True)

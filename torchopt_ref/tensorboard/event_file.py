@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import time
@@ -19,6 +20,7 @@ from torch.utils.tensorboard import summary
 from torchopt_ref.errors import UserError
 
 PREFIX = "events.out.tfevents."
+LARGEST = float(np.finfo(np.float32).max)
 
 
 class EventFile:
@@ -66,7 +68,7 @@ class EventFile:
             )
 
     def add_text(self, tag: str, text: str, step: int) -> None:
-        self.add(summary.text(tag, text).value, step)
+        self.add(summary.text(readable(tag), readable(text)).value, step)
 
     def close(self) -> None:
         # What a full disk refused is still in the buffer; it was warned about.
@@ -86,13 +88,28 @@ def new_name(folder: Path) -> str:
 
 
 def scalar_values(scalars: Mapping[str, float]) -> list[Summary.Value]:
-    return [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
+    """Points, which are float32: a finite value beyond is its largest, as it is not infinite."""
+    return [
+        Summary.Value(
+            tag=readable(tag),
+            simple_value=min(max(value, -LARGEST), LARGEST) if math.isfinite(value) else value,
+        )
+        for tag, value in scalars.items()
+    ]
+
+
+def readable(text: str) -> str:
+    """What can be written: surrogates, as of bytes that are not UTF-8, by their numbers."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def histogram_value(tag: str, values: np.ndarray, bins: int = 40) -> Summary.Value:
-    """A histogram of the finite ones among ``values``."""
-    finite = values[np.isfinite(values)]
-    counts, edges = np.histogram(finite, bins)
+    """A histogram of the finite ones among ``values``, of which sums of squares must be finite."""
+    finite = np.clip(values[np.isfinite(values)], -1e150, 1e150)
+    try:
+        counts, edges = np.histogram(finite, bins)
+    except ValueError:  # They are too near to each other for so many bins.
+        counts, edges = np.histogram(finite, bins, (finite.min() - 0.5, finite.max() + 0.5))
     proto = HistogramProto(
         min=finite.min(initial=np.inf) if finite.size else 0.0,
         max=finite.max(initial=-np.inf) if finite.size else 0.0,
@@ -102,4 +119,4 @@ def histogram_value(tag: str, values: np.ndarray, bins: int = 40) -> Summary.Val
         bucket_limit=edges[1:],
         bucket=counts,
     )
-    return Summary.Value(tag=tag, histo=proto)
+    return Summary.Value(tag=readable(tag), histo=proto)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
+from pprint import pformat
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import summary
 
 from .by_layer import group_values
+from .event_file import readable
 
 PACKAGES = ("torch", "numpy", "torchvision", "tensorboard", "torchopt-ref")
 
@@ -36,8 +38,7 @@ def about(
         title = f"**Optimizer {name}**" if name else "**Optimizer**"
         lines += ["", title, "", *indented(str(optimizer))]
     if config:
-        text = json.dumps(dict(config), indent=2, default=str)
-        lines += ["", "**Config**", "", *indented(text)]
+        lines += ["", "**Config**", "", *indented(as_text(config))]
     return "\n".join(lines)
 
 
@@ -51,11 +52,24 @@ def hyper_parameters(
         found[f"{before}optimizer"] = type(optimizer).__name__
         values = group_values(optimizer.param_groups[0])
         found |= {f"{before}{key}": value for key, value in values}
-    plain = (bool, int, float, str)
-    found |= {
-        key: value if isinstance(value, plain) else str(value) for key, value in config.items()
-    }
-    return found
+    found |= config
+    return {readable(str(key)): plain(value) for key, value in found.items()}
+
+
+def plain(value: Any) -> bool | float | str:
+    """As HParams can hold it: a number too large for a float is a text."""
+    if isinstance(value, bool | float):
+        return value
+    if isinstance(value, int) and abs(value) < 2**1000:
+        return float(value) if abs(value) > 2**63 else value
+    return readable(str(value))
+
+
+def as_text(config: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(dict(config), indent=2, default=str)
+    except (TypeError, ValueError):  # A key that JSON has not, or a value that holds itself.
+        return pformat(dict(config))
 
 
 def hparams_values(values: Mapping[str, Any], metrics: Mapping[str, float]) -> list[Summary.Value]:
@@ -74,7 +88,12 @@ def git_commit() -> str:
 
 def git(*arguments: str) -> str:
     done = subprocess.run(
-        ["git", *arguments], capture_output=True, text=True, check=True, timeout=10
+        ["git", *arguments],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=True,
+        timeout=10,
     )
     return done.stdout.strip()
 

@@ -24,13 +24,13 @@ class Figures:
         self._started = perf_counter()
         self._spent, self._cost = 0.0, FIRST
         self._input: Callable[[], Tensor | None] = lambda: None
-        self._latest: tuple[Callable[[], Tensor | None], Tensor, Tensor] | None = None
+        self._latest: tuple[Callable[[], Tensor | None], Tensor, Tensor, int] | None = None
 
     def saw_input(self, tensor: Tensor) -> None:
         self._input = weakref.ref(tensor)
 
-    def saw_predictions(self, output: Tensor, target: Tensor) -> None:
-        self._latest = self._input, output.detach(), target
+    def saw_predictions(self, predicted: Tensor, labels: Tensor, classes: int) -> None:
+        self._latest = self._input, predicted, labels, classes
 
     def is_due(self) -> bool:
         return self._spent + self._cost < SHARE * (perf_counter() - self._started)

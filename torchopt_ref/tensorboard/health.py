@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from .layers import Layers, spread, trainable
-from .logged import mean_of
 from .record import Record
 
 SENTINELS = 16
@@ -70,7 +69,7 @@ class Health:
         if not rows:
             return
         with torch.no_grad():
-            total = sum_of(rows)
+            total = zero_of(rows)
         if self._at_once:
             if not math.isfinite(total.item()):
                 self._look(optimizer, step, made)
@@ -81,7 +80,7 @@ class Health:
         """Where the device is not waited for, the loss is not: its gradient tells."""
         if self.found or (isinstance(loss, Tensor) and not self._at_once):
             return
-        value = mean_of(loss) if isinstance(loss, Tensor) else float(loss)
+        value = float(loss)
         if not math.isfinite(value):
             self._report(step, f"the loss is {value}", self._bad_input())
 
@@ -181,11 +180,13 @@ def one_of_each_row(gradient: Tensor) -> Tensor:
     return (gradient if gradient.dim() == 2 else gradient.flatten(1)).select(1, 0)
 
 
-def sum_of(rows: Sequence[Tensor]) -> Tensor:
+def zero_of(rows: Sequence[Tensor]) -> Tensor:
+    """0 if all are finite, else NaN: a sum of themselves would overflow, of zeros it does not."""
     if len({(row.device, row.dtype) for row in rows}) == 1 and rows[0].dtype == torch.float32:
-        return torch.cat(list(rows)).sum()
+        return torch.cat(list(rows)).mul_(0).sum()
     device = rows[0].device
-    return torch.stack([row.sum(dtype=wide_type(row)).to(device).abs() for row in rows]).sum()
+    sums = [(row * 0).sum(dtype=wide_type(row)).to(device).abs() for row in rows]
+    return torch.stack(sums).sum()
 
 
 def wide_type(tensor: Tensor) -> torch.dtype:

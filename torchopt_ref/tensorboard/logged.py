@@ -22,15 +22,16 @@ class Logged:
     """Means since the last record of what ``Monitor.log`` was given, and the confusion matrix.
 
     ``accuracy`` is the fraction of right predictions since the last record, a prediction being the
-    class of the largest ``output``. Sums stay on their device. ``confusion[i, j]`` counts samples
-    of class ``i`` that were taken for ``j``, over the whole run.
+    class of the largest ``output``. What an accelerator holds stays there. ``labels ignored`` is
+    the fraction of labels that are none of the classes, if there are any; they count nowhere else.
+    ``confusion[i, j]`` counts samples of class ``i`` that were taken for ``j``, over the whole run.
     """
 
     def __init__(self, reduce: bool) -> None:
         self._reduce = reduce
-        self._sums: dict[str, tuple[Tensor | float, int]] = {}
+        self._means: dict[str, tuple[Tensor | float, int]] = {}
         self._waiting: list[tuple[Tensor, Tensor]] = []
-        self._classes = 0
+        self._kind: tuple[int, torch.device] = 0, torch.device("cpu")
         self._counts: Tensor | None = None
         self.names: list[str] = []
         """The tags seen so far."""
@@ -38,25 +39,23 @@ class Logged:
 
     def add(self, scalars: Mapping[str, Tensor | float]) -> None:
         for tag, value in scalars.items():
-            if isinstance(value, Tensor):
-                on_cpu = value.device.type == "cpu"
-                value = mean_of(value) if on_cpu else value.detach().float().mean()
             if tag not in self.names:
                 self.names.append(tag)
-            total, count = self._sums.get(tag, (0.0, 0))
-            self._sums[tag] = total + value, count + 1
+            mean, count = self._means.get(tag, (0.0, 0))
+            if isinstance(mean, Tensor) and isinstance(value, Tensor):
+                value = value.to(mean.device)
+            # Where a sum of them would overflow, their mean does not.
+            self._means[tag] = mean * (count / (count + 1)) + value / (count + 1), count + 1
 
     @torch.no_grad()
-    def add_predictions(self, output: Tensor, target: Tensor) -> None:
-        """Labels below 0, as those that a loss ignores, do not count."""
+    def add_predictions(self, predicted: Tensor, labels: Tensor, classes: int) -> None:
         if "accuracy" not in self.names:
             self.names.append("accuracy")
-        if output.shape[1] != self._classes:
+        if (classes, labels.device) != self._kind:
             self._count()
-            self._classes = output.shape[1]
-        # The next batch may be written to where this one's labels are.
-        self._waiting.append((output.argmax(1).reshape(-1), target.reshape(-1).clone()))
-        if len(self._waiting) * target.numel() > MOST_WAITING:
+            self._kind = classes, labels.device
+        self._waiting.append((predicted.reshape(-1), labels.reshape(-1)))
+        if len(self._waiting) * labels.numel() > MOST_WAITING:
             self._count()
 
     @torch.no_grad()
@@ -64,16 +63,21 @@ class Logged:
         """Count what waits: many small batches at once."""
         if not self._waiting:
             return
-        predicted, target = (torch.cat(each) for each in zip(*self._waiting, strict=True))
+        predicted, labels = (torch.cat(each) for each in zip(*self._waiting, strict=True))
         self._waiting = []
-        classes, counted = self._classes, target >= 0
-        counts = torch.stack([(predicted == target).sum(), counted.sum()])
-        self._counts = counts if self._counts is None else self._counts + counts
+        classes, device = self._kind
+        counted = is_class(labels, classes)
+        right = counted & (predicted == labels)
+        counts = torch.stack([right.sum(), counted.sum(), (~counted).sum()])
+        if self._counts is not None:
+            counts += self._counts.to(device)
+        self._counts = counts
         if classes <= MOST_CLASSES:
             if self._cells is None or len(self._cells) != classes**2 + 1:
-                self._cells = torch.zeros(classes**2 + 1, dtype=torch.int64, device=target.device)
+                self._cells = torch.zeros(classes**2 + 1, dtype=torch.int64, device=device)
             # What does not count goes to a last cell; bincount would wait for the device.
-            cells = torch.where(counted, target * classes + predicted, classes**2)
+            cells = torch.where(counted, labels * classes + predicted, classes**2)
+            self._cells = self._cells.to(device)
             self._cells.index_add_(0, cells, torch.ones_like(cells))
 
     @property
@@ -86,43 +90,43 @@ class Logged:
 
     def collect(self, record: Record) -> None:
         self._count()
-        sums, self._sums = self._sums, {}
+        means, self._means = self._means, {}
         counts, self._counts = self._counts, None
-        for tag, (total, count) in sums.items():
-            if isinstance(total, Tensor):
-                record.later([self._over_processes(total / count)], scalar(record, tag))
+        for tag, (mean, _) in means.items():
+            if isinstance(mean, Tensor):
+                record.later([self._over_processes(mean)], scalar(record, tag))
             elif self._reduce:
-                shared = self._over_processes(torch.tensor(total / count))
+                shared = self._over_processes(torch.tensor(mean, dtype=torch.float64))
                 record.later([shared], scalar(record, tag))
             else:
-                record.scalars[tag] = total / count
+                record.scalars[tag] = mean
         if counts is not None:
-            right, seen = self._over_processes(counts.float())
-            record.later([right / seen.clamp(min=1)], scalar(record, "accuracy"))
+            record.later([self._over_processes(counts.float())], shares(record))
 
     def _over_processes(self, value: Tensor) -> Tensor:
         if self._reduce:
+            value = value / dist.get_world_size()
             dist.all_reduce(value)
-            value /= dist.get_world_size()
         return value
-
-
-def mean_of(tensor: Tensor) -> float:
-    return (tensor if tensor.dim() == 0 else tensor.detach().mean()).item()
 
 
 def scalar(record: Record, tag: str) -> Callable[[np.ndarray], None]:
     return lambda values: record.scalars.update({tag: float(values[0])})
 
 
-def classifies(output: object, target: object) -> bool:
-    """Whether these are class scores and labels: ``(batch, classes, ...)`` and ``(batch, ...)``."""
-    return (
-        isinstance(output, Tensor)
-        and isinstance(target, Tensor)
-        and output.dim() == target.dim() + 1
-        and output.shape[1] > 1
-        and output.shape[:1] + output.shape[2:] == target.shape
-        and not target.is_floating_point()
-        and target.dtype != torch.bool
-    )
+def shares(record: Record) -> Callable[[np.ndarray], None]:
+    """No accuracy of nothing, and no curve of ignored labels where there are none."""
+
+    def use(counts: np.ndarray) -> None:
+        right, counted, ignored = counts
+        if counted:
+            record.scalars["accuracy"] = float(right / counted)
+        if ignored:
+            record.scalars["labels ignored"] = float(ignored / (counted + ignored))
+
+    return use
+
+
+def is_class(labels: Tensor, classes: int) -> Tensor:
+    """Whether each is one of the classes; what a loss ignores, such as -100 or 255, is not."""
+    return (labels >= 0) & (labels < classes)

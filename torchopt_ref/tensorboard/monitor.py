@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from torchopt_ref.errors import UserError, unknown
 
+from .event_file import readable
 from .facts import about, hyper_parameters
 from .health import NonFiniteError
 from .layers import Layers
@@ -170,20 +171,29 @@ class Monitor:
     def log(
         self,
         *,
-        loss: Tensor | float | None = None,
+        loss: Any = None,
         output: Tensor | None = None,
         target: Tensor | None = None,
-        **scalars: Tensor | float,
+        **scalars: Any,
     ) -> None:
         """Hand over what hooks cannot see, once a step or whenever there is something.
 
         Args:
             loss: of the step; its curve shows the mean since the last record.
             output: class scores ``(batch, classes, ...)``.
-            target: labels ``(batch, ...)``; with ``output`` they make the accuracy since the last
-                record, the confusion matrix and, where the input is images, those that were taken
-                for another class. For anything but classes both are ignored.
-            scalars: further curves, by tag; ``monitor.log(**{"accuracy/validation": 0.9})``.
+            target: labels ``(batch, ...)`` of any integer dtype; with ``output`` they make the
+                accuracy since the last record, the confusion matrix and, where the input is images,
+                those that were taken for another class. A label outside of ``0 ... classes - 1``,
+                such as -100 or 255, is ignored; the curve ``labels ignored`` shows how many are.
+            scalars: further curves, by tag; ``monitor.log(**{"accuracy/validation": 0.9})``. A
+                curve takes whatever holds real numbers, and shows the mean of several: tensors of
+                any dtype, device and layout, NumPy's arrays, lists, ``Decimal``, ``Fraction``.
+
+        Raises:
+            TypeError: something else for a curve, such as text, ``None`` or complex numbers;
+                labels that are no integers, such as one-hot or soft ones.
+            ValueError: no number, one too large for float64, or other shapes of output and target.
+            UserError: one of output and target, or a call outside of the ``with`` block.
         """
         if (output is None) != (target is None):
             raise UserError("Monitor.log needs output and target together: give both or neither")
@@ -195,7 +205,7 @@ class Monitor:
 def by_name(given: Any) -> dict[str, Any]:
     """One thing under the empty name, several under their own or under their numbers."""
     if isinstance(given, nn.ModuleDict | Mapping):
-        return dict(given.items())
+        return {readable(str(name)): each for name, each in given.items()}
     if isinstance(given, nn.ModuleList) or (
         isinstance(given, Iterable) and not isinstance(given, nn.Module)
     ):

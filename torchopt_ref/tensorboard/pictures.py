@@ -10,6 +10,8 @@ import torch
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor
 
+from .logged import is_class
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -57,18 +59,17 @@ class WrongOnes:
 
     @classmethod
     @torch.no_grad()
-    def of(cls, input: Tensor, output: Tensor, target: Tensor) -> WrongOnes | None:
+    def of(cls, input: Tensor, predicted: Tensor, labels: Tensor, classes: int) -> WrongOnes | None:
         """``None`` if the input is no batch of images, or nothing was wrong."""
         images = as_images(input)
-        predicted = output.argmax(1)
         if images is None or predicted.dim() != 1 or len(images) != len(predicted):
             return None
-        wrong = (predicted != target).nonzero()[:SHOWN, 0]
+        wrong = (is_class(labels, classes) & (predicted != labels)).nonzero()[:SHOWN, 0]
         if not len(wrong):
             return None
         return cls(
-            images[wrong].float().cpu().numpy(),
-            target[wrong].cpu().numpy(),
+            images[wrong.to(images.device)].float().cpu().double().numpy(),
+            labels[wrong].cpu().numpy(),
             predicted[wrong].cpu().numpy(),
         )
 

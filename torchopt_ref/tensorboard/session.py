@@ -13,11 +13,12 @@ from torch.utils.hooks import RemovableHandle
 
 from torchopt_ref.optim.torch_private import in_backward
 
-from .dashboard import band
+from .event_file import readable
+from .given import number, predictions
 from .guard import Guard
 from .hooks import Hooks
 from .layers import Layers
-from .logged import Logged, classifies
+from .logged import Logged
 from .parts import Parts
 from .record import Record
 from .watched import Watched
@@ -84,7 +85,11 @@ class Session:
         target: Tensor | None,
         scalars: Mapping[str, Tensor | float],
     ) -> None:
-        self._guard.safe(self._log)(loss, output, target, scalars)
+        """What cannot be taken raises here, before anything is; the rest must not."""
+        given = scalars if loss is None else {"loss": loss} | dict(scalars)
+        numbers = {readable(tag): number(tag, value) for tag, value in given.items()}
+        found = None if output is None else predictions(output, target)
+        self._guard.safe(self._log)(numbers, found)
 
     def close(self) -> None:
         """Finish what is under way, draw, and leave no hook, whatever fails."""
@@ -218,7 +223,6 @@ class Session:
     def _add_to(self, record: Record) -> None:
         """Add what the host knows, and the optimizers' update of the layers that they leave out."""
         if self._first.has_updates:
-            record.scalars |= band()
             for name in self._layers.without_step(w.optimizer for w in self._watched):
                 record.scalars[f"update to weight/{name}"] = 0.0
         if self._parts.speed:
@@ -226,18 +230,17 @@ class Session:
 
     def _log(
         self,
-        loss: Tensor | float | None,
-        output: Tensor | None,
-        target: Tensor | None,
-        scalars: Mapping[str, Tensor | float],
+        numbers: Mapping[str, Tensor | float],
+        found: tuple[Tensor, Tensor, int] | None,
     ) -> None:
-        self._logged.add(({} if loss is None else {"loss": loss}) | dict(scalars))
-        if self._parts.health and loss is not None:
-            self._parts.health.check_loss(loss, self.step if self._first.record else self.step + 1)
-        if output is not None and target is not None and classifies(output, target):
-            self._logged.add_predictions(output, target)
+        self._logged.add(numbers)
+        if self._parts.health and "loss" in numbers:
+            step = self.step if self._first.record else self.step + 1
+            self._parts.health.check_loss(numbers["loss"], step)
+        if found:
+            self._logged.add_predictions(*found)
             if self._parts.figures:
-                self._parts.figures.saw_predictions(output, target)
+                self._parts.figures.saw_predictions(*found)
 
     def _fail(self, error: Exception) -> None:
         self._stop()

@@ -45,6 +45,7 @@ def sample(tensor: Tensor) -> Tensor:
 
 def add_slot(record: Record, name: str, values: np.ndarray) -> None:
     size = np.abs(values)
-    record.scalars[f"slot size/{name}"] = float(np.sqrt(np.mean(size**2)))
+    peak = size.max() or 1.0
+    record.scalars[f"slot size/{name}"] = float(peak * np.sqrt(np.mean((size / peak) ** 2)))
     if (size > 0).any():
         record.histograms[f"slots/{name} [log10]"] = np.log10(size[size > 0])

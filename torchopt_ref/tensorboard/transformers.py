@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,11 @@ class MonitorCallback(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self._monitor:
             logs = kwargs["logs"]
-            found = {name: value for name, value in logs.items() if name.startswith("eval_")}
+            found: dict[str, Any] = {
+                name: value
+                for name, value in logs.items()
+                if name.startswith("eval_") and isinstance(value, Real)
+            }
             self._monitor.log(loss=logs.get("loss"), **found)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
