@@ -27,8 +27,9 @@ def step(folder, log, classes=4, every=1):
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 
 
-@pytest.mark.parametrize("classes", [2, 20, 100, 120])
-@pytest.mark.parametrize("dtype", INTEGERS)
+@pytest.mark.parametrize(
+    ("dtype", "classes"), [*((each, 20) for each in INTEGERS), ("uint8", 200), ("int64", 100)]
+)
 def test_a_label_that_is_none_of_the_classes_is_ignored_in_every_dtype(
     dtype, classes, tmp_path, read
 ):
@@ -214,7 +215,7 @@ def test_bytes_that_are_not_utf_8_are_written_by_their_numbers(tmp_path, read, m
             model(torch.ones(2, 4)).sum().backward()
             optimizer.step()
             monitor.log(loss=1.0, **{ODD: 2.0, "\ud800": 3.0})
-    run = read(folder)
+    run = read(folder.rename(tmp_path / "run"))  # TensorBoard cannot read it under that name.
     name = r"caf\udce9"
     assert run[name] == {1: 2.0, 2: 2.0, 3: 2.0}
     assert run[r"\ud800"][3] == 3.0

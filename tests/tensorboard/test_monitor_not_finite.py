@@ -2,6 +2,7 @@
 
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -150,3 +151,42 @@ def test_a_gradient_that_the_sentinels_miss_is_seen_at_the_record(tmp_path):
     assert warned(model, optimizer, tmp_path, forward=forward) == [
         "not finite at step 4: the gradient of layer 3 Linear is not finite."
     ]
+
+
+LARGE = {torch.float16: 6e4, torch.bfloat16: 3e38, torch.float32: 3e38, torch.float64: 1e300}
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("dtype", LARGE, ids=str)
+def test_what_is_finite_is_not_called_otherwise_because_a_sum_overflows(
+    dtype, sign, tmp_path, read
+):
+    """Weights, gradients, activations, slots and the loss, of one sign and of both."""
+    large = LARGE[dtype]
+    weight = nn.Parameter(torch.full((8, 8), large, dtype=dtype))
+    other = nn.Parameter(torch.full((8,), large, dtype=dtype))
+    model = nn.Sequential(nn.Identity(), nn.ReLU())
+    model.weight, model.other = weight, other
+    optimizer = torch.optim.SGD([weight, other], lr=1e-30, momentum=0.9)
+    with warnings.catch_warnings(), Monitor(model, optimizer, tmp_path, every=1) as monitor:
+        warnings.simplefilter("error")
+        for _ in range(3):
+            model(weight).sum().backward()
+            weight.grad, other.grad = torch.full_like(weight, large), torch.full_like(other, large)
+            weight.grad[::2] *= sign
+            optimizer.step()
+            optimizer.state.clear()
+            optimizer.zero_grad()
+            monitor.log(loss=weight, more=other)
+    run = read(tmp_path)
+    assert not run.has_text("not finite")
+    for tag in run.scalars:
+        assert np.isfinite([*run[tag].values()]).all(), tag
+    top = torch.finfo(torch.float32).max
+    value = torch.tensor(large, dtype=dtype).item()
+    size = min(value * 72**0.5, top)
+    assert run["gradient norm/[all]"][1] == pytest.approx(size, rel=1e-3)
+    assert run["weight norm/[all]"][1] == pytest.approx(size, rel=1e-3)
+    mean = min(value, top)
+    assert run["activation mean/1 ReLU"][1] == pytest.approx(mean, rel=1e-3)
+    assert run["loss"][3] == pytest.approx(mean, rel=1e-3)

@@ -1,6 +1,8 @@
 """What stands on the pages of TensorBoard: texts, figures, the graph, and the dashboard."""
 
+import copy
 import re
+import warnings
 from importlib.metadata import version
 
 import pytest
@@ -114,6 +116,58 @@ def test_a_chart_with_a_band_for_each_optimizer(tmp_path, read):
         f"update to weight, band around 1e-3 of {name}": f"update to weight/[median of {name}]"
         for name in optimizers
     }
+
+
+def margins(run):
+    """For each margin chart, the steps of its curve and of both edges of its band."""
+    charts = [chart for each in dashboard(run).values() for chart in each]
+    series = [each for chart in charts for each in chart.margin.series]
+    return [{tuple(run.steps(tag)) for tag in (s.value, s.lower, s.upper)} for s in series]
+
+
+@pytest.mark.parametrize(
+    ("bad", "all_layers"),
+    [((1,), True), ((2, 3), True), ((6,), True), ((1, 2, 3, 4, 5, 6), True), ((2, 6), False)],
+)
+def test_a_curve_and_its_band_have_the_same_steps_where_some_are_not_finite(
+    bad, all_layers, tmp_path, read
+):
+    """Else TensorBoard covers the dashboard with an error, of a run that needs to be looked at."""
+    model = mlp(hidden=(5,))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    start = copy.deepcopy(model.state_dict())
+    with warnings.catch_warnings(), Monitor(model, optimizer, tmp_path, every=1) as monitor:
+        warnings.simplefilter("ignore", RuntimeWarning)
+        for step, (x, y) in enumerate(batches(6), start=1):
+            loss = nn.functional.cross_entropy(model(x), y)
+            loss.backward()
+            if step in bad:
+                for param in model.parameters() if all_layers else model[0].parameters():
+                    param.grad.fill_(torch.nan)
+            optimizer.step()
+            optimizer.zero_grad()
+            monitor.log(loss=loss)
+            model.load_state_dict(start)
+    run = read(tmp_path)
+    good = 6 - (len(bad) if all_layers else 0)
+    for steps in margins(run):
+        ((points),) = steps
+        assert len(points) == good
+    assert margins(run) or not good
+
+
+def test_each_optimizers_band_has_its_steps(tmp_path, read):
+    model = mlp(hidden=(5,))
+    often = torch.optim.SGD(model[0].parameters(), lr=0.1)
+    seldom = torch.optim.SGD(model[3].parameters(), lr=0.1)
+    optimizers = {"seldom": seldom, "often": often}
+    with Monitor(model, optimizers, tmp_path, every=2):
+        for step, (x, y) in enumerate(batches(9)):
+            nn.functional.cross_entropy(model(x), y).backward()
+            often.step()
+            if step % 3 == 0:
+                seldom.step()
+    assert margins(read(tmp_path)) == [{(1, 2)}, {(1, 2, 4, 6, 8)}]
 
 
 def test_the_graph_of_a_training_under_autocast(tmp_path, read, capsys):

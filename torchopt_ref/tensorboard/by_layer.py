@@ -117,7 +117,7 @@ class Curves:
         record: Record,
         names: Sequence[str],
         sums: Mapping[str, np.ndarray],
-        scale: float,
+        scale: np.float64,
         samples: int,
     ) -> None:
         for quantity, values in quantities(sums, scale).items():
@@ -150,13 +150,13 @@ class Curves:
 NORMS = ("weight norm", "gradient norm", "update norm")
 
 
-def power_of_two(values: np.ndarray) -> float:
+def power_of_two(values: np.ndarray) -> np.float64:
     """Just below the largest finite one, so that squares of the quotients can be summed."""
     largest = np.max(values, initial=0.0, where=np.isfinite(values))
-    return float(2.0 ** np.floor(np.log2(largest))) if largest else 1.0
+    return np.exp2(np.floor(np.log2(largest))) if largest else np.float64(1)
 
 
-def quantities(sums: Mapping[str, np.ndarray], scale: float) -> dict[str, np.ndarray]:
+def quantities(sums: Mapping[str, np.ndarray], scale: np.float64) -> dict[str, np.ndarray]:
     """The curves' values from sums of squares, of what was divided by ``scale``; NaN where one is
     not defined."""
     ratio = np.sqrt(sums["update"] / sums["weight"])

@@ -109,7 +109,8 @@ def histogram_value(tag: str, values: np.ndarray, bins: int = 40) -> Summary.Val
     try:
         counts, edges = np.histogram(finite, bins)
     except ValueError:  # They are too near to each other for so many bins.
-        counts, edges = np.histogram(finite, bins, (finite.min() - 0.5, finite.max() + 0.5))
+        around = 1e-3 * np.abs(finite).max() or 0.5
+        counts, edges = np.histogram(finite, bins, (finite.min() - around, finite.max() + around))
     proto = HistogramProto(
         min=finite.min(initial=np.inf) if finite.size else 0.0,
         max=finite.max(initial=-np.inf) if finite.size else 0.0,
