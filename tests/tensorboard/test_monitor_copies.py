@@ -101,7 +101,8 @@ def watched(folder, action=None):
 
 def curves(run):
     timed = ("step time", "speed", "memory")
-    return {tag: run[tag] for tag in run.scalars if not tag.startswith(timed)}
+    tags = [tag for tag in run.scalars if not tag.startswith(timed)]
+    return {tag: (run.steps(tag), run[tag]) for tag in tags}
 
 
 @pytest.fixture(scope="module")
