@@ -174,7 +174,7 @@ def test_whatever_holds_numbers_is_taken(tmp_path, read):
         *(np.array([1j]), torch.tensor(1j), torch.ones(2, device="meta"), np.array([None])),
         *(torch.ones(0), [], np.ones(0), 10**400, Decimal("1e400"), (each for each in "ab")),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_what_holds_none_is_refused_by_the_curves_name_and_no_other_is_lost(value, tmp_path, read):
     def log(monitor):
