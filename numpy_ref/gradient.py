@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from .checks import shaped
+
 
 def numerical_gradient(f, x, h=1e-4):
     """The gradient of ``f(x)``, a number, by central differences: ``(f(x + h) - f(x - h)) / 2h``.
@@ -9,19 +11,30 @@ def numerical_gradient(f, x, h=1e-4):
     Each element of ``x`` (floating point, any shape) is changed in place in its turn, so ``f`` may
     also ignore its argument and read the array elsewhere. ``x`` comes back with its own bits, even
     if ``f`` raises. Two calls of ``f`` per element; the error is of order ``h^2`` plus the rounding
-    of ``f`` divided by ``h``. Returns an array of the shape and dtype of ``x``.
+    of ``f`` divided by ``h``. ``2h`` is the distance between the two points as they are stored.
+    Returns an array of the shape and dtype of ``x``.
+
+    Raises ``TypeError`` if ``x`` is no array of real floating-point numbers, ``ValueError`` if it
+    cannot be written or is too coarse there for a step of ``h``.
     """
+    if not isinstance(x, np.ndarray) or x.dtype.kind != "f":
+        found = getattr(x, "dtype", type(x).__name__)
+        raise TypeError(f"x is changed in place: it must be a floating-point array, not {found}")
+    if not x.flags.writeable:
+        raise ValueError("x is changed in place, but it is read-only")
     grad = np.zeros_like(x)
     for index in np.ndindex(x.shape):
         value = x[index]
         try:
             x[index] = value + h
-            above = f(x)
+            right, above = x[index], f(x)
             x[index] = value - h
-            below = f(x)
+            left, below = x[index], f(x)
         finally:
             x[index] = value
-        grad[index] = (above - below) / (2 * h)
+        if right == left:
+            raise ValueError(f"h = {h} is lost beside {value} in {x.dtype}: take a larger one")
+        grad[index] = (above - below) / (right - left)
     return grad
 
 
@@ -29,8 +42,11 @@ def relative_error(a, b):
     """The largest ``|a - b|`` divided by the largest magnitude in ``a`` and ``b``; 0 if both are 0.
 
     Both are taken over the whole array, so that an element which is 0 but for rounding does not
-    dominate. NaN in either gives NaN.
+    dominate. NaN in either gives NaN. Raises ``ValueError`` for arrays of different shapes.
     """
+    # Unsigned integers would wrap.
+    a, b = np.asarray(a) + 0.0, np.asarray(b) + 0.0
+    shaped(b, a.shape, "b")
     error = np.max(np.abs(a - b), initial=0)
     scale = np.maximum(np.max(np.abs(a), initial=0), np.max(np.abs(b), initial=0))
     return float(error / scale) if scale != 0 else 0.0

@@ -1,7 +1,9 @@
 """Initial values of a weight of shape (fan_in, fan_out).
 
 Every draw is made in float64 and rounded once to ``dtype``, so that one seed gives one network
-in every precision.
+in every precision. Raises ``ValueError`` for another number of dimensions where the fans count, and
+for a negative standard deviation; ``TypeError`` for a dtype that is not floating point, in which
+nearly all values would be 0.
 """
 
 import math
@@ -16,6 +18,10 @@ def zeros(shape, rng=None, dtype=np.float64):
 
 def normal(shape, std, rng, dtype=np.float64):
     """N(0, std^2), drawn from a ``numpy.random.Generator``."""
+    if np.dtype(dtype).kind != "f":
+        raise TypeError(f"initial values are floating point, not {np.dtype(dtype)}")
+    if not std >= 0:
+        raise ValueError(f"std must be at least 0, got {std}")
     return rng.normal(0.0, std, shape).astype(dtype)
 
 
@@ -26,17 +32,23 @@ def xavier(shape, rng, dtype=np.float64):
     scheme, which ``torch.nn.init.xavier_normal_`` follows, is :func:`glorot`; the two agree
     where fan_in = fan_out.
     """
-    return normal(shape, initial_std("xavier", shape[0]), rng, dtype)
+    return normal(shape, initial_std("xavier", fans(shape)[0]), rng, dtype)
 
 
 def he(shape, rng, dtype=np.float64):
     """N(0, 2 / fan_in), for ReLU (K. He, X. Zhang, S. Ren, J. Sun, 2015)."""
-    return normal(shape, initial_std("he", shape[0]), rng, dtype)
+    return normal(shape, initial_std("he", fans(shape)[0]), rng, dtype)
 
 
 def glorot(shape, rng, dtype=np.float64):
     """N(0, 2 / (fan_in + fan_out)), for tanh (X. Glorot, Y. Bengio, 2010)."""
-    return normal(shape, math.sqrt(2 / sum(shape)), rng, dtype)
+    return normal(shape, math.sqrt(2 / sum(fans(shape))), rng, dtype)
+
+
+def fans(shape):
+    if len(shape) != 2:
+        raise ValueError(f"a weight has the shape (fan_in, fan_out), not {tuple(shape)}")
+    return shape
 
 
 def initial_std(scheme, fan_in):

@@ -3,10 +3,13 @@
 ``forward(x, train=True)`` keeps what ``backward`` needs; ``train`` matters to BatchNormalization
 and Dropout only. ``backward(dout)`` takes the gradient of the loss with respect to the output of
 the last ``forward`` and returns that with respect to its input; a layer with parameters leaves
-theirs in ``grads``. N is the size of the batch. Everything has the dtype of the inputs.
+theirs in ``grads``. N is the size of the batch. Everything has the dtype of the inputs, which is
+floating point: another raises ``TypeError``, a shape that does not fit ``ValueError``.
 """
 
 import numpy as np
+
+from .checks import class_labels, floating, shaped
 
 
 class Affine:
@@ -16,13 +19,17 @@ class Affine:
     """
 
     def __init__(self, W, b):
-        self.W, self.b = W, b
+        self.W, self.b = floating(W, "W"), floating(b, "b")
+        if self.W.ndim != 2:
+            raise ValueError(f"W must be (in, out), but has the shape {self.W.shape}")
+        shaped(self.b, self.W.shape[1:], "b")
 
     def forward(self, x, train=True):
-        self.x = x
-        return x @ self.W + self.b
+        self.x = shaped(floating(x, "x"), (len(x), len(self.W)), "x")
+        return self.x @ self.W + self.b
 
     def backward(self, dout):
+        shaped(dout, (len(self.x), len(self.b)), "dout")
         self.grads = {"W": self.x.T @ dout, "b": dout.sum(axis=0)}
         return dout @ self.W.T
 
@@ -31,52 +38,59 @@ class Sigmoid:
     """``y = 1 / (1 + exp(-x))``; ``dx = dy (1 - y) y``."""
 
     def forward(self, x, train=True):
+        x = floating(x, "x")
         e = np.exp(-np.abs(x))  # never above 1: exp(-x) would overflow for large negative x
         self.y = np.where(x >= 0, 1, e) / (1 + e)
         return self.y
 
     def backward(self, dout):
-        return dout * (1 - self.y) * self.y
+        return shaped(dout, self.y.shape, "dout") * (1 - self.y) * self.y
 
 
 class Tanh:
     """``y = tanh(x)``; ``dx = dy (1 - y^2)``."""
 
     def forward(self, x, train=True):
-        self.y = np.tanh(x)
+        self.y = np.tanh(floating(x, "x"))
         return self.y
 
     def backward(self, dout):
-        return dout * (1 - self.y * self.y)
+        return shaped(dout, self.y.shape, "dout") * (1 - self.y * self.y)
 
 
 class Relu:
     """``y = max(x, 0)``; ``dx = dy`` where ``x > 0``, else 0."""
 
     def forward(self, x, train=True):
+        x = floating(x, "x")
         self.off = x <= 0
         return np.maximum(x, 0)
 
     def backward(self, dout):
-        return np.where(self.off, 0, dout)
+        return np.where(self.off, 0, shaped(dout, self.off.shape, "dout"))
 
 
 class SoftmaxWithLoss:
     """Softmax and the mean cross entropy, in one layer: ``loss = -mean(log softmax(x)[t])``.
 
     x (N, classes) are the logits, t the labels: integers (N), or one-hot rows (N, classes) of any
-    dtype. ``log softmax(x) = x - max - log(sum(exp(x - max)))`` is finite for any finite x.
+    dtype; soft ones are refused. ``log softmax(x) = x - max - log(sum(exp(x - max)))`` is finite
+    for any finite x.
     ``dx = (softmax(x) - onehot(t)) / N``.
     """
 
     def forward(self, x, t):
-        self.labels = t if t.ndim == 1 else t.argmax(axis=1)
+        x = floating(x, "x")
+        if x.ndim != 2 or x.size == 0:
+            raise ValueError(f"x must be logits (N, classes), but has the shape {x.shape}")
+        self.labels = class_labels(t, x)
         self.rows = np.arange(len(x))
         shifted = x - x.max(axis=1, keepdims=True)
         self.log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
         return -self.log_p[self.rows, self.labels].mean()
 
     def backward(self, dout=1):
+        shaped(dout, (), "dout")
         dx = np.exp(self.log_p)
         dx[self.rows, self.labels] -= 1
         dx *= dout / len(dx)
@@ -130,12 +144,19 @@ class BatchNormalization:
             raise TypeError("BatchNormalization has no option " + ", ".join(map(repr, hyper)))
         if convention == "book" and self.momentum is None:
             raise ValueError("momentum=None exists in the 'torch' convention only")
+        gamma, beta = floating(gamma, "gamma"), floating(beta, "beta")
+        shaped(gamma, (gamma.size,), "gamma")
+        shaped(beta, gamma.shape, "beta")
         self.gamma, self.beta, self.convention = gamma, beta, convention
         self.running_mean = np.zeros_like(gamma)
         self.running_var = np.ones_like(gamma) if convention == "torch" else np.zeros_like(gamma)
         self.num_batches_tracked = 0
 
     def forward(self, x, train=True):
+        x = floating(x, "x")
+        if x.ndim < 2 or x.shape[1] != len(self.gamma):
+            raise ValueError(f"x must have {len(self.gamma)} channels, but has the shape {x.shape}")
+        self.shape = x.shape
         x = np.moveaxis(x, 1, -1)  # channels last, where an array of shape (C) broadcasts
         self.axes = tuple(range(x.ndim - 1))
         self.M = x.size // x.shape[-1]
@@ -169,7 +190,7 @@ class BatchNormalization:
         self.running_var[...] = keep * self.running_var + new * var
 
     def backward(self, dout):
-        dout = np.moveaxis(dout, 1, -1)
+        dout = np.moveaxis(shaped(dout, self.shape, "dout"), 1, -1)
         dbeta = dout.sum(axis=self.axes)
         dgamma = (dout * self.xhat).sum(axis=self.axes)
         self.grads = {"gamma": dgamma, "beta": dbeta}
@@ -195,7 +216,7 @@ class BatchNormalization:
         What was broadcast forward is summed backward, and the reverse; where a value was used
         twice (x in 1 and 2, centred in 3 and 7) its gradients add up.
         """
-        dscaled = np.moveaxis(dout, 1, -1)  # 9
+        dscaled = np.moveaxis(shaped(dout, self.shape, "dout"), 1, -1)  # 9
         dbeta = dscaled.sum(axis=self.axes)  # 9
         dgamma = (dscaled * self.xhat).sum(axis=self.axes)  # 8
         self.grads = {"gamma": dgamma, "beta": dbeta}

@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from .checks import class_labels
 from .init import initial_std, normal
 from .layers import (
     Affine,
@@ -117,8 +118,8 @@ class MultiLayerNet:
 
     def accuracy(self, x, t):
         """The fraction of x whose largest logit, not in training, is that of its label."""
-        labels = t if t.ndim == 1 else t.argmax(axis=1)
-        return float((self.predict(x).argmax(axis=1) == labels).mean())
+        logits = self.predict(x)
+        return float((logits.argmax(axis=1) == class_labels(t, logits)).mean())
 
     def gradient(self, x, t):
         """One forward and backward in training: the loss, and its gradients keyed as ``params``."""

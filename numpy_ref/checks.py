@@ -1,0 +1,37 @@
+"""What is refused in words, since NumPy would make something else of it without a word."""
+
+import numpy as np
+
+
+def floating(x, what):
+    """``x`` as a real floating-point array. In integers a step is truncated, a difference wraps."""
+    x = np.asarray(x)
+    if x.dtype.kind != "f":
+        raise TypeError(f"{what} must be floating point, not {x.dtype}")
+    return x
+
+
+def shaped(x, shape, what):
+    """``x``, if it has this shape. Another one might be broadcast."""
+    if np.shape(x) != shape:
+        raise ValueError(f"{what} must have the shape {shape}, not {np.shape(x)}")
+    return x
+
+
+def class_labels(t, logits):
+    """Labels as integers (N), of such or of one-hot rows (N, classes), for ``logits`` (N, classes).
+
+    Raises ``TypeError`` for labels that are no integers, ``ValueError`` for another shape, a class
+    that there is not, and rows that are not one 1 among zeros.
+    """
+    t, (count, classes) = np.asarray(t), logits.shape
+    if t.ndim == 2:
+        labels = shaped(t, (count, classes), "one-hot labels").argmax(axis=1)
+        if not np.array_equal(t, np.arange(classes) == labels[:, None]):
+            raise ValueError("each row of one-hot labels must be one 1 among zeros")
+        return labels
+    if t.dtype.kind not in "iu":
+        raise TypeError(f"labels must be integers (N) or one-hot (N, classes), not {t.dtype}")
+    if ((shaped(t, (count,), "labels") < 0) | (t >= classes)).any():
+        raise ValueError(f"labels must be from 0 to {classes - 1}, not {t.min()} to {t.max()}")
+    return t
