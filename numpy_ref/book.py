@@ -46,16 +46,16 @@ def rmsprop(param, grad, state, *, lr, alpha, eps):
 
 
 def adam(param, grad, state, *, lr, betas, eps):
-    """``lr_t = lr sqrt(1 - b2^t) / (1 - b1^t)``; ``m += (1 - b1) (g - m)``;
-    ``v += (1 - b2) (g g - v)``; ``p -= lr_t m / (sqrt(v) + eps)``.
+    """``lr_t = lr sqrt(1 - b2^t) / (1 - b1^t)``; ``m = b1 m + (1 - b1) g``;
+    ``v = b2 v + (1 - b2) g g``; ``p -= lr_t m / (sqrt(v) + eps)``.
     """
     beta1, beta2 = betas
     t = count_step(state)
     lr_t = lr * math.sqrt(1 - beta2**t) / (1 - beta1**t)
     m = state.setdefault("exp_avg", np.zeros_like(param))
     v = state.setdefault("exp_avg_sq", np.zeros_like(param))
-    m += (1 - beta1) * (grad - m)
-    v += (1 - beta2) * (grad * grad - v)
+    m[...] = beta1 * m + (1 - beta1) * grad
+    v[...] = beta2 * v + (1 - beta2) * grad * grad
     param -= lr_t * m / (np.sqrt(v) + eps)
 
 

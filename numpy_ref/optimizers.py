@@ -41,7 +41,8 @@ def adagrad(param, grad, state, *, lr, lr_decay, initial_accumulator_value, eps)
 def rmsprop(param, grad, state, *, lr, alpha, eps, momentum, centered):
     """``s = a s + (1 - a) g g``; ``p -= lr g / (sqrt(s) + eps)``.
 
-    Centered: the root of ``s - m m``, where ``m += (1 - a) (g - m)``.
+    Centered: the root of ``max(s, m m) - m m``, where ``m = a m + (1 - a) g``; rounding can make
+    ``s`` less than ``m m``.
     With momentum: ``b = mu b + g / (root + eps)``; ``p -= lr b``.
     """
     count_step(state)
@@ -50,8 +51,8 @@ def rmsprop(param, grad, state, *, lr, alpha, eps, momentum, centered):
     variance = s
     if centered:
         m = state.setdefault("grad_avg", np.zeros_like(param))
-        m += (1 - alpha) * (grad - m)
-        variance = s - m * m
+        m[...] = alpha * m + (1 - alpha) * grad
+        variance = np.maximum(s, m * m) - m * m
     denom = np.sqrt(variance) + eps
     if momentum > 0:
         b = state.setdefault("momentum_buffer", np.zeros_like(param))
@@ -62,7 +63,7 @@ def rmsprop(param, grad, state, *, lr, alpha, eps, momentum, centered):
 
 
 def adam(param, grad, state, *, lr, betas, eps, amsgrad):
-    """``m += (1 - b1) (g - m)``; ``v = b2 v + (1 - b2) g g``;
+    """``m = b1 m + (1 - b1) g``; ``v = b2 v + (1 - b2) g g``;
     ``p -= lr / (1 - b1^t) m / (sqrt(v) / sqrt(1 - b2^t) + eps)``.
 
     AMSGrad: the largest ``v`` so far in place of ``v``.
@@ -71,7 +72,7 @@ def adam(param, grad, state, *, lr, betas, eps, amsgrad):
     t = count_step(state)
     m = state.setdefault("exp_avg", np.zeros_like(param))
     v = state.setdefault("exp_avg_sq", np.zeros_like(param))
-    m += (1 - beta1) * (grad - m)
+    m[...] = beta1 * m + (1 - beta1) * grad
     v[...] = beta2 * v + (1 - beta2) * grad * grad
     if amsgrad:
         largest = state.setdefault("max_exp_avg_sq", np.zeros_like(param))

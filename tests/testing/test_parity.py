@@ -150,7 +150,7 @@ class EagerSqrtAdam(optim.Adam):
 
     @staticmethod
     def update(param, grad, slots, *, step_size, beta1, beta2, bias_correction2_sqrt, eps):
-        m = slots["exp_avg"] + (1 - beta1) * (grad - slots["exp_avg"])
+        m = beta1 * slots["exp_avg"] + (1 - beta1) * grad
         v = beta2 * slots["exp_avg_sq"] + (1 - beta2) * grad * grad
         denom = torch.sqrt(v) / bias_correction2_sqrt + eps
         return param - step_size * m / denom, {"exp_avg": m, "exp_avg_sq": v}

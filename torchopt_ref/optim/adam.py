@@ -22,7 +22,7 @@ def adam(
     bias_correction2_sqrt,
     eps,
 ) -> tuple[Tensor, Slots]:
-    m = slots["exp_avg"] + (1 - beta1) * (grad - slots["exp_avg"])
+    m = beta1 * slots["exp_avg"] + (1 - beta1) * grad
     v = beta2 * slots["exp_avg_sq"] + (1 - beta2) * grad * grad
     new = {"exp_avg": m, "exp_avg_sq": v}
     if "max_exp_avg_sq" in slots:
@@ -47,7 +47,7 @@ def adam_scalars(group: Group, step: Any, fresh: Any) -> dict[str, Any]:
 class Adam(Optimizer):
     r"""Adam: momentum over a moving average of squares, both corrected for their start at zero.
 
-    :math:`m_t = m_{t-1} + (1 - \beta_1)(g_t - m_{t-1})`;
+    :math:`m_t = \beta_1 m_{t-1} + (1 - \beta_1) g_t`;
     :math:`v_t = \beta_2 v_{t-1} + (1 - \beta_2) g_t^2`;
     :math:`\theta_t = \theta_{t-1} - \frac{\gamma}{1 - \beta_1^t} \,
     m_t / (\sqrt{v_t} / \sqrt{1 - \beta_2^t} + \epsilon)`.

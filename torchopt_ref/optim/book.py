@@ -163,8 +163,8 @@ class RMSprop(Textbook):
 def adam(
     param: Tensor, grad: Tensor, slots: Slots, *, lr_t, beta1, beta2, eps
 ) -> tuple[Tensor, Slots]:
-    m = slots["exp_avg"] + (1 - beta1) * (grad - slots["exp_avg"])
-    v = slots["exp_avg_sq"] + (1 - beta2) * (grad * grad - slots["exp_avg_sq"])
+    m = beta1 * slots["exp_avg"] + (1 - beta1) * grad
+    v = beta2 * slots["exp_avg_sq"] + (1 - beta2) * grad * grad
     return param - lr_t * m / (sqrt(v) + eps), {"exp_avg": m, "exp_avg_sq": v}
 
 
@@ -177,8 +177,8 @@ def adam_scalars(group: Group, step: Any, fresh: Any) -> dict[str, Any]:
 class Adam(Textbook):
     r"""Adam, with epsilon added before the correction of the moments.
 
-    :math:`m_t = m_{t-1} + (1 - \beta_1)(g_t - m_{t-1})`;
-    :math:`v_t = v_{t-1} + (1 - \beta_2)(g_t^2 - v_{t-1})`;
+    :math:`m_t = \beta_1 m_{t-1} + (1 - \beta_1) g_t`;
+    :math:`v_t = \beta_2 v_{t-1} + (1 - \beta_2) g_t^2`;
     :math:`\gamma_t = \gamma \sqrt{1 - \beta_2^t} / (1 - \beta_1^t)`;
     :math:`\theta_t = \theta_{t-1} - \gamma_t \, m_t / (\sqrt{v_t} + \epsilon)`.
 

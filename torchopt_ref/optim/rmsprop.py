@@ -1,5 +1,6 @@
 """RMSprop."""
 
+import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
@@ -14,8 +15,9 @@ def rmsprop(
     s = alpha * slots["square_avg"] + (1 - alpha) * grad * grad
     new, variance = {"square_avg": s}, s
     if "grad_avg" in slots:
-        new["grad_avg"] = m = slots["grad_avg"] + (1 - alpha) * (grad - slots["grad_avg"])
-        variance = s - m * m
+        new["grad_avg"] = m = alpha * slots["grad_avg"] + (1 - alpha) * grad
+        # Not s - m * m, which rounding makes negative where the gradient hardly changes.
+        variance = torch.maximum(s, m * m) - m * m
     denom = sqrt(variance) + eps
     if "momentum_buffer" in slots:
         new["momentum_buffer"] = b = momentum * slots["momentum_buffer"] + grad / denom
@@ -36,8 +38,8 @@ class RMSprop(Optimizer):
     r"""RMSprop: AdaGrad with a moving average, which forgets.
 
     :math:`s_t = \alpha s_{t-1} + (1 - \alpha) g_t^2`; :math:`d_t = \sqrt{s_t} + \epsilon`,
-    centered :math:`d_t = \sqrt{s_t - m_t^2} + \epsilon` where
-    :math:`m_t = m_{t-1} + (1 - \alpha)(g_t - m_{t-1})`;
+    centered :math:`d_t = \sqrt{\max(s_t, m_t^2) - m_t^2} + \epsilon` where
+    :math:`m_t = \alpha m_{t-1} + (1 - \alpha) g_t`;
     :math:`\theta_t = \theta_{t-1} - \gamma \, g_t / d_t`, with momentum
     :math:`b_t = \mu b_{t-1} + g_t / d_t`; :math:`\theta_t = \theta_{t-1} - \gamma b_t`.
 

@@ -46,6 +46,7 @@ KNOWN = [
             {"weight_decay": 0.1},
             {"maximize": True},
             {"momentum": 0.9, "dampening": 0.5, "weight_decay": 0.1},
+            {"momentum": 0.01, "dampening": 1.0},
         ],
     ),
     Known(
@@ -79,6 +80,8 @@ KNOWN = [
             {"centered": True},
             {"momentum": 0.9, "weight_decay": 0.1},
             {"centered": True, "momentum": 0.9, "maximize": True},
+            {"centered": True, "alpha": 0.1},
+            {"alpha": 0.0},
         ],
     ),
     Known(
@@ -90,6 +93,8 @@ KNOWN = [
             {"amsgrad": True},
             {"weight_decay": 0.1, "maximize": True},
             {"betas": (0.5, 0.9), "eps": 1e-3},
+            {"betas": (0.0, 0.9)},
+            {"betas": (0.3, 0.0), "amsgrad": True},
         ],
     ),
     Known(
@@ -102,8 +107,8 @@ KNOWN = [
     Known(optim.book.Momentum, book.Momentum, None, [{}, {"lr": 0.1, "momentum": 0.5}]),
     Known(optim.book.Nesterov, book.Nesterov, None, [{}, {"lr": 0.1, "momentum": 0.5}]),
     Known(optim.book.AdaGrad, book.AdaGrad, None, [{}, {"lr": 1.5}]),
-    Known(optim.book.RMSprop, book.RMSprop, None, [{}, {"alpha": 0.9}]),
-    Known(optim.book.Adam, book.Adam, None, [{}, {"lr": 0.3, "betas": (0.5, 0.9)}]),
+    Known(optim.book.RMSprop, book.RMSprop, None, [{}, {"alpha": 0.0}]),
+    Known(optim.book.Adam, book.Adam, None, [{}, {"lr": 0.3, "betas": (0.0, 0.9)}]),
 ]
 """The one list of optimizers: what proves, shows or times them reads it."""
 

@@ -10,6 +10,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from .ulp import ulp_distance, ulp_text
 
+
+def lerp(a: Any, b: Any, weight: Any) -> Any:
+    """torch's two forms, each from the end that is nearer."""
+    return np.where(weight < 0.5, a + weight * (b - a), b - (b - a) * (1 - weight))
+
+
 FORMULAS: dict[str, Callable[..., Any]] = {
     "add": lambda a, b, alpha=1: a + alpha * b,
     "sub": lambda a, b, alpha=1: a - alpha * b,
@@ -18,11 +24,11 @@ FORMULAS: dict[str, Callable[..., Any]] = {
     "neg": lambda a: -a,
     "sqrt": np.sqrt,
     "maximum": np.maximum,
-    "lerp": lambda a, b, weight: a + weight * (b - a),
+    "lerp": lerp,
     "addcmul": lambda a, b, c, value=1: a + value * b * c,
     "addcdiv": lambda a, b, c, value=1: a + value * b / c,
 }
-"""An operation's name in torch, and the formula that its documentation gives."""
+"""An operation's name in torch, and the formula that it computes."""
 
 
 @dataclass
