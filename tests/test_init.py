@@ -1,5 +1,7 @@
-"""Initial values: fans, distributions, the reference's stream, and the choice by activation."""
+"""Initial values: torch's names, the textbook's distributions, fans, the reference's stream, and
+the choice by activation."""
 
+import inspect
 import math
 
 import numpy as np
@@ -12,13 +14,14 @@ from torch import nn
 from numpy_ref.init import initial_std
 from numpy_ref.random import Generator
 from torchopt_ref import init
+from torchopt_ref.init import book
 from torchopt_ref.nn import Dropout
 
 RANDOM = {
-    "xavier_normal": (init.xavier_normal_, 1, "normal"),
-    "xavier_uniform": (init.xavier_uniform_, 1, "uniform"),
-    "he_normal": (init.he_normal_, 2, "normal"),
-    "he_uniform": (init.he_uniform_, 2, "uniform"),
+    "xavier_normal": (book.xavier_normal_, 1, "normal"),
+    "xavier_uniform": (book.xavier_uniform_, 1, "uniform"),
+    "he_normal": (book.he_normal_, 2, "normal"),
+    "he_uniform": (book.he_uniform_, 2, "uniform"),
 }
 
 
@@ -31,6 +34,37 @@ NORMAL_EPS = {
 
 def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
+
+
+# torch's dialect.
+
+
+def test_every_function_of_torchs_is_here():
+    """The same object: so are its signature, defaults, errors and the bits that a seed gives."""
+    torchs = {
+        name: function
+        for name, function in vars(nn.init).items()
+        if inspect.isfunction(function)
+        and function.__module__ == nn.init.__name__
+        and not name.startswith("_")
+    }
+    assert {"calculate_gain", "normal_", "sparse_", "xavier_uniform"} <= torchs.keys()
+    for name, function in torchs.items():
+        assert getattr(init, name) is function
+        assert name in init.__all__
+
+
+def test_he_is_kaiming_by_the_other_name():
+    assert init.he_normal_ is init.kaiming_normal_
+    assert init.he_uniform_ is init.kaiming_uniform_
+
+
+def test_the_dialects_differ_where_the_documentation_says():
+    for room, xavier, normal in [(init, 2 / 5200, 1.0), (book, 1 / 5000, 1e-4)]:
+        for function, variance in [(room.xavier_normal_, xavier), (room.normal_, normal)]:
+            drawn = function(torch.empty(200, 5000), generator=seeded())
+            # A million values: five standard errors of their variance.
+            assert abs(drawn.var().item() / variance - 1) < 0.0071, function
 
 
 # Fans.
@@ -105,17 +139,6 @@ def test_fans_errors():
 # Values.
 
 
-def test_constants():
-    weight = nn.Parameter(torch.randn(3, 4))
-    assert init.zeros_(weight) is weight
-    assert (weight == 0).all()
-    assert init.constant_(weight, 2.5) is weight
-    assert (weight == 2.5).all()
-    assert weight.requires_grad
-    assert weight.grad_fn is None
-    assert (init.zeros_(torch.ones(3, dtype=torch.int64)) == 0).all()
-
-
 def reference_draw(name, generator, shape, dtype, std):
     if name == "uniform":
         uniform = generator.uniform(shape, dtype)
@@ -161,7 +184,7 @@ def test_same_values_as_the_reference(name, seed, shape, dtype, mode, gain):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_normal_is_the_references(dtype):
     weight = torch.empty(30, 7, dtype=torch.from_numpy(np.empty(0, dtype)).dtype)
-    init.normal_(weight, generator=seeded(8))
+    book.normal_(weight, generator=seeded(8))
     expected = reference_draw("normal", Generator(8), (30, 7), dtype, 0.01)
     assert_draws_agree(weight.numpy(), expected, "normal", 0.01)
 
@@ -195,7 +218,7 @@ def test_torchs_functions_draw_the_same_up_to_rounding(name, theirs, mode, shape
 
 @pytest.mark.parametrize("name", [*sorted(RANDOM), "normal"])
 def test_values_do_not_depend_on_the_memory_format(name):
-    function = RANDOM[name][0] if name in RANDOM else init.normal_
+    function = RANDOM[name][0] if name in RANDOM else book.normal_
     plain = function(torch.empty(4, 3, 5, 5), generator=seeded())
     strided = torch.empty(4, 3, 5, 5).to(memory_format=torch.channels_last)
     assert torch.equal(function(strided, generator=seeded()), plain)
@@ -233,7 +256,7 @@ def test_errors_of_random_values(name):
     with pytest.raises(TypeError, match=r"floating-point tensor, not torch\.int64"):
         function(torch.empty(3, 4, dtype=torch.int64))
     with pytest.raises(ValueError, match="std must be at least 0, got nan"):
-        init.normal_(weight, math.nan)
+        book.normal_(weight, math.nan)
 
 
 # A whole model.
@@ -287,7 +310,7 @@ def test_auto_chooses_by_the_activation_that_follows():
     stream = seeded()
     for layer, numerator in [(model.conv, 2), (model.mix, 2), (model.gate, 1)]:
         std = math.sqrt(numerator / init.layer_fans(layer).fan_in)
-        expected = init.normal_(torch.empty_like(layer.weight), std, generator=stream)
+        expected = book.normal_(torch.empty_like(layer.weight), std, generator=stream)
         assert torch.equal(layer.weight, expected)
         assert (layer.bias == 0).all()
     assert (model.norm.weight == 1).all()
@@ -436,7 +459,7 @@ def test_named_schemes(scheme):
     std = {"he": math.sqrt(2 / 27), "xavier": math.sqrt(1 / 27), "normal": 0.02, "zeros": 0.0}
     row = next(row for row in table if row.name == "conv.weight")
     assert row == ("conv.weight", "Conv2d", (4, 3, 3, 3), scheme, "", (27, 36), std[scheme])
-    expected = init.normal_(torch.empty(4, 3, 3, 3), std[scheme], generator=seeded())
+    expected = book.normal_(torch.empty(4, 3, 3, 3), std[scheme], generator=seeded())
     assert torch.equal(model.conv.weight, expected)
 
 
@@ -451,7 +474,7 @@ def test_a_shared_layer_is_filled_once():
         "4.weight": ("as 0.weight", ""),
         "4.bias": ("as 0.bias", ""),
     }
-    expected = init.he_normal_(torch.empty(3, 3), generator=seeded())
+    expected = book.he_normal_(torch.empty(3, 3), generator=seeded())
     assert torch.equal(layer.weight, expected)
 
 
@@ -459,7 +482,7 @@ def test_a_shared_layer_is_filled_once():
 def test_an_embedding_is_standard_normal_but_for_its_padding(kind):
     model = nn.Sequential(kind(50, 8, padding_idx=3))
     assert init.initialize(model, generator=seeded())[0].std == 1.0
-    expected = init.normal_(torch.empty(50, 8), 1.0, generator=seeded())
+    expected = book.normal_(torch.empty(50, 8), 1.0, generator=seeded())
     expected[3] = 0
     assert torch.equal(model[0].weight, expected)
 

@@ -1,34 +1,81 @@
-"""Initial values.
+"""Initial values: ``torch.nn.init``, and what it lacks.
 
-``fill`` fills one tensor in place; ``model`` fills a whole model, each layer by what follows it.
+This module is torch's dialect: every name of ``torch.nn.init`` is torch's own function, so that one
+seed gives the same bits; ``he_normal_`` and ``he_uniform_`` are its ``kaiming_normal_`` and
+``kaiming_uniform_`` by the other name. ``book`` is the textbook's dialect, with another Xavier and
+other defaults. ``initialize`` fills a whole model, each layer by what follows it; ``layer_fans``
+and ``shape_fans`` count what a weight joins.
 """
 
-from .fill import (
-    Fans,
+from torch.nn.init import (
+    calculate_gain,
+    constant,
     constant_,
-    he_normal_,
-    he_uniform_,
-    layer_fans,
+    dirac,
+    dirac_,
+    eye,
+    eye_,
+    kaiming_normal,
+    kaiming_normal_,
+    kaiming_uniform,
+    kaiming_uniform_,
+    normal,
     normal_,
-    shape_fans,
+    ones_,
+    orthogonal,
+    orthogonal_,
+    sparse,
+    sparse_,
+    trunc_normal_,
+    uniform,
+    uniform_,
+    xavier_normal,
     xavier_normal_,
+    xavier_uniform,
     xavier_uniform_,
     zeros_,
 )
+
+from . import book
+from .fans import Fans, layer_fans, shape_fans
 from .model import Initialized, InitTable, initialize
+
+he_normal_, he_uniform_ = kaiming_normal_, kaiming_uniform_
 
 __all__ = [
     "Fans",
     "InitTable",
     "Initialized",
+    "book",
+    "calculate_gain",
+    "constant",
     "constant_",
+    "dirac",
+    "dirac_",
+    "eye",
+    "eye_",
     "he_normal_",
     "he_uniform_",
     "initialize",
+    "kaiming_normal",
+    "kaiming_normal_",
+    "kaiming_uniform",
+    "kaiming_uniform_",
     "layer_fans",
+    "normal",
     "normal_",
+    "ones_",
+    "orthogonal",
+    "orthogonal_",
     "shape_fans",
+    "sparse",
+    "sparse_",
+    "trunc_normal_",
+    "uniform",
+    "uniform_",
+    "xavier_normal",
     "xavier_normal_",
+    "xavier_uniform",
     "xavier_uniform_",
     "zeros_",
 ]

@@ -1,19 +1,19 @@
-"""Fill one tensor in place with initial values.
+"""The textbook's dialect: K. Saito, "Deep Learning from Scratch", O'Reilly Japan 2016, chapter 6.
 
 For a weight of ``n`` = fan_in or fan_out inputs or outputs, or their mean (fan_avg):
 
 ====================  ==============================  ==============================
                       standard deviation              for
 ====================  ==============================  ==============================
+``normal_``           0.01                            showing that it does not work
 Xavier                ``gain sqrt(1 / n)``            sigmoid, tanh, no activation
 He                    ``gain sqrt(2 / n)``            ReLU and its relatives
 ====================  ==============================  ==============================
 
-The default mode of both is fan_in. For Xavier that is the textbook's (K. Saito, "Deep Learning
-from Scratch", O'Reilly Japan 2016, section 6.2); X. Glorot and Y. Bengio (AISTATS 2010) take the
-mean of both sides, ``sqrt(2 / (fan_in + fan_out))``, and so does ``torch.nn.init.xavier_normal_``:
+The default mode of both is fan_in. For Xavier that is the textbook's; X. Glorot and Y. Bengio
+(AISTATS 2010) take the mean of both sides, ``sqrt(2 / (fan_in + fan_out))``, and so does torch:
 here that is ``mode="fan_avg"``. The two agree for a square weight. He is that of K. He, X. Zhang,
-S. Ren and J. Sun (ICCV 2015) and of ``torch.nn.init.kaiming_normal_(nonlinearity="relu")``.
+S. Ren and J. Sun (ICCV 2015), as in torch.
 
 The ``_normal_`` functions draw from a normal distribution, the ``_uniform_`` ones between plus and
 minus ``sqrt(3)`` standard deviations, which has the same variance.
@@ -26,77 +26,10 @@ as its ``normal`` says.
 """
 
 import math
-from typing import NamedTuple
 
 import torch
-from torch import nn
 
-
-class Fans(NamedTuple):
-    """How many inputs reach one output of a layer, and how many outputs one input reaches."""
-
-    fan_in: int
-    fan_out: int
-
-
-def shape_fans(tensor: torch.Tensor) -> Fans:
-    """The fans of the weight of a linear layer or of a convolution without groups.
-
-    Its shape is (out, in, kernel): ``fan_in = in k`` and ``fan_out = out k``, ``k`` being the
-    number of elements of the kernel. A shape does not show groups or a transposed layout: give
-    :func:`layer_fans` the layer. Raises ``ValueError`` for fewer than two dimensions.
-    """
-    if tensor.ndim < 2:
-        raise ValueError(
-            f"fans need at least 2 dimensions, (out, in, *kernel), but the shape is "
-            f"{tuple(tensor.shape)}"
-        )
-    kernel = math.prod(tensor.shape[2:])
-    return Fans(tensor.shape[1] * kernel, tensor.shape[0] * kernel)
-
-
-def layer_fans(layer: nn.Module) -> Fans:
-    """The fans of the weight of ``layer``.
-
-    =======================  =============================  ==============  ===============
-    layer                    shape of the weight            fan_in          fan_out
-    =======================  =============================  ==============  ===============
-    Linear                   (out, in)                      in              out
-    Conv1d to Conv3d         (out, in / groups, kernel)     in k / groups   out k / groups
-    ConvTranspose1d to 3d    (in, out / groups, kernel)     in k / groups   out k / groups
-    Embedding, EmbeddingBag  (num_embeddings, dim)          1               dim
-    =======================  =============================  ==============  ===============
-
-    ``torch.nn.init`` sees only the shape, as :func:`shape_fans` does. So it takes ``out k`` for the
-    fan_out of a grouped convolution, exchanges the two fans of a transposed one, and takes
-    dim for the fan_in of an embedding, of whose one-hot input one element is active.
-    As there, a stride is not counted: at stride s one output of a transposed convolution is
-    reached by 1 / s of the inputs in each direction.
-
-    Raises ``TypeError`` for another layer.
-    """
-    if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
-        return Fans(1, layer.embedding_dim)
-    if isinstance(layer, nn.Linear):
-        return Fans(layer.in_features, layer.out_features)
-    if isinstance(layer, nn.modules.conv._ConvNd):
-        kernel = math.prod(layer.kernel_size)
-        return Fans(
-            layer.in_channels // layer.groups * kernel, layer.out_channels // layer.groups * kernel
-        )
-    raise TypeError(f"the fans of a {type(layer).__name__} are not known")
-
-
-@torch.no_grad()
-def zeros_(tensor: torch.Tensor) -> torch.Tensor:
-    """All zeros."""
-    return tensor.zero_()
-
-
-@torch.no_grad()
-def constant_(tensor: torch.Tensor, value: float) -> torch.Tensor:
-    """Every element is ``value``."""
-    return tensor.fill_(value)
+from .fans import Fans, shape_fans
 
 
 @torch.no_grad()
@@ -123,8 +56,8 @@ def xavier_normal_(
         tensor: a floating-point weight, of any shape when ``fans`` is given.
         mode: what ``n`` is: ``"fan_in"`` (default), ``"fan_out"`` or ``"fan_avg"``, their mean.
         gain: a further factor of the standard deviation.
-        fans: by default those that :func:`shape_fans` reads from the shape; for a transposed or
-            grouped convolution or an embedding give ``layer_fans(layer)``.
+        fans: by default those that ``init.shape_fans`` reads from the shape; for a transposed or
+            grouped convolution or an embedding give ``init.layer_fans(layer)``.
         generator: by default that of the tensor's device.
 
     Raises:

@@ -5,8 +5,10 @@ from typing import NamedTuple
 
 import torch
 from torch import fx, nn
+from torch.nn.init import zeros_
 
-from .fill import Fans, layer_fans, normal_, scaled_std, zeros_
+from .book import normal_, scaled_std
+from .fans import Fans, layer_fans
 
 SCHEMES = ("auto", "he", "xavier", "normal", "zeros")
 
