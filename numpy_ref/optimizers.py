@@ -52,7 +52,8 @@ def rmsprop(param, grad, state, *, lr, alpha, eps, momentum, centered):
     if centered:
         m = state.setdefault("grad_avg", np.zeros_like(param))
         m[...] = alpha * m + (1 - alpha) * grad
-        variance = np.maximum(s, m * m) - m * m
+        square = m * m
+        variance = np.maximum(s, square) - square
     denom = np.sqrt(variance) + eps
     if momentum > 0:
         b = state.setdefault("momentum_buffer", np.zeros_like(param))

@@ -16,8 +16,9 @@ def rmsprop(
     new, variance = {"square_avg": s}, s
     if "grad_avg" in slots:
         new["grad_avg"] = m = alpha * slots["grad_avg"] + (1 - alpha) * grad
-        # Not s - m * m, which rounding makes negative where the gradient hardly changes.
-        variance = torch.maximum(s, m * m) - m * m
+        square = m * m
+        # Where the gradient hardly changes, rounding can make s the smaller one.
+        variance = torch.maximum(s, square) - square
     denom = sqrt(variance) + eps
     if "momentum_buffer" in slots:
         new["momentum_buffer"] = b = momentum * slots["momentum_buffer"] + grad / denom
