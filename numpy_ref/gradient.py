@@ -27,9 +27,9 @@ def numerical_gradient(f, x, h=1e-4):
         value = x[index]
         try:
             x[index] = value + h
-            right, above = x[index], f(x)
+            right, above = x[index], float(f(x))
             x[index] = value - h
-            left, below = x[index], f(x)
+            left, below = x[index], float(f(x))
         finally:
             x[index] = value
         if right == left:

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from .checks import class_labels
+from .checks import class_labels, shaped
 from .init import initial_std, normal
 from .layers import (
     Affine,
@@ -83,6 +83,7 @@ class MultiLayerNet:
         self.activations: dict = {}
         self.numbered: list = []  # the layers with parameters, each with its number
         for i in range(1, self.depth + 1):
+            shaped(self.params[f"W{i}"], (sizes[i - 1], sizes[i]), f"W{i}")
             affine = Affine(self.params[f"W{i}"], self.params[f"b{i}"])
             self.layers[f"Affine{i}"] = affine
             self.numbered.append((i, affine))

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from .bfloat16 import to_bfloat16
+from .checks import floating, shaped
 
 
 def sgd(param, grad, state, *, lr, momentum, dampening, nesterov):
@@ -100,6 +101,9 @@ class Optimizer:
 
     float16 is computed in float32 and rounded once, when stored. So is bfloat16, which NumPy does
     not have: with ``storage = "bfloat16"``, float32 arrays hold values of bfloat16.
+
+    Raises ``TypeError`` for integers and complex numbers, ``ValueError`` for a gradient of another
+    shape than its parameter's.
     """
 
     formula: Callable
@@ -118,6 +122,8 @@ class Optimizer:
         with np.errstate(all="ignore"):
             for name, param in params.items():
                 if grads.get(name) is not None:
+                    floating(param, name)
+                    shaped(floating(grads[name], "a gradient"), param.shape, "a gradient")
                     self.update_one(param, grads[name], self.state.setdefault(name, {}))
 
     def update_one(self, param, grad, state):

@@ -4,7 +4,7 @@ broadcast, an index may be negative) is refused in words, or converted where not
 import numpy as np
 import pytest
 
-from numpy_ref import init
+from numpy_ref import book, init, optimizers
 from numpy_ref.gradient import numerical_gradient, relative_error
 from numpy_ref.layers import Affine, BatchNormalization, Relu, Sigmoid, SoftmaxWithLoss, Tanh
 from numpy_ref.network import MultiLayerNet
@@ -72,6 +72,23 @@ def test_a_step_that_is_rounded_is_divided_by_as_it_is():
     x = np.array([3000.0], np.float32)
     found = numerical_gradient(lambda x: 5.0 * float(x[0]), x, h=2e-4)
     assert found == pytest.approx([5], rel=1e-6)
+
+
+@pytest.mark.parametrize("x", [np.array(3.0), np.array([3.0])])
+def test_a_function_may_return_what_it_was_given(x):
+    """The very array that the next step writes into."""
+    assert numerical_gradient(lambda x: x.reshape(()), x) == pytest.approx(1)
+
+
+def test_a_function_of_unsigned_numbers_may_fall():
+    found = numerical_gradient(lambda x: np.uint8(round(20 - 10 * x[0])), np.array([1.0]), h=0.1)
+    assert found == pytest.approx([-10])
+
+
+@pytest.mark.parametrize("result", [None, 1j, np.ones(3)], ids=repr)
+def test_a_function_must_return_a_number(result):
+    with pytest.raises(TypeError):
+        numerical_gradient(lambda x: result, np.ones(2))
 
 
 def test_a_relative_error_does_not_broadcast_and_does_not_wrap():
@@ -211,6 +228,33 @@ def test_no_parameter_is_an_integer(make):
     """Running statistics and draws would be truncated, most of them to 0."""
     with pytest.raises(TypeError, match="floating point"):
         make()
+
+
+@pytest.mark.parametrize("optimizer", [optimizers.SGD(1.0), book.Adam(1.0)])
+@pytest.mark.parametrize(
+    ("param", "grad", "error", "words"),
+    [
+        (np.array([1, 2]), np.ones(2), TypeError, "w must be floating point, not int64"),
+        (np.ones(2, complex), np.ones(2), TypeError, "w must be floating point"),
+        (np.ones(2), np.array([1, 2]), TypeError, "a gradient must be floating point"),
+        (np.ones(2), np.ones(2) * 1j, TypeError, "a gradient must be floating point"),
+        (np.ones((2, 2)), np.ones(2), ValueError, r"shape \(2, 2\), not \(2,\)"),
+        (np.ones(2), np.ones(()), ValueError, r"shape \(2,\), not \(\)"),
+    ],
+)
+def test_an_optimizer_takes_no_integers_and_broadcasts_nothing(
+    optimizer, param, grad, error, words
+):
+    before = param.copy()
+    with pytest.raises(error, match=words):
+        optimizer.update({"w": param}, {"w": grad})
+    assert np.array_equal(param, before)
+
+
+def test_parameters_have_the_shapes_of_their_network():
+    params = {"W1": np.ones((3, 5)), "b1": np.ones(5), "W2": np.ones((5, 2)), "b2": np.ones(2)}
+    with pytest.raises(ValueError, match=r"W1 must have the shape \(3, 4\), not \(3, 5\)"):
+        MultiLayerNet(3, (4,), 2, params=params)
 
 
 @pytest.mark.parametrize("scheme", [init.xavier, init.he, init.glorot])
