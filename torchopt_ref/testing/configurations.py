@@ -81,7 +81,6 @@ KNOWN = [
             {"momentum": 0.9, "weight_decay": 0.1},
             {"centered": True, "momentum": 0.9, "maximize": True},
             {"centered": True, "alpha": 0.1},
-            {"alpha": 0.0},
         ],
     ),
     Known(
@@ -92,8 +91,7 @@ KNOWN = [
             {},
             {"amsgrad": True},
             {"weight_decay": 0.1, "maximize": True},
-            {"betas": (0.5, 0.9), "eps": 1e-3},
-            {"betas": (0.0, 0.9)},
+            {"betas": (0.0, 0.9), "eps": 1e-3},
             {"betas": (0.3, 0.0), "amsgrad": True},
         ],
     ),
