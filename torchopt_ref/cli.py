@@ -242,11 +242,29 @@ def parity(arguments: list[str]) -> int:
 def check(arguments: list[str]) -> int:
     """``torchopt-ref check``: a line per promise; exit status 1 where one is broken."""
     from torchopt_ref.testing.conformance import Traits, check_optimizer
-    from torchopt_ref.testing.conformance.target import load_target
+    from torchopt_ref.testing.conformance.hints import hint_for
+    from torchopt_ref.testing.conformance.target import load_reference, load_target
+    from torchopt_ref.testing.conformance.verdicts import one_line
 
     parser = Parser(prog="torchopt-ref check", description=check.__doc__)
     parser.add_argument("optimizer", metavar="MODULE:CLASS", help="as in torch.optim:AdamW")
     parser.add_argument("--kwargs", default="{}", metavar="JSON", help="of its constructor")
+    parser.add_argument(
+        "--reference",
+        metavar="NAME",
+        help="of the same formula: Adam, book.Adam (in NumPy), torch.optim:NAdam, MODULE:NAME",
+    )
+    parser.add_argument("--reference-kwargs", metavar="JSON", help="of the reference's constructor")
+    parser.add_argument(
+        "--max-ulp", type=int, metavar="N", help="also count units in the last place, at most N"
+    )
+    parser.add_argument(
+        "--expect",
+        action="append",
+        default=[],
+        metavar='CHECK="REASON"',
+        help="a failure that is known; may be repeated",
+    )
     parser.add_argument(
         "--traits",
         nargs="+",
@@ -261,20 +279,51 @@ def check(arguments: list[str]) -> int:
     names = [name for words in options.traits for name in words.split(",") if name]
     traits = Traits.named(names, options.state_bytes)
     factory = load_target(options.optimizer, options.kwargs)
+    reference = None
+    if options.reference:
+        reference = load_reference(options.reference, options.reference_kwargs or "{}")
+    elif options.reference_kwargs is not None or options.max_ulp is not None:
+        raise UserError("--reference-kwargs and --max-ulp need a --reference")
+    if options.max_ulp is not None and options.max_ulp < 0:
+        raise UserError("--max-ulp must be at least 0")
+    expected = expected_failures(options.expect)
     if options.json:
         with writing(options.json):
             options.json.touch()
     try:
-        report = check_optimizer(factory, traits=traits, slow=options.slow)
+        report = check_optimizer(
+            factory,
+            reference,
+            traits=traits,
+            slow=options.slow,
+            max_ulp=options.max_ulp,
+            expected_failures=expected,
+        )
+    except UserError:
+        raise
     except Exception as error:
+        hint = hint_for(str(error)) or "see --kwargs, --traits"
         raise UserError(
-            f"cannot make an optimizer of {options.optimizer}: {error}: see --kwargs, --traits"
+            f"cannot make an optimizer of {options.optimizer}: {one_line(error)}: {hint}"
         ) from error
     print(report)
     if options.json:
         with writing(options.json):
             options.json.write_text(json.dumps(report.as_json(), indent=1) + "\n")
     return 0 if report.passed else 1
+
+
+def expected_failures(given: list[str]) -> dict[str, str]:
+    """The checks that ``--expect`` names, each with its reason."""
+    expected: dict[str, str] = {}
+    for text in given:
+        name, _, reason = (part.strip() for part in text.partition("="))
+        if not (name and reason):
+            raise UserError(f'--expect {text!r} gives no reason: write CHECK="reason"')
+        if name in expected:
+            raise UserError(f"--expect names {name} twice: give it one reason")
+        expected[name] = reason
+    return expected
 
 
 @contextmanager

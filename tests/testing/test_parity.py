@@ -195,6 +195,53 @@ def test_the_operation_at_fault_is_named(operation):
     assert 0 < fault.moved < tally.elements
 
 
+class NoBiasCorrection(torch.optim.Adam):
+    """A wrong formula, of operations that round differently on many a machine."""
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for param in group["params"]:
+                zeros = {"exp_avg": torch.zeros_like(param), "exp_avg_sq": torch.zeros_like(param)}
+                state = self.state[param] = self.state.get(param) or {"step": 0.0} | zeros
+                state["step"] += 1
+                state["exp_avg"].lerp_(param.grad, 0.1)
+                state["exp_avg_sq"].mul_(0.999).addcmul_(param.grad, param.grad, value=0.001)
+                rate = 1e-3 / (1 - 0.9 ** state["step"])
+                param.addcdiv_(state["exp_avg"], state["exp_avg_sq"].sqrt() + 1e-8, value=-rate)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_wrong_formula_is_not_blamed_on_roundings(dtype):
+    with OperationAudit() as audit:
+        report = check_parity(NoBiasCorrection, reference.Adam(), steps=5, dtype=dtype)
+    assert audit.verdict(report) == "not rounding: the formulas differ, first at step 1"
+    assert str(report).endswith("not rounding: the formulas differ")
+
+
+@pytest.mark.parametrize("configuration", [c for c in CONFIGURATIONS if c.known.torchs], ids=str)
+def test_torchs_roundings_are_not_taken_for_another_formula(configuration):
+    for dtype in ("float32", "float64"):
+        with OperationAudit() as audit:
+            report = check_parity(
+                configuration.torchs, configuration.reference(), steps=10, dtype=dtype
+            )
+        assert "not rounding" not in audit.verdict(report)
+
+
+def test_a_row_of_another_formula_blames_no_operation():
+    configuration = next(configurations(["Adam"]))
+    configuration = configuration._replace(
+        known=configuration.known._replace(torchs=lambda params, **_: NoBiasCorrection(params))
+    )
+    run = {"steps": 5, "dtype": "float32", "device": "cpu", "seed": 0}
+    report = check_parity(NoBiasCorrection, reference.Adam(), steps=5)
+    row = make_row(configuration, "kernel", report, TORCH, run)
+    assert row.at_fault == {}
+    assert row.as_json()["formulas_differ"]
+    assert str(row).endswith("; not rounding: the formulas differ")
+
+
 def test_only_the_square_root_of_the_machine_may_be_at_fault():
     """How often torch's root is off is the machine's affair, and whether a parameter shows it."""
     with OperationAudit() as audit:

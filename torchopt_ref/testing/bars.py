@@ -10,7 +10,14 @@ import numpy as np
 from . import workload
 from .configurations import ENGINES, Configuration, configurations
 from .operations import OperationAudit, Tally
-from .parity import OptimizerFactory, Report, TorchSide, check_against_torch, check_parity
+from .parity import (
+    NOT_ROUNDING,
+    OptimizerFactory,
+    Report,
+    TorchSide,
+    check_against_torch,
+    check_parity,
+)
 from .ulp import ulp_text
 
 REFERENCE, TORCH = "numpy_ref", "torch.optim"
@@ -24,7 +31,8 @@ class Row:
     distance of parameters and slots over all steps; for ``against="torch.optim"`` the error of one
     step (``max_step_error`` of ``Report``). None: no bound is stated.
     ``at_fault`` tells, where the two differ, which operations of the compared optimizer did not
-    round as NumPy does, with how often and how far.
+    round as NumPy does, with how often and how far. With ``formulas_differ`` it is empty: the
+    difference is larger than roundings explain.
     """
 
     optimizer: str
@@ -43,6 +51,7 @@ class Row:
     bound_on: str
     bound: float | None
     at_fault: dict[str, Tally]
+    formulas_differ: bool = False
 
     @property
     def passed(self) -> bool:
@@ -62,6 +71,7 @@ class Row:
     def __str__(self) -> str:
         options = ", ".join(f"{key}={value}" for key, value in self.options.items()) or "defaults"
         faults = "".join(f"; {name}: {tally}" for name, tally in self.at_fault.items())
+        faults += f"; {NOT_ROUNDING}" if self.formulas_differ else ""
         bound = "-" if self.bound is None else f"{self.bound:g}"
         return (
             f"{self.optimizer:<15}{self.engine:<7}{self.dtype:<9}"
@@ -123,7 +133,12 @@ def make_row(
         first_divergent_step=first,
         bound_on="max_ulp" if against == REFERENCE else "max_step_error",
         bound=stated_bound(configuration, engine, against, run["device"], run["dtype"]),
-        at_fault={} if first is None else operations_at_fault(compared, run, first),
+        at_fault=(
+            {}
+            if first is None or report.formulas_differ
+            else operations_at_fault(compared, run, first)
+        ),
+        formulas_differ=report.formulas_differ,
     )
 
 

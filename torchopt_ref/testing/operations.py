@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from .parity import NOT_ROUNDING, Report
 from .ulp import ulp_distance, ulp_text
 
 
@@ -48,7 +49,8 @@ class OperationAudit(TorchDispatchMode):
     """Within it, every floating-point operation of ``FORMULAS`` is repeated in NumPy and compared.
 
     ``tallies`` maps the operation's name to its ``Tally``; ``at_fault()`` keeps those that
-    differed. Our optimizers run by torch's operations within it, whatever their options. An
+    differed. Whether they are why two optimizers differ is another question: ``verdict(report)``
+    answers it. Our optimizers run by torch's operations within it, whatever their options. An
     operation that is not torch's own, such as ``exact.sqrt`` on the CPU, is not seen.
     """
 
@@ -80,7 +82,20 @@ class OperationAudit(TorchDispatchMode):
         tally.max_ulp = max(tally.max_ulp, int(distance.max(initial=0)))
 
     def at_fault(self) -> dict[str, Tally]:
+        """The operations that did not round as NumPy does; not yet why two optimizers differ."""
         return {name: tally for name, tally in self.tallies.items() if tally.different}
+
+    def verdict(self, report: Report) -> str:
+        """In words, why the two optimizers of a ``check_parity`` within the audit differ."""
+        if report.first_divergent_step is None:
+            return "no difference"
+        if report.formulas_differ:
+            return f"{NOT_ROUNDING}, first at step {report.first_divergent_step}"
+        if not self.at_fault():
+            return "no operation rounds differently: the same operations in another order, perhaps"
+        return (
+            f"rounding: {'; '.join(f'{name}: {tally}' for name, tally in self.at_fault().items())}"
+        )
 
 
 def comparable(args: tuple, kwargs: dict[str, Any]) -> bool:

@@ -12,6 +12,11 @@ from .ulp import NOT_EQUAL, ulp_distance, ulp_text
 
 Arrays = dict[str, np.ndarray]
 
+ROUNDINGS = 256
+"""Units in the last place that roundings may make in one step: four times the stated bound."""
+
+NOT_ROUNDING = "not rounding: the formulas differ"
+
 
 class Reference(Protocol):
     """A NumPy optimizer, such as those of ``numpy_ref``: it updates the arrays in place."""
@@ -30,6 +35,8 @@ class Entry:
 
     ``max_step_error`` is the largest difference in units in the last place of the larger of the
     element's old and new magnitude: what is left of the ULP distance where a subtraction cancels.
+    ``first_step_error`` is that of the first step that differed, where both are finite; 0 in
+    float16 and bfloat16, whose units are too coarse to tell a rounding from anything else.
     """
 
     tensor: str
@@ -38,6 +45,7 @@ class Entry:
     max_abs: float = 0.0
     max_step_error: float = 0.0
     first_divergent_step: int | None = None
+    first_step_error: float = 0.0
 
     def record(
         self, step: int, before: np.ndarray, a: np.ndarray, b: np.ndarray, bfloat16: bool = False
@@ -56,6 +64,9 @@ class Entry:
         self.max_step_error = max(self.max_step_error, float(error.max()))
         if self.first_divergent_step is None:
             self.first_divergent_step = step
+            coarse = bfloat16 or a.itemsize < 4
+            finite = np.isfinite(error)
+            self.first_step_error = 0.0 if coarse else float(error[finite].max(initial=0.0))
 
 
 @dataclass
@@ -86,6 +97,20 @@ class Report:
         steps = [e.first_divergent_step for e in self.entries if e.first_divergent_step is not None]
         return min(steps, default=None)
 
+    @property
+    def formulas_differ(self) -> bool:
+        """Whether the first step that differed did so by more than any rounding explains.
+
+        Both sides were in the same state before it, so the difference is of one step: more than
+        ``ROUNDINGS`` units in the last place are another formula. Fewer may be one too, if what it
+        does otherwise is small in the first step.
+        """
+        return any(
+            entry.first_divergent_step == self.first_divergent_step
+            and entry.first_step_error > ROUNDINGS
+            for entry in self.entries
+        )
+
     def __str__(self) -> str:
         lines = [f"{'tensor':<16} {'slot':<16} {'max ulp':>8} {'max abs':>9}  first at step"]
         lines += [
@@ -93,6 +118,8 @@ class Report:
             f"{e.first_divergent_step or '-'}"
             for e in self.entries
         ]
+        if self.formulas_differ:
+            lines.append(NOT_ROUNDING)
         return "\n".join(lines)
 
 

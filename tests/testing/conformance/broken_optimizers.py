@@ -4,6 +4,7 @@ import copy
 import itertools
 import warnings
 
+import numpy as np
 import torch
 from healthy_optimizer import Healthy, HealthyReference
 
@@ -394,13 +395,13 @@ class NeedsElements(Healthy):
         return super().direction(param, grad, group) + 0 * grad.abs().sum() / grad.abs().max()
 
 
-@seen_by("empty_parameter_is_harmless")
+@seen_by("empty_parameter_is_harmless", "complex_parameters_move_as_pairs_of_reals")
 class DividesByCount(Healthy):
     def direction(self, param, grad, group):
         return super().direction(param, grad, group) * (1 + 1 / param.numel())
 
 
-@seen_by("complex_parameters_descend")
+@seen_by("complex_parameters_descend", "complex_parameters_move_as_pairs_of_reals")
 class DropsImaginaryPart(Healthy):
     def direction(self, param, grad, group):
         with warnings.catch_warnings():
@@ -786,3 +787,131 @@ class BuildsItsStateDictTwice(Healthy):
     def state_dict(self):
         super().state_dict()
         return super().state_dict()
+
+
+@seen_by("has_the_formula_of_its_reference", reference=Healthy, max_ulp=None)
+class DecaysAwayFromZero(Healthy):
+    """With the defaults there is no weight decay, so that only the changed option shows it."""
+
+    def direction(self, param, grad, group):
+        return super().direction(param, grad - 2 * group["weight_decay"] * param, group)
+
+
+@seen_by("has_the_formula_of_its_reference", reference=Healthy, max_ulp=None)
+class DecaysOutsideTheMomentum(Healthy):
+    def update(self, param, grad, group):
+        param.mul_(1 - group["lr"] * group["weight_decay"])
+        super().update(param, grad, group | {"weight_decay": 0.0})
+
+
+@seen_by("has_the_formula_of_its_reference", reference=Healthy, max_ulp=None)
+class KeepsTheLrInItsMomentum(Healthy):
+    """``b = mu b + lr g; p -= b``: the same steps as long as the lr stays."""
+
+    def update(self, param, grad, group):
+        if not group["lr"]:
+            return
+        before = self.state[param].get("lr", group["lr"])
+        if self.state[param]:
+            self.state[param]["momentum_buffer"].mul_(before / group["lr"])
+        super().update(param, grad, group)
+        self.state[param]["lr"] = group["lr"]
+
+    def slots(self, param):
+        return super().slots(param) | {"lr": 0.0}
+
+
+class ReferenceOfAnotherFormula(HealthyReference):
+    def update(self, params, grads):
+        super().update(params, {name: grad / (np.abs(grad) + 1) for name, grad in grads.items()})
+
+
+@seen_by(
+    "has_the_formula_of_its_reference",
+    "equals_its_reference",
+    reference=ReferenceOfAnotherFormula,
+)
+class HasAnotherReference(Healthy):
+    pass
+
+
+@seen_by("complex_parameters_move_as_pairs_of_reals")
+class SquaresComplexNumbers(Healthy):
+    """Normalizes by the root of ``g * g`` in place of each part's own magnitude."""
+
+    def direction(self, param, grad, group):
+        grad = super().direction(param, grad, group)
+        return grad / (grad * grad + 1e-3).sqrt() * 0.1 if grad.is_complex() else grad
+
+
+@seen_by("parameters_keep_their_memory")
+class ReplacesData(Healthy):
+    """Within the version's count, which ``.data =`` leaves."""
+
+    def update(self, param, grad, group):
+        super().update(param, grad, group)
+        if type(param) is torch.nn.Parameter:
+            param.data = param.data.clone(memory_format=torch.preserve_format)
+
+
+@seen_by("parameters_keep_their_memory")
+class MakesContiguous(Healthy):
+    def update(self, param, grad, group):
+        super().update(param, grad, group)
+        if not param.is_contiguous() and param.dim() > 1:
+            param.data = param.data.contiguous()
+
+
+@seen_by("parameters_keep_their_memory")
+class Freezes(Healthy):
+    def update(self, param, grad, group):
+        super().update(param, grad, group)
+        if param.is_leaf and not param._backward_hooks:
+            return
+        if param.is_leaf:
+            param.requires_grad_(False)
+
+
+@seen_by("parameters_keep_their_memory")
+class DropsHooksOfParameters(Healthy):
+    def update(self, param, grad, group):
+        super().update(param, grad, group)
+        if param._backward_hooks:
+            param._backward_hooks.clear()
+
+
+@seen_by("parameters_keep_their_memory")
+class ListsCopies(Healthy):
+    """Puts other parameters of the same memory into the groups when it loads."""
+
+    def load_state_dict(self, state_dict):
+        super().load_state_dict(state_dict)
+        params = self.param_groups[0]["params"]
+        if params[0]._backward_hooks:
+            self.param_groups[0]["params"] = [torch.nn.Parameter(param.data) for param in params]
+
+
+@seen_by("autograd_sees_the_step")
+class WritesBehindAutograd(Healthy):
+    def update(self, param, grad, group):
+        if type(param) is torch.nn.Parameter:
+            data = torch.nn.Parameter(param.data)
+            self.state[data] = self.state.pop(param, {})
+            super().update(data, grad, group)
+            self.state[param] = self.state.pop(data)
+        else:
+            super().update(param, grad, group)
+
+
+@seen_by("leaves_gradients_alone")
+class ReplacesGradients(Healthy):
+    def update(self, param, grad, group):
+        super().update(param, grad, group)
+        param.grad = grad.clone()
+
+
+@seen_by("step_hooks_fire_once")
+class LosesHooksWhenItLoads(Healthy):
+    def load_state_dict(self, state_dict):
+        super().load_state_dict(state_dict)
+        self._optimizer_step_pre_hooks.clear()

@@ -53,6 +53,44 @@ def test_help(capsys):
     assert all(word in out for word in ("MODULE:CLASS", "--kwargs", "needs_closure", "--json"))
 
 
+def test_expected_failures_keep_status_0(tmp_path, capsys):
+    known = [
+        "scheduled_lr_is_obeyed_at_the_next_step",
+        "bfloat16_state_keeps_its_dtype_through_load",
+    ]
+    expect = [word for name in known for word in ("--expect", f"{name}=torch's = own")]
+    assert main([*ASGD, *expect, "--json", str(tmp_path / "report.json")]) == 0
+    assert "2 failed as expected" in capsys.readouterr().out
+    results = json.loads((tmp_path / "report.json").read_text())["results"]
+    expected = {each["check"]: each["detail"] for each in results if each["outcome"] == "expected"}
+    assert expected.keys() == set(known)
+    assert all(detail.startswith("torch's = own (") for detail in expected.values())
+
+
+def test_references_of_each_kind(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "plain_sgd.py").write_text(
+        "class Plain:\n"
+        "    def __init__(self, rate=0.1):\n"
+        "        self.rate, self.state = rate, {}\n"
+        "    def update(self, params, grads):\n"
+        "        for name, param in params.items():\n"
+        "            param -= self.rate * grads[name]\n"
+    )
+    shown = r"^has_the_formula_of_its_reference +passed "
+    assert main(["check", "torchopt_ref.optim:SGD", "--reference", "sgd", "--max-ulp", "0"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(shown, out, re.MULTILINE)
+    assert re.search(r"^equals_its_reference +passed +up to 0 ULP", out, re.MULTILINE)
+    assert main([*SGD, "--reference", "torch.optim:SGD"]) == 0
+    assert re.search(shown, capsys.readouterr().out, re.MULTILINE)
+    mine = [*SGD, "--reference", "plain_sgd:Plain"]
+    assert main([*mine, "--reference-kwargs", '{"rate": 0.001}']) == 0
+    assert main(mine) == 1
+    assert "not rounding: the formulas differ with the defaults" in capsys.readouterr().out
+
+
 MISTAKES = {
     "nothing": (["check"], "the following arguments are required: MODULE:CLASS"),
     "no class": (["check", "torch.optim"], "'torch.optim' names no optimizer: write package"),
@@ -67,6 +105,18 @@ MISTAKES = {
     "no such argument": ([*SGD, "--kwargs", '{"lrr": 1}'], "unexpected keyword argument 'lrr'"),
     "bad argument": ([*SGD, "--kwargs", '{"lr": -1}'], "Invalid learning rate: -1: see --kwargs"),
     "trait": ([*SGD, "--traits", "lrfree"], "unknown trait 'lrfree': did you mean 'lr_free'?"),
+    "reference": ([*SGD, "--reference", "SDG"], "unknown reference 'SDG': did you mean 'SGD'?"),
+    "no reference": ([*SGD, "--reference", "builtins:dict"], "dict makes no reference: that is a"),
+    "its arguments": (
+        [*SGD, "--reference", "SGD", "--reference-kwargs", '{"x": 1}'],
+        "cannot make the reference SGD(x=1): ",
+    ),
+    "no need of": ([*SGD, "--max-ulp", "0"], "need a --reference"),
+    "negative": ([*SGD, "--reference", "SGD", "--max-ulp", "-1"], "--max-ulp must be at least 0"),
+    "expect what": ([*SGD, "--expect", "repr=x"], "unknown check 'repr': "),
+    "expect why": ([*SGD, "--expect", "repr_names_the_class"], "gives no reason: write CHECK="),
+    "expect twice": ([*SGD, "--expect", "a=b", "--expect", "a=c"], "names a twice"),
+    "closure": (["check", "torch.optim:Muon"], "--traits two_dimensional_only"),
     "json": ([*SGD, "--json", "/nowhere/x"], "cannot write /nowhere/x: No such file"),
 }
 

@@ -11,14 +11,16 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from ..parity import Reference
 from .traits import PLAIN, Traits
 from .verdicts import Skip
 
 MIXED_SHAPES = ((4, 3), (5,), (3, 3))
 MATRIX_SHAPES = ((4, 3), (5, 2), (3, 3))
 
-FACTORS = (1.0, 0.1, 0.01)
+FLAGS = ("foreach", "fused", "capturable", "differentiable")
+"""Options that choose an implementation, not a result."""
+
+FACTORS = {1.0: "at its default lr", 0.1: "at a tenth of it", 0.01: "at a hundredth of it"}
 """Of the default lr: those that are tried where the default may be too large for the problem."""
 
 UNDER_WAY = 12
@@ -35,15 +37,19 @@ class Subject:
 
     factory: Callable[..., Optimizer]
     traits: Traits = PLAIN
-    reference: Callable[[], Reference] | None = None
-    max_ulp: int = 0
+    reference: Callable[..., Any] | None = None
+    max_ulp: int | None = 0
 
     def build(self, params: Iterable[Any], **options: Any) -> Optimizer:
-        return self.factory(params, **options)
+        made = self.factory(params, **options)
+        train = getattr(made, "train", None)  # schedule-free optimizers start in another mode
+        if callable(train):
+            train()
+        return made
 
     def takes(self, option: str) -> bool:
         """Whether the factory has a parameter of that name."""
-        return option in inspect.signature(self.factory).parameters
+        return option in options_of(self.factory)
 
     def require_option(self, option: str) -> None:
         if not self.takes(option):
@@ -66,23 +72,25 @@ class Subject:
     def step(
         self, optimizer: Optimizer, params: Params, grads: Gradients, step: int = 0
     ) -> list[Tensor | None]:
-        """Take one step with ``grads``, and return the tensors that were ``param.grad``."""
+        """Take one step with ``grads``, and return the tensors that ``param.grad`` was set to."""
+        given: list[Tensor | None] = []
 
         def closure() -> Tensor:
             loss = torch.zeros(())
-            for param, grad in zip(params, grads, strict=True):
-                param.grad = None if grad is None else self.laid_out(grad)
+            given[:] = [None if grad is None else self.laid_out(grad) for grad in grads]
+            for param, grad, set_to in zip(params, grads, given, strict=True):
+                param.grad = set_to
                 if grad is not None and grad.layout == torch.strided:
                     loss = loss + (grad * param.detach()).sum().real.float().cpu()
             return loss
 
         torch.manual_seed(step)
-        if self.traits.needs_closure:
+        closure()
+        if self.traits.needs_closure:  # which some call for a second gradient, as SAM does
             optimizer.step(closure)  # type: ignore[arg-type]
         else:
-            closure()
             optimizer.step()
-        return [param.grad for param in params]
+        return given
 
     def laid_out(self, grad: Tensor) -> Tensor:
         """A copy of a gradient, sparse by rows if the optimizer takes no other."""
@@ -120,6 +128,22 @@ class Subject:
 
 def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def options_of(factory: Callable[..., Any]) -> set[str]:
+    """The names of a factory's parameters; through ``**kwargs``, those of the parent classes."""
+    if isinstance(factory, functools.partial):
+        return options_of(factory.func)
+    if not isinstance(factory, type):
+        return set(inspect.signature(factory).parameters)
+    names: set[str] = set()
+    for cls in factory.__mro__:
+        if "__init__" in vars(cls):
+            parameters = inspect.signature(vars(cls)["__init__"]).parameters.values()
+            names |= {each.name for each in parameters}
+            if all(each.kind is not each.VAR_KEYWORD for each in parameters):
+                break
+    return names
 
 
 def name_of(factory: Callable[..., Any]) -> str:

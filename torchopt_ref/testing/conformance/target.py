@@ -13,6 +13,8 @@ import torch
 
 from torchopt_ref.errors import UserError, unknown
 
+from ..configurations import BY_NAME
+
 
 def load_target(target: str, kwargs: str = "{}") -> Callable[..., torch.optim.Optimizer]:
     """What ``package.module:Name`` names, an optimizer class or a function that makes one.
@@ -29,6 +31,26 @@ def load_target(target: str, kwargs: str = "{}") -> Callable[..., torch.optim.Op
     if not callable(made_by) or (is_class and not issubclass(made_by, torch.optim.Optimizer)):
         raise UserError(f"{target} is not a torch.optim.Optimizer, nor a function that makes one")
     given = parse_kwargs(kwargs)
+    return functools.partial(made_by, **given) if given else made_by
+
+
+def load_reference(target: str, kwargs: str = "{}") -> Callable[..., Any]:
+    """What ``--reference`` names: one of ``numpy_ref`` (Adam, book.Adam), or package.module:Name.
+
+    ``kwargs`` is a JSON object of arguments to bind. Every mistake raises ``UserError``.
+    """
+    by_folded = {name.casefold(): known.reference for name, known in BY_NAME.items()}
+    made_by: Any = by_folded.get(target.casefold())
+    module_name, colon, name = target.partition(":")
+    if made_by is None and not colon:
+        raise unknown("reference", target, [*BY_NAME, "torch.optim:NAME", "package.module:NAME"])
+    if made_by is None:
+        made_by = getattr(import_module(module_name), name, None)
+    if made_by is None:
+        raise unknown(f"name in {module_name}", name, optimizers_of(module_name))
+    if not callable(made_by):
+        raise UserError(f"{target} is neither a class nor a function: it makes no reference")
+    given = parse_kwargs(kwargs, "--reference-kwargs")
     return functools.partial(made_by, **given) if given else made_by
 
 
@@ -49,11 +71,11 @@ def optimizers_of(module_name: str) -> list[str]:
     return [name for name in found if name != "Optimizer"]
 
 
-def parse_kwargs(text: str) -> dict[str, Any]:
+def parse_kwargs(text: str, option: str = "--kwargs") -> dict[str, Any]:
     try:
         given = json.loads(text)
     except json.JSONDecodeError as error:
-        raise UserError(f"--kwargs is not JSON: {error}") from error
+        raise UserError(f"{option} is not JSON: {error}") from error
     if not isinstance(given, dict):
-        raise UserError(f'--kwargs must be a JSON object such as {{"lr": 0.1}}, not {text}')
+        raise UserError(f'{option} must be a JSON object such as {{"lr": 0.1}}, not {text}')
     return given

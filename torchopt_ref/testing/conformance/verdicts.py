@@ -1,6 +1,7 @@
 """How a check ends early: it failed, or it does not apply."""
 
 import re
+import textwrap
 import unittest
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,7 +39,19 @@ def refusal(words: str) -> Iterator[None]:
         raise
 
 
+LONGEST = 160
+"""Characters of an error's message that are shown."""
+
+
 def one_line(error: BaseException) -> str:
-    """The first line of an error's message, or its type if it has none."""
+    """The first line of an error's message, or its type if it has none.
+
+    Of a long line, such as a dispatcher's list of all backends, the first sentence.
+    """
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    if not lines:
+        return type(error).__name__
+    line = lines[0]
+    if len(line) > LONGEST:
+        line = re.split(r"(?<=[.!?])\s", line)[0]
+    return textwrap.shorten(line, LONGEST, placeholder=" ...") if len(line) > LONGEST else line

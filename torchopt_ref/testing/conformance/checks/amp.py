@@ -15,6 +15,9 @@ def grad_scaler_skips_overflow(subject: Subject) -> None:
     """A step that ``torch.amp.GradScaler`` skips leaves parameters and state; the next one counts.
 
     The scaler's first steps overflow by design. Fused optimizers skip by themselves.
+
+    Remedy: set ``_step_supports_amp_scaling`` only where the step itself unscales by ``grad_scale``
+    and skips for ``found_inf``.
     """
     if subject.traits.needs_closure:
         raise Skip("GradScaler takes no closures (needs_closure)")

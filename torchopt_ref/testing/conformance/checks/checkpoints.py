@@ -44,6 +44,9 @@ def resumes_bit_exactly(subject: Subject) -> None:
 
     Long runs are interrupted; what ``state_dict`` forgets (a step count, a buffer kept as an
     attribute, an option of a group) changes the training silently at every restart.
+
+    Remedy: keep counts and buffers in ``self.state[param]``, options in the group; nothing in
+    attributes.
     """
     params, optimizer = subject.trained(range(3))
     if has_lr(optimizer):
@@ -59,6 +62,8 @@ def checkpoint_loads_safely(subject: Subject) -> None:
     """``torch.load`` with ``weights_only=True``, its default, reads a saved state dict.
 
     Otherwise users must switch off the protection against code in foreign checkpoints.
+
+    Remedy: keep only tensors, numbers, strings, lists and dicts of them in state and groups.
     """
     _, optimizer = subject.trained(range(2))
     try:
@@ -78,6 +83,9 @@ def state_keeps_its_dtype_through_load(subject: Subject) -> None:
 
     ``Optimizer.load_state_dict`` casts everything but ``step`` to the parameter's dtype: a float64
     or integer slot is rounded at every restart, unless the optimizer sees to it.
+
+    Remedy: override ``load_state_dict`` and put the saved tensors' own dtype back after
+    ``super()``.
     """
     require_same_dtypes(subject, torch.float32)
 
@@ -87,6 +95,9 @@ def bfloat16_state_keeps_its_dtype_through_load(subject: Subject) -> None:
 
     ``Optimizer.load_state_dict`` casts everything but ``step`` to the parameter's dtype: a float32
     slot loses two thirds of its digits at every restart, unless the optimizer sees to it.
+
+    Remedy: override ``load_state_dict`` and put the saved tensors' own dtype back after
+    ``super()``.
     """
     require_same_dtypes(subject, torch.bfloat16)
 
@@ -112,6 +123,8 @@ def loading_leaves_the_state_dict_alone(subject: Subject) -> None:
     """``load_state_dict`` does not change the dict that it is given.
 
     One checkpoint is loaded into several optimizers, or compared with later.
+
+    Remedy: copy (``state_dict = state_dict.copy()``) before anything is popped or replaced.
     """
     params, optimizer = subject.trained(range(2))
     saved = through_bytes(optimizer.state_dict())
@@ -124,6 +137,8 @@ def loads_into_another_precision(subject: Subject) -> None:
     """State saved with float32 parameters is loaded for float64 ones, and trains on as before.
 
     ``model.double()`` is how suspicious numbers are looked into.
+
+    Remedy: leave the casting of state to ``super().load_state_dict``.
     """
     params, optimizer = subject.trained(range(3))
     wide = [torch.nn.Parameter(param.detach().double()) for param in params]
@@ -141,6 +156,9 @@ def loads_onto_another_device(subject: Subject) -> None:
     """State saved from the CPU is loaded for parameters on a GPU, and trains on there.
 
     Checkpoints move between machines.
+
+    Remedy: leave the moving of state to ``super().load_state_dict``; make tensors on
+    ``param.device``.
     """
     if not torch.cuda.is_available():
         raise Skip("torch finds no CUDA device")
@@ -164,6 +182,8 @@ def optimizers_are_independent(subject: Subject) -> None:
     """Two optimizers of one class, in one process, do not disturb each other.
 
     State kept on the class or in the module mixes up models, and GANs train two.
+
+    Remedy: keep nothing on the class or in the module.
     """
     expected, _ = subject.trained(range(6))
     params, optimizer = subject.trained(range(3))

@@ -12,6 +12,8 @@ def closure_is_called_with_gradients_enabled(subject: Subject) -> None:
     """``step(closure)`` calls the closure with autograd on, and leaves the grad mode as it was.
 
     The closure runs the model backward; under the optimizer's own ``no_grad`` it would fail.
+
+    Remedy: ``with torch.enable_grad(): loss = closure()``, within a step under ``torch.no_grad()``.
     """
     params = subject.parameters()
     optimizer = subject.build(params)
@@ -31,6 +33,8 @@ def closure_loss_is_returned(subject: Subject) -> None:
     """``step(closure)`` returns the loss that the closure returned first.
 
     Training loops log it: ``loss = optimizer.step(closure)``.
+
+    Remedy: end the step with ``return loss``, also when nothing was stepped.
     """
     params = subject.parameters()
     optimizer = subject.build(params)
@@ -51,6 +55,8 @@ def closure_gradients_are_used(subject: Subject) -> None:
     """``step(closure)`` steps with the gradients that this closure computes, not older ones.
 
     Otherwise a closure trains one step behind, which shows only as slower learning.
+
+    Remedy: call the closure before ``param.grad`` is read.
     """
     if subject.traits.needs_closure:
         raise Skip("it takes no other gradients (needs_closure)")

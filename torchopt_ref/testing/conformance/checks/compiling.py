@@ -18,6 +18,9 @@ def compiled_step_equals_eager(subject: Subject) -> str:
     A step count that is a Python number is a constant to the compiler: it compiles every step
     anew, until it gives up. Traced by Dynamo and run without code generation, so that what is
     compared is the optimizer. Bound: 1e-5 relative or 1e-7.
+
+    Remedy: count steps in a tensor of ``state``; let no Python number or string change from step to
+    step.
     """
     if subject.traits.needs_closure:
         raise Skip("a closure that runs the model is not compiled (needs_closure)")

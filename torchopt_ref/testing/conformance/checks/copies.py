@@ -16,6 +16,9 @@ def deepcopy_is_independent(subject: Subject) -> None:
     """``copy.deepcopy`` of model and optimizer goes on by itself, as the original would.
 
     Learning-rate finders and line searches try steps on a copy.
+
+    Remedy: keep what the step needs in state and groups: ``Optimizer.__getstate__`` leaves
+    attributes out.
     """
     require_independent_copy(subject, copy.deepcopy)
 
@@ -24,6 +27,9 @@ def pickle_is_independent(subject: Subject) -> None:
     """``pickle`` of model and optimizer gives a pair that goes on as the original would.
 
     Optimizers are sent to other processes; torch restores their hooks for it in ``__setstate__``.
+
+    Remedy: keep what the step needs in state and groups: ``Optimizer.__getstate__`` leaves
+    attributes out.
     """
     require_independent_copy(subject, lambda pair: pickle.loads(pickle.dumps(pair)))
 

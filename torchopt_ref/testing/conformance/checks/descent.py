@@ -17,6 +17,9 @@ def descends_on_a_quadratic(subject: Subject) -> str:
     """It lowers a convex quadratic within 100 steps, at its default lr, a tenth or a hundredth.
 
     An optimizer that does not is of no use; a wrong sign shows here first.
+
+    Remedy: check the sign of the step; if its default lr is too large or small for a small problem,
+    give another with --kwargs, or declare lr_free.
     """
     curvature = torch.tensor([[1.0, 0.5], [0.25, 0.75]])
     start = torch.tensor([[1.0, -1.0], [-0.5, 2.0]])
@@ -27,6 +30,8 @@ def descends_on_rosenbrock(subject: Subject) -> str:
     """It lowers Rosenbrock's function within 100 steps, at its default lr, a tenth or a hundredth.
 
     Neural networks are curved and not convex: a step must follow the gradient where it turns.
+
+    Remedy: see that the step uses the gradient of this step, not one kept from before.
     """
     start = torch.tensor([[-1.2, 1.0], [-0.5, 0.5]])
     return descend(subject, start, rosenbrock)
@@ -42,7 +47,7 @@ def descend(subject: Subject, start: Tensor, loss_of: Callable[[Tensor], Tensor]
     seen = {}
     for factor in FACTORS:
         last = loss_after(subject, start, loss_of, factor)
-        seen[factor] = f"{last:.3g} at {factor:g} of the default lr"
+        seen[factor] = f"{last:.3g} {FACTORS[factor]}"
         if last < FELL * first:
             return f"loss {first:.3g} -> {seen[factor]}"
     raise Failure(f"after {STEPS} steps a loss of {first:.3g} was {', '.join(seen.values())}")

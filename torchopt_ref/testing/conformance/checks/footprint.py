@@ -18,6 +18,8 @@ def state_is_as_large_as_declared(subject: Subject) -> str:
     """The bytes of state per byte of parameters are those of the trait ``state_bytes``.
 
     Optimizer state decides which model fits. Without the trait it is a measurement.
+
+    Remedy: drop the slot that is not needed, or declare what is: --state-bytes.
     """
     param = Parameter(torch.randn(64, 64, generator=seeded(0)))
     optimizer = subject.build([param])
@@ -35,6 +37,8 @@ def steps_do_not_gather_memory(subject: Subject) -> None:
     """After its first steps, an optimizer holds as many tensors and numbers as before.
 
     A list that grows, or a graph that is kept, ends a long run out of memory.
+
+    Remedy: step under ``torch.no_grad()``, and keep no list that grows; or declare history.
     """
     if subject.traits.history:
         raise Skip("its state grows up to a bound of its own (history)")
@@ -86,6 +90,9 @@ def step_does_not_synchronize(subject: Subject) -> None:
     """On a GPU, a step waits for no result: no ``.item()``, no copy to the host.
 
     Waiting leaves the GPU idle at every step.
+
+    Remedy: keep counts on the host or on the device throughout: no ``.item()``, ``float()`` or
+    ``if`` of a tensor.
     """
     if not torch.cuda.is_available():
         raise Skip("torch finds no CUDA device")

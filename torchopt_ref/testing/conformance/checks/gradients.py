@@ -9,16 +9,24 @@ from ..comparing import dense, difference, require_same, same, snapshot
 from ..subject import UNDER_WAY, Params, Subject
 from ..verdicts import Failure, Skip, refusal, require
 
+SWITCHES = ("maximize", "foreach", "fused", "amsgrad", "centered", "nesterov")
+"""Options that take another way through the step; one that is refused is not tried."""
+
 
 def leaves_gradients_alone(subject: Subject) -> None:
-    """A step does not write ``p.grad``, whatever options are on.
+    """A step does not write ``p.grad``, nor put another tensor there, whatever options are on.
 
     Users log gradient norms after the step, accumulate over micro-batches, and share gradients
-    between optimizers. torch's own tests hold every optimizer of ``torch.optim`` to it.
+    between optimizers; DDP's gradients are views of its buckets. torch's own tests hold every
+    optimizer of ``torch.optim`` to it.
+
+    Remedy: work on a copy: ``grad = grad.add(param, alpha=weight_decay)`` in place of
+    ``grad.add_(...)``.
     """
     variants: list[dict[str, Any]] = [{}]
-    variants += [{flag: True} for flag in ("maximize", "foreach") if subject.takes(flag)]
+    variants += [{flag: True} for flag in SWITCHES if subject.takes(flag)]
     for options in variants:
+        named = f" with {', '.join(options)}" if options else ""
         params = subject.parameters()
         try:
             with refusal("|".join([*options, "option"])):
@@ -30,13 +38,13 @@ def leaves_gradients_alone(subject: Subject) -> None:
                 group["weight_decay"] = 0.1
         for step in range(3):
             grads = subject.gradients(params, step)
-            for index, (after, grad) in enumerate(
-                zip(subject.step(optimizer, params, grads, step), grads, strict=True)
-            ):
-                require(after is not None, f"p.grad of parameter {index} is gone after the step")
-                if after is not None and not same(dense(after), grad):
-                    named = f" with {', '.join(options)}" if options else ""
-                    raise Failure(f"p.grad of parameter {index}{named} {difference(after, grad)}")
+            given = subject.step(optimizer, params, grads, step)
+            for index, (param, was, grad) in enumerate(zip(params, given, grads, strict=True)):
+                seen = f"p.grad of parameter {index}{named}"
+                require(param.grad is not None, f"{seen} is gone after the step")
+                require(param.grad is was, f"{seen} is another tensor after the step")
+                if was is not None and not same(dense(was), grad):
+                    raise Failure(f"{seen} {difference(was, grad)}")
 
 
 def leaves_parameters_without_gradient_alone(subject: Subject) -> None:
@@ -44,6 +52,9 @@ def leaves_parameters_without_gradient_alone(subject: Subject) -> None:
 
     Frozen layers and unused branches have no gradient; they must stay as they are. Where the step
     of one parameter depends on the others, this is tried on one that never had a gradient.
+
+    Remedy: begin the loop over the parameters with ``if param.grad is None: continue``, before
+    weight decay.
     """
     params = subject.parameters()
     optimizer = subject.build(params)
@@ -63,6 +74,9 @@ def nan_gradient_stays_where_it_is(subject: Subject) -> None:
     """A NaN gradient of one parameter changes no other parameter, and raises nothing.
 
     What to do about NaN is the user's decision; it must not spread through the optimizer.
+
+    Remedy: share no sum, norm or test of finiteness between parameters; or declare
+    couples_parameters.
     """
     require_other_parameters_untouched(subject, float("nan"))
 
@@ -71,6 +85,9 @@ def infinite_gradient_stays_where_it_is(subject: Subject) -> None:
     """An infinite gradient of one parameter changes no other parameter, and raises nothing.
 
     Overflow in one layer must not spread through the optimizer to the others.
+
+    Remedy: share no sum, norm or test of finiteness between parameters; or declare
+    couples_parameters.
     """
     require_other_parameters_untouched(subject, float("inf"))
 
@@ -97,6 +114,8 @@ def sparse_gradients_descend(subject: Subject) -> None:
 
     Embeddings with ``sparse=True`` give them. What must not happen: that they are taken for dense
     ones without a word.
+
+    Remedy: raise RuntimeError("... does not support sparse gradients") where ``grad.is_sparse``.
     """
     param = torch.nn.Parameter(torch.ones(6, 2))
     rows, values = torch.tensor([[1, 4]]), torch.tensor([[1.0, -2.0], [3.0, -4.0]])
@@ -135,6 +154,9 @@ def maximize_mirrors(subject: Subject) -> None:
     """``maximize=True`` with a gradient is a minimizing step with its negative, bit for bit.
 
     The option is documented as the same optimizer on the negated objective.
+
+    Remedy: negate the gradient first, ``grad = -grad if maximize else grad``, and weight decay
+    after it.
     """
     subject.require_option("maximize")
 
@@ -154,6 +176,8 @@ def zero_grad_to_none(subject: Subject) -> None:
 
     It is the default since torch 2.0: the memory is given back, and a parameter that the next
     backward pass does not reach is skipped by the next step.
+
+    Remedy: do not override ``zero_grad``, or end with ``super().zero_grad(set_to_none)``.
     """
     params, optimizer = subject.trained(range(2))
     optimizer.zero_grad()
@@ -165,6 +189,8 @@ def zero_grad_to_zero(subject: Subject) -> None:
     """``zero_grad(set_to_none=False)`` fills the same gradient tensors with zeros.
 
     Whoever holds a gradient's buffer (gradient views of DDP, CUDA graphs) needs it kept.
+
+    Remedy: do not override ``zero_grad``, or end with ``super().zero_grad(set_to_none)``.
     """
     params, optimizer = subject.trained(range(2))
     before = [param.grad for param in params]

@@ -15,6 +15,9 @@ def lr_zero_moves_nothing(subject: Subject) -> None:
     """With lr = 0 from the start, nothing moves, not even by weight decay.
 
     Warm-up and annealing reach 0, and users freeze a group so.
+
+    Remedy: multiply all that moves a parameter by the lr, decoupled weight decay too; add nothing
+    to the lr.
     """
     params = subject.parameters()
     optimizer = subject.build(params)
@@ -32,6 +35,9 @@ def options_are_per_group(subject: Subject) -> None:
     """Every group is stepped with its own options, as if it had an optimizer of its own.
 
     Fine-tuning gives the head another lr, and biases no weight decay.
+
+    Remedy: read options from ``group`` within the loop over ``self.param_groups``, not from
+    ``self`` or ``self.defaults``.
     """
     subject.require_independent_parameters()
     skip_if_draws_are_shared(subject)
@@ -72,6 +78,9 @@ def splitting_a_group_changes_nothing(subject: Subject) -> None:
     """The same parameters in two groups of equal options take the same steps, bit for bit.
 
     Groups are made for convenience (names, decay, logging), not to alter the training.
+
+    Remedy: keep nothing per group that the step of a parameter depends on; or declare
+    couples_parameters.
     """
     subject.require_independent_parameters()
     skip_if_draws_are_shared(subject)
@@ -87,6 +96,9 @@ def order_of_parameters_changes_nothing(subject: Subject) -> None:
     """Given in the opposite order, the parameters take the same steps, bit for bit.
 
     Nobody expects the order in which layers were defined to matter.
+
+    Remedy: look a parameter's state up by the parameter, ``self.state[param]``, not by position; or
+    declare couples_parameters.
     """
     subject.require_independent_parameters()
     skip_if_draws_are_shared(subject)
@@ -105,6 +117,8 @@ def group_added_during_training_is_trained(subject: Subject) -> None:
     """``add_param_group`` after some steps: the new parameters move, the old ones go on as before.
 
     Layers are unfrozen during fine-tuning this way.
+
+    Remedy: make state when a parameter is first stepped, not in the constructor.
     """
     params = subject.parameters()
     optimizer = subject.build(params[:2])
@@ -126,6 +140,8 @@ def named_parameters_are_taken(subject: Subject) -> None:
     """``model.named_parameters()`` is taken, and the names stand in the state dict.
 
     torch 2.6 added it; checkpoints are then matched by name instead of by position.
+
+    Remedy: pass ``params`` on to ``super().__init__(params, defaults)`` untouched.
     """
     expected, _ = subject.trained(range(3))
     params = subject.parameters()

@@ -11,6 +11,8 @@ def scheduled_lr_is_obeyed_at_the_next_step(subject: Subject) -> None:
     """The lr that a scheduler of ``torch.optim`` sets is the lr of the very next step.
 
     An optimizer that keeps a copy of its lr silently ignores the schedule.
+
+    Remedy: read ``group["lr"]`` in the step that uses it; keep no copy.
     """
     params, optimizer = subject.trained(range(UNDER_WAY))
     subject.require_lr(optimizer)

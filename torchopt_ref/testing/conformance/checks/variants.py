@@ -5,16 +5,17 @@ from typing import Any
 import torch
 
 from ..comparing import require_close, require_same, require_same_state, same
-from ..subject import UNDER_WAY, Params, Subject
+from ..subject import FLAGS, UNDER_WAY, Params, Subject
 from ..verdicts import refusal, require
-
-FLAGS = ("foreach", "fused", "capturable")
 
 
 def foreach_equals_per_tensor(subject: Subject) -> None:
     """``foreach=True`` takes the steps of ``foreach=False``, to 1e-5 relative or 1e-7.
 
     It is documented as an implementation. The bound covers fused multiply-adds over 10 steps.
+
+    Remedy: compare the two paths option by option: weight decay, maximize and bias correction
+    first.
     """
     require_equals_per_tensor(subject, "foreach")
 
@@ -23,6 +24,9 @@ def fused_equals_per_tensor(subject: Subject) -> None:
     """``fused=True`` takes the steps of the per-tensor path, to 1e-5 relative or 1e-7.
 
     It is documented as an implementation. The bound covers fused multiply-adds over 10 steps.
+
+    Remedy: compare the two paths option by option: weight decay, maximize and bias correction
+    first.
     """
     require_equals_per_tensor(subject, "fused")
 
@@ -31,6 +35,9 @@ def capturable_equals_per_tensor(subject: Subject) -> None:
     """``capturable=True`` takes the steps of ``capturable=False``, to 1e-5 relative or 1e-7.
 
     It makes a step fit for CUDA graphs. On a device without them it may be refused.
+
+    Remedy: compare the two paths option by option: weight decay, maximize and bias correction
+    first.
     """
     require_equals_per_tensor(subject, "capturable")
 
@@ -63,6 +70,9 @@ def differentiable_steps_keep_the_graph(subject: Subject) -> None:
     """``differentiable=True`` takes the same step, and a gradient flows back through it.
 
     Meta-learning differentiates through the training; a step that cuts the graph gives it zeros.
+
+    Remedy: step under ``torch.set_grad_enabled(differentiable)``, without ``.data``, ``.detach()``
+    or ``.item()``; or refuse the option in words.
     """
     subject.require_option("differentiable")
     starts = subject.parameters()
@@ -91,6 +101,8 @@ def runs_are_reproducible(subject: Subject) -> None:
     """Two runs from the same values and seed end in the same bits, parameters and state.
 
     Without it no result can be looked into twice.
+
+    Remedy: draw random numbers from torch's generator only; iterate over no set.
     """
     params, optimizer = subject.trained(range(5))
     again, other = subject.trained(range(5))

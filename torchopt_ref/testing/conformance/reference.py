@@ -1,0 +1,101 @@
+"""The reference of an optimizer under test: another torch optimizer, or one in NumPy."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torchopt_ref.errors import UserError
+
+from ..configurations import BY_NAME
+from .subject import FLAGS, Subject, name_of, options_of
+from .verdicts import one_line
+
+
+def is_of_torch(reference: Callable[..., Any]) -> bool:
+    """Whether it makes an optimizer of parameters, as torch's classes do; NumPy's take none."""
+    if isinstance(reference, functools.partial):
+        return is_of_torch(reference.func)
+    if isinstance(reference, type):
+        return issubclass(reference, torch.optim.Optimizer)
+    parameters = inspect.signature(reference).parameters.values()
+    return any(
+        each.default is each.empty and each.kind < each.VAR_POSITIONAL for each in parameters
+    )
+
+
+def options_for(reference: Callable[..., Any], subject: Subject) -> dict[str, Any]:
+    """The options of the optimizer that its reference has too, as the optimizer has them.
+
+    Left out are those that are bound to the reference already (``functools.partial``), flags that
+    choose an implementation, and a switch that the optimizer's own constructor does not have: it
+    is part of the formula, as ``decoupled_weight_decay`` is of AdamW.
+    """
+    bound = reference.keywords if isinstance(reference, functools.partial) else {}
+    optimizer = subject.build(subject.parameters())
+    found = {}
+    for name, value in optimizer.defaults.items():
+        hidden = isinstance(value, bool) and not subject.takes(name)
+        if name in bound or name in FLAGS or name == "decoupled_weight_decay" or hidden:
+            continue
+        value = value.item() if isinstance(value, Tensor) else value
+        if isinstance(value, float | int | tuple | list) and takes(reference, subject, name, value):
+            found[name] = value
+    return found
+
+
+def takes(reference: Callable[..., Any], subject: Subject, name: str, value: Any) -> bool:
+    """Whether the reference has the option; a value that it has and refuses is another matter."""
+    if name not in options_of(reference):
+        return False
+    try:
+        make(reference, subject, {name: value})
+    except TypeError:
+        return False
+    except Exception:
+        return True
+    return True
+
+
+def make(reference: Callable[..., Any], subject: Subject, options: dict[str, Any]) -> Any:
+    if is_of_torch(reference):
+        return reference(subject.parameters(), **options)
+    return reference(**options)
+
+
+def suggestion(factory: Callable[..., Any]) -> str | None:
+    """The reference that an optimizer's name calls for: one of ours, or one of ``torch.optim``."""
+    if isinstance(factory, functools.partial):
+        return suggestion(factory.func)
+    name = getattr(factory, "__name__", "").casefold()
+    of_torch = getattr(factory, "__module__", "").startswith("torch.optim")
+    classes = [key for key, value in vars(torch.optim).items() if isinstance(value, type)]
+    torchs = [] if of_torch else [f"torch.optim:{key}" for key in classes if key != "Optimizer"]
+    for reference in [*BY_NAME, *torchs]:
+        if reference.rpartition(":")[2].casefold() == name:
+            return reference
+    return None
+
+
+def require_makeable(reference: Callable[..., Any], subject: Subject) -> None:
+    """``UserError`` for a reference that cannot be made, or is no optimizer."""
+    try:
+        made = make(reference, subject, options_for(reference, subject))
+    except Exception as error:
+        raise UserError(
+            f"cannot make the reference {name_of(reference)}: {one_line(error)}: "
+            "see --reference-kwargs"
+        ) from error
+    is_optimizer = isinstance(made, torch.optim.Optimizer)
+    if not is_optimizer and not (
+        callable(getattr(made, "update", None)) and hasattr(made, "state")
+    ):
+        raise UserError(
+            f"{name_of(reference)} makes no reference: that is a torch.optim.Optimizer, or an "
+            "object with update(params, grads) and state"
+        )
