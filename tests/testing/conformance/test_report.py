@@ -163,6 +163,17 @@ def test_errors_of_unusual_optimizers_have_a_hint(message, trait_or_option):
     assert hint_for("division by zero") is None
 
 
+class WithoutDefaults:
+    """A reference that must be told its lr, and has no other option."""
+
+    def __init__(self, lr):
+        self.lr, self.state = lr, {}
+
+    def update(self, params, grads):
+        for name, param in params.items():
+            param -= self.lr * grads[name]
+
+
 def test_the_reference_has_the_optimizers_options_and_differences_of_defaults_are_told():
     name = "has_the_formula_of_its_reference"
     mine = functools.partial(torch.optim.SGD, lr=0.5)
@@ -171,6 +182,12 @@ def test_the_reference_has_the_optimizers_options_and_differences_of_defaults_ar
     assert detail.detail.endswith("not the reference's default: lr=0.5 (0.001)")
     other = functools.partial(numpy_optimizers.SGD, lr=0.25)
     assert check_named(name, mine, other).result().outcome == "failed"
+    assert check_named(name, mine, WithoutDefaults).result().outcome == "passed"
+    detail = check_named(name, torch.optim.Rprop, torch.optim.Rprop).result().detail
+    assert "the reference has no" not in detail
+    result = check_named(name, torch.optim.SGD, WithoutDefaults).result()
+    assert result.detail.endswith("; the reference has no momentum, dampening, weight_decay, "
+                                  "nesterov, maximize")  # fmt: skip
 
 
 @pytest.mark.parametrize("known", [known for known in KNOWN_OPTIMIZERS if known.torchs])

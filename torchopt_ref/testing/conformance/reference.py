@@ -16,6 +16,9 @@ from ..configurations import BY_NAME
 from .subject import FLAGS, Subject, name_of, options_of
 from .verdicts import one_line
 
+PART_OF_THE_FORMULA = (*FLAGS, "decoupled_weight_decay")
+"""Options that are never handed over, beside those that choose an implementation."""
+
 
 def is_of_torch(reference: Callable[..., Any]) -> bool:
     """Whether it makes an optimizer of parameters, as torch's classes do; NumPy's take none."""
@@ -37,29 +40,32 @@ def options_for(reference: Callable[..., Any], subject: Subject) -> dict[str, An
     is part of the formula, as ``decoupled_weight_decay`` is of AdamW.
     """
     bound = reference.keywords if isinstance(reference, functools.partial) else {}
-    optimizer = subject.build(subject.parameters())
+    known = options_of(reference)
     found = {}
-    for name, value in optimizer.defaults.items():
+    for name, value in subject.build(subject.parameters()).defaults.items():
         hidden = isinstance(value, bool) and not subject.takes(name)
-        if name in bound or name in FLAGS or name == "decoupled_weight_decay" or hidden:
+        if name not in known or name in bound or name in PART_OF_THE_FORMULA or hidden:
             continue
         value = value.item() if isinstance(value, Tensor) else value
-        if isinstance(value, float | int | tuple | list) and takes(reference, subject, name, value):
+        if isinstance(value, float | int | tuple | list):
             found[name] = value
-    return found
+    return without_refused(found, reference, subject)
 
 
-def takes(reference: Callable[..., Any], subject: Subject, name: str, value: Any) -> bool:
-    """Whether the reference has the option; a value that it has and refuses is another matter."""
-    if name not in options_of(reference):
-        return False
+def without_refused(
+    options: dict[str, Any], reference: Callable[..., Any], subject: Subject
+) -> dict[str, Any]:
+    """Leave out what the reference's class sets for itself, as Nesterov does ``nesterov``."""
     try:
-        make(reference, subject, {name: value})
-    except TypeError:
-        return False
+        make(reference, subject, options)
+    except TypeError as error:
+        named = [name for name in options if f"argument '{name}'" in str(error)]
+        if named and "missing" not in str(error):
+            rest = {name: value for name, value in options.items() if name not in named}
+            return without_refused(rest, reference, subject)
     except Exception:
-        return True
-    return True
+        return options  # Why it cannot be made is for require_makeable to say.
+    return options
 
 
 def make(reference: Callable[..., Any], subject: Subject, options: dict[str, Any]) -> Any:

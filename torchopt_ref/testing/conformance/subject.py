@@ -130,20 +130,20 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def options_of(factory: Callable[..., Any]) -> set[str]:
-    """The names of a factory's parameters; through ``**kwargs``, those of the parent classes."""
+def options_of(factory: Callable[..., Any]) -> dict[str, Any]:
+    """A factory's parameters and their defaults; through ``**kwargs``, the parent classes' too."""
     if isinstance(factory, functools.partial):
-        return options_of(factory.func)
+        return options_of(factory.func) | factory.keywords
     if not isinstance(factory, type):
-        return set(inspect.signature(factory).parameters)
-    names: set[str] = set()
+        return {each.name: each.default for each in inspect.signature(factory).parameters.values()}
+    options: dict[str, Any] = {}
     for cls in factory.__mro__:
         if "__init__" in vars(cls):
             parameters = inspect.signature(vars(cls)["__init__"]).parameters.values()
-            names |= {each.name for each in parameters}
+            options = {each.name: each.default for each in parameters} | options
             if all(each.kind is not each.VAR_KEYWORD for each in parameters):
                 break
-    return names
+    return options
 
 
 def name_of(factory: Callable[..., Any]) -> str:

@@ -23,6 +23,7 @@ def closure_is_called_with_gradients_enabled(subject: Subject) -> None:
         modes.append(torch.is_grad_enabled())
         return set_gradients(subject, params)
 
+    set_gradients(subject, params)
     optimizer.step(closure)  # type: ignore[arg-type]
     require(modes, "the closure was not called")
     require(all(modes), "autograd was off within the closure")
@@ -45,6 +46,7 @@ def closure_loss_is_returned(subject: Subject) -> None:
         losses.append(torch.tensor(3.0 + len(losses)))
         return losses[-1]
 
+    set_gradients(subject, params)
     returned = optimizer.step(closure)  # type: ignore[arg-type]
     require(returned is not None, "step(closure) returned None")
     require(losses, "the closure was not called")

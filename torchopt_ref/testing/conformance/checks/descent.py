@@ -71,9 +71,9 @@ def loss_after(
 
     for step in range(STEPS):
         torch.manual_seed(step)
+        closure()
         if subject.traits.needs_closure:
             optimizer.step(closure)  # type: ignore[arg-type]
         else:
-            closure()
             optimizer.step()
     return float(loss_of(param.detach()))

@@ -1,5 +1,6 @@
 """The formula itself."""
 
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,8 +12,8 @@ from torch import Tensor
 from ... import workload
 from ...parity import NOT_ROUNDING, Arrays, NumpySide, TorchSide, lockstep
 from ...ulp import ulp_text
-from ..reference import is_of_torch, make, options_for, suggestion
-from ..subject import Params, Subject, has_lr, seeded, set_lr
+from ..reference import PART_OF_THE_FORMULA, is_of_torch, options_for, suggestion
+from ..subject import Params, Subject, has_lr, options_of, seeded, set_lr
 from ..verdicts import Failure, Skip, refusal, require
 
 STEPS = 100
@@ -58,7 +59,7 @@ def has_the_formula_of_its_reference(subject: Subject) -> str:
             f"times the way that an element went, first at step {worst.step}{but}"
         )
     apart = f"{worst.share:.1g} times the way apart" if worst.share else "equal but for rounding"
-    others = other_defaults(reference, subject, options)
+    others = left_open(reference, subject, options)
     return f"{apart}, with {'; '.join(agreed)}{others}"
 
 
@@ -78,16 +79,19 @@ def given_reference(subject: Subject) -> Callable[..., Any]:
     return subject.reference
 
 
-def other_defaults(reference: Callable[..., Any], subject: Subject, options: dict[str, Any]) -> str:
-    """The options whose defaults are others, as no formula shows them."""
-    made = make(reference, subject, {})
-    theirs = made.defaults if is_of_torch(reference) else getattr(made, "hyper", {})
+def left_open(reference: Callable[..., Any], subject: Subject, options: dict[str, Any]) -> str:
+    """What the comparison leaves open: other defaults, and options that the reference lacks."""
+    theirs, mine = options_of(reference), options_of(subject.factory)
     others = [
         f"{name}={value} ({theirs[name]})"
         for name, value in options.items()
-        if name in theirs and not same_number(theirs[name], value)
+        if theirs[name] is not inspect.Parameter.empty and not same_number(theirs[name], value)
     ]
-    return f"; not the reference's default: {', '.join(others)}" if others else ""
+    defaults = subject.build(subject.parameters()).defaults
+    alone = [name for name in defaults if name in mine and name not in theirs]
+    alone = [name for name in alone if name not in PART_OF_THE_FORMULA]
+    text = f"; not the reference's default: {', '.join(others)}" if others else ""
+    return text + (f"; the reference has no {', '.join(alone)}" if alone else "")
 
 
 def same_number(one: Any, other: Any) -> bool:

@@ -143,10 +143,10 @@ def take_sparse_step(
         param.grad = grad.clone()
         return torch.ones(())
 
+    closure()
     if subject.traits.needs_closure:
         optimizer.step(closure)  # type: ignore[arg-type]
     else:
-        closure()
         optimizer.step()
 
 
