@@ -22,7 +22,7 @@ PARITY = ["parity", "--optimizers", "SGD", "--steps", "1"]
 FIELDS = {
     *("optimizer", "dialect", "engine", "dtype", "device", "options", "against", "steps"),
     *("max_ulp_param", "max_ulp_state", "max_abs", "max_step_error", "first_divergent_step"),
-    *("bound_on", "bound", "at_fault", "passed"),
+    *("bound_on", "bound", "at_fault", "formulas_differ", "passed"),
 }
 
 
