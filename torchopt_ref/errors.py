@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -27,3 +28,11 @@ def unknown(kind: str, name: object, choices: Iterable[str]) -> UserError:
     near = difflib.get_close_matches(str(name).casefold(), by_folded, n=1)
     hint = f"did you mean {by_folded[near[0]]!r}? Choose" if near else "choose"
     return UserError(f"unknown {kind} {name!r}: {hint} from {', '.join(by_folded.values())}")
+
+
+def expanded(path: Path) -> Path:
+    """``path`` with the home folder for ``~``; ``UserError`` for a user who has none."""
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise UserError(f"no home folder for {path}: {error}: write the path in full") from error

@@ -1,8 +1,11 @@
 """Data sets, their errors, and the order in which images come."""
 
 import hashlib
+import io
 import pickle
+import struct
 from itertools import chain
+from zlib import compress, crc32
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from torchopt_ref.errors import UserError
 from torchopt_ref.train import Config
 from torchopt_ref.train.data import Shares, open_data
 from torchopt_ref.train.distributed import Processes
+from torchopt_ref.train.image_folder import read_image
 
 CPU = torch.device("cpu")
 
@@ -138,14 +142,139 @@ def test_a_folder_of_images(train, tmp_path, workers):
     assert train.err.splitlines()[-1].startswith(f"torchopt-ref: cannot read the image {image}: ")
 
 
-def test_a_folder_that_is_not_there_or_has_other_classes(tmp_path):
+def test_a_folder_that_is_not_there(tmp_path):
     with pytest.raises(UserError, match=f"cannot read the images of {tmp_path}/train"):
         open_as(dataset="folder", data_root=tmp_path)
-    root = write_images(tmp_path / "images")
-    (root / "val" / "bird").mkdir()
-    Image.new("RGB", (8, 8)).save(root / "val" / "bird" / "0.png")
-    with pytest.raises(UserError, match="have 3 classes, those for training 2"):
+
+
+@pytest.mark.parametrize(
+    ("rename", "said"),
+    [
+        ({"cat": "ant"}, "'cat' only to train, 'ant' only to test: make"),  # as many, other numbers
+        ({"cat": "Cat"}, "only to test .'cat' in another case or form of Unicode.: make"),
+        ({"cat": "dog/cat"}, "'cat' only to train: make"),
+    ],
+)
+def test_classes_are_compared_by_their_names(rename, said, tmp_path):
+    root = write_images(tmp_path)
+    for old, new in rename.items():
+        (root / "val" / old).rename(root / "val" / new)
+    with pytest.raises(UserError, match=f"the classes .* are not the same: .*{said}"):
         open_as(dataset="folder", data_root=root)
+
+
+def test_what_is_hidden_is_neither_a_class_nor_an_image(tmp_path):
+    root = write_images(tmp_path)
+    options = {"dataset": "folder", "data_root": root, "batch_size": 2}
+    plain = open_as(**options)
+    for hidden in (".ipynb_checkpoints", "__MACOSX", "cat/.ipynb_checkpoints", "@eaDir"):
+        (root / "train" / hidden).mkdir()
+        Image.new("RGB", (8, 8)).save(root / "train" / hidden / "0-checkpoint.png")
+    for hidden in (".DS_Store", "cat/.DS_Store", "cat/._0.png", "cat/Thumbs.db", "README.txt"):
+        (root / "train" / hidden).write_bytes(b"no image")
+    assert open_as(**options).facts == plain.facts
+    (root / "train" / "empty").mkdir()
+    with pytest.raises(UserError, match="no valid file for the classes empty"):
+        open_as(**options)
+
+
+RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
+GREY = np.stack([RAMP] * 3)
+COLOUR = np.stack([RAMP, RAMP[::-1], RAMP.T])
+
+
+def png(width, height, bits, colour, rows):
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    parts = (b"IHDR", header), (b"IDAT", compress(rows)), (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+def png_of_16_bits(channels):
+    """In colour: Pillow does not write that."""
+    pixels = np.moveaxis(channels.astype(">u2") * 257, 0, -1)
+    return png(16, 16, 16, 2, b"".join(b"\0" + row.tobytes() for row in pixels))
+
+
+def as_file(image, kind="png", **options):
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def image_of(channels, mode):
+    return Image.fromarray(np.moveaxis(channels, 0, -1), "RGB").convert(mode)
+
+
+def with_alpha(channels):
+    image = image_of(channels, "RGB")
+    image.putalpha(Image.fromarray(RAMP))
+    return image
+
+
+SIXTEEN = RAMP.astype(np.uint16) * 257
+TURNED = Image.Exif()
+TURNED[274] = 6
+KNOWN_IMAGES = {
+    "grey of 16 bits": (as_file(Image.fromarray(SIXTEEN)), GREY),
+    "grey of 16 bits, lower bits": (as_file(Image.fromarray(SIXTEEN // 256 * 256 + 255)), GREY),
+    "grey of 16 bits in TIFF": (as_file(Image.fromarray(SIXTEEN), "tiff"), GREY),
+    "grey of 12 bits in PGM": (
+        b"P5 16 16 4095\n" + (RAMP.astype(">u2") * 16 + RAMP // 16).astype(">u2").tobytes(),
+        GREY,
+    ),
+    "colour of 16 bits": (png_of_16_bits(COLOUR), COLOUR),
+    "grey": (as_file(Image.fromarray(RAMP)), GREY),
+    "black and white": (as_file(Image.fromarray(RAMP > 99)), (GREY > 99) * np.uint8(255)),
+    "a palette": (as_file(image_of(GREY, "L").convert("P")), GREY),
+    "grey and alpha": (as_file(Image.merge("LA", [Image.fromarray(RAMP)] * 2)), GREY),
+    "alpha": (as_file(with_alpha(COLOUR)), COLOUR),
+    "CMYK": (as_file(image_of(COLOUR, "CMYK"), "tiff"), COLOUR),
+    "turned by EXIF": (as_file(image_of(COLOUR, "RGB"), exif=TURNED), COLOUR),
+}
+BAD_IMAGES = {
+    "floats": (as_file(Image.fromarray(RAMP / np.float32(255)), "tiff"), "its pixels are floats"),
+    "32 bits": (as_file(Image.fromarray(RAMP.astype(np.int32)), "tiff"), "integers of 32 bits"),
+    "empty": (b"", "cannot identify"),
+    "text": (b"<html>404</html>", "cannot identify"),
+    "a half": (as_file(image_of(COLOUR, "RGB"))[:60], ""),
+    "a bomb": (png(99999, 99999, 1, 0, b"\0"), "exceeds limit"),
+}
+
+
+@pytest.mark.parametrize(("content", "pixels"), KNOWN_IMAGES.values(), ids=KNOWN_IMAGES)
+def test_an_image_has_the_range_of_its_own_pixels(content, pixels, tmp_path):
+    (tmp_path / "image").write_bytes(content)
+    assert np.array_equal(read_image(tmp_path / "image").numpy(), pixels)
+
+
+@pytest.mark.parametrize(("content", "said"), BAD_IMAGES.values(), ids=BAD_IMAGES)
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_an_image_that_cannot_be_read_is_named(content, said, tmp_path):
+    file = write_images(tmp_path) / "val" / "dog" / "0.png"
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=f"cannot read the image {file}: .*{said}"):
+        read_image(file)
+    if said:  # seen in its first bytes: before the training, though it comes after it
+        with pytest.raises(UserError, match=f"cannot read the image {file}: "):
+            open_as(dataset="folder", data_root=tmp_path, batch_size=2)
+
+
+def test_a_resumed_run_wants_the_images_that_it_was_started_with(train, tmp_path):
+    root = write_images(tmp_path / "images")
+    arguments = [*FOLDER, "--data-root", str(root), "--epochs", "1"]
+    folder = train(*arguments)
+    moved = root.rename(tmp_path / "elsewhere")
+    train("--resume", "--data-root", str(moved), tiny=[])
+    (moved / "train" / "dog" / "3.png").unlink()
+    train("--resume", "--data-root", str(moved), tiny=[], status=2)
+    assert f"the images are not those that {folder} was started with" in train.err
+    for split in ("train", "val"):
+        (moved / split / "cat").rename(moved / split / "lion")
+    train("--resume", "--data-root", str(moved), tiny=[], status=2)
+    assert "'classes'" in train.err
 
 
 @pytest.fixture

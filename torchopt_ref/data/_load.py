@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike
 
 from torchopt_ref.data._idx import FILES, find, read_folder
 from torchopt_ref.data._subset import read_subset
-from torchopt_ref.errors import UserError, unknown
+from torchopt_ref.errors import UserError, expanded, unknown
 
 SPLITS = ("train", "test")
 # The name of each dataset's folder is also the name of its class in torchvision.datasets.
@@ -101,7 +101,7 @@ def load_split(
             )
         pixels, labels = read_subset(split)
     else:
-        root = Path(root).expanduser()
+        root = expanded(Path(root))
         if download:
             _download(root, folder)
         pixels, labels = read_folder(root / folder / "raw", split)

@@ -2,7 +2,7 @@
 
 ``loop`` is the training, from top to bottom; ``config`` its options, ``options`` where they come
 from, ``setup`` what it is made of. Parts: ``models``, ``surgery`` (our layers in any model),
-``sources`` and ``data`` (images, augmentation, order), ``optimizers``, ``passes`` (batches through
+``sources``, ``image_folder`` and ``data`` (images, augmentation, order), ``optimizers``, ``passes`` (batches through
 the model), ``state`` (all that a checkpoint holds), ``checkpoints``, ``sharded_checkpoints``,
 ``not_finite``, ``stopping`` (signals), ``distributed`` (torchrun's processes), ``sharding``,
 ``memory`` and ``description`` (the dry run), ``curves``, ``monitoring``, ``display``,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from torchopt_ref.errors import UserError
 
 from .config import Config
 from .distributed import Processes
+from .image_folder import ImageFolder, check_same_classes
 from .models import is_own
 from .sources import (
     MEAN_AND_STD,
@@ -42,6 +44,8 @@ class Data:
     normalise: nn.Module
     shape: tuple[int, int, int]
     classes: int
+    facts: dict[str, Any]
+    """by which a resumed run knows whether these are the images that it was started with"""
 
 
 @dataclass(frozen=True)
@@ -157,11 +161,10 @@ def open_data(config: Config, device: torch.device, processes: Processes) -> Dat
     """
     everything, classes = open_images(config, "train")
     test, classes_of_test = open_images(config, "test")
-    if classes_of_test != classes:
-        raise UserError(
-            f"the test images of {config.data_root} have {classes_of_test} classes, those for "
-            f"training {classes}: make the same folders in both"
-        )
+    check_same_classes(classes, classes_of_test)
+    facts: dict[str, Any] = {"classes": classes, "training images": len(everything)}
+    if isinstance(everything, ImageFolder):
+        facts["digest of their names"] = everything.digest()
     held_out = round(len(everything) * config.validation)
     generator = torch.Generator().manual_seed(config.seed)
     order = torch.randperm(len(everything), generator=generator).tolist()
@@ -183,7 +186,8 @@ def open_data(config: Config, device: torch.device, processes: Processes) -> Dat
         test=batches(test, crop),
         normalise=normalise,
         shape=shape,
-        classes=classes,
+        classes=len(classes),
+        facts=facts,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import torch
@@ -23,6 +24,8 @@ from .sharded_checkpoints import ShardedCheckpoints
 from .sharding import shard
 from .state import Training, seed_everything
 from .surgery import use_our_layers
+
+DATA_FILE = "data.json"
 
 
 def set_up_torch(config: Config, device: torch.device) -> None:
@@ -92,13 +95,32 @@ def make_checkpoints(folder: RunFolder, config: Config, processes: Processes) ->
     return Checkpoints(place, config.keep, processes, config.lasting())
 
 
-def make_folder(config: Config, processes: Processes) -> RunFolder:
-    """The run's folder, new or that of ``config.name``, with the options in it."""
+def make_folder(config: Config, data: Data, processes: Processes) -> RunFolder:
+    """The run's folder, new or that of ``config.name``, with the options and the classes in it."""
     if not processes.first:
         return RunFolder(config.out, processes.from_first(None))
     folder = RunFolder(config.out, config.name or None)
     if (folder.path / CONFIG_FILE).exists() and not config.resume:
         raise UserError(f"the run {folder.path} is there: add --resume, or choose another --name")
+    keep_facts(data, folder)
     folder.write_json(CONFIG_FILE, with_digest(config.as_json() | {"name": folder.path.name}))
     processes.from_first(folder.path.name)
     return folder
+
+
+def keep_facts(data: Data, folder: RunFolder) -> None:
+    """Write down what the images are; ``UserError`` if the run was started with others."""
+    file = folder.path / DATA_FILE
+    if not file.exists():
+        folder.write_json(DATA_FILE, data.facts)
+    try:
+        started_with = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {file}: {error}: start another run") from error
+    if started_with != data.facts:
+        known = started_with if isinstance(started_with, dict) else {}
+        changed = [key for key in data.facts if known.get(key) != data.facts[key]]
+        raise UserError(
+            f"the images are not those that {folder.path} was started with, by {changed or file}: "
+            "give back the ones of then, or start another run"
+        )

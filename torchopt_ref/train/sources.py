@@ -14,9 +14,10 @@ from torchvision import datasets
 from torchvision.transforms import v2
 
 from torchopt_ref.data import load_split
-from torchopt_ref.errors import UserError, unknown
+from torchopt_ref.errors import UserError, expanded, unknown
 
 from .config import Config
+from .image_folder import ImageFolder
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -54,7 +55,7 @@ class InMemory:
 
 @dataclass(frozen=True)
 class OneByOne:
-    """A torchvision dataset that reads or makes an image when it is asked for one."""
+    """A torchvision dataset that makes an image when it is asked for one."""
 
     dataset: Any
 
@@ -62,16 +63,9 @@ class OneByOne:
         return len(self.dataset)
 
     def take(self, indices: Sequence[int]) -> tuple[Sequence[Tensor], Sequence[int]]:
-        pairs = [self.read(index) for index in indices]
-        return [image for image, _ in pairs], [label for _, label in pairs]
-
-    def read(self, index: int) -> tuple[Tensor, int]:
-        try:
-            image, label = self.dataset[index]
-        except (OSError, SyntaxError, ValueError) as error:
-            path = self.dataset.samples[index][0]
-            raise UserError(f"cannot read the image {path}: {error}: delete or mend it") from error
-        return v2.functional.pil_to_tensor(image), int(label)
+        pairs = [self.dataset[index] for index in indices]
+        images = [v2.functional.pil_to_tensor(image) for image, _ in pairs]
+        return images, [int(label) for _, label in pairs]
 
 
 @dataclass(frozen=True)
@@ -88,8 +82,8 @@ class Part:
         return self.images.take([self.indices[index] for index in indices])
 
 
-def open_images(config: Config, split: str) -> tuple[Images, int]:
-    """The images of the split ``"train"`` or ``"test"``, and the number of classes.
+def open_images(config: Config, split: str) -> tuple[Images, list[str]]:
+    """The images of the split ``"train"`` or ``"test"``, and the names of the classes.
 
     Raises:
         UserError: an unknown data set, or files that are missing or corrupt.
@@ -102,19 +96,19 @@ def open_images(config: Config, split: str) -> tuple[Images, int]:
             split, name, config.data_root, download=config.download, flatten=False
         )
         images = torch.from_numpy(pixels).mul(255).round().to(torch.uint8)
-        return InMemory(images, torch.from_numpy(labels)), 10
+        return InMemory(images, torch.from_numpy(labels)), list("0123456789")
     if name == "fake":
         size = config.image_size or 32
         offset = 0 if split == "train" else FAKE_IMAGES["train"]
         fake = datasets.FakeData(FAKE_IMAGES[split], (3, size, size), 10, random_offset=offset)
-        return OneByOne(fake), 10
+        return OneByOne(fake), list("0123456789")
     if config.data_root is None:
         raise UserError(f"--dataset {name} needs the folder of its images: give --data-root")
-    root = config.data_root.expanduser()
+    root = expanded(config.data_root)
     return folder(root, split) if name == "folder" else cifar(name, root, split, config.download)
 
 
-def cifar(name: str, root: Path, split: str, download: bool) -> tuple[Images, int]:
+def cifar(name: str, root: Path, split: str, download: bool) -> tuple[Images, list[str]]:
     kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
     try:
         opened = kind(root, train=split == "train", download=download)
@@ -130,21 +124,23 @@ def cifar(name: str, root: Path, split: str, download: bool) -> tuple[Images, in
             "--data-root, and add --download to fetch it there"
         ) from error
     images = torch.from_numpy(opened.data).permute(0, 3, 1, 2).contiguous()
-    return InMemory(images, torch.tensor(opened.targets)), len(opened.classes)
+    return InMemory(images, torch.tensor(opened.targets)), opened.classes
 
 
-def folder(root: Path, split: str) -> tuple[Images, int]:
+def folder(root: Path, split: str) -> tuple[Images, list[str]]:
     """``root/train``, and for the test ``root/test`` or else ``root/val``."""
     names = ("train",) if split == "train" else ("test", "val")
     there = [root / name for name in names if os.path.isdir(root / name)]
     try:
-        opened = datasets.ImageFolder((there or [root / names[0]])[0])
+        images = ImageFolder((there or [root / names[0]])[0])
     except OSError as error:
         raise UserError(
             f"cannot read the images of {root / names[0]}: {error}: --data-root needs the folders "
             "train and test (or val), each with a folder of images for each class"
         ) from error
-    return OneByOne(opened), len(opened.classes)
+    if split == "test":
+        images.check_headers()  # the training meets its images soon, these only at its end
+    return images, images.classes
 
 
 def usual_augmentation(config: Config) -> nn.Module | None:

@@ -1,0 +1,135 @@
+"""Folders of image files, one for each class, as a data set."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision import datasets
+
+from torchopt_ref.errors import UserError
+
+NEVER_SHOWN = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found")
+"""Folders that systems make beside a person's own, and whose names do not begin with a dot."""
+
+
+class ImageFolder:
+    """The images of ``root``, by classes in the order of their names; what is hidden is neither.
+
+    ``take`` gives uint8 images (3, height, width): ``read_image``.
+
+    Raises:
+        OSError: no such folder, no folder of a class in it, or a class without an image.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        folders = [each.name for each in root.iterdir() if each.is_dir()]
+        self.classes = sorted(name for name in folders if not is_hidden(name))
+        if not self.classes:
+            raise FileNotFoundError(f"no folder of a class in {root}")
+        numbers = {name: number for number, name in enumerate(self.classes)}
+        self.samples = datasets.folder.make_dataset(root, numbers, is_valid_file=self._is_image)
+
+    def _is_image(self, file: str) -> bool:
+        path = Path(file)
+        hidden = any(map(is_hidden, path.relative_to(self.root).parts))
+        return path.suffix.lower() in datasets.folder.IMG_EXTENSIONS and not hidden
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def take(self, indices: Sequence[int]) -> tuple[Sequence[Tensor], Sequence[int]]:
+        chosen = [self.samples[index] for index in indices]
+        return [read_image(path) for path, _ in chosen], [label for _, label in chosen]
+
+    def check_headers(self) -> None:
+        """Raise ``UserError`` for a file that is no image, or one that cannot be converted."""
+        for path, _ in self.samples:
+            read_image(path, pixels=False)
+
+    def digest(self) -> str:
+        """Of the names of all images, in their order."""
+        names = [str(Path(path).relative_to(self.root)) for path, _ in self.samples]
+        return hashlib.sha256("\0".join(names).encode(errors="surrogateescape")).hexdigest()
+
+
+def is_hidden(name: str) -> bool:
+    return name.startswith(".") or name in NEVER_SHOWN
+
+
+def read_image(path: str, pixels: bool = True) -> Tensor:
+    """The pixels of an image file in RGB, as they are stored; without ``pixels`` only looked at.
+
+    Of 16 bits the upper eight are taken, in grey as in colour, transparency is left away, and a
+    palette, CMYK or black and white become what they show.
+
+    Raises:
+        UserError: a file that is damaged, or whose numbers have no range by which to convert them.
+    """
+    try:
+        with Image.open(path) as image:
+            largest = largest_value(image)
+            if not pixels:
+                return torch.empty(0)
+            if largest > 255:
+                grey = np.asarray(image).astype(np.int64) * 256 // (largest + 1)
+                image = Image.fromarray(grey.astype(np.uint8))
+            return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+    except Exception as error:  # Pillow lets through what its readers run into
+        raise UserError(f"cannot read the image {path}: {error}: delete or mend it") from error
+
+
+def largest_value(image: Any) -> int:
+    """What stands for white. Pillow has one mode for each 16-bit grey, and "I" for other integers.
+
+    Raises:
+        ValueError: floating-point numbers, or integers of 32 bits, whose white nobody knows.
+    """
+    if image.mode.startswith("I;16"):
+        bits = getattr(image, "tag_v2", {}).get(258, (16,))  # of a TIFF: BitsPerSample
+        return int(2 ** bits[0]) - 1
+    if image.mode == "I" and image.format in ("PNG", "PPM"):
+        return 2**16 - 1
+    if image.mode in ("I", "F"):
+        raise ValueError(
+            f"its pixels are {'integers of 32 bits' if image.mode == 'I' else 'floats'}, and "
+            "nothing in it says which of them is white: convert it to 8 or 16 bits"
+        )
+    return 255
+
+
+def check_same_classes(train: Sequence[str], test: Sequence[str]) -> None:
+    """Raise ``UserError`` unless training and test images have classes of the same names."""
+    only_train = [name for name in train if name not in test]
+    only_test = [name for name in test if name not in train]
+    if not (only_train or only_test):
+        return
+    said = [
+        f"{names_of(names)} only to {what}"
+        for names, what in ((only_train, "train"), (only_test, "test"))
+        if names
+    ]
+    alike = sorted({folded(name) for name in only_train} & {folded(name) for name in only_test})
+    why = f" ({alike[0]!r} in another case or form of Unicode)" if alike else ""
+    raise UserError(
+        f"the classes to train and to test are not the same: {', '.join(said)}{why}: "
+        "make folders of the same names in both"
+    )
+
+
+def folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def names_of(names: Sequence[str]) -> str:
+    """At most five of them."""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(map(repr, names[:5])) + more
