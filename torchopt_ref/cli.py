@@ -17,39 +17,65 @@ import io
 import json
 import os
 import re
+import select
 import shlex
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
-from dataclasses import fields
-from functools import partial
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from torchopt_ref.errors import UserError, unknown
+from torchopt_ref.devices import check_device
+from torchopt_ref.errors import LARGEST_SEED, UserError, check_path, check_whole, expanded, unknown
+
+if TYPE_CHECKING:
+    from torchopt_ref.train import Config
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command and return its exit status."""
     name, *arguments = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # for a path that is not UTF-8
     try:
-        if name in ("-h", "--help"):
-            print(__doc__.strip())
-            return 0
-        if name not in COMMANDS:
-            raise unknown("command", name, COMMANDS)
-        return COMMANDS[name](arguments)
+        try:
+            return command(name, arguments)
+        finally:
+            # What is written only at exit could no longer be answered for.
+            print(end="", flush=True)
     except UserError as error:
         return failed(str(error))
     except BrokenPipeError:
-        # The reader has gone, as `head` does; nor can what is buffered be written at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        if not reader_has_gone():
+            raise
+        return 128 + signal.SIGPIPE
     except KeyboardInterrupt as interrupt:
         print("\nInterrupted", file=sys.stderr)
         for folder in interrupt.args:
             print(f"The event files are complete: {tensorboard(folder)}", file=sys.stderr)
         return 130
+
+
+def command(name: str, arguments: list[str]) -> int:
+    if name in ("-h", "--help"):
+        print(__doc__.strip())
+        return 0
+    if name not in COMMANDS:
+        raise unknown("command", name, COMMANDS)
+    return COMMANDS[name](arguments)
+
+
+def reader_has_gone() -> bool:
+    """Whether that of stdout or stderr has, as `head` does; what is still to write is dropped."""
+    waiting = select.poll()
+    for stream in (sys.stdout, sys.stderr):
+        waiting.register(stream, 0)
+    gone = [number for number, _ in waiting.poll(0)]
+    for number in gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+    return bool(gone)
 
 
 def failed(message: str) -> int:
@@ -62,6 +88,11 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}: see {self.prog} --help")
+
+
+def a_path(text: str) -> Path:
+    check_path(Path(text))
+    return expanded(Path(text))
 
 
 def run(arguments: list[str]) -> int:
@@ -89,14 +120,19 @@ def run(arguments: list[str]) -> int:
 
 
 def train(arguments: list[str]) -> int:
-    """``torchopt-ref train``: an image classifier, its options made from ``train.Config``."""
+    """``torchopt-ref train``: an image classifier."""
+    from torchopt_ref.train.options import CommandLine, read_options
+
+    def parsed(options: Sequence[str]) -> "Config":
+        groups: CommandLine = parse(CommandLine, options, prog="torchopt-ref train")
+        return groups.options()
+
+    config = read_options(arguments, parsed)
     try:
-        from torchopt_ref.train import Config
         from torchopt_ref.train.command import run_command
     except ModuleNotFoundError as error:
         raise missing_extra(error) from error
-    parsed = partial(parse, Config, prog="torchopt-ref train")
-    return run_command(arguments, parsed, tensorboard)
+    return run_command(config, tensorboard)
 
 
 def report(arguments: list[str]) -> int:
@@ -104,7 +140,7 @@ def report(arguments: list[str]) -> int:
     from torchopt_ref.experiments.page import write_page
 
     parser = Parser(prog="torchopt-ref report", description=report.__doc__)
-    parser.add_argument("runs", type=Path, nargs="?", default=Path("runs"), help="folder (runs)")
+    parser.add_argument("runs", type=a_path, nargs="?", default=Path("runs"), help="folder (runs)")
     print(f"Open it in a browser: {write_page(parser.parse_args(arguments).runs)}")
     return 0
 
@@ -112,7 +148,7 @@ def report(arguments: list[str]) -> int:
 def inspect(arguments: list[str]) -> int:
     """``torchopt-ref inspect``: what the curves of a Monitor's run show, and what to try."""
     parser = Parser(prog="torchopt-ref inspect", description=inspect.__doc__)
-    parser.add_argument("run", type=Path, help="folder of the run")
+    parser.add_argument("run", type=a_path, help="folder of the run")
     parser.add_argument("--json", action="store_true", help="print JSON instead")
     options = parser.parse_args(arguments)
     try:
@@ -130,7 +166,7 @@ def inspect(arguments: list[str]) -> int:
 def open_tensorboard(arguments: list[str]) -> int:
     """``torchopt-ref tensorboard``: TensorBoard on the runs, bound to 127.0.0.1."""
     parser = Parser(prog="torchopt-ref tensorboard", description=open_tensorboard.__doc__)
-    parser.add_argument("runs", type=Path, nargs="?", default=Path("runs"), help="folder (runs)")
+    parser.add_argument("runs", type=a_path, nargs="?", default=Path("runs"), help="folder (runs)")
     parser.add_argument("--port", type=int, help="0 for any free one (the first free from 6006)")
     options = parser.parse_args(arguments)
     try:
@@ -148,7 +184,7 @@ def parse(config: type, options: Sequence[str], prog: str) -> Any:
     except ModuleNotFoundError as error:
         raise missing_extra(error) from error
 
-    known = ["--help", *(f"--{field.name.replace('_', '-')}" for field in fields(config))]
+    known = ["--help", *(f"--{name.replace('_', '-')}" for name in option_names(config))]
     for option in options:
         given = option.partition("=")[0]
         if given.startswith("--") and given.replace("--no-", "--") not in known:
@@ -156,13 +192,33 @@ def parse(config: type, options: Sequence[str], prog: str) -> Any:
     message = io.StringIO()
     try:
         with redirect_stderr(message):
-            return tyro.cli(config, args=options, prog=prog)
+            given = tyro.cli(config, args=options, prog=prog, config=[tyro.conf.OmitArgPrefixes])
     except SystemExit as error:
         if not error.code:
             raise
         # tyro's box: a title, a rule, what is wrong, a rule, hints; the rules may be plain dashes.
         _, wrong, *_ = re.split("[─-]{9,}", re.sub("[│╭╮╰╯]", "", message.getvalue()))
         raise UserError(f"{wrong.strip()}: see {prog} --help") from error
+    expand_paths(given)
+    return given
+
+
+def expand_paths(config: Any) -> None:
+    """Give every path of a dataclass, and of those in it, the home folder for ``~``."""
+    for name, value in vars(config).items():
+        if isinstance(value, Path):
+            setattr(config, name, expanded(value))
+        elif is_dataclass(value):
+            expand_paths(value)
+
+
+def option_names(config: Any) -> Iterator[str]:
+    """The fields of a dataclass, and of the dataclasses of options in it."""
+    for field in fields(config):
+        if is_dataclass(field.default_factory):
+            yield from option_names(field.default_factory)
+        else:
+            yield field.name
 
 
 def tensorboard(path: Path) -> str:
@@ -182,35 +238,33 @@ def list_experiments(arguments: list[str]) -> int:
 
 def parity(arguments: list[str]) -> int:
     """``torchopt-ref parity``: a row per configuration; exit status 1 where a bound is exceeded."""
-    from torchopt_ref.devices import check_device
-    from torchopt_ref.testing import NetworkReport, Row, configurations, network_rows, parity_rows
-    from torchopt_ref.testing.configurations import ENGINES
-
-    names = list(dict.fromkeys(c.name for c in configurations()))
     parser = Parser(prog="torchopt-ref parity", description=parity.__doc__)
-    parser.add_argument("--optimizers", nargs="+", default=names, help=f"of {', '.join(names)}")
+    parser.add_argument("--optimizers", nargs="+", help="such as Adam book.Adam (all)")
     parser.add_argument(
         "--dtypes", nargs="+", help="of float16, bfloat16, float32, float64 (last two)"
     )
-    parser.add_argument("--engines", nargs="+", help=f"of {', '.join(ENGINES)} (all)")
+    parser.add_argument("--engines", nargs="+", help="of kernel, eager (both)")
     parser.add_argument("--network", action="store_true", help="train whole networks, in float64")
     parser.add_argument("--steps", type=int, help="of each row (1000; with --network 200)")
     parser.add_argument("--device", default="cpu", help="of the torch side: cpu (default), cuda")
     parser.add_argument("--seed", type=int, default=0, help="of parameters and gradients (0)")
-    parser.add_argument("--json", type=Path, help="also write the rows to this file")
+    parser.add_argument("--json", type=a_path, help="also write the rows to this file")
     options = parser.parse_args(arguments)
-    steps = options.steps or (200 if options.network else 1000)
-    if options.steps is not None and options.steps < 1:
-        raise UserError("--steps must be at least 1")
-    if options.seed < 0:
-        raise UserError("--seed must be at least 0")
+    steps = options.steps
+    if steps is None:
+        steps = 200 if options.network else 1000
+    check_whole("--steps", steps, 1)
+    check_whole("--seed", options.seed, 0, LARGEST_SEED)
     if options.network and (options.dtypes or options.engines):
         raise UserError(
             "--network is in float64 by the default engine: leave --dtypes and --engines"
         )
     check_device(options.device)
+    from torchopt_ref.testing import NetworkReport, Row, configurations, network_rows, parity_rows
+    from torchopt_ref.testing.configurations import ENGINES
 
-    optimizers = chosen("optimizer", options.optimizers, names)
+    names = list(dict.fromkeys(c.name for c in configurations()))
+    optimizers = chosen("optimizer", options.optimizers or names, names)
     dtypes = chosen(
         "dtype",
         options.dtypes or ["float32", "float64"],
@@ -219,7 +273,7 @@ def parity(arguments: list[str]) -> int:
     engines = chosen("engine", options.engines or [*ENGINES], [*ENGINES])
     if options.json:
         with writing(options.json):
-            options.json.touch()
+            options.json.open("a").close()
 
     rows: list[Row | NetworkReport] = []
     measured: Iterator[Row | NetworkReport]
@@ -274,7 +328,7 @@ def check(arguments: list[str]) -> int:
     )
     parser.add_argument("--state-bytes", type=float, help="declared, per byte of parameters")
     parser.add_argument("--slow", action="store_true", help="also what takes seconds")
-    parser.add_argument("--json", type=Path, help="also write the report to this file")
+    parser.add_argument("--json", type=a_path, help="also write the report to this file")
     options = parser.parse_args(arguments)
     names = [name for words in options.traits for name in words.split(",") if name]
     traits = Traits.named(names, options.state_bytes)
@@ -289,7 +343,7 @@ def check(arguments: list[str]) -> int:
     expected = expected_failures(options.expect)
     if options.json:
         with writing(options.json):
-            options.json.touch()
+            options.json.open("a").close()
     try:
         report = check_optimizer(
             factory,
@@ -330,8 +384,9 @@ def expected_failures(given: list[str]) -> dict[str, str]:
 def writing(path: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}: choose another --json") from error
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"cannot write {path}: {why}: choose another --json") from error
 
 
 def chosen(kind: str, given: list[str], known: list[str]) -> list[str]:

@@ -1,7 +1,5 @@
 """Choosing a device."""
 
-import torch
-
 from torchopt_ref.errors import UserError, unknown
 
 
@@ -10,8 +8,12 @@ def check_device(device: str) -> None:
     kind, colon, index = device.partition(":")
     if kind not in ("cpu", "cuda") or (colon and not index.isdecimal()):
         raise unknown("device", device, ("cpu", "cuda"))
+    if kind == "cpu":
+        return
+    import torch  # here, since a mistake in the option's form is told without it
+
     count = torch.cuda.device_count()
-    if kind == "cuda" and int(index or 0) >= count:
+    if int(index or 0) >= count:
         raise UserError(
             f"--device {device}: torch finds {count} CUDA devices here: choose another, or cpu"
         )

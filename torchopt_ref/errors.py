@@ -6,6 +6,10 @@ import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
+LARGEST_SEED = 2**63 - 1
+"""The largest number of 64 bits with a sign, which every generator takes."""
+LARGEST = 2**31 - 1
+
 
 class UserError(Exception):
     """a user's mistake: the command line prints it as one line and exits with status 2
@@ -36,3 +40,17 @@ def expanded(path: Path) -> Path:
         return path.expanduser()
     except RuntimeError as error:
         raise UserError(f"no home folder for {path}: {error}: write the path in full") from error
+
+
+def check_whole(option: str, value: int, least: int, most: int = LARGEST) -> None:
+    """Raise ``UserError`` for a whole number out of its range."""
+    if value < least:
+        raise UserError(f"{option} must be at least {least}")
+    if value > most:
+        raise UserError(f"{option} must be at most {most}")
+
+
+def check_path(path: Path | None) -> None:
+    """Raise ``UserError`` for what no file system takes as a path."""
+    if "\0" in str(path):
+        raise UserError(f"{str(path)!r} is no path: leave the character of number 0 away")

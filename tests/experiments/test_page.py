@@ -3,10 +3,13 @@
 import json
 import os
 import re
+import subprocess
+import sys
 
 import pytest
 
 from torchopt_ref.cli import main
+from torchopt_ref.experiments import experiment, laboratory
 
 PIXEL = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c63606060"
@@ -66,4 +69,82 @@ def test_without_a_finished_run_it_says_how_to_make_one(tmp_path, name, capsys):
     assert main(["report", str(runs)]) == 2
     assert capsys.readouterr().err == (
         f"torchopt-ref: no finished experiment in {runs}: start with torchopt-ref run all\n"
+    )
+
+
+DAMAGES = {
+    "no JSON": (b"{", "no JSON: "),
+    "empty": (b"", "no JSON: "),
+    "not UTF-8": (b'{"experiment": "\xff"}', "no JSON: .*utf-8"),
+    "deep": (b"[" * 100_000, "no JSON: "),
+    "a list": (b"[]", "it is no object"),
+    "foreign": (b'{"accuracy": 1}', "it has no 'experiment' that is a str"),
+    "wrong types": ({"config": 3}, "it has no 'config' that is a dict"),
+    "a verdict": ({"verdicts": [3]}, "a verdict is no object"),
+    "half a verdict": ({"verdicts": [{"claim": "it"}]}, "a verdict has no 'engine'"),
+    "a row": ({"table": ["a"]}, "rows of its table differ"),
+    "a cell": ({"table": [{"a": None}]}, "a row of its table has no 'a' that is a str"),
+    "no time": ({"environment": {}}, "its environment has no 'finished'"),
+}
+
+
+@pytest.mark.parametrize(("change", "said"), DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_run_is_left_out_with_a_line(change, said, tmp_path, capsys):
+    make_run(tmp_path, "dropout", "damaged")
+    file = tmp_path / "dropout" / "damaged" / "results.json"
+    if isinstance(change, dict):
+        change = json.dumps(json.loads(file.read_text()) | change).encode()
+    file.write_bytes(change)
+    assert main(["report", str(tmp_path)]) == 2
+    alone = capsys.readouterr().err
+    assert re.fullmatch(f"torchopt-ref: left out {file}: .*{said}.*\n", alone), alone
+    make_run(tmp_path, "dropout", "sound", time=1)
+    assert main(["report", str(tmp_path)]) == 0
+    assert capsys.readouterr().err == alone
+    assert "On dropout sound" in (tmp_path / "report.html").read_text()
+
+
+def test_a_training_is_no_experiment(tmp_path, capsys):
+    run = tmp_path / "train" / "first"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "results.json").write_text('{"test accuracy": 0.9}')
+    assert main(["report", str(tmp_path)]) == 2
+    assert "no finished experiment" in capsys.readouterr().err
+    make_run(tmp_path, "overfit", "only")
+    assert main(["report", str(tmp_path)]) == 0
+    assert capsys.readouterr().err == ""
+
+
+LIMITED = """
+import resource, signal, sys
+from torchopt_ref.cli import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+sys.exit(main(["report", sys.argv[1]]))
+"""
+
+
+def test_the_old_page_stays_until_the_new_one_is_whole(tmp_path):
+    make_run(tmp_path, "overfit", "only")
+    page = tmp_path / "report.html"
+    page.write_text("old")
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(tmp_path)], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(f"torchopt-ref: cannot write {page}: File too large: .*\n", done.stderr)
+    assert page.read_text() == "old"
+    assert {each.name for each in tmp_path.iterdir()} == {"overfit", "report.html"}
+
+
+@pytest.mark.parametrize("name", ["results.json", "units/SGD-seed0.json"])
+def test_what_an_earlier_run_left_is_not_believed_when_it_is_damaged(name, tmp_path, capsys):
+    module = experiment("optimizers")
+    folder = tmp_path / module.NAME / laboratory.run_name(module, module.Config())
+    (folder / "units").mkdir(parents=True)
+    (folder / name).write_text("[]")
+    assert main(["run", module.NAME, "--out", str(tmp_path)]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == (
+        f"torchopt-ref: {folder / name} is damaged: it is no object: run it again with --force"
     )

@@ -9,7 +9,7 @@ import platform
 import re
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from datetime import datetime
 from functools import partial
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 
+from torchopt_ref.errors import UserError
 from torchopt_ref.tensorboard import RunFolder
 from torchopt_ref.tensorboard.inspection import MONITOR
 
@@ -29,6 +30,7 @@ from .progress import progress
 from .report import show, write_markdown
 from .results import Outcome, Results, Unit, Verdict, bin_edges, points, same_verdicts, unit_name
 from .settings import Settings
+from .summary import Damaged, read_json, read_summary
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -61,7 +63,7 @@ def run(experiment: Experiment, config: Settings) -> Path:
     with RunFolder(config.out / experiment.NAME, run_name(experiment, config)) as folder:
         if (folder.path / "results.json").exists() and not config.force:
             print(f"Finished earlier (--force runs it again): {folder.path}", file=sys.stderr)
-            summary = json.loads((folder.path / "results.json").read_text())
+            summary = of_earlier(folder.path / "results.json", read_summary)
         else:
             print(f"Writing to {folder.path}", file=sys.stderr)
             collect = getattr(experiment, "outcomes", partial(unit_outcomes, experiment))
@@ -81,7 +83,7 @@ def unit_outcomes(
     for unit in units:
         file = folder.path / "units" / f"{unit.name}.json"
         if file.exists() and not config.force:
-            outcomes[unit.name] = json.loads(file.read_text())
+            outcomes[unit.name] = of_earlier(file, read_json)
     waiting = [unit for unit in units if unit.name not in outcomes]
     if waiting:
         first_seed = min(unit.seed for unit in units)
@@ -129,6 +131,13 @@ def conclude(
         writer.add_text("report", write_markdown(folder.path, summary))
         writer.add_custom_scalars({experiment.TITLE: charts(outcomes, config.engine_names)})
     return summary
+
+
+def of_earlier(file: Path, read: Callable[[Path], Any]) -> Any:
+    try:
+        return read(file)
+    except Damaged as damage:
+        raise UserError(f"{file} is damaged: {damage}: run it again with --force") from damage
 
 
 def charts(

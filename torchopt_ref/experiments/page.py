@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import base64
-import json
+import os
+import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from torchopt_ref.errors import UserError
+
+from .summary import Damaged, read_summary
 
 STYLE = """
 :root { color-scheme: light dark; --text: #1c1e21; --soft: #5b6270; --page: #fbfbfc; --card: #fff;
@@ -39,12 +43,21 @@ a { color: inherit; }
 def write_page(runs: Path) -> Path:
     """Gather the latest finished run of each experiment under ``runs`` into one HTML file.
 
-    Raises ``UserError`` if there is none.
+    A run whose ``results.json`` is damaged is left out, which a line on stderr says. The old page
+    stays until the new one is whole.
+
+    Raises:
+        UserError: no finished run, or a page that cannot be written.
     """
-    latest = latest_runs(runs)
-    if not latest:
-        raise UserError(f"no finished experiment in {runs}: start with torchopt-ref run all")
-    summaries = {folder: json.loads((folder / "results.json").read_text()) for folder in latest}
+    summaries, left_out = latest_runs(runs)
+    if not summaries:
+        raise UserError(
+            left_out[0]
+            if left_out
+            else f"no finished experiment in {runs}: start with torchopt-ref run all"
+        )
+    for line in left_out:
+        print(f"torchopt-ref: {line}", file=sys.stderr)
     body = "\n".join(section(folder, summary) for folder, summary in summaries.items())
     contents = "".join(
         f'<li><a href="#{escape(summary["experiment"])}">{escape(summary["title"])}</a>: '
@@ -52,21 +65,40 @@ def write_page(runs: Path) -> Path:
         for summary in summaries.values()
     )
     page = runs / "report.html"
-    page.write_text(
+    partial = page.with_suffix(".partial")
+    text = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>What makes training work</title><style>{STYLE}</style></head><body>\n"
         f"<h1>What makes training work</h1>\n<ul>{contents}</ul>\n{body}\n</body></html>\n"
     )
+    try:
+        partial.write_text(text, encoding="utf-8", errors="xmlcharrefreplace")
+        os.replace(partial, page)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
+        raise UserError(
+            f"cannot write {page}: {error.strerror}: make room there, and let it be written"
+        ) from error
     return page
 
 
-def latest_runs(runs: Path) -> list[Path]:
-    """The folder of the latest finished run of each experiment, in the order of their names."""
-    finished: dict[str, Path] = {}
-    for file in sorted(runs.glob("*/*/results.json"), key=lambda file: file.stat().st_mtime):
-        finished[file.parent.parent.name] = file.parent
-    return [finished[name] for name in sorted(finished)]
+def latest_runs(runs: Path) -> tuple[dict[Path, dict[str, Any]], list[str]]:
+    """The summary of each experiment's latest finished run, by its folder, in the order of names.
+
+    And a line for each damaged one. ``train`` leaves a ``results.json`` of its own, which is none.
+    """
+    finished: dict[str, tuple[Path, dict[str, Any]]] = {}
+    left_out = []
+    for file in sorted(runs.glob("*/*/results.json"), key=os.path.getmtime):
+        if (file.parent / "checkpoints").is_dir():
+            continue
+        try:
+            finished[file.parent.parent.name] = file.parent, read_summary(file)
+        except Damaged as damage:
+            left_out.append(f"left out {file}: {damage}: run the experiment again with --force")
+    return dict(finished[name] for name in sorted(finished)), left_out
 
 
 def section(folder: Path, summary: Mapping[str, Any]) -> str:
@@ -97,8 +129,9 @@ def verdict_count(summary: Mapping[str, Any]) -> str:
 
 def images(folder: Path) -> Iterator[str]:
     for path in sorted(folder.glob("*.png")):
-        data = base64.b64encode(path.read_bytes()).decode()
-        yield f'<img alt="{escape(path.stem)}" src="data:image/png;base64,{data}">\n'
+        with suppress(OSError):  # a page without a figure is better than none
+            data = base64.b64encode(path.read_bytes()).decode()
+            yield f'<img alt="{escape(path.stem)}" src="data:image/png;base64,{data}">\n'
 
 
 def table(rows: list[Mapping[str, str]]) -> str:

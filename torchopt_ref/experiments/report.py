@@ -26,7 +26,7 @@ def write_markdown(folder: Path, summary: Mapping[str, Any]) -> str:
 def show(summary: Mapping[str, Any]) -> None:
     """Print the table, with the seconds of each row where they are known, and the verdicts."""
     console = Console(highlight=False)
-    rows = with_seconds(summary["table"], summary["environment"]["seconds"])
+    rows = with_seconds(summary["table"], summary["environment"].get("seconds", {}))
     if rows:
         table = Table(box=None, padding=(0, 1, 0, 0))
         for column in rows[0]:

@@ -11,11 +11,13 @@ import numpy as np
 
 from torchopt_ref import data
 from torchopt_ref.devices import check_device
-from torchopt_ref.errors import UserError, unknown
+from torchopt_ref.errors import LARGEST, UserError, check_path, check_whole, unknown
 
 WITHOUT_EFFECT = ("out", "jobs", "force", "data_root", "download", "monitor")
 """The options that do not change what an experiment computes."""
 MAY_BE_ZERO = ("seed", "jobs", "workers")
+MOST = {"seed": 2**62, "jobs": 1024, "workers": 1024}
+"""Seeds are counted up from the first one, and each process takes memory of its own."""
 
 
 @dataclass
@@ -74,9 +76,11 @@ class Settings:
         if self.monitor and "torch" not in self.engine_names:
             raise UserError("--monitor watches the torch engine: use --engines numpy,torch")
         for name, value in vars(self).items():
-            least = 0 if name in MAY_BE_ZERO else 1
-            if type(value) is int and value < least:
-                raise UserError(f"--{name.replace('_', '-')} must be at least {least}")
+            if type(value) is int:
+                least = 0 if name in MAY_BE_ZERO else 1
+                check_whole(f"--{name.replace('_', '-')}", value, least, MOST.get(name, LARGEST))
+        for path in (self.out, self.data_root):
+            check_path(path)
         check_device(self.device)
         # With --download this also fetches the files, before several processes read them.
         images = {name: len(self.split(name)[1]) for name in self.read_at_start}

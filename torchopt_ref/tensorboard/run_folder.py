@@ -80,7 +80,7 @@ class RunFolder:
         except OSError as failure:
             error = error or failure
         threading.excepthook = self._excepthook
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
             raise self._unwritable(error) from error
         if isinstance(error, KeyboardInterrupt):
             raise KeyboardInterrupt(self.path) from error

@@ -1,4 +1,4 @@
-"""``torchopt-ref train``: from the command line to an exit status."""
+"""``torchopt-ref train``: from its options to an exit status."""
 
 from __future__ import annotations
 
@@ -6,28 +6,25 @@ import os
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from .config import Config
 from .distributed import LostProcess
 from .loop import train
-from .options import Parse, read_options
 from .stopping import Stopped
 
 
-def run_command(arguments: Sequence[str], parse: Parse, show_curves: Callable[[Path], str]) -> int:
+def run_command(config: Config, show_curves: Callable[[Path], str]) -> int:
     """Train; 0, or 128 + the number of the signal that stopped it, or 1 if a process is lost.
 
     Args:
-        arguments: of the command line.
-        parse: makes a ``Config`` of arguments.
+        config: the options.
         show_curves: the command that opens TensorBoard on a folder.
 
     Raises:
         UserError: for every mistake of a user.
     """
-    config = read_options(arguments, parse)
     first = os.environ.get("RANK", "0") == "0"
     warnings.filterwarnings("ignore", "not finite", RuntimeWarning)  # --on-nan says more
     try:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from torchopt_ref.devices import check_device
-from torchopt_ref.errors import UserError, unknown
+from torchopt_ref.errors import LARGEST, UserError, check_path, check_whole, unknown
 
 CHOICES = {
     "amp": ("none", "bf16", "fp16"),
@@ -17,7 +19,11 @@ LEAST = {
     **dict.fromkeys(("epochs", "batch_size", "accumulate", "keep", "timeout"), 1),
     **dict.fromkeys(("seed", "warmup", "workers", "checkpoint_every", "image_size"), 0),
 }
+MOST = {"seed": 2**62, "workers": 1024, "image_size": 2**15}
+"""Each process of a training adds its rank to the seed; each worker takes memory of its own."""
 FRACTIONS = ("validation", "ema", "label_smoothing")
+LONGEST_NAME = 200
+"""Bytes; file systems take 255."""
 MAY_CHANGE = {
     *("device", "workers", "data_root", "download", "timeout", "checkpoint_every", "keep"),
     *("on_nan", "out", "name", "resume", "quiet", "json_log", "monitor", "profile", "dry_run"),
@@ -26,17 +32,18 @@ MAY_CHANGE = {
 
 
 @dataclass
-class Config:
-    """Train an image classifier on one device or many, and survive what happens on the way.
-
-    Without options: a small convolutional network on the embedded MNIST subset, offline. Part of
-    the training images is held out for validation; the test images are looked at once, at the end.
-    """
+class ModelOptions:
+    """What is trained."""
 
     model: str = "cnn"
     """mlp, cnn, or any classification model of torchvision, such as resnet18"""
     ours: bool = False
     """this project's initial values, BatchNorm (its statistics shared by all processes), Dropout"""
+
+
+@dataclass
+class DataOptions:
+    """The images."""
 
     dataset: str = "mnist"
     """mnist, fashion, cifar10, cifar100, folder (torchvision's ImageFolder) or fake"""
@@ -53,6 +60,11 @@ class Config:
     workers: int = 0
     """processes that load images; 0: the training process itself"""
 
+
+@dataclass
+class OptimizerOptions:
+    """The loss, and the steps that lower it."""
+
     epochs: int = 12
     """passes through the training images"""
     batch_size: int = 128
@@ -67,12 +79,6 @@ class Config:
     """of weights; biases and normalisation parameters are left out"""
     optimizer_args: str = "{}"
     """further arguments of the optimizer, as a JSON object"""
-    scheduler: str = "CosineAnnealingLR"
-    """one of torch.optim.lr_scheduler, package.module:Class, or none"""
-    scheduler_args: str = "{}"
-    """arguments of the scheduler, as a JSON object"""
-    warmup: int = 100
-    """optimizer steps over which the learning rate rises linearly to its value"""
     label_smoothing: float = 0.0
     """the share of the target that is spread over all classes"""
     clip: float = 0.0
@@ -81,6 +87,23 @@ class Config:
     """decay of an exponential moving average of the weights, which is then evaluated; 0: none"""
     on_nan: str = "stop"
     """when a loss is not finite: stop, skip the batch, or rollback to the last checkpoint, too"""
+
+
+@dataclass
+class ScheduleOptions:
+    """How the learning rate changes."""
+
+    scheduler: str = "CosineAnnealingLR"
+    """one of torch.optim.lr_scheduler, package.module:Class, or none"""
+    scheduler_args: str = "{}"
+    """arguments of the scheduler, as a JSON object"""
+    warmup: int = 100
+    """optimizer steps over which the learning rate rises linearly to its value"""
+
+
+@dataclass
+class DeviceOptions:
+    """Where and how it is computed."""
 
     device: str = "auto"
     """auto, cpu, cuda or cuda:N"""
@@ -96,12 +119,15 @@ class Config:
     """matrix products and convolutions of float32 on CUDA in TensorFloat-32"""
     deterministic: bool = False
     """use only algorithms that give the same bits in every run, or fail"""
-    seed: int = 0
-    """of weights, order, augmentation and dropout"""
     fsdp: bool = False
     """FSDP2: each process of torchrun keeps a part of weights, gradients and optimizer, not all"""
     timeout: int = 600
     """seconds that a process waits for the others before it gives up"""
+
+
+@dataclass
+class RunOptions:
+    """The run's folder, and what is shown."""
 
     out: Path = Path("runs/train")
     """where the run's folder is made"""
@@ -109,6 +135,8 @@ class Config:
     """name of the run's folder; by default the time"""
     resume: bool = False
     """go on with run --name, by default the latest, with its options; start it if it has not"""
+    seed: int = 0
+    """of weights, order, augmentation and dropout"""
     checkpoint_every: int = 0
     """optimizer steps between checkpoints; 0: at the end of each epoch only"""
     keep: int = 3
@@ -124,21 +152,29 @@ class Config:
     dry_run: bool = False
     """print the model, its parameters and an estimate of the memory, and stop"""
 
+
+@dataclass
+class Config(
+    ModelOptions, DataOptions, OptimizerOptions, ScheduleOptions, DeviceOptions, RunOptions
+):
+    """All options of a training; ``torchopt-ref train --help`` says what each is for."""
+
     def check(self) -> None:
         """Raise ``UserError`` for a value that cannot be."""
         for field, choices in CHOICES.items():
             if getattr(self, field) not in choices:
                 raise unknown(as_option(field), getattr(self, field), choices)
         for field, least in LEAST.items():
-            if getattr(self, field) < least:
-                raise UserError(f"{as_option(field)} must be at least {least}")
+            check_whole(as_option(field), getattr(self, field), least, MOST.get(field, LARGEST))
         for field in FRACTIONS:
             if not 0 <= getattr(self, field) < 1:
                 raise UserError(f"{as_option(field)} must be at least 0 and below 1")
-        if not (self.lr >= 0 and self.weight_decay >= 0 and self.clip >= 0):
-            raise UserError("--lr, --weight-decay and --clip must be at least 0")
-        if Path(self.name).name != self.name:
-            raise UserError(f"--name {self.name}: give a plain name, and its folder with --out")
+        if not all(0 <= each < math.inf for each in (self.lr, self.weight_decay, self.clip)):
+            raise UserError("--lr, --weight-decay and --clip must be at least 0, and finite")
+        for path in (self.out, self.data_root):
+            check_path(path)
+        if self.name:
+            check_name(self.name)
         if self.device != "auto":
             check_device(self.device)
 
@@ -152,6 +188,17 @@ class Config:
     def lasting(self) -> dict[str, Any]:
         """The options that stay the same when a run is resumed, as plain values."""
         return {key: value for key, value in self.as_json().items() if key not in MAY_CHANGE}
+
+
+def check_name(name: str) -> None:
+    """Raise ``UserError`` for what names no folder, or one that no later command could name."""
+    if Path(name).name != name or name.startswith(("-", ".")) or not name.isprintable():
+        raise UserError(
+            f"--name {name!r}: give a plain name that begins with neither - nor ., and its folder "
+            "with --out"
+        )
+    if len(os.fsencode(name)) > LONGEST_NAME:
+        raise UserError(f"--name {name[:20]}... is too long: give at most {LONGEST_NAME} bytes")
 
 
 def as_option(field: str) -> str:

@@ -27,6 +27,7 @@ from .monitoring import diagnosis, monitored
 from .not_finite import LossNotFinite, NotFinite
 from .passes import Passes
 from .profiling import profiled
+from .rehearsal import rehearse
 from .setup import (
     make_checkpoints,
     make_folder,
@@ -55,6 +56,7 @@ def train(config: Config) -> Path | None:
     with Stop() as stop, joined_processes(device, config.timeout) as processes:
         set_up_torch(config, device)
         data = open_data_in_turn(config, device, processes)
+        rehearse(config, len(data.train), device)
         model = make_model(config, data)
         memory = memory_of(model, config, data, processes)
         training = make_training(model, config, data, device, processes)
@@ -71,7 +73,7 @@ def train(config: Config) -> Path | None:
                 for finding in diagnosis(folder.path):
                     warn(finding)
             raise
-        except (UserError, Stopped):
+        except (UserError, Stopped, BrokenPipeError):
             raise
         except torch.OutOfMemoryError as error:
             raise UserError(

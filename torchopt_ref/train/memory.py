@@ -64,10 +64,10 @@ def estimate(
     ]
     try:
         kept = kept_for_backward(copy.deepcopy(model), torch.zeros(2, *shape))
-    except (RuntimeError, ValueError, AssertionError) as error:
+    except Exception as error:  # of whatever model a user names
         size = " x ".join(map(str, shape))
         raise UserError(
-            f"the model cannot take images of {size}: {str(error).splitlines()[0]}: "
+            f"the model cannot take images of {size}: {str(error).partition(chr(10))[0]}: "
             "choose another --image-size or --model"
         ) from error
     return Memory(

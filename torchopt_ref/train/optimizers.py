@@ -37,7 +37,7 @@ def make_optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:
     given = json_object("--optimizer-args", config.optimizer_args)
     try:
         return cls(groups, **{"lr": config.lr} | given)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except Exception as error:  # of whatever class a user names
         raise UserError(f"cannot make the optimizer {name}: {error}: see --optimizer-args") from (
             error
         )
@@ -108,7 +108,7 @@ def make_scheduler(optimizer: torch.optim.Optimizer, config: Config, steps: int)
     arguments = to_the_end.get(name, {}) | json_object("--scheduler-args", config.scheduler_args)
     try:
         return getattr(module, own_name)(optimizer, **arguments)
-    except (TypeError, ValueError) as error:
+    except Exception as error:
         raise UserError(f"cannot make the scheduler {name}: {error}: see --scheduler-args") from (
             error
         )
@@ -117,7 +117,7 @@ def make_scheduler(optimizer: torch.optim.Optimizer, config: Config, steps: int)
 def json_object(option: str, text: str) -> dict[str, Any]:
     try:
         given = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{option} is not JSON: {error}") from error
     if not isinstance(given, dict):
         raise UserError(f'{option} must be a JSON object such as {{"momentum": 0.9}}, not {text}')

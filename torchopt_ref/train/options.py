@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib
 import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from torchopt_ref.errors import UserError, unknown
+from torchopt_ref.errors import UserError, expanded, unknown
 
-from .config import MAY_CHANGE, Config, as_option
+from .config import (
+    MAY_CHANGE,
+    Config,
+    DataOptions,
+    DeviceOptions,
+    ModelOptions,
+    OptimizerOptions,
+    RunOptions,
+    ScheduleOptions,
+    as_option,
+)
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -24,6 +35,28 @@ else:
 CONFIG_FILE, CHECKPOINTS = "config.json", "checkpoints"
 DIGEST = "digest"
 Parse = Callable[[Sequence[str]], Config]
+
+
+@dataclass
+class CommandLine:
+    """Train an image classifier on one device or many, and survive what happens on the way.
+
+    Without options: a small convolutional network on the embedded MNIST subset, offline. Part of
+    the training images is held out for validation; the test images are looked at once, at the end.
+    """
+
+    config: Path | None = None
+    """a TOML file of these options, such as batch-size = 256; the command line counts more"""
+    model: ModelOptions = dataclasses.field(default_factory=ModelOptions)
+    data: DataOptions = dataclasses.field(default_factory=DataOptions)
+    optimizer: OptimizerOptions = dataclasses.field(default_factory=OptimizerOptions)
+    schedule: ScheduleOptions = dataclasses.field(default_factory=ScheduleOptions)
+    device: DeviceOptions = dataclasses.field(default_factory=DeviceOptions)
+    run: RunOptions = dataclasses.field(default_factory=RunOptions)
+
+    def options(self) -> Config:
+        groups = (self.model, self.data, self.optimizer, self.schedule, self.device, self.run)
+        return Config(**{name: value for group in groups for name, value in vars(group).items()})
 
 
 def read_options(arguments: Sequence[str], parse: Parse) -> Config:
@@ -44,13 +77,14 @@ def read_options(arguments: Sequence[str], parse: Parse) -> Config:
     typed, file = without_config_file(arguments)
     given = [*(from_toml(file, parse) if file else []), *typed]
     config = parse(given)
+    config.check()
     restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
     if not (config.resume or restarted):
         return config
     name = config.name or latest_run(config.out)
     saved = config.out / name / CONFIG_FILE
-    where = ["--out", str(config.out), "--name", name, "--resume"]
-    if not saved.exists():
+    where = [f"--out={config.out}", f"--name={name}", "--resume"]
+    if not os.path.exists(saved):
         if (saved.parent / CHECKPOINTS).exists():
             raise UserError(
                 f"{saved} is missing: put it back, or start another run: without it nobody knows "
@@ -87,17 +121,17 @@ def without_config_file(arguments: Sequence[str]) -> tuple[list[str], Path | Non
         value = value if equals else next(words, "")
         if not value:
             raise UserError("--config needs a TOML file: --config FILE")
-        file = Path(value)
+        file = expanded(Path(value))
     return rest, file
 
 
 def from_toml(file: Path, parse: Parse) -> list[str]:
     """The options in ``file`` as arguments."""
     try:
-        table = tomllib.loads(file.read_text())
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot read --config {file}: {error.strerror}") from error
-    except ValueError as error:  # of TOML, or of UTF-8
+    except (ValueError, RecursionError) as error:  # of TOML, or of UTF-8
         raise UserError(f"--config {file} is not TOML: {error}") from error
     known = [field.name.replace("_", "-") for field in fields(Config)]
     for key, value in table.items():
@@ -121,7 +155,7 @@ def as_arguments(values: Mapping[str, Any]) -> list[str]:
         if isinstance(value, bool):
             arguments.append(option if value else option.replace("--", "--no-", 1))
         elif value is not None:
-            arguments += [option, str(value)]
+            arguments.append(f"{option}={value}")
     return arguments
 
 

@@ -60,7 +60,7 @@ def import_module(name: str) -> Any:
         sys.path.insert(0, os.getcwd())
     try:
         return importlib.import_module(name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"cannot import {name}: {type(error).__name__}: {error}") from error
 
 
@@ -74,7 +74,7 @@ def optimizers_of(module_name: str) -> list[str]:
 def parse_kwargs(text: str, option: str = "--kwargs") -> dict[str, Any]:
     try:
         given = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{option} is not JSON: {error}") from error
     if not isinstance(given, dict):
         raise UserError(f'{option} must be a JSON object such as {{"lr": 0.1}}, not {text}')

@@ -1,0 +1,46 @@
+"""Optimizer and schedule tried on a tiny model: what they refuse is known before the training."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from torchopt_ref.errors import UserError
+
+from .config import Config
+from .optimizers import Schedule, make_optimizer
+
+MOST_STEPS = 100_000
+"""Of the schedule, which takes a second or two; what would fail later is met by the training."""
+
+
+def rehearse(config: Config, steps_in_epoch: int, device: torch.device) -> None:
+    """Make a step of the optimizer, and all steps of the schedule.
+
+    Raises:
+        UserError: one of them refuses its arguments, or cannot be used as the training does.
+    """
+    with torch.random.fork_rng(devices=[]):
+        model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2, 1)).to(device)
+    steps = config.epochs * steps_in_epoch
+    optimizer = make_optimizer(model, config)
+    schedule = Schedule(optimizer, config, steps)
+    try:
+        model(torch.ones(1, 1, 3, 3, device=device)).sum().backward()
+        optimizer.step()
+    except Exception as error:  # of whatever class a user names
+        raise UserError(
+            f"the optimizer {config.optimizer} does not make a step: {error}: choose another "
+            "--optimizer, or other --optimizer-args"
+        ) from error
+    step = 0
+    try:
+        for step in range(1, min(steps, MOST_STEPS) + 1):
+            schedule.step()
+            if step % steps_in_epoch == 0:
+                schedule.end_epoch(1.0)
+    except Exception as error:
+        raise UserError(
+            f"the scheduler {config.scheduler} fails at step {step} of the training: {error}: see "
+            "--scheduler-args"
+        ) from error
