@@ -4,7 +4,6 @@ import io
 import json
 import os
 import re
-import shlex
 import signal
 import subprocess
 import sys
@@ -89,6 +88,19 @@ MISTAKES = {
     "parity device": ([*PARITY, "--device", "tpu"], "unknown device 'tpu'"),
     "parity option": ([*PARITY, "--csv", "x"], "unrecognized arguments: --csv x"),
     "parity json": ([*PARITY, "--json", "/nowhere/x"], "cannot write /nowhere/x: No such file"),
+    "parity json folder": ([*PARITY, "--json", "."], "cannot write .: Is a directory"),
+    "parity no value": ([*PARITY, "--steps=--"], "--steps=-- gives no value"),
+    "parity huge seed": ([*PARITY, "--seed", str(2**64)], "--seed must be at most"),
+    "huge seed": ([*RUN, "--seed", str(2**64)], "--seed must be at most"),
+    "many jobs": ([*RUN, "--jobs", "100000"], "--jobs must be at most 1024"),
+    "no user": ([*RUN, "--data-root", "~nouser/x"], "no home folder for ~nouser/x"),
+    "no user either": (["report", "~nouser"], "no home folder for ~nouser"),
+    "no path": ([*RUN, "--out", "a\0b"], "'a.x00b' is no path"),
+    "long path": (["inspect", "x" * 300], "the name xxxxxxxxxxxxxxxxxxxx... is too long"),
+    "port": (["tensorboard", ".", "--port", "-1"], "--port must be at least 0"),
+    "large port": (["tensorboard", ".", "--port", "70000"], "--port must be at most 65535"),
+    "check deep": (["check", "torch.optim:SGD", "--kwargs", "[" * 9999], "--kwargs is not JSON"),
+    "check huge": (["check", "torch.optim:SGD", "--kwargs", "9" * 9999], "--kwargs is not JSON"),
     "list": (["list", "x"], "unrecognized arguments: x: see torchopt-ref list --help"),
 }
 
@@ -268,12 +280,53 @@ def test_parity_exits_with_1_above_a_bound(tmp_path, capsys, monkeypatch):
     assert sum("! " in line for line in out.splitlines()) == len(above)
 
 
-def test_a_reader_that_goes_away_is_no_error():
-    arguments = ["-m", "torchopt_ref", "parity", "--engines", "kernel", "--steps", "2"]
-    command = shlex.join([sys.executable, *arguments]) + " | head -1"
-    run = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=120)
-    assert run.stdout.startswith("optimizer")
-    assert run.stderr == ""
+CLOSED = """
+import os, sys
+from torchopt_ref.cli import main
+os.dup2(int(sys.argv[1]), 1)
+status = main(sys.argv[2:])
+sys.stdout.flush()
+os._exit(status)
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["list"], ["report", "{runs}"], [*PARITY, "--dtypes", "float32", "--engines", "kernel"]],
+)
+def test_a_reader_that_has_gone_ends_a_command_quietly(arguments, tmp_path):
+    run = tmp_path / "dropout" / "one"
+    run.mkdir(parents=True)
+    names = {"experiment": "x", "title": "x", "config": {}, "verdicts": [], "table": []}
+    (run / "results.json").write_text(json.dumps(names | {"environment": {"finished": "now"}}))
+    reader, writer = os.pipe()
+    os.close(reader)
+    words = [each.format(runs=tmp_path) for each in arguments]
+    process = python("-c", CLOSED, str(writer), *words, pass_fds=[writer])
+    os.close(writer)
+    assert process.communicate(timeout=120) == ("", "")
+    assert process.returncode == 128 + signal.SIGPIPE
+
+
+QUICK = [
+    *(["train", "--help"], ["train", "--lr", "fast"], ["train", "--name=-x"]),
+    *(["parity", "--help"], ["parity", "--seed", "-1"], ["report", "--help"], ["list"]),
+    *(["inspect", "--help"], ["tensorboard", "--help"], ["tensorboard", "--port", "x"]),
+]
+
+
+def test_help_and_a_mistake_in_an_options_form_do_not_wait_for_torch():
+    code = f"""
+import contextlib, sys
+from torchopt_ref.cli import main
+for arguments in {QUICK}:
+    with contextlib.suppress(SystemExit):
+        main(arguments)
+assert "torch" not in sys.modules and "numpy" not in sys.modules
+"""
+    out, err = python("-c", code).communicate(timeout=60)
+    assert "--on-nan" in out
+    assert err.count("\n") == 4, err
 
 
 def test_python_m_is_the_command():

@@ -86,6 +86,12 @@ def failed(message: str) -> int:
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are ``UserError``."""
 
+    def parse_args(self, arguments: Sequence[str]) -> argparse.Namespace:  # type: ignore[override]
+        for word in arguments:
+            if word.startswith("--") and word.endswith("=--"):  # argparse gives a list for it
+                self.error(f"{word} gives no value")
+        return super().parse_args(arguments)
+
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}: see {self.prog} --help")
 
@@ -169,6 +175,8 @@ def open_tensorboard(arguments: list[str]) -> int:
     parser.add_argument("runs", type=a_path, nargs="?", default=Path("runs"), help="folder (runs)")
     parser.add_argument("--port", type=int, help="0 for any free one (the first free from 6006)")
     options = parser.parse_args(arguments)
+    if options.port is not None:
+        check_whole("--port", options.port, 0, 65535)
     try:
         from torchopt_ref.tensorboard.server import serve
     except ModuleNotFoundError as error:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
 LARGEST_SEED = 2**63 - 1
 """The largest number of 64 bits with a sign, which every generator takes."""
 LARGEST = 2**31 - 1
+LONGEST_NAME = 255
+"""Bytes of a file's name."""
 
 
 class UserError(Exception):
@@ -54,3 +57,8 @@ def check_path(path: Path | None) -> None:
     """Raise ``UserError`` for what no file system takes as a path."""
     if "\0" in str(path):
         raise UserError(f"{str(path)!r} is no path: leave the character of number 0 away")
+    for name in path.parts if path else ():
+        if len(os.fsencode(name)) > LONGEST_NAME:
+            raise UserError(
+                f"the name {name[:20]}... is too long: give at most {LONGEST_NAME} bytes"
+            )

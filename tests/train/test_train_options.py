@@ -2,11 +2,13 @@
 
 import json
 import re
+from dataclasses import fields
 
 import pytest
 from training_cases import TINY, last_state
 
 from torchopt_ref.cli import main
+from torchopt_ref.train import Config
 
 
 def test_all_options_are_listed(capsys):
@@ -14,7 +16,10 @@ def test_all_options_are_listed(capsys):
         main(["train", "--help"])
     assert not exit.value.code
     out = capsys.readouterr().out
-    assert all(f"--{name}" in out for name in ("model", "resume", "on-nan", "data-root", "ours"))
+    assert all(f"--{field.name.replace('_', '-')}" in out for field in fields(Config))
+    assert "--config" in out
+    groups = ("model", "data", "optimizer", "schedule", "device", "run")
+    assert all(f"{group} options" in out for group in groups)
 
 
 MISTAKES = {
@@ -45,6 +50,19 @@ MISTAKES = {
         ["--dataset", "fake", "--image-size", "8", "--model", "alexnet", "--batch-size", "9"],
         "the model cannot take images of 3 x 8 x 8: .*choose another --image-size",
     ),
+    "huge seed": (["--seed", str(2**64)], "--seed must be at most"),
+    "many workers": (["--workers", "100000"], "--workers must be at most 1024"),
+    "lr is infinite": (["--lr", "inf"], "--lr, .* must be at least 0, and finite"),
+    "weight decay is NaN": (["--weight-decay", "nan"], "must be at least 0, and finite"),
+    "no user": (["--data-root", "~nouser"], "no home folder for ~nouser"),
+    "no path": (["--out", "a\0b"], "'a.x00b' is no path"),
+    "name of an option": (["--name=-x"], "--name '-x': give a plain name"),
+    "name of the folder above": (["--name", ".."], "--name '..': give a plain name"),
+    "name of two lines": (["--name", "a\nb"], "give a plain name"),
+    "long name": (["--name", "x" * 300], "the name xxxxxxxxxxxxxxxxxxxx... is too long"),
+    "name of a resumed run": (["--name", "..", "--resume"], "--name '..': give a plain name"),
+    "huge JSON": (["--optimizer-args", '{"lr": ' + "9" * 9999 + "}"], "is not JSON"),
+    "deep JSON": (["--scheduler-args", "[" * 9999], "--scheduler-args is not JSON"),
     "no run": (["--resume"], "--resume: there is no run in runs/train"),
     "no config file": (["--config"], "--config needs a TOML file"),
     "config file": (["--config", "/nowhere.toml"], "cannot read --config /nowhere.toml"),
@@ -61,10 +79,43 @@ def test_a_mistake_is_one_line_and_status_2(options, said, capsys, tmp_path, mon
     assert not list(tmp_path.iterdir())
 
 
+REFUSED = {
+    "sparse gradients": (["--optimizer", "torch.optim:SparseAdam"], "SparseAdam does not make a s"),
+    "a closure": (["--optimizer", "torch.optim:LBFGS"], "LBFGS"),
+    "matrices only": (["--optimizer", "torch.optim:Muon"], "cannot make the optimizer .*Muon"),
+    "base class": (["--optimizer", "torch.optim:Optimizer"], "cannot make the optimizer"),
+    "no optimizer": (["--optimizer", "builtins:dict"], "dict is not a torch.optim.Optimizer"),
+    "text for a number": (["--optimizer-args", '{"weight_decay": "much"}'], "--optimizer-args"),
+    "at a step": (
+        ["--optimizer", "torch.optim:SGD", "--optimizer-args", '{"differentiable": true}'],
+        "torch.optim:SGD does not make a step: .*in-place",
+    ),
+    "scheduler's base class": (["--scheduler", "LRScheduler"], "cannot make the scheduler"),
+    "scheduler's text": (
+        ["--scheduler", "StepLR", "--scheduler-args", '{"step_size": 1, "gamma": "x"}'],
+        "the scheduler StepLR fails at step 9 of the training",
+    ),
+    "scheduler's end": (
+        ["--scheduler", "OneCycleLR", "--scheduler-args", '{"total_steps": 12}'],
+        "the scheduler OneCycleLR fails at step 13 of the training",
+    ),
+}
+
+
+@pytest.mark.parametrize(("options", "said"), REFUSED.values(), ids=REFUSED)
+def test_what_only_a_step_would_refuse_is_known_before_the_training(options, said, train):
+    folder = train("--batch-size", "50", *options, status=2)
+    assert re.fullmatch(f"torchopt-ref: .*{said}.*\n", train.err), train.err
+    assert not folder.exists()
+
+
 FILES = {
     "unknown": ("epoch = 3", "unknown option in {file}: 'epoch': did you mean 'epochs'"),
     "no TOML": ("epochs: 3", "--config {file} is not TOML"),
     "no number": ('lr = "fast"', "{file}: .*'fast'"),
+    "infinite": ("lr = inf", "must be at least 0, and finite"),
+    "deep": ("lr = " + "[" * 9999, "--config {file} is not TOML"),
+    "a path": ('out = "a\\u0000b"', "is no path"),
     "a list": ("lr = [1]", "{file}: lr must be a single value"),
 }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,6 @@ LEAST = {
 MOST = {"seed": 2**62, "workers": 1024, "image_size": 2**15}
 """Each process of a training adds its rank to the seed; each worker takes memory of its own."""
 FRACTIONS = ("validation", "ema", "label_smoothing")
-LONGEST_NAME = 200
-"""Bytes; file systems take 255."""
 MAY_CHANGE = {
     *("device", "workers", "data_root", "download", "timeout", "checkpoint_every", "keep"),
     *("on_nan", "out", "name", "resume", "quiet", "json_log", "monitor", "profile", "dry_run"),
@@ -197,8 +194,7 @@ def check_name(name: str) -> None:
             f"--name {name!r}: give a plain name that begins with neither - nor ., and its folder "
             "with --out"
         )
-    if len(os.fsencode(name)) > LONGEST_NAME:
-        raise UserError(f"--name {name[:20]}... is too long: give at most {LONGEST_NAME} bytes")
+    check_path(Path(name))
 
 
 def as_option(field: str) -> str:

@@ -24,7 +24,14 @@ def rehearse(config: Config, steps_in_epoch: int, device: torch.device) -> None:
         model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2, 1)).to(device)
     steps = config.epochs * steps_in_epoch
     optimizer = make_optimizer(model, config)
-    schedule = Schedule(optimizer, config, steps)
+    try:
+        schedule = Schedule(optimizer, config, steps)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"no schedule can be made for {config.optimizer}: {error}: see --optimizer-args"
+        ) from error
     try:
         model(torch.ones(1, 1, 3, 3, device=device)).sum().backward()
         optimizer.step()
