@@ -86,7 +86,10 @@ def failed(message: str) -> int:
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are ``UserError``."""
 
-    def parse_args(self, arguments: Sequence[str]) -> argparse.Namespace:  # type: ignore[override]
+    def parse_args(  # type: ignore[override]
+        self, arguments: Sequence[str] | None = None
+    ) -> argparse.Namespace:
+        arguments = sys.argv[1:] if arguments is None else arguments
         for word in arguments:
             if word.startswith("--") and word.endswith("=--"):  # argparse gives a list for it
                 self.error(f"{word} gives no value")

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
+
+from torchopt_ref.terminal import Console
 
 
 def write_markdown(folder: Path, summary: Mapping[str, Any]) -> str:

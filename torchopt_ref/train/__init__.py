@@ -6,7 +6,7 @@ from, ``setup`` what it is made of. Parts: ``models``, ``surgery`` (our layers i
 (batches through the model), ``state`` (all that a checkpoint holds), ``checkpoints``,
 ``sharded_checkpoints``, ``not_finite``, ``stopping`` (signals), ``distributed`` (torchrun's
 processes), ``sharding``, ``memory`` and ``description`` (the dry run), ``curves``, ``monitoring``,
-``display``, ``profiling``.
+``display``, ``profiling``; ``rehearsal`` (optimizer and schedule tried before the training).
 """
 
 from typing import TYPE_CHECKING, Any
