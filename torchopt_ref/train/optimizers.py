@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,8 +19,18 @@ from torchopt_ref.testing.conformance.target import import_module, load_target
 
 from .config import Config
 
-PER_STEP = ("CosineAnnealingLR", "LinearLR", "PolynomialLR", "OneCycleLR")
-"""Schedulers that are stepped with the optimizer, and end with the training; others with epochs."""
+TO_THE_END: dict[type, Callable[[float, int], dict[str, Any]]] = {
+    lr_scheduler.CosineAnnealingLR: lambda lr, steps: {"T_max": steps},
+    lr_scheduler.LinearLR: lambda lr, steps: {
+        "start_factor": 1.0,
+        "end_factor": 0.0,
+        "total_iters": steps,
+    },
+    lr_scheduler.PolynomialLR: lambda lr, steps: {"total_iters": steps},
+    lr_scheduler.OneCycleLR: lambda lr, steps: {"max_lr": lr, "total_steps": steps + 1},
+}
+"""Schedulers that are stepped with the optimizer, others with epochs; and what makes them end with
+the training."""
 
 
 def make_optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:
@@ -46,9 +59,13 @@ def make_optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:
 class Schedule:
     """lr = the optimizer's, times the factor of the warm-up, times that of the scheduler.
 
+    A scheduler computes from the rate that it finds in a param group, or sets one outright. So it
+    never meets a rate with the warm-up in it: ``_rates`` are the groups' rates as if there were no
+    warm-up, and stand in the groups while the scheduler is stepped.
+
     Args:
         optimizer: whose learning rates are set.
-        config: ``scheduler``, ``scheduler_args``, ``warmup`` and ``epochs`` count.
+        config: ``lr``, ``scheduler``, ``scheduler_args``, ``warmup`` count.
         steps: of the optimizer, in the whole training.
 
     Raises:
@@ -56,36 +73,67 @@ class Schedule:
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, config: Config, steps: int) -> None:
-        self._each_step: list[Any] = []
-        self._each_epoch: list[Any] = []
-        warmup = min(config.warmup, steps // 4)
-        if warmup and config.scheduler != "OneCycleLR":  # which has its own
-            self._each_step.append(lr_scheduler.LinearLR(optimizer, 1 / (warmup + 1), 1.0, warmup))
+        self._optimizer = optimizer
+        self._warmup = min(config.warmup, steps // 4)
+        self._step = 0
+        self._scheduler: Any = None
         if config.scheduler != "none":
-            per_step = config.scheduler in PER_STEP
-            schedulers = self._each_step if per_step else self._each_epoch
-            schedulers.append(make_scheduler(optimizer, config, steps))
+            self._scheduler = make_scheduler(optimizer, config, steps)
+        self._steps_with_epochs = type(self._scheduler) not in TO_THE_END
+        self._warm_up()
 
     def step(self) -> None:
-        """After each step of the optimizer."""
-        for scheduler in self._each_step:
-            scheduler.step()
+        """After each step of the optimizer, and after each that ``GradScaler`` left out."""
+        self._step += 1
+        self._cool_down()
+        if self._scheduler and not self._steps_with_epochs:
+            self._step_scheduler()
+        self._warm_up()
 
     def end_epoch(self, loss: float) -> None:
         """After each epoch; ``loss`` is for a scheduler that waits until it falls no more."""
-        for scheduler in self._each_epoch:
-            if isinstance(scheduler, lr_scheduler.ReduceLROnPlateau):
-                scheduler.step(loss)
-            else:
-                scheduler.step()
+        self._cool_down()
+        if self._scheduler and self._steps_with_epochs:
+            waits = isinstance(self._scheduler, lr_scheduler.ReduceLROnPlateau)
+            self._step_scheduler(*([loss] if waits else []))
+        self._warm_up()
 
-    def state_dict(self) -> list[dict[str, Any]]:
-        return [each.state_dict() for each in (*self._each_step, *self._each_epoch)]
+    def _step_scheduler(self, *loss: float) -> None:
+        with warnings.catch_warnings():
+            # Torch says so if GradScaler has left out all steps so far, as it does at first.
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
+            self._scheduler.step(*loss)
 
-    def load_state_dict(self, states: list[dict[str, Any]]) -> None:
-        schedulers = (*self._each_step, *self._each_epoch)
-        for scheduler, state in zip(schedulers, states, strict=True):
-            scheduler.load_state_dict(state)
+    def _cool_down(self) -> None:
+        """Put the rates without the warm-up into the groups."""
+        for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
+            set_rate(group, rate)
+
+    def _warm_up(self) -> None:
+        """Note the rates in the groups, and multiply them by the factor of the warm-up."""
+        groups = self._optimizer.param_groups
+        # A rate can be a tensor, in which the optimizer looks up its value.
+        self._rates = [copy.deepcopy(group["lr"]) for group in groups]
+        factor = min(1.0, (self._step + 1) / (self._warmup + 1))
+        for group, rate in zip(groups, self._rates, strict=True):
+            set_rate(group, rate * factor)
+
+    def state_dict(self) -> dict[str, Any]:
+        scheduler = self._scheduler.state_dict() if self._scheduler else None
+        return {"scheduler": scheduler, "step": self._step, "rates": self._rates}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from ``state``; the optimizer has loaded its own, with the rates of that step."""
+        if self._scheduler:
+            self._scheduler.load_state_dict(state["scheduler"])
+        self._step, self._rates = state["step"], state["rates"]
+
+
+def set_rate(group: dict[str, Any], rate: Any) -> None:
+    if isinstance(group["lr"], torch.Tensor) and isinstance(rate, torch.Tensor):
+        group["lr"].copy_(rate)  # in place, for a captured graph reads this tensor
+    else:
+        group["lr"] = rate
 
 
 def make_scheduler(optimizer: torch.optim.Optimizer, config: Config, steps: int) -> Any:
@@ -99,15 +147,11 @@ def make_scheduler(optimizer: torch.optim.Optimizer, config: Config, steps: int)
     ]
     if own_name not in known:
         raise unknown("scheduler", name, [*known, "none"])
-    to_the_end: dict[str, dict[str, Any]] = {
-        "CosineAnnealingLR": {"T_max": steps},
-        "LinearLR": {"start_factor": 1.0, "end_factor": 0.0, "total_iters": steps},
-        "PolynomialLR": {"total_iters": steps},
-        "OneCycleLR": {"max_lr": config.lr, "total_steps": steps + 1},
-    }
-    arguments = to_the_end.get(name, {}) | json_object("--scheduler-args", config.scheduler_args)
+    cls = getattr(module, own_name)
+    to_the_end = TO_THE_END[cls](config.lr, steps) if cls in TO_THE_END else {}
+    arguments = to_the_end | json_object("--scheduler-args", config.scheduler_args)
     try:
-        return getattr(module, own_name)(optimizer, **arguments)
+        return cls(optimizer, **arguments)
     except Exception as error:
         raise UserError(f"cannot make the scheduler {name}: {error}: see --scheduler-args") from (
             error

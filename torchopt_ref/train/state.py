@@ -26,7 +26,7 @@ class Position:
     batch: int = 0
     """of the epoch, that comes next"""
     step: int = 0
-    """of the optimizer, that were made"""
+    """of the optimizer, that were made, or left out by ``GradScaler``"""
     loss: float = 0.0
     """sum over the images since the epoch began"""
     hits: int = 0
@@ -109,10 +109,12 @@ class Training:
 
     def roll_back(self, state: dict[str, Any]) -> None:
         """Take over the weights and what the optimizer remembers; go on where it is."""
-        rates = [group["lr"] for group in self.optimizer.param_groups]
+        groups = self.optimizer.param_groups
+        options = [{k: v for k, v in group.items() if k != "params"} for group in groups]
         self._load_weights(state)
-        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate
+        # Learning rate and momentum are the schedule's, which goes on.
+        for group, now in zip(self.optimizer.param_groups, options, strict=True):
+            group.update(now)
 
     def _load_weights(self, state: dict[str, Any]) -> None:
         self.scaler.load_state_dict(state["scaler"])
