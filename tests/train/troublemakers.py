@@ -68,6 +68,31 @@ class Exploding(Adam):
         return super().step(closure)
 
 
+class BadGradient(Adam):
+    """A gradient is infinite in some backward passes, though the loss is not."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.passes = 0
+        self.param_groups[0]["params"][-1].register_hook(self.spoil)
+
+    def spoil(self, gradient):
+        self.passes += 1
+        bad = os.environ["TROUBLE"].split()
+        return gradient * float("inf") if {str(self.passes), "always"} & {*bad} else gradient
+
+
+class BadSlot(Adam):
+    """Its second moments overflow in one of its steps, which loss and weights do not show."""
+
+    def step(self, closure=None):
+        self.steps = getattr(self, "steps", 0) + 1
+        super().step(closure)
+        if str(self.steps) in os.environ["TROUBLE"].split():
+            param = self.param_groups[0]["params"][0]
+            self.state[param]["exp_avg_sq"].view(-1)[0] = float("inf")
+
+
 class BadImages(Adam):
     """After its third step the first convolution once gets images that are not finite."""
 
@@ -99,3 +124,20 @@ class Remembering(torch.optim.lr_scheduler.ConstantLR):
             "defaultdict": defaultdict(int),
             "range": range(3),
         }[kind]
+
+
+class BadStatistics(Adam):
+    """After its third step the statistics of a BatchNorm once overflow, which no loss shows."""
+
+    def step(self, closure=None):
+        self.steps = getattr(self, "steps", 0) + 1
+        if self.steps == 3:
+
+            def spoil(module, inputs, output):
+                if isinstance(module, nn.BatchNorm2d):
+                    module.running_var = torch.full_like(module.running_var, float("inf"))
+                    hook.remove()
+
+            hook = nn.modules.module.register_module_forward_hook(spoil)
+
+        return super().step(closure)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import signal
 import time
 from pathlib import Path
@@ -24,7 +23,7 @@ from .display import Display
 from .distributed import choose_device, joined_processes
 from .memory import check_that_it_fits
 from .monitoring import diagnosis, monitored
-from .not_finite import LossNotFinite, NotFinite
+from .not_finite import Diverged, NotFinite
 from .passes import Passes
 from .profiling import profiled
 from .rehearsal import rehearse
@@ -47,7 +46,7 @@ def train(config: Config) -> Path | None:
     """Train as ``config`` says; the run's folder, or None after a dry run.
 
     Raises:
-        UserError: a mistake in ``config``, in the data, or a loss that is not finite.
+        UserError: a mistake in ``config``, in the data, or numbers that are not finite.
         Stopped: a signal came, and the state is saved.
         LostProcess: another process of the training has gone.
     """
@@ -68,7 +67,7 @@ def train(config: Config) -> Path | None:
         folder = make_folder(config, data, processes)
         try:
             fit(training, config, data, folder, stop)
-        except LossNotFinite:
+        except Diverged:
             if processes.first:
                 for finding in diagnosis(folder.path):
                     warn(finding)
@@ -92,6 +91,7 @@ def fit(training: Training, config: Config, data: Data, folder: RunFolder, stop:
     checkpoints = make_checkpoints(folder, config, processes)
 
     def save(best: bool = False) -> None:
+        not_finite.check_state()
         checkpoints.save(training.state(), training.position.step, best)
 
     def saved_and_stopped() -> Stopped:
@@ -113,7 +113,8 @@ def fit(training: Training, config: Config, data: Data, folder: RunFolder, stop:
         model.compile(mode="reduce-overhead" if config.cuda_graphs else None)
     if processes.count > 1 and not training.sharded:
         model = DistributedDataParallel(model)
-    sums = torch.zeros(4, dtype=torch.float64, device=device)  # loss, hits, images, signals
+    # loss, hits, images; signals; a zero that is NaN when something is not finite
+    sums = torch.zeros(5, dtype=torch.float64, device=device)
 
     with (
         checkpoints,
@@ -140,15 +141,15 @@ def fit(training: Training, config: Config, data: Data, folder: RunFolder, stop:
                 every = config.checkpoint_every
                 saves = every > 0 and step % every == 0 and not ends
                 looks = device.type == "cpu" or config.on_nan != "stop" or saves or draws or ends
-                finite, signals = True, 0.0
+                can_be_made, signals = True, 0.0
                 if looks:
-                    loss, hits, images, signals = processes.sum(sums).tolist()
+                    sums[4] = not_finite.zero()
+                    loss, hits, images, signals, zero = processes.sum(sums).tolist()
                     sums.zero_()
-                    finite = math.isfinite(loss)
                     monitor.log(loss=loss / max(images, 1))
-                    not_finite.after(finite, loss)
+                    can_be_made = not_finite.step_can_be_made(loss, zero)
                 position.batch += 1
-                if finite:
+                if can_be_made:
                     if config.clip:
                         scaler.unscale_(training.optimizer)
                         clip_grad_norm_(parameters, config.clip)
@@ -176,6 +177,7 @@ def fit(training: Training, config: Config, data: Data, folder: RunFolder, stop:
                 if signals:
                     raise saved_and_stopped()
 
+            not_finite.check_state()
             row = position.row()
             loss, accuracy = row["loss"], row["accuracy"]
             if data.validation:

@@ -1,8 +1,13 @@
-"""What is done about a loss that is not finite."""
+"""What is done about numbers that are not finite."""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from torchopt_ref.errors import UserError
 
@@ -11,62 +16,152 @@ from .state import Training
 
 PATIENCE = 10
 """Batches in a row that are left out, before the training stops."""
+Named = tuple[str, Tensor]
 
 
-class LossNotFinite(UserError):
-    """The training cannot go on."""
+class Diverged(UserError):
+    """The training cannot go on: a number in it is not finite."""
 
 
 class NotFinite:
     """Stops the training, leaves the batch out, or goes back to the last checkpoint, too.
 
-    The batch is not tried again, for it would end the same. Its step is not made. What its forward
-    pass left in buffers, such as a BatchNorm's statistics, is undone.
+    A batch is bad if its loss, a gradient, or a buffer after it, such as a BatchNorm's statistics,
+    is not finite. It is not tried again, for it would end the same. Its step is not made. What its
+    forward pass left in buffers is undone.
+
+    A step can make weights or the optimizer's state infinite though all that it was made of is
+    finite. So these are looked at, too, whenever they are to be saved or evaluated.
+
+    Every process has to call every method.
     """
 
-    def __init__(
-        self,
-        action: str,
-        training: Training,
-        checkpoints: Checkpoints,
-    ) -> None:
+    def __init__(self, action: str, training: Training, checkpoints: Checkpoints) -> None:
         self._action, self._training, self._checkpoints = action, training, checkpoints
         self._in_a_row = 0
-        self._buffers: list[Any] = []
+        self._buffers: list[Tensor] = []
 
     def before(self) -> None:
         """Before a batch goes through the model."""
         if self._action == "skip":
             self._buffers = [buffer.clone() for buffer in self._training.model.buffers()]
 
-    def after(self, finite: bool, loss: float) -> None:
-        """After it did: raise ``LossNotFinite``, or leave the training as if it had not."""
-        if finite:
+    def zero(self) -> Tensor:
+        """0, or NaN if a gradient or a buffer is not finite: to be summed over the processes."""
+        return zero_if_finite(tensor for _, tensor in self._left_by_batch())
+
+    def step_can_be_made(self, loss: float, zero: float) -> bool:
+        """Whether loss and ``zero`` are finite; else the training is as if the batch was not.
+
+        Raises:
+            Diverged: they are not, and ``action`` says stop, or cannot help.
+        """
+        if math.isfinite(loss + zero):
             self._in_a_row = 0
-            return
+            return True
         self._in_a_row += 1
         position = self._training.position
-        rate = self._training.optimizer.param_groups[0]["lr"]
+        culprit = f"the loss is {loss}"
+        if math.isfinite(loss):
+            culprit = f"{first_not_finite(self._left_by_batch())} is not finite, but the loss is,"
+        rate = float(self._training.optimizer.param_groups[0]["lr"])
         what = (
-            f"the loss is {loss} in epoch {position.epoch + 1}, batch {position.batch + 1}, after "
+            f"{culprit} in epoch {position.epoch + 1}, batch {position.batch + 1}, after "
             f"{position.step} steps, at learning rate {rate:.3g}"
         )
         if self._action == "stop":
-            raise LossNotFinite(
+            raise Diverged(
                 f"{what}: lower --lr, lengthen --warmup, bound gradients with --clip 1, or leave "
                 "such batches out with --on-nan skip"
             )
         if self._in_a_row > PATIENCE:
-            raise LossNotFinite(f"{what}, and was so in {PATIENCE} batches before: lower --lr")
-        if self._action == "skip":
-            for buffer, before in zip(self._training.model.buffers(), self._buffers, strict=True):
-                buffer.copy_(before)
-            doing = "the batch is left out"
+            raise Diverged(f"{what}, and {PATIENCE} batches before were bad, too: lower --lr")
+        if self._action == "rollback":
+            self._roll_back(what)
+            return False
+        for buffer, before in zip(self._training.model.buffers(), self._buffers, strict=True):
+            buffer.copy_(before)
+        self.check_state()  # In what is broken already every batch is bad.
+        self._warn(f"{what}: the batch is left out")
+        return False
+
+    def check_state(self) -> None:
+        """Look at all that a checkpoint would hold; rollback mends it.
+
+        Raises:
+            Diverged: it is not finite, and cannot be mended.
+        """
+        if self._state_is_finite():
+            return
+        what = f"{first_not_finite(named_state(self._training))} is not finite after step "
+        what += f"{self._training.position.step}"
+        if self._action == "rollback":
+            self._roll_back(what)
         else:
-            state = self._checkpoints.read_last(self._training)
-            if state is None:
-                raise LossNotFinite(f"{what}, and there is no checkpoint to go back to: lower --lr")
-            self._training.roll_back(state)
-            doing = f"the weights are those of step {state['position']['step']} again"
+            raise Diverged(
+                f"{what}, and is not saved: lower --lr, lengthen --warmup, bound gradients with "
+                "--clip 1, or go back to the checkpoint before with --on-nan rollback"
+            )
+
+    def _roll_back(self, what: str) -> None:
+        state = self._checkpoints.read_last(self._training)
+        if state is None:
+            raise Diverged(f"{what}, and there is no checkpoint to go back to: lower --lr")
+        self._training.roll_back(state)
+        step = state["position"]["step"]
+        if not self._state_is_finite():
+            raise Diverged(f"{what}, nor is the checkpoint of step {step}: start another run")
+        self._warn(f"{what}: the weights are those of step {step} again")
+
+    def _state_is_finite(self) -> bool:
+        zero = zero_if_finite(tensor for _, tensor in named_state(self._training))
+        total = self._training.processes.sum(zero.to(self._training.device))
+        return math.isfinite(total.item())
+
+    def _left_by_batch(self) -> Iterator[Named]:
+        """Buffers and gradients, but those that ``GradScaler`` looks after.
+
+        It leaves out steps and halves its scale until the scaled gradients are finite. Where they
+        are not even at a scale below 1, it cannot help.
+        """
+        model, scaler = self._training.model, self._training.scaler
+        yield from ((f"the buffer {name}", buffer) for name, buffer in model.named_buffers())
+        if not scaler.is_enabled() or scaler.get_scale() < 1:
+            for name, param in model.named_parameters():
+                if param.grad is not None:
+                    yield f"the gradient of {name}", param.grad
+
+    def _warn(self, text: str) -> None:
         if self._training.processes.first:
-            warn(f"{what}: {doing}")
+            warn(text)
+
+
+def named_state(training: Training) -> Iterator[Named]:
+    """The tensors of weights, buffers, their average, and what the optimizer remembers."""
+    names: dict[Tensor, str] = {each: name for name, each in training.model.named_parameters()}
+    yield from ((f"the weight {name}", param) for param, name in names.items())
+    yield from ((f"the buffer {name}", each) for name, each in training.model.named_buffers())
+    for param, slots in training.optimizer.state.items():
+        for slot, value in slots.items():
+            if isinstance(value, Tensor):
+                yield f"the optimizer's {slot} of {names.get(param, 'a parameter')}", value
+    if training.ema:
+        average = training.ema.module
+        for name, value in (*average.named_parameters(), *average.named_buffers()):
+            yield f"the average of {name}", value
+
+
+@torch.no_grad()
+def zero_if_finite(tensors: Iterable[Tensor]) -> Tensor:
+    """0 or NaN as a float64 tensor, for which nobody waits; no sum that could overflow is taken."""
+    # A shard is looked at where it is.
+    here = (each.to_local() if isinstance(each, DTensor) else each for each in tensors)
+    filled = (each for each in here if each.is_floating_point() and each.numel())
+    ends = [end.double() for each in filled for end in each.detach().aminmax()]
+    return (torch.stack(ends) * 0).sum() if ends else torch.zeros((), dtype=torch.float64)
+
+
+def first_not_finite(named: Iterable[Named]) -> str:
+    """The name of the first tensor that is not finite; there may be none in this process."""
+    bad = (name for name, tensor in named if not math.isfinite(zero_if_finite([tensor]).item()))
+    return next(bad, "a number in another process")
