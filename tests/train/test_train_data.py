@@ -3,6 +3,7 @@
 import hashlib
 import io
 import pickle
+import re
 import struct
 from itertools import chain
 from zlib import compress, crc32
@@ -11,14 +12,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 from torchvision import datasets
 from training_cases import last_state, results
 
+from torchopt_ref import nn as ours
 from torchopt_ref.errors import UserError
 from torchopt_ref.train import Config
 from torchopt_ref.train.data import Shares, open_data
 from torchopt_ref.train.distributed import Processes
 from torchopt_ref.train.image_folder import read_image
+from torchopt_ref.train.passes import least_images, parts_of_batch
 
 CPU = torch.device("cpu")
 
@@ -43,6 +47,58 @@ def test_all_processes_together_see_the_batches_of_one(processes):
     everything = list(chain(*shares(0, 1)))
     assert sorted(everything) == list(range(23))
     assert everything != list(range(23))
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 8, 128])
+def test_no_batch_has_less_than_half_of_the_others(batch):
+    for count in range(batch, 4 * batch + 2):
+        sizes = Shares(count, batch, Processes(), seed=3).sizes
+        assert sum(sizes) == count
+        assert len(sizes) == -(-count // batch)
+        assert all(size == batch for size in sizes[:-2])
+        assert batch / 2 <= min(sizes) <= max(sizes) <= batch
+
+
+def norms(**options):
+    return nn.Sequential(nn.Flatten(), ours.BatchNorm1d(784, **options))
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+@pytest.mark.parametrize(
+    "model", [nn.Sequential(nn.BatchNorm1d(784)), norms(), norms(sync=True), nn.Flatten()]
+)
+def test_no_part_of_a_batch_is_too_small_for_a_batchnorm(processes, model):
+    """Of what a process has of a batch, split as evenly as may be, the smallest part."""
+    processes = Processes(0, processes)
+    least = least_images(model, processes)
+    shared = model[-1].sync if isinstance(model, nn.Sequential) and len(model) == 2 else False
+    alone = 0 if isinstance(model, nn.Flatten) else 1 if shared and processes.count > 1 else 2
+    assert least == alone
+    for whole in range(max(1, least * processes.count), 40):
+        for accumulate in range(1, 20):
+            parts = parts_of_batch(whole, least, accumulate, processes)
+            assert 1 <= parts <= accumulate
+            assert (whole // processes.count) // parts >= least
+
+
+NORMS = ["--model", "shufflenet_v2_x0_5", "--epochs", "1", "--no-monitor", "--validation", "0.98"]
+"""A model whose last BatchNorm sees one value of an image and channel, and ten images for it."""
+
+
+def test_no_batchnorm_gets_a_single_image(train):
+    folder = train(*NORMS, "--batch-size", "9", "--accumulate", "4")
+    assert results(folder)["steps"] == 2
+
+
+@pytest.mark.parametrize("batch", ["1", "2"])
+def test_a_batch_of_one_image_that_cannot_be_avoided_is_found_before_the_training(train, batch):
+    folder = train(*NORMS, "--validation", "0.982", "--batch-size", batch, status=2)
+    assert re.fullmatch(
+        f"torchopt-ref: --batch-size {batch}: the smallest batch of an epoch has 1 of 9 images, and "
+        r"BatchNorm needs 2 in each of 1 process\(es\): choose 4 or more\n",
+        train.err,
+    )
+    assert not folder.exists()
 
 
 def test_an_epoch_can_begin_in_its_middle_and_epochs_differ():

@@ -56,7 +56,10 @@ def last(folder):
 
 EQUAL = {
     "two": (2, []),
-    "four, with a last batch of two images": (4, ["--batch-size", "64"]),
+    "four, and batches of fewer images": (
+        4,
+        ["--batch-size", "3", "--validation", "0.9", "--epochs", "1"],
+    ),
     "three, in parts, averaged, clipped": (
         3,
         ["--augment", "--accumulate", "2", "--ema", "0.9", "--clip", "0.5"],

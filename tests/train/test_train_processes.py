@@ -19,7 +19,10 @@ def starter(tmp_path_factory):
 
 EQUAL = {
     "two": (2, []),
-    "four, and a last batch of two images": (4, ["--batch-size", "64"]),
+    "four, and batches of fewer images": (
+        4,
+        ["--batch-size", "3", "--validation", "0.9", "--epochs", "1"],
+    ),
     "three, augmented, in parts, averaged, with a last image to test": (
         3,
         [
@@ -65,6 +68,17 @@ def test_our_batchnorm_makes_the_step_of_one_process(starter, tmp_path, small_mn
     )
     apart = ((many - one).norm() / (one - still).norm()).item()
     assert apart < 0.01 if ours else apart > 0.1, apart
+
+
+@pytest.mark.parametrize(("batch", "status"), [("9", 0), ("4", 2)])
+def test_no_batchnorm_gets_a_single_image(starter, tmp_path, small_mnist, batch, status):
+    """Of ten: nine would leave one, so it is twice five; of four, four and two it is found."""
+    options = ["--model", "shufflenet_v2_x0_5", "--epochs", "1", "--validation", "0.98"]
+    options += ["--batch-size", batch, "--accumulate", "4", "--no-monitor"]
+    arguments = ["train", *TINY, *small_mnist, *options, "--out", str(tmp_path), "--name", "run"]
+    pids = starter.start_many(2, arguments, f"single-{batch}")
+    assert [starter.wait(pid, DEADLINE) for pid in pids] == [status] * 2
+    assert (tmp_path / "run").exists() == (status == 0)
 
 
 def test_all_judge_with_the_statistics_of_the_first(starter, tmp_path, small_mnist):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -60,26 +61,33 @@ class Shares(Sampler[Share]):
     """The batches of an epoch, and of each the part that one process takes.
 
     Every process draws the same order, from the seed and the epoch alone. Batch b is the b-th piece
-    of it, the last one smaller, and process r takes the images r, r + processes, ... of the piece.
-    So any number of processes sees the same batches, and an epoch can begin in its middle.
-    A ``seed`` of None keeps the images in their order.
+    of it, and process r takes the images r, r + processes, ... of the piece. So any number of
+    processes sees the same batches, and an epoch can begin in its middle. A ``seed`` of None keeps
+    the images in their order.
+
+    All pieces have ``batch_size`` images but the last. Where it would have less than half of that,
+    the last two are equally large: a few images must not weigh as much in training as a batch.
     """
 
     def __init__(self, count: int, batch_size: int, processes: Processes, seed: int | None) -> None:
-        self.count, self.batch_size, self.processes, self.seed = count, batch_size, processes, seed
+        self.count, self.processes, self.seed = count, processes, seed
         self.epoch = self.first = 0
+        starts = [*range(0, count, batch_size), count]
+        if len(starts) > 2 and 2 * (count - starts[-2]) < batch_size:
+            starts[-2] = (starts[-3] + count) // 2
+        self.pieces = [slice(*ends) for ends in pairwise(starts)]
+        self.sizes = [piece.stop - piece.start for piece in self.pieces]
 
     def __len__(self) -> int:
-        return -(-self.count // self.batch_size)
+        return len(self.pieces)
 
     def __iter__(self) -> Iterator[Share]:
         order = list(range(self.count))
         if self.seed is not None:
             generator = torch.Generator().manual_seed(seed_of(self.seed, self.epoch))
             order = torch.randperm(self.count, generator=generator).tolist()
-        for start in range(self.first * self.batch_size, self.count, self.batch_size):
-            piece = order[start : start + self.batch_size]
-            yield Share(self.epoch, piece[self.processes.rank :: self.processes.count])
+        for piece in self.pieces[self.first :]:
+            yield Share(self.epoch, order[piece][self.processes.rank :: self.processes.count])
 
 
 class Transformed(Dataset[Batch]):
@@ -139,12 +147,17 @@ class Batches:
     def __len__(self) -> int:
         return len(self._shares)
 
+    @property
+    def smallest(self) -> int:
+        """Images of the smallest batch, over all processes."""
+        return min(self._shares.sizes)
+
     def epoch(self, epoch: int = 0, first: int = 0) -> Iterator[tuple[Tensor, Tensor, int, int]]:
         """From batch ``first`` on: images, labels, how many of them count, how many all have."""
         self._shares.epoch, self._shares.first = epoch, first
         try:
             for number, (images, labels) in enumerate(self._loader, start=first):
-                whole = min(self._shares.batch_size, self.images - number * self._shares.batch_size)
+                whole = self._shares.sizes[number]
                 own = len(range(self._processes.rank, whole, self._processes.count))
                 yield images, labels, own, whole
         except UserError as error:

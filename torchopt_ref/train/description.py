@@ -12,16 +12,20 @@ from .data import Data
 from .distributed import Processes
 from .memory import GIB, Memory, available, estimate
 from .optimizers import make_optimizer
+from .passes import least_images, parts_of_batch
 from .state import Training
 
 
 def memory_of(model: nn.Module, config: Config, data: Data, processes: Processes) -> Memory:
     """The memory of one process in a step of a training of ``model``, which is not sharded yet."""
+    share = -(-config.batch_size // processes.count)
+    least = least_images(model, processes)
+    parts = parts_of_batch(config.batch_size, least, config.accumulate, processes)
     return estimate(
         model,
         partial(make_optimizer, config=config),
         data.shape,
-        images=-(-config.batch_size // (processes.count * config.accumulate)),
+        images=-(-share // parts),
         copies=2 if config.ema else 1,
         shards=processes.count if config.fsdp else 1,
     )

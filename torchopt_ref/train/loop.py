@@ -24,10 +24,11 @@ from .distributed import choose_device, joined_processes
 from .memory import check_that_it_fits
 from .monitoring import diagnosis, monitored
 from .not_finite import Diverged, NotFinite
-from .passes import Passes
+from .passes import Passes, least_images
 from .profiling import profiled
 from .rehearsal import rehearse
 from .setup import (
+    check_batches,
     make_checkpoints,
     make_folder,
     make_model,
@@ -57,6 +58,7 @@ def train(config: Config) -> Path | None:
         data = open_data_in_turn(config, device, processes)
         rehearse(config, len(data.train), device)
         model = make_model(config, data)
+        check_batches(model, config, data, processes)
         memory = memory_of(model, config, data, processes)
         training = make_training(model, config, data, device, processes)
         if config.dry_run:
@@ -106,7 +108,8 @@ def fit(training: Training, config: Config, data: Data, folder: RunFolder, stop:
     for part in (training.model, training.optimizer, training.schedule):
         canonical(part.state_dict(), type(part).__name__)
     position, parameters = training.position, list(training.model.parameters())
-    passes = Passes(config, data.normalise, device, processes)
+    least = least_images(training.model, processes)
+    passes = Passes(config, data.normalise, device, processes, least)
     not_finite = NotFinite(config.on_nan, training, checkpoints)
     model: nn.Module = training.model
     if config.compile or config.cuda_graphs:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.functional import cross_entropy
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from .config import Config
@@ -19,6 +20,28 @@ from .stopping import Stop
 AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+def least_images(model: nn.Module, processes: Processes) -> int:
+    """Images that every process has to have of each part of a batch that ``model`` is trained on.
+
+    One image gives a BatchNorm no statistics of a batch. If it shares them with other processes,
+    one in each is enough; and the image that keeps a process in step, which has none of a batch,
+    must not be in them.
+    """
+    norms = [each for each in model.modules() if isinstance(each, _BatchNorm)]
+    if not norms:
+        return 0
+    shared = processes.count > 1 and all(getattr(norm, "sync", False) for norm in norms)
+    return 1 if shared else 2
+
+
+def parts_of_batch(whole: int, least: int, accumulate: int, processes: Processes) -> int:
+    """In how many parts a batch of ``whole`` images goes through a model that needs ``least``.
+
+    As many in every process, or one would wait for the others for ever.
+    """
+    return max(1, min(accumulate, whole // (processes.count * max(1, least))))
+
+
 class Passes:
     """How batches go through a model, by the options of the training.
 
@@ -26,10 +49,15 @@ class Passes:
     """
 
     def __init__(
-        self, config: Config, normalise: nn.Module, device: torch.device, processes: Processes
+        self,
+        config: Config,
+        normalise: nn.Module,
+        device: torch.device,
+        processes: Processes,
+        least: int,
     ) -> None:
         self._config, self._normalise = config, normalise
-        self._device, self._processes = device, processes
+        self._device, self._processes, self._least = device, processes, least
         layouts = {True: torch.channels_last, False: torch.contiguous_format}
         self._layout = layouts[config.channels_last]
 
@@ -50,8 +78,7 @@ class Passes:
         """
         sums = torch.zeros(3, dtype=torch.float64, device=self._device)
         factor = self._processes.count / whole if own else 0.0
-        # As many in every process, or one would wait for the others for ever.
-        parts = max(1, min(self._config.accumulate, whole // self._processes.count))
+        parts = parts_of_batch(whole, self._least, self._config.accumulate, self._processes)
         pairs = zip(images.tensor_split(parts), labels.tensor_split(parts), strict=True)
         for part, pair in enumerate(pairs, 1):
             last = part == parts

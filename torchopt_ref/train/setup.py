@@ -20,6 +20,7 @@ from .distributed import Processes
 from .models import model_by_name
 from .optimizers import Schedule, make_optimizer
 from .options import CHECKPOINTS, CONFIG_FILE, with_digest
+from .passes import least_images
 from .sharded_checkpoints import ShardedCheckpoints
 from .sharding import shard
 from .state import Training, seed_everything
@@ -59,6 +60,17 @@ def make_model(config: Config, data: Data) -> nn.Module:
         use_our_layers(model)
         initialize(model, activation="relu")
     return model
+
+
+def check_batches(model: nn.Module, config: Config, data: Data, processes: Processes) -> None:
+    """Raise ``UserError`` if some batch is too small for a model with BatchNorm."""
+    least, smallest = least_images(model, processes), data.train.smallest
+    if smallest < least * processes.count:
+        raise UserError(
+            f"--batch-size {config.batch_size}: the smallest batch of an epoch "
+            f"has {smallest} of {data.train.images} images, and BatchNorm needs {least} in each of {processes.count} "
+            f"process(es): choose {2 * least * processes.count} or more"
+        )
 
 
 def make_training(
