@@ -65,9 +65,9 @@ class OptimizerOptions:
     epochs: int = 12
     """passes through the training images"""
     batch_size: int = 128
-    """images in an optimizer's step, over all processes and all accumulated parts"""
+    """images in an optimizer's step, over all processes and parts; at the end of an epoch fewer"""
     accumulate: int = 1
-    """parts in which a batch goes through the model, to save memory"""
+    """parts in which a batch goes through the model; with BatchNorm of at least two images"""
     optimizer: str = "Adam"
     """one of this project (Adam, book.Adam), or package.module:Class, such as torch.optim:Adam"""
     lr: float = 2e-3
@@ -83,7 +83,7 @@ class OptimizerOptions:
     ema: float = 0.0
     """decay of an exponential moving average of the weights, which is then evaluated; 0: none"""
     on_nan: str = "stop"
-    """when a loss is not finite: stop, skip the batch, or rollback to the last checkpoint, too"""
+    """when something is not finite: stop, skip the batch, or rollback to the last checkpoint"""
 
 
 @dataclass
@@ -95,7 +95,7 @@ class ScheduleOptions:
     scheduler_args: str = "{}"
     """arguments of the scheduler, as a JSON object"""
     warmup: int = 100
-    """optimizer steps over which the learning rate rises linearly to its value"""
+    """optimizer steps over which the learning rate rises linearly; at most a quarter of all"""
 
 
 @dataclass

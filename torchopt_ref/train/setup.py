@@ -67,9 +67,9 @@ def check_batches(model: nn.Module, config: Config, data: Data, processes: Proce
     least, smallest = least_images(model, processes), data.train.smallest
     if smallest < least * processes.count:
         raise UserError(
-            f"--batch-size {config.batch_size}: the smallest batch of an epoch "
-            f"has {smallest} of {data.train.images} images, and BatchNorm needs {least} in each of {processes.count} "
-            f"process(es): choose {2 * least * processes.count} or more"
+            f"--batch-size {config.batch_size}: the smallest batch of an epoch has {smallest} of "
+            f"{data.train.images} images, and BatchNorm needs {least} in each of "
+            f"{processes.count} process(es): choose {2 * least * processes.count} or more"
         )
 
 
