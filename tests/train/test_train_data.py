@@ -3,7 +3,6 @@
 import hashlib
 import io
 import pickle
-import re
 import struct
 from itertools import chain
 from zlib import compress, crc32
