@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .config import Config
+from .data import LostWorker
 from .distributed import LostProcess
 from .loop import train
 from .stopping import Stopped
@@ -39,6 +40,13 @@ def run_command(config: Config, show_curves: Callable[[Path], str]) -> int:
         print(
             f"torchopt-ref: process {os.environ['RANK']} lost another one, which ended or does not "
             f"answer: {lost}: see its message above; --resume goes on from the last checkpoint",
+            file=sys.stderr,
+        )
+        return 1
+    except LostWorker as lost:
+        print(
+            f"torchopt-ref: {lost}: if memory was short, lower --workers; --resume goes on from "
+            "the last checkpoint",
             file=sys.stderr,
         )
         return 1

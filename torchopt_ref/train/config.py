@@ -119,7 +119,7 @@ class DeviceOptions:
     fsdp: bool = False
     """FSDP2: each process of torchrun keeps a part of weights, gradients and optimizer, not all"""
     timeout: int = 600
-    """seconds that a process waits for the others before it gives up"""
+    """seconds that a process waits for the others, or for --workers, before it gives up"""
 
 
 @dataclass

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch
@@ -28,15 +33,27 @@ from .sources import (
     usual_normalisation,
 )
 
+from .stopping import Stopped
+
 Batch = tuple[Tensor, Tensor]
+DYING = 0.5
+"""Seconds in which a worker that has closed its connections has also ended."""
+
+
+class LostWorker(Exception):
+    """A process that loads images has ended, or gives none any more."""
 
 
 @dataclass(frozen=True)
 class Data:
-    """The batches of each part of a data set.
+    """The batches of each part of a data set; on leaving its context no worker is left.
 
     ``normalise`` makes the model's input of a batch of uint8 images, on the batch's device;
     ``shape`` is (channels, height, width) of an input.
+
+    Raises:
+        LostWorker: on leaving it by an error, when one of the workers has died: whatever the error
+            is, for torch raises one wherever the training is at that moment.
     """
 
     train: Batches
@@ -47,6 +64,19 @@ class Data:
     classes: int
     facts: dict[str, Any]
     """by which a resumed run knows whether these are the images that it was started with"""
+
+    def __enter__(self) -> Data:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        parts = [part for part in (self.train, self.validation, self.test) if part]
+        workers = [worker for part in parts for worker in part.workers]
+        lost = None
+        if isinstance(error, Exception) and not isinstance(error, UserError | Stopped):
+            lost = next((part.silence for part in parts if part.silence), None) or death(workers)
+        end(workers)
+        if lost:
+            raise LostWorker(lost) from error
 
 
 @dataclass(frozen=True)
@@ -115,7 +145,11 @@ class Transformed(Dataset[Batch]):
 
 
 class Batches:
-    """A process's share of the batches of a part of the data."""
+    """A process's share of the batches of a part of the data.
+
+    ``workers`` are the processes that load them; ``silence`` says so if they gave none for
+    ``--timeout`` seconds and were therefore killed.
+    """
 
     def __init__(
         self,
@@ -128,6 +162,9 @@ class Batches:
         shuffle: bool,
     ) -> None:
         self.images = len(images)
+        self.workers: set[BaseProcess] = set()
+        self.silence = ""
+        self._timeout, self._waiting_since = config.timeout, 0.0
         self._processes = processes
         self._shares = Shares(
             len(images), config.batch_size, processes, config.seed if shuffle else None
@@ -156,13 +193,43 @@ class Batches:
         """From batch ``first`` on: images, labels, how many of them count, how many all have."""
         self._shares.epoch, self._shares.first = epoch, first
         try:
-            for number, (images, labels) in enumerate(self._loader, start=first):
+            for number, (images, labels) in enumerate(self._loaded(), start=first):
                 whole = self._shares.sizes[number]
                 own = len(range(self._processes.rank, whole, self._processes.count))
                 yield images, labels, own, whole
         except UserError as error:
             # One from a worker comes with the worker's traceback around it.
             raise UserError(str(error).rpartition("UserError: ")[2]) from error
+
+    def _loaded(self) -> Iterator[Batch]:
+        """What the loader gives. A worker's death is an error of torch's, its silence is not."""
+        if not self._loader.num_workers:
+            yield from self._loader
+            return
+        before = set(multiprocessing.active_children())
+        self._waiting_since = time.monotonic()  # each epoch begins by asking all of them
+        try:
+            batches = iter(self._loader)
+        finally:
+            started = set(multiprocessing.active_children()) - before
+            self.workers |= started
+        if started:
+            threading.Thread(target=self._kill_when_silent, daemon=True).start()
+        while batch := next(batches, None):
+            self._waiting_since = 0.0
+            yield batch
+            self._waiting_since = time.monotonic()
+        self._waiting_since = 0.0
+
+    def _kill_when_silent(self) -> None:
+        """A worker that was stopped, or waits for a disk, is not dead: then torch waits for ever."""
+        while any(worker.is_alive() for worker in self.workers):
+            since = self._waiting_since
+            if since and time.monotonic() > since + self._timeout:
+                self.silence = f"no image was loaded in {self._timeout} seconds (--timeout)"
+                for worker in self.workers:
+                    worker.kill()
+            time.sleep(min(1.0, self._timeout / 4))
 
 
 def open_data(config: Config, device: torch.device, processes: Processes) -> Data:
@@ -210,6 +277,29 @@ def seed_of(*numbers: int) -> int:
     for number in numbers:
         mixed = (mixed * 0x9E3779B97F4A7C15 + number + 1) % 2**64
     return mixed % 2**63
+
+
+def death(workers: list[BaseProcess]) -> str:
+    """How one of them died, in words; empty if all live."""
+    wait([worker.sentinel for worker in workers], timeout=DYING)
+    for worker in workers:
+        code = worker.exitcode
+        if code is not None:
+            how = f"by {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
+            return f"process {worker.pid}, which loaded images, ended {how}"
+    return ""
+
+
+def end(workers: list[BaseProcess]) -> None:
+    """Kill them: they ignore SIGTERM, with which torch and Python would wait for them for ever."""
+    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's raises an error for each
+    try:
+        for worker in workers:
+            worker.kill()
+        for worker in workers:
+            worker.join()
+    finally:
+        signal.signal(signal.SIGCHLD, handler)
 
 
 def leave_signals_to_the_parent(worker: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -50,12 +51,17 @@ def train(config: Config) -> Path | None:
         UserError: a mistake in ``config``, in the data, or numbers that are not finite.
         Stopped: a signal came, and the state is saved.
         LostProcess: another process of the training has gone.
+        LostWorker: a process that loads images has gone.
     """
     config.check()
     device = choose_device(config.device)
-    with Stop() as stop, joined_processes(device, config.timeout) as processes:
+    with (
+        Stop() as stop,
+        joined_processes(device, config.timeout) as processes,
+        ExitStack() as held,
+    ):
         set_up_torch(config, device)
-        data = open_data_in_turn(config, device, processes)
+        data = held.enter_context(open_data_in_turn(config, device, processes))
         rehearse(config, len(data.train), device)
         model = make_model(config, data)
         check_batches(model, config, data, processes)
