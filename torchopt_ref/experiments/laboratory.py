@@ -22,6 +22,7 @@ import torch
 from torchopt_ref.errors import UserError
 from torchopt_ref.tensorboard import RunFolder
 from torchopt_ref.tensorboard.inspection import MONITOR
+from torchopt_ref.tensorboard.run_lock import locked
 
 from .monitored import diagnoses
 from .networks import one_thread
@@ -67,7 +68,8 @@ def run(experiment: Experiment, config: Settings) -> Path:
         else:
             print(f"Writing to {folder.path}", file=sys.stderr)
             collect = getattr(experiment, "outcomes", partial(unit_outcomes, experiment))
-            summary = conclude(experiment, config, folder, collect(config, folder))
+            with locked(folder.path):
+                summary = conclude(experiment, config, folder, collect(config, folder))
         show(summary)
     if config.monitor:
         print("Seen by the monitor", *diagnoses(folder.path), sep="\n  ", end="\n\n")

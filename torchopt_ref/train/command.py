@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .config import Config
 from .data import LostWorker
-from .distributed import LostProcess
+from .distributed import LostProcess, under_torchrun
 from .loop import train
 from .stopping import Stopped
 
@@ -60,6 +60,6 @@ def resume_command(folder: Path) -> str:
     options = ["--out", str(folder.parent), "--name", folder.name, "--resume"]
     if folder.parent == Config.out:
         options = options[2:]
-    if "TORCHELASTIC_RUN_ID" in os.environ:
+    if under_torchrun():
         return f"the same torchrun command with {shlex.join(options)}"
     return shlex.join(["torchopt-ref", "train", *options])

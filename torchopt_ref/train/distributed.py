@@ -74,6 +74,10 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda", index)
 
 
+def under_torchrun() -> bool:
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
 @contextmanager
 def joined_processes(device: torch.device, timeout: int) -> Iterator[Processes]:
     """Join the processes that torchrun started; alone without it.
@@ -82,7 +86,7 @@ def joined_processes(device: torch.device, timeout: int) -> Iterator[Processes]:
         LostProcess: within the context another process has died or is silent for ``timeout``
             seconds.
     """
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
+    if not under_torchrun():
         yield Processes()
         return
     rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])

@@ -72,7 +72,7 @@ def train(config: Config) -> Path | None:
                 print(describe(training, config, data, memory))
             return None
         check_that_it_fits(memory, device, processes_here())
-        folder = make_folder(config, data, processes)
+        folder = make_folder(config, data, processes, held)
         try:
             fit(training, config, data, folder, stop)
         except Diverged:

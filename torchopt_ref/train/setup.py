@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import ExitStack
 
 import torch
 from torch import nn
@@ -12,11 +13,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchopt_ref.errors import UserError
 from torchopt_ref.init import initialize
 from torchopt_ref.tensorboard import RunFolder
+from torchopt_ref.tensorboard.run_lock import locked
 
 from .checkpoints import Checkpoints
 from .config import Config
 from .data import Data, open_data
-from .distributed import Processes
+from .distributed import Processes, under_torchrun
 from .models import model_by_name
 from .optimizers import Schedule, make_optimizer
 from .options import CHECKPOINTS, CONFIG_FILE, with_digest
@@ -107,11 +109,22 @@ def make_checkpoints(folder: RunFolder, config: Config, processes: Processes) ->
     return Checkpoints(place, config.keep, processes, config.lasting())
 
 
-def make_folder(config: Config, data: Data, processes: Processes) -> RunFolder:
-    """The run's folder, new or that of ``config.name``, with the options and the classes in it."""
+ORPHANS = 30
+"""Seconds in which processes whose torchrun has died have noticed it and stopped."""
+
+
+def make_folder(
+    config: Config, data: Data, processes: Processes, held: ExitStack
+) -> RunFolder:
+    """The run's folder, new or that of ``config.name``, with the options and the classes in it.
+
+    The first process locks it until ``held`` is left: two trainings would damage each other.
+    """
     if not processes.first:
         return RunFolder(config.out, processes.from_first(None))
     folder = RunFolder(config.out, config.name or None)
+    patience = min(ORPHANS, config.timeout / 2) if under_torchrun() else 0.0
+    held.enter_context(locked(folder.path, patience))
     if (folder.path / CONFIG_FILE).exists() and not config.resume:
         raise UserError(f"the run {folder.path} is there: add --resume, or choose another --name")
     keep_facts(data, folder)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 from types import FrameType
+
+from .distributed import under_torchrun
 
 
 class Stopped(Exception):
@@ -18,10 +21,21 @@ class Stopped(Exception):
 
 
 class Stop:
-    """While it is entered, SIGTERM and SIGINT are noted; a second one ends the process."""
+    """While it is entered, SIGTERM and SIGINT are noted; a second one ends the process.
+
+    Processes of torchrun that outlive it, as when it is killed, are asked to stop, too: their place
+    is taken by those of the restarted job, which wait for the run's folder.
+    """
 
     def __init__(self) -> None:
-        self.signal = 0
+        self._noted = 0
+        self._parent = os.getppid()
+
+    @property
+    def signal(self) -> int:
+        """The number of the signal; 0 as long as the training may go on."""
+        orphaned = under_torchrun() and os.getppid() != self._parent
+        return self._noted or (signal.SIGTERM if orphaned else 0)
 
     def __enter__(self) -> Stop:
         self._before = {
@@ -34,5 +48,5 @@ class Stop:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.signal = number
+        self._noted = number
         self.__exit__()

@@ -1,0 +1,79 @@
+"""A run's folder belongs to one process at a time."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from torchopt_ref.errors import UserError
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+LOOK = 0.1
+"""Seconds between two tries."""
+
+
+@contextmanager
+def locked(folder: Path, patience: float = 0.0) -> Iterator[None]:
+    """Within it no other process that asks for the lock has it.
+
+    It is a POSIX lock on the file ``lock``, which says who holds it. The system frees it when its
+    process ends, however it ends; a child does not inherit it, so that a data-loader worker that
+    lives a little longer than its training does not keep it. ``lockf`` also holds over NFS.
+
+    Args:
+        folder: of the run; it must exist.
+        patience: seconds to wait for another process to end.
+
+    Raises:
+        UserError: another process has it, or the file cannot be made.
+    """
+    path = folder / "lock"
+    try:
+        file = path.open("a+")
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror}: make room there, or choose another folder"
+        ) from error
+    with file:
+        end = time.monotonic() + patience
+        while not acquired(file):
+            if time.monotonic() > end:
+                file.seek(0)
+                owner = file.read() or "another process"
+                raise UserError(
+                    f"the run {folder} is in use by {owner}: wait until it has ended, or choose "
+                    "another folder"
+                )
+            time.sleep(LOOK)
+        with suppress(OSError):  # a full disk does not matter here
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            file.flush()
+        yield
+
+
+def acquired(file: IO[str]) -> bool:
+    """Whether the lock is ours; where files cannot be locked, that is a warning."""
+    try:
+        if fcntl:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            return False
+        warnings.warn(
+            f"cannot lock {file.name}: {error.strerror}: see to it that no other process writes "
+            "to this run",
+            stacklevel=4,
+        )
+    return True
