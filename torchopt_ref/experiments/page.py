@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from torchopt_ref.errors import UserError
+from torchopt_ref.whole_file import write_whole
 
 from .summary import Damaged, read_summary
 
@@ -65,19 +66,16 @@ def write_page(runs: Path) -> Path:
         for summary in summaries.values()
     )
     page = runs / "report.html"
-    partial = page.with_suffix(".partial")
-    text = (
+    html = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>What makes training work</title><style>{STYLE}</style></head><body>\n"
         f"<h1>What makes training work</h1>\n<ul>{contents}</ul>\n{body}\n</body></html>\n"
     )
     try:
-        partial.write_text(text, encoding="utf-8", errors="xmlcharrefreplace")
-        os.replace(partial, page)
+        # Names may hold bytes that are no UTF-8.
+        write_whole(page, html.encode(errors="xmlcharrefreplace").decode())
     except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
         raise UserError(
             f"cannot write {page}: {error.strerror}: make room there, and let it be written"
         ) from error

@@ -9,6 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from torchopt_ref.terminal import Console
+from torchopt_ref.whole_file import write_whole
 
 
 def write_markdown(folder: Path, summary: Mapping[str, Any]) -> str:
@@ -20,7 +21,7 @@ def write_markdown(folder: Path, summary: Mapping[str, Any]) -> str:
     config = ", ".join(f"{name} = {value}" for name, value in summary["config"].items())
     lines += ["## Options", "", config, ""]
     text = "\n".join(lines)
-    (folder / "report.md").write_text(text)
+    write_whole(folder / "report.md", text)
     return text
 
 

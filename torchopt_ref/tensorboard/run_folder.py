@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from torch.utils.tensorboard import SummaryWriter
 
 from torchopt_ref.errors import UserError
+from torchopt_ref.whole_file import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -63,12 +63,16 @@ class RunFolder:
         self.writer("figures").add_figure(name, figure)
 
     def write_json(self, name: str, data: Any) -> None:
-        """Write ``data`` to the file ``name``, whole or not at all."""
-        target = self.path / name
-        partial = target.with_suffix(".partial")
-        target.parent.mkdir(exist_ok=True)
-        partial.write_text(json.dumps(data, indent=2) + "\n")
-        os.replace(partial, target)
+        """Write ``data`` to the file ``name``, whole or not at all.
+
+        Raises:
+            UserError: there is no room for it, or it may not be written.
+        """
+        try:
+            (self.path / name).parent.mkdir(exist_ok=True)
+            write_whole(self.path / name, json.dumps(data, indent=2) + "\n")
+        except OSError as error:
+            raise self._unwritable(error) from error
 
     def __enter__(self) -> RunFolder:
         self._excepthook, threading.excepthook = threading.excepthook, self._in_thread

@@ -40,7 +40,7 @@ def locked(folder: Path, patience: float = 0.0) -> Iterator[None]:
     """
     path = folder / "lock"
     try:
-        file = path.open("a+")
+        file = path.open("a+b", buffering=0)
     except OSError as error:
         raise UserError(
             f"cannot write {path}: {error.strerror}: make room there, or choose another folder"
@@ -50,7 +50,7 @@ def locked(folder: Path, patience: float = 0.0) -> Iterator[None]:
         while not acquired(file):
             if time.monotonic() > end:
                 file.seek(0)
-                owner = file.read() or "another process"
+                owner = file.read().decode(errors="replace") or "another process"
                 raise UserError(
                     f"the run {folder} is in use by {owner}: wait until it has ended, or choose "
                     "another folder"
@@ -58,12 +58,11 @@ def locked(folder: Path, patience: float = 0.0) -> Iterator[None]:
             time.sleep(LOOK)
         with suppress(OSError):  # a full disk does not matter here
             file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}")
-            file.flush()
+            file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
         yield
 
 
-def acquired(file: IO[str]) -> bool:
+def acquired(file: IO[bytes]) -> bool:
     """Whether the lock is ours; where files cannot be locked, that is a warning."""
     try:
         if fcntl:

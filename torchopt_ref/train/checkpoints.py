@@ -36,6 +36,7 @@ class Checkpoints:
     ``torch.load(file, weights_only=True)`` opens them. The same state makes the same file.
 
     The first process writes, all read. Within the context a checkpoint may be on its way.
+    ``failure`` says why the latest ``save`` made none, and is empty if it made one.
 
     Args:
         folder: of the checkpoints; it is made when the first is saved.
@@ -53,11 +54,15 @@ class Checkpoints:
         self.folder, self.keep, self.processes = folder, keep, processes
         self.options = dict(options)
         self.partial = folder / "partial"
+        self.failure = ""
 
     def __enter__(self) -> Checkpoints:
         return self
 
     def __exit__(self, *error: object) -> None: ...
+
+    def wait(self) -> None:
+        """Until no checkpoint is on its way."""
 
     def save(self, state: Mapping[str, Any], step: int, best: bool) -> None:
         """Write ``state``, or warn that there is no room: the older ones then stay.
@@ -68,6 +73,7 @@ class Checkpoints:
         if not self.processes.first:
             return
         state = canonical({**state, "options": self.options})
+        self.failure = ""
         try:
             self.folder.mkdir(exist_ok=True)
             # What a killed process left may be a second name of a checkpoint: never write into it.
@@ -155,6 +161,7 @@ class Checkpoints:
         """There is no checkpoint of ``step``, and room for the next one again."""
         with suppress(OSError):
             remove(self.partial)
+        self.failure = str(reason)
         warn(f"no checkpoint of step {step}: {reason}: the training goes on without it")
 
     def _name_best(self, path: Path) -> None:
@@ -297,4 +304,5 @@ def sync_folder(folder: Path) -> None:
 
 
 def warn(text: str) -> None:
-    print(f"torchopt-ref: {text}", file=sys.stderr, flush=True)
+    with suppress(OSError):  # where stderr goes, there may be no room either
+        print(f"torchopt-ref: {text}", file=sys.stderr, flush=True)

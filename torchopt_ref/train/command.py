@@ -45,8 +45,7 @@ def run_command(config: Config, show_curves: Callable[[Path], str]) -> int:
         return 1
     except LostWorker as lost:
         print(
-            f"torchopt-ref: {lost}: if memory was short, lower --workers; --resume goes on from "
-            "the last checkpoint",
+            f"torchopt-ref: {lost}; --resume goes on from the last checkpoint",
             file=sys.stderr,
         )
         return 1

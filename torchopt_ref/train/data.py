@@ -32,7 +32,6 @@ from .sources import (
     usual_crop,
     usual_normalisation,
 )
-
 from .stopping import Stopped
 
 Batch = tuple[Tensor, Tensor]
@@ -222,7 +221,7 @@ class Batches:
         self._waiting_since = 0.0
 
     def _kill_when_silent(self) -> None:
-        """A worker that was stopped, or waits for a disk, is not dead: then torch waits for ever."""
+        """For one that was stopped, or waits for a disk, and is not dead, torch waits for ever."""
         while any(worker.is_alive() for worker in self.workers):
             since = self._waiting_since
             if since and time.monotonic() > since + self._timeout:
@@ -286,7 +285,10 @@ def death(workers: list[BaseProcess]) -> str:
         code = worker.exitcode
         if code is not None:
             how = f"by {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
-            return f"process {worker.pid}, which loaded images, ended {how}"
+            return (
+                f"process {worker.pid}, which loaded images, ended {how}: if memory was short, "
+                "lower --workers"
+            )
     return ""
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from rich.table import Table
 
 from torchopt_ref.terminal import Console
 
+from .checkpoints import warn
 from .config import Config
 from .state import Position
 
@@ -60,7 +64,9 @@ class Display:
         self._bar.stop()
 
     def say(self, text: str) -> None:
-        if self._speaks:
+        if not self._speaks:
+            return
+        with going_on():
             self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def step(self, images: int) -> None:
@@ -86,8 +92,7 @@ class Display:
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         """What an epoch brought."""
-        if self._json:
-            print(json.dumps(row), flush=True)
+        self._print_json(row)
         numbers = "  ".join(
             f"{name} {value:.4g}" for name, value in row.items() if isinstance(value, float)
         )
@@ -95,15 +100,35 @@ class Display:
 
     def summary(self, row: Mapping[str, Any], folder: Path) -> None:
         """The result, and where to look further."""
-        if self._json:
-            print(json.dumps(row), flush=True)
+        self._print_json(row)
         if not self._speaks:
             return
         table = Table("", "", show_header=False)
         for name, value in row.items():
             table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
-        Console().print(table)
-        print(f"Run folder: {folder}", flush=True)
+        with going_on():
+            Console().print(table)
+            print(f"Run folder: {folder}", flush=True)
+
+    def _print_json(self, row: Mapping[str, Any]) -> None:
+        if self._json:
+            with going_on():
+                print(json.dumps(row), flush=True)
+
+
+@contextmanager
+def going_on() -> Iterator[None]:
+    """Where the output goes, the disk may be full: one warning, and the training goes on."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise  # nobody reads it any more
+    except OSError as error:
+        warn(f"cannot print any more: {error.strerror or error}: the training goes on")
+        try:
+            sys.stdout.flush()
+        except OSError:  # what waits in its buffer would fail again at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def memory_used(device: torch.device) -> str:

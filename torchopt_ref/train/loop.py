@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -104,7 +106,8 @@ def fit(training: Training, config: Config, data: Data, folder: RunFolder, stop:
 
     def saved_and_stopped() -> Stopped:
         save()
-        return Stopped(stop.signal or signal.SIGTERM, folder.path)
+        checkpoints.wait()
+        return Stopped(stop.signal or signal.SIGTERM, folder.path, checkpoints.failure)
 
     saved = checkpoints.read_last(training)
     if saved:
@@ -214,6 +217,23 @@ def fit(training: Training, config: Config, data: Data, folder: RunFolder, stop:
             "test loss": loss,
             "test accuracy": accuracy,
         }
-        if processes.first:
-            folder.write_json("results.json", result)
         display.summary(result, folder.path)
+        checkpoints.wait()
+        if processes.from_first(checkpoints.failure):
+            save()  # once more: there may be room again
+            checkpoints.wait()
+        if processes.first:
+            finish(folder, result, checkpoints.failure)
+
+
+def finish(folder: RunFolder, result: dict[str, Any], failure: str) -> None:
+    """Write the result; an error that names it, where it or the last weights cannot be written."""
+    try:
+        folder.write_json("results.json", result)
+    except UserError as error:
+        failure = failure or str(error)
+    if failure:
+        raise UserError(
+            f"the training is finished, but not saved: {failure}: make room, and add --resume to "
+            f"do again what is not saved; its result is {json.dumps(result)}"
+        )

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from torch import profiler
 
+from .checkpoints import warn
+
 
 @contextmanager
 def profiled(folder: Path | None) -> Iterator[Callable[[], None]]:
@@ -18,9 +20,16 @@ def profiled(folder: Path | None) -> Iterator[Callable[[], None]]:
     if folder is None:
         yield lambda: None
         return
+
+    def write(trace: profiler.profile) -> None:
+        try:
+            profiler.tensorboard_trace_handler(str(folder))(trace)
+        except (OSError, RuntimeError) as error:
+            warn(f"cannot write the trace to {folder}: {error}: the training goes on without it")
+
     with profiler.profile(
         schedule=profiler.schedule(wait=2, warmup=1, active=5, repeat=1),
-        on_trace_ready=profiler.tensorboard_trace_handler(str(folder)),
+        on_trace_ready=write,
         record_shapes=True,
         profile_memory=True,
     ) as trace:

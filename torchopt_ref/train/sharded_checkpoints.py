@@ -58,11 +58,11 @@ class ShardedCheckpoints(Checkpoints):
         self._step = 0
 
     def __exit__(self, *error: object) -> None:
-        self._wait()
+        self.wait()
 
     def save(self, state: Mapping[str, Any], step: int, best: bool) -> None:
-        self._wait()
-        self._step = step
+        self.wait()
+        self._step, self.failure = step, ""
         state = canonical({**state, "options": self.options})
         whole = {key: value for key, value in state.items() if key not in WEIGHTS}
         writer = Writer(self.partial, whole, lambda digest: self.commit(digest, step, best))
@@ -84,10 +84,10 @@ class ShardedCheckpoints(Checkpoints):
         return weights | torch.load(path / WHOLE, weights_only=True)
 
     def read_last(self, training: Training) -> dict[str, Any] | None:
-        self._wait()
+        self.wait()
         return super().read_last(training)
 
-    def _wait(self) -> None:
+    def wait(self) -> None:
         """Until the last one is there, or has failed, for want of room or of a process."""
         pending, self._pending = self._pending, None
         try:

@@ -11,10 +11,11 @@ from .distributed import under_torchrun
 
 
 class Stopped(Exception):
-    """The training was asked to stop by a signal, and its state is saved."""
+    """The training was asked to stop by a signal, and its state is saved, or it says why not."""
 
-    def __init__(self, number: int, folder: Path) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}; saved in {folder}")
+    def __init__(self, number: int, folder: Path, failure: str) -> None:
+        saved = f"NOT saved ({failure})" if failure else "saved"
+        super().__init__(f"stopped by {signal.Signals(number).name}; {saved} in {folder}")
         self.folder = folder
         self.status = 128 + number
         """The exit status that a shell gives a process that the signal ended."""
