@@ -1,11 +1,13 @@
 """A run's folder: its name, and what remains when something goes wrong."""
 
+import json
 import threading
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from torchopt_ref.errors import UserError
+from torchopt_ref.experiments.page import write_page
 from torchopt_ref.tensorboard import RunFolder
 
 
@@ -67,3 +69,19 @@ def test_an_output_that_cannot_be_written_is_a_users_error(tmp_path):
 def test_other_errors_pass(tmp_path):
     with pytest.raises(ZeroDivisionError), RunFolder(tmp_path) as folder:
         folder.writer("a").add_scalar("x", 1 / 0, 1)
+
+
+@pytest.mark.parametrize("name", ["report.html", "results.json"])
+def test_what_was_there_stays_when_there_is_no_room_for_the_new(tmp_path, name):
+    """The system's own full device takes the place of the file that is written first."""
+    folder = RunFolder(tmp_path / "experiment", "run")
+    run = {"experiment": "e", "title": "T", "config": {}, "verdicts": [], "table": []}
+    folder.write_json("results.json", run | {"environment": {"finished": "now"}})
+    file = write_page(tmp_path) if name == "report.html" else folder.path / name
+    before = file.read_text()
+    file.with_suffix(".partial").symlink_to("/dev/full")
+    with pytest.raises(UserError, match=f"cannot write {file}: No space left on device"):
+        write_page(tmp_path) if name == "report.html" else folder.write_json(name, {"a": 1})
+    assert file.read_text() == before
+    assert not file.with_suffix(".partial").is_symlink()
+    assert json.loads((folder.path / "results.json").read_text())["title"] == "T"

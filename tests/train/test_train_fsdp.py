@@ -158,8 +158,10 @@ def test_no_process_is_in_the_way_of_another_that_is_slower(fsdp):
 
 
 def test_a_full_disk_leaves_the_old_checkpoints_and_the_training_goes_on(fsdp):
+    """To its end, where it is no success: the last weights are nowhere."""
     full = ["--epochs", "3", "--optimizer", "troublemakers:FullDisk"]
-    assert fsdp(2, *full, TROUBLE="15") == [0, 0], fsdp.log(0)
+    assert fsdp(2, *full, TROUBLE="15")[0] == 2, fsdp.log(0)
+    assert "the training is finished, but not saved: writing failed" in fsdp.log(0)
     assert "no checkpoint of step 20: writing failed, perhaps for want of room" in fsdp.log(0)
     (kept,) = fsdp.folder.glob("run/checkpoints/step-*")
     assert kept.name == f"step-00000010-{digest_of(kept)}"

@@ -35,6 +35,23 @@ class FullDisk(Adam):
         return super().step(closure)
 
 
+class NoRoom(Adam):
+    """TROUBLE is ``"SIZE STEP"``: from that step on no file may grow beyond SIZE.
+
+    A third word is a signal that the process then gets.
+    """
+
+    def step(self, closure=None):
+        self.steps = getattr(self, "steps", 0) + 1
+        size, at, name = [*os.environ["TROUBLE"].split(), "", "", ""][:3]
+        if at and self.steps == int(at):
+            most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+            resource.setrlimit(resource.RLIMIT_FSIZE, (int(size), most))
+            if name:
+                os.kill(os.getpid(), signal.Signals[f"SIG{name}"])
+        return super().step(closure)
+
+
 class SlowToDelete(Adam):
     """The first process takes a while for every deletion: the others run ahead of it."""
 

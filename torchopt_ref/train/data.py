@@ -280,8 +280,10 @@ def seed_of(*numbers: int) -> int:
 
 def death(workers: list[BaseProcess]) -> str:
     """How one of them died, in words; empty if all live."""
-    wait([worker.sentinel for worker in workers], timeout=DYING)
+    closed = wait([worker.sentinel for worker in workers], timeout=DYING)
     for worker in workers:
+        if worker.sentinel in closed:
+            worker.join(DYING)
         code = worker.exitcode
         if code is not None:
             how = f"by {signal.Signals(-code).name}" if code < 0 else f"with status {code}"

@@ -66,7 +66,7 @@ class Display:
     def say(self, text: str) -> None:
         if not self._speaks:
             return
-        with going_on():
+        with self._going_on():
             self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def step(self, images: int) -> None:
@@ -106,29 +106,29 @@ class Display:
         table = Table("", "", show_header=False)
         for name, value in row.items():
             table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
-        with going_on():
+        with self._going_on():
             Console().print(table)
             print(f"Run folder: {folder}", flush=True)
 
+    @contextmanager
+    def _going_on(self) -> Iterator[None]:
+        """Where the output goes, the disk may be full: one warning, and then silence."""
+        try:
+            yield
+        except BrokenPipeError:
+            raise  # nobody reads it any more
+        except OSError as error:
+            warn(f"cannot print any more: {error.strerror or error}: the training goes on")
+            self._json = self._speaks = False
+            try:
+                sys.stdout.flush()
+            except OSError:  # what waits in its buffer would fail again at exit
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
     def _print_json(self, row: Mapping[str, Any]) -> None:
         if self._json:
-            with going_on():
+            with self._going_on():
                 print(json.dumps(row), flush=True)
-
-
-@contextmanager
-def going_on() -> Iterator[None]:
-    """Where the output goes, the disk may be full: one warning, and the training goes on."""
-    try:
-        yield
-    except BrokenPipeError:
-        raise  # nobody reads it any more
-    except OSError as error:
-        warn(f"cannot print any more: {error.strerror or error}: the training goes on")
-        try:
-            sys.stdout.flush()
-        except OSError:  # what waits in its buffer would fail again at exit
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def memory_used(device: torch.device) -> str:

@@ -113,9 +113,7 @@ ORPHANS = 30
 """Seconds in which processes whose torchrun has died have noticed it and stopped."""
 
 
-def make_folder(
-    config: Config, data: Data, processes: Processes, held: ExitStack
-) -> RunFolder:
+def make_folder(config: Config, data: Data, processes: Processes, held: ExitStack) -> RunFolder:
     """The run's folder, new or that of ``config.name``, with the options and the classes in it.
 
     The first process locks it until ``held`` is left: two trainings would damage each other.
