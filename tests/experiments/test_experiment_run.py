@@ -71,7 +71,7 @@ def apart(folder, name):
 
 def test_a_folder_holds_a_writer_for_each_optimizer_and_engine(folder):
     names = {path.name for path in folder.iterdir()}
-    files = {"results.json", "report.md", "valley.png", "training_loss.png"}
+    files = {"results.json", "report.md", "valley.png", "training_loss.png", "lock"}
     valley = {"valley-numpy", "valley-torch"}
     assert names == {*WRITERS, *valley, "figures", "report", "units", *files}
 
