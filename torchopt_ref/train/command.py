@@ -13,6 +13,7 @@ from .config import Config
 from .data import LostWorker
 from .distributed import LostProcess, under_torchrun
 from .loop import train
+from .options import named_from_here
 from .stopping import Stopped
 
 
@@ -33,7 +34,8 @@ def run_command(config: Config, show_curves: Callable[[Path], str]) -> int:
     except Stopped as stopped:
         if first:
             print(
-                f"torchopt-ref: {stopped}\nGo on: {resume_command(stopped.folder)}", file=sys.stderr
+                f"torchopt-ref: {stopped}\nGo on: {resume_command(stopped.folder, config)}",
+                file=sys.stderr,
             )
         return stopped.status
     except LostProcess as lost:
@@ -54,11 +56,12 @@ def run_command(config: Config, show_curves: Callable[[Path], str]) -> int:
     return 0
 
 
-def resume_command(folder: Path) -> str:
+def resume_command(folder: Path, config: Config) -> str:
     """What goes on with the run in ``folder``."""
     options = ["--out", str(folder.parent), "--name", folder.name, "--resume"]
     if folder.parent == Config.out:
         options = options[2:]
+    options += named_from_here(config)
     if under_torchrun():
         return f"the same torchrun command with {shlex.join(options)}"
     return shlex.join(["torchopt-ref", "train", *options])

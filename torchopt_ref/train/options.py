@@ -16,7 +16,6 @@ from typing import Any
 from torchopt_ref.errors import UserError, expanded, unknown
 
 from .config import (
-    MAY_CHANGE,
     Config,
     DataOptions,
     DeviceOptions,
@@ -34,6 +33,8 @@ else:
 
 CONFIG_FILE, CHECKPOINTS = "config.json", "checkpoints"
 DIGEST = "digest"
+IMPORTED = ("optimizer", "scheduler")
+"""Options that can be ``package.module:Class``."""
 Parse = Callable[[Sequence[str]], Config]
 
 
@@ -82,30 +83,29 @@ def read_options(arguments: Sequence[str], parse: Parse) -> Config:
     if not (config.resume or restarted):
         return config
     name = config.name or latest_run(config.out)
-    saved = config.out / name / CONFIG_FILE
+    folder = config.out / name
+    saved = read_saved(folder)
     where = [f"--out={config.out}", f"--name={name}", "--resume"]
-    if not os.path.exists(saved):
-        if (saved.parent / CHECKPOINTS).exists():
-            raise UserError(
-                f"{saved} is missing: put it back, or start another run: without it nobody knows "
-                "what training the checkpoints beside it are of"
-            )
+    if saved is None:
         return parse([*given, *where])
-    saved_options = as_arguments(read_json(saved))
-    started = parse(saved_options)
-    resumed = parse([*saved_options, *given, *where])
-    for option in ("optimizer", "scheduler"):
+    resumed = parse([*as_arguments(saved), *given, *where])
+    for option in IMPORTED:
         target = getattr(resumed, option)
         if ":" in target and target != getattr(config, option):
             import_from_elsewhere(target, as_option(option))
-    for field in fields(Config):
-        before, now = getattr(started, field.name), getattr(resumed, field.name)
-        if field.name not in MAY_CHANGE and before != now:
+    check_unchanged(as_config(saved), resumed, folder)
+    return resumed
+
+
+def check_unchanged(started: Config, now: Config, folder: Path) -> None:
+    """Raise ``UserError`` if an option is another that may not change in a resumed run."""
+    before = started.lasting()
+    for key, value in now.lasting().items():
+        if before[key] != value:
             raise UserError(
-                f"{as_option(field.name)} {now}: the run {saved.parent} was started with {before}: "
+                f"{as_option(key)} {value}: the run {folder} was started with {before[key]}: "
                 "leave the option away, or start another run"
             )
-    return resumed
 
 
 def without_config_file(arguments: Sequence[str]) -> tuple[list[str], Path | None]:
@@ -165,8 +165,20 @@ def with_digest(options: Mapping[str, Any]) -> dict[str, Any]:
     return {**options, DIGEST: hashlib.sha256(text.encode()).hexdigest()[:16]}
 
 
-def read_json(file: Path) -> dict[str, Any]:
-    """The options that a run was started with, as ``with_digest`` wrote them."""
+def read_saved(folder: Path) -> dict[str, Any] | None:
+    """The options that the run in ``folder`` was started with; None if there is no run.
+
+    Raises:
+        UserError: they are not what ``with_digest`` wrote, or missing beside checkpoints.
+    """
+    file = folder / CONFIG_FILE
+    if not os.path.exists(file):
+        if (folder / CHECKPOINTS).exists():
+            raise UserError(
+                f"{file} is missing: put it back, or start another run: without it nobody knows "
+                "what training the checkpoints beside it are of"
+            )
+        return None
     try:
         saved = json.loads(file.read_bytes().decode(), object_pairs_hook=without_twins)
         options = {key: value for key, value in saved.items() if key != DIGEST}
@@ -191,6 +203,25 @@ def without_twins(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         raise ValueError("a key stands twice")
     return found
+
+
+def as_config(saved: Mapping[str, Any]) -> Config:
+    """The ``Config`` of options that were read from a run's folder."""
+    paths = {key: saved[key] and Path(saved[key]) for key in ("out", "data_root")}
+    return Config(**{**saved, **paths})
+
+
+def named_from_here(config: Config) -> list[str]:
+    """The options whose modules are in the current folder: to resume they have to be repeated."""
+    arguments = []
+    for option in IMPORTED:
+        target = getattr(config, option)
+        module = sys.modules.get(target.partition(":")[0].partition(".")[0])
+        spec = getattr(module, "__spec__", None)
+        places = [*(spec.submodule_search_locations or []), spec.origin or ""] if spec else []
+        if ":" in target and places and os.path.realpath(Path(places[0]).parent) == os.getcwd():
+            arguments += [as_option(option), target]
+    return arguments
 
 
 def import_from_elsewhere(target: str, option: str) -> None:

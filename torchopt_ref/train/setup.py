@@ -21,7 +21,14 @@ from .data import Data, open_data
 from .distributed import Processes, under_torchrun
 from .models import model_by_name
 from .optimizers import Schedule, make_optimizer
-from .options import CHECKPOINTS, CONFIG_FILE, with_digest
+from .options import (
+    CHECKPOINTS,
+    CONFIG_FILE,
+    as_config,
+    check_unchanged,
+    read_saved,
+    with_digest,
+)
 from .passes import least_images
 from .sharded_checkpoints import ShardedCheckpoints
 from .sharding import shard
@@ -125,6 +132,9 @@ def make_folder(config: Config, data: Data, processes: Processes, held: ExitStac
     held.enter_context(locked(folder.path, patience))
     if (folder.path / CONFIG_FILE).exists() and not config.resume:
         raise UserError(f"the run {folder.path} is there: add --resume, or choose another --name")
+    saved = read_saved(folder.path)
+    if saved:
+        check_unchanged(as_config(saved), config, folder.path)
     keep_facts(data, folder)
     folder.write_json(CONFIG_FILE, with_digest(config.as_json() | {"name": folder.path.name}))
     processes.from_first(folder.path.name)

@@ -56,7 +56,7 @@ def load_reference(target: str, kwargs: str = "{}") -> Callable[..., Any]:
 
 def import_module(name: str) -> Any:
     """Import a module, also one of the working directory, as ``python -m`` does."""
-    if os.getcwd() not in sys.path:
+    if name not in sys.modules and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
         return importlib.import_module(name)
