@@ -20,7 +20,7 @@ import torch
 
 from torchopt_ref.errors import UserError
 
-from .distributed import Processes
+from .distributed import Processes, is_lost_connection
 from .state import Training
 
 DIGITS = 16
@@ -102,7 +102,14 @@ class Checkpoints:
         try:
             state = self.read(last, training)
             made_with = dict(state["options"])
-        except (pickle.UnpicklingError, EOFError, LookupError, RuntimeError, TypeError) as error:
+        except torch.OutOfMemoryError:
+            raise
+        except (
+            *(pickle.UnpicklingError, EOFError, OSError, AttributeError),
+            *(LookupError, RuntimeError, TypeError, ValueError),
+        ) as error:
+            if is_lost_connection(error):
+                raise
             reason = str(error).partition("\n")[0]
             raise UserError(
                 f"{last} is no checkpoint of torchopt-ref train ({reason}): delete it, and "
@@ -112,8 +119,8 @@ class Checkpoints:
             if made_with.get(key) != self.options.get(key):
                 raise UserError(
                     f"{last} is of another run: it was made with {key} {made_with.get(key)!r}, "
-                    f"this run has {self.options.get(key)!r}: delete it, and --resume takes the "
-                    "one before"
+                    f"this run has {self.options.get(key)!r}: put back the config.json that the "
+                    "run was started with, or, if that is sound, delete the checkpoint"
                 )
         return state
 
@@ -129,7 +136,7 @@ class Checkpoints:
         paths = self._all("step") + self._all("best")
         for path in paths:
             try:
-                if digest_of(path) == parts_of(path)[2]:
+                if is_whole(path):
                     return path
                 fault = "its content does not have the SHA-256 of its name"
             except OSError as error:
@@ -142,11 +149,7 @@ class Checkpoints:
     def commit(self, digest: str, step: int, best: bool) -> None:
         """Give what is in ``partial`` its name, and delete those that are no longer to be kept."""
         path = self.folder / f"step-{step:08d}-{digest}{self.suffix}"
-        if path.exists() and digest_of(path) == digest:
-            remove(self.partial)
-        else:
-            remove(path)
-            self.partial.rename(path)
+        self._put(path)
         if best:
             self._name_best(path)
         sync_folder(self.folder)
@@ -164,15 +167,23 @@ class Checkpoints:
         self.failure = str(reason)
         warn(f"no checkpoint of step {step}: {reason}: the training goes on without it")
 
+    def _put(self, path: Path) -> None:
+        """Name ``partial`` ``path``; what is there already, and whole, is the same and stays."""
+        if path.exists() and is_whole(path):
+            remove(self.partial)
+            return
+        if path.is_dir():  # A file is replaced by the renaming, a folder cannot be.
+            remove(path)
+        self.partial.rename(path)
+
     def _name_best(self, path: Path) -> None:
         best = path.with_name(path.name.replace("step", "best", 1))
-        remove(best)
         remove(self.partial)
         if path.is_dir():
             shutil.copytree(path, self.partial, copy_function=os.link)
         else:
             os.link(path, self.partial)
-        self.partial.rename(best)
+        self._put(best)
         for old in self._all("best"):
             if old != best:
                 remove(old)
@@ -215,6 +226,8 @@ PLAIN = (
     *(type(None), bool, int, float, complex, str, bytes, bytearray),
     *(torch.Size, torch.device, torch.dtype, torch.layout),
 )
+LONGEST = 2039
+"""Bits of an integer that ``weights_only`` reads."""
 EQUAL = {np.float64: float, np.bool_: bool}
 """NumPy's numbers that are a Python number of the same precision; so is every integer."""
 
@@ -243,6 +256,8 @@ def canonical(value: Any, place: str = "") -> Any:
         return copied
     if kind in (list, tuple, set):
         return kind(canonical(each, f"{place}[{i}]") for i, each in enumerate(value))
+    if kind is int and value.bit_length() > LONGEST:
+        raise UserError(f"the state of this training cannot be saved: {place} is a too large int")
     if kind in PLAIN or (isinstance(value, torch.Tensor) and reads_back(value)):
         return value
     raise UserError(
@@ -275,6 +290,11 @@ def digest_of(path: Path) -> str:
             while block := content.read(1 << 20):
                 hashing.update(block)
     return hashing.hexdigest()[:DIGITS]
+
+
+def is_whole(path: Path) -> bool:
+    """Whether the content has the digest of the name."""
+    return digest_of(path) == parts_of(path)[2]
 
 
 def parts_of(path: Path) -> tuple[str, int, str]:

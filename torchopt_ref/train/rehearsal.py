@@ -7,6 +7,7 @@ from torch import nn
 
 from torchopt_ref.errors import UserError
 
+from .checkpoints import canonical
 from .config import Config
 from .optimizers import Schedule, make_optimizer
 
@@ -18,7 +19,8 @@ def rehearse(config: Config, steps_in_epoch: int, device: torch.device) -> None:
     """Make a step of the optimizer, and all steps of the schedule.
 
     Raises:
-        UserError: one of them refuses its arguments, or cannot be used as the training does.
+        UserError: one of them refuses its arguments, cannot be used as the training does, or has
+            state then that a checkpoint cannot hold.
     """
     with torch.random.fork_rng(devices=[]):
         model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2, 1)).to(device)
@@ -51,3 +53,5 @@ def rehearse(config: Config, steps_in_epoch: int, device: torch.device) -> None:
             f"the scheduler {config.scheduler} fails at step {step} of the training: {error}: see "
             "--scheduler-args"
         ) from error
+    for part in (optimizer, schedule):
+        canonical(part.state_dict(), type(part).__name__)

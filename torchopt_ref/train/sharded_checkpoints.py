@@ -9,7 +9,7 @@ import pickle
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.distributed as dist
@@ -71,11 +71,13 @@ class ShardedCheckpoints(Checkpoints):
         )
 
     def read(self, path: Path, training: Training) -> dict[str, Any]:
+        reader = SafeReader(path)
+        reader.read_metadata()  # First here: torch prints a traceback where it is not sound.
         weights = training.weights()
         try:
             dcp.load(
                 weights,
-                storage_reader=SafeReader(path),
+                storage_reader=reader,
                 planner=SafePlanner(),
                 process_group=self._group,
             )
@@ -128,7 +130,7 @@ class Writer(dcp.FileSystemWriter):
     def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
         super().finish(metadata, results)
         folder = Path(self.path)
-        with (folder / WHOLE).open("wb") as file:
+        with (folder / WHOLE).open("xb") as file:
             torch.save(self._whole, file)
             file.flush()
             os.fsync(file.fileno())
@@ -167,11 +169,12 @@ class SafeReader(dcp.FileSystemReader):
         return found
 
 
-class MetadataUnpickler(pickle.Unpickler):
+class MetadataUnpickler(pickle._Unpickler):
     """Knows the classes that ``.metadata`` is made of, and no other name: none of them does more
-    than hold values."""
+    than hold values. It is Python's own in Python: the one in C cannot be kept from writing
+    attributes of the classes, by which a pickle could change torch."""
 
-    KNOWN = {
+    KNOWN: ClassVar = {
         (cls.__module__, cls.__name__): cls
         for cls in (
             metadata.Metadata,
@@ -184,10 +187,14 @@ class MetadataUnpickler(pickle.Unpickler):
             metadata._MEM_FORMAT_ENCODING,
             filesystem._StorageInfo,
             torch.Size,
-            pathlib.PosixPath,
-            pathlib.WindowsPath,
         )
     } | {("torch.serialization", "_get_layout"): torch.serialization._get_layout}
+    # A path's class has another module in Python 3.13; others can go on with a checkpoint.
+    KNOWN |= {
+        (module, name): getattr(pathlib, name)
+        for module in ("pathlib", "pathlib._local")
+        for name in ("PosixPath", "WindowsPath")
+    }
 
     def find_class(self, module: str, name: str) -> Any:
         if module == "torch" and isinstance(found := getattr(torch, name, None), torch.dtype):
@@ -195,3 +202,13 @@ class MetadataUnpickler(pickle.Unpickler):
         if (module, name) not in self.KNOWN:
             raise pickle.UnpicklingError(f"it names {module}.{name}")
         return self.KNOWN[module, name]
+
+    def load_build(self) -> None:
+        if isinstance(self.stack[-2], type):  # type: ignore[attr-defined]
+            raise pickle.UnpicklingError("it writes attributes of a class")
+        super().load_build()  # type: ignore[misc]
+
+    dispatch: ClassVar[dict[int, Any]] = {
+        **pickle._Unpickler.dispatch,
+        pickle.BUILD[0]: load_build,
+    }

@@ -13,7 +13,9 @@ from torch.amp import GradScaler
 from torch.distributed.fsdp import FSDPModule
 from torch.optim.swa_utils import AveragedModel
 
-from .distributed import Processes
+from torchopt_ref.errors import UserError
+
+from .distributed import Processes, is_lost_connection
 from .optimizers import Schedule
 from .sharding import load_sharded_weights, sharded_weights
 
@@ -100,12 +102,26 @@ class Training:
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Be what ``state`` was; a process that was not there then keeps its random numbers."""
-        self._load_weights(state)
-        self.schedule.load_state_dict(state["schedule"])
-        self.position = Position(**state["position"])
-        if self.processes.rank < len(state["random"]):
-            set_random_state(state["random"][self.processes.rank], self.device)
+        """Be what ``state`` was; a process that was not there then keeps its random numbers.
+
+        Raises:
+            UserError: it does not fit.
+        """
+        try:
+            self._load_weights(state)
+            self.schedule.load_state_dict(state["schedule"])
+            self.position = Position(**state["position"])
+            if self.processes.rank < len(state["random"]):
+                set_random_state(state["random"][self.processes.rank], self.device)
+        except torch.OutOfMemoryError:
+            raise
+        except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
+            if is_lost_connection(error):
+                raise
+            raise UserError(
+                f"the last checkpoint does not fit this training: {error}: go on with the version "
+                "that the run was started with, or start another run"
+            ) from error
 
     def roll_back(self, state: dict[str, Any]) -> None:
         """Take over the weights and what the optimizer remembers; go on where it is."""
