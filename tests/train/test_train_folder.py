@@ -4,11 +4,13 @@ import io
 import json
 import os
 import pickle
+import shlex
 import signal
 import sys
 from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
 from enum import IntEnum
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +20,8 @@ from training_cases import TINY, last_checkpoint, last_state
 
 from torchopt_ref.cli import main
 from torchopt_ref.errors import UserError
+from torchopt_ref.train import Config
+from torchopt_ref.train import train as train_function
 from torchopt_ref.train.checkpoints import Checkpoints, canonical, digest_of
 from torchopt_ref.train.distributed import Processes
 from torchopt_ref.train.options import with_digest
@@ -138,6 +142,44 @@ def test_a_checkpoint_of_something_else_is_refused(run, content):
     assert "is no checkpoint of torchopt-ref train" in err or "is of another run" in err
 
 
+def test_a_checkpoint_that_does_not_fit_the_model_is_one_line(run):
+    """It has the right options and the right digest."""
+    state = last_state(run.folder)
+    state["model"] = {}
+    file = run.folder / "checkpoints" / "partial"
+    torch.save(state, file)
+    file.rename(file.with_name(f"step-99999999-{digest_of(file)}.pt"))
+    assert "does not fit this training" in run()
+
+
+def test_a_folder_in_the_place_of_a_checkpoint_is_one_line(run):
+    folder = run.folder / "checkpoints" / "partial"
+    folder.mkdir()
+    (folder / "file").write_bytes(b"a")
+    folder.rename(folder.with_name(f"step-99999999-{digest_of(folder)}"))
+    assert "step-99999999" in run()
+
+
+def test_from_python_options_are_compared_before_anything_is_written(run):
+    saved = json.loads(run.config.read_text())
+    del saved["digest"]
+    paths = {"out": run.folder.parent, "data_root": Path(saved["data_root"])}
+    other = Config(**saved | paths | {"seed": 5, "resume": True})
+    for content, said in ((run.config.read_bytes(), "--seed 5: the run"), (None, "is missing")):
+        if content is None:
+            run.config.unlink()
+        with pytest.raises(UserError, match=said):
+            train_function(other)
+        assert (run.config.read_bytes() if run.config.exists() else None) == content
+
+
+def test_without_resume_a_folder_with_checkpoints_is_not_written_to_either(run, train):
+    run.config.unlink()
+    train("--seed", "7", status=2)
+    assert f"{run.config} is missing" in train.err
+    assert not run.config.exists()
+
+
 def save_killed_at(checkpoints, number, operation):
     """Save in a process that is killed before its ``operation``-th one on files; whether it was."""
     pid = os.fork()
@@ -158,13 +200,16 @@ def save_killed_at(checkpoints, number, operation):
 
 
 @pytest.mark.filterwarnings("ignore:.*fork")
-def test_a_save_that_is_killed_at_any_point_harms_no_checkpoint_and_no_later_save(tmp_path):
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_save_that_is_killed_at_any_point_harms_no_checkpoint_and_no_later_save(tmp_path, number):
+    """Another one, or the same again: at every moment there is one to go on from, and a best."""
     for operation in range(1, 100):
         checkpoints = Checkpoints(tmp_path / str(operation), 1, Processes(), {})
         checkpoints.save({"number": 1}, 1, best=True)
-        killed = save_killed_at(checkpoints, 2, operation)
+        killed = save_killed_at(checkpoints, number, operation)
         last = torch.load(checkpoints.latest(), weights_only=True)["number"]
-        assert last in (1, 2)
+        assert last in (1, number)
+        assert list(checkpoints.folder.glob("best-*"))
         checkpoints.save({"number": 3}, 3, best=False)
         for file in checkpoints.folder.glob("*.pt"):
             assert digest_of(file) in file.name
@@ -231,14 +276,20 @@ def test_what_would_not_read_back_is_refused_with_its_place(value):
             canonical(state)
 
 
+def test_an_integer_that_would_not_read_back_is_refused():
+    canonical({"slot": -(2**2039 - 1)})
+    with pytest.raises(UserError, match=r"cannot be saved: \['slot'\] is a too large int"):
+        canonical({"slot": 2**2039})
+
+
 def test_a_scheduler_of_numpy_numbers_is_resumed(train):
     arguments = ["--scheduler", "troublemakers:Remembering", "--warmup", "0"]
     folder = train(*arguments, "--scheduler-args", '{"kind": "float64"}')
-    assert type(last_state(folder)["schedule"][0]["seen"]) is float
+    assert type(last_state(folder)["schedule"]["scheduler"]["seen"]) is float
     train("--resume", tiny=[])
 
 
-@pytest.mark.parametrize("kind", ["ndarray", "deque", "defaultdict", "range"])
+@pytest.mark.parametrize("kind", ["ndarray", "deque", "defaultdict", "range", "later"])
 def test_a_scheduler_whose_state_cannot_be_read_back_is_refused_before_the_training(train, kind):
     arguments = json.dumps({"kind": kind})
     train("--scheduler", "troublemakers:Remembering", "--scheduler-args", arguments, status=2)
@@ -274,6 +325,16 @@ def test_a_sharded_checkpoint_reads_back(tmp_path):
     found = load(tmp_path, {"model": {"weight": torch.zeros(3)}, "lr": 0.0})
     assert found["lr"] == saved["lr"]
     assert torch.equal(found["model"]["weight"], saved["model"]["weight"])
+
+
+ON_A_CLASS = b"ctorch.distributed.checkpoint.metadata\nMetadata\n(N}Vversion\nVevil\nstb."
+
+
+def test_metadata_changes_no_class_of_torch(tmp_path):
+    (tmp_path / ".metadata").write_bytes(ON_A_CLASS)
+    with pytest.raises(UserError, match=r"\.metadata is not what a checkpoint has"):
+        SafeReader(tmp_path).read_metadata()
+    assert dcp.metadata.Metadata.version is None
 
 
 GLOBALS = {
@@ -342,3 +403,24 @@ def test_nothing_is_imported_from_the_current_folder_that_only_a_runs_folder_nam
     assert not (tmp_path / "made").exists()
     assert "is of another run" in run(f"--{option}", target)
     assert (tmp_path / "made").exists()
+
+
+def test_a_resumed_run_does_not_open_the_current_folder_to_imports(train, monkeypatch, tmp_path):
+    """Else a file there could take the place of a module that is imported later."""
+    train("--optimizer", "troublemakers:Interrupted")
+    monkeypatch.chdir(tmp_path)
+    train("--resume", tiny=[])
+    assert str(tmp_path) not in sys.path
+
+
+def test_the_command_that_resumes_names_what_is_in_the_current_folder(train, monkeypatch, tmp_path):
+    (tmp_path / "mine.py").write_text("from troublemakers import Interrupted")
+    monkeypatch.setenv("TROUBLE", "TERM 5")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setitem(sys.modules, "mine", None)
+    del sys.modules["mine"]
+    train("--optimizer", "mine:Interrupted", status=143)
+    command = train.err.splitlines()[-1]
+    assert command.endswith(" --name run --resume --optimizer mine:Interrupted")
+    assert main(shlex.split(command)[3:]) == 143

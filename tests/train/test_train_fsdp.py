@@ -167,6 +167,19 @@ def test_a_full_disk_leaves_the_old_checkpoints_and_the_training_goes_on(fsdp):
     assert kept.name == f"step-00000010-{digest_of(kept)}"
 
 
+def test_metadata_that_was_exchanged_is_one_line(fsdp):
+    """With a digest to match; what it asks for is not run."""
+    assert fsdp(2, "--epochs", "1") == [0, 0], fsdp.log(0)
+    checkpoint, ran = last(fsdp.folder / "run"), fsdp.folder / "ran"
+    (checkpoint / ".metadata").write_bytes(b"cos\nsystem\n(Vtouch %b\ntR." % bytes(ran))
+    checkpoint.rename(checkpoint.with_name(f"step-00000010-{digest_of(checkpoint)}"))
+    before = len(fsdp.log(0).splitlines())
+    assert fsdp(2, "--resume", tiny=[]) == [2, 2], fsdp.log(0)
+    (line,) = fsdp.log(0).splitlines()[before:]
+    assert "it names os.system" in line
+    assert not ran.exists()
+
+
 def test_rollback_goes_back_to_the_last_checkpoint(fsdp):
     options = ["--optimizer", "troublemakers:Exploding", "--on-nan", "rollback"]
     assert fsdp(2, *options, TROUBLE="14") == [0, 0], fsdp.log(0)
