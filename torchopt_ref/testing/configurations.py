@@ -46,7 +46,6 @@ KNOWN = [
             {"weight_decay": 0.1},
             {"maximize": True},
             {"momentum": 0.9, "dampening": 0.5, "weight_decay": 0.1},
-            {"momentum": 0.01, "dampening": 1.0},
         ],
     ),
     Known(
@@ -77,7 +76,6 @@ KNOWN = [
         torch.optim.RMSprop,
         [
             {},
-            {"centered": True},
             {"momentum": 0.9, "weight_decay": 0.1},
             {"centered": True, "momentum": 0.9, "maximize": True},
             {"centered": True, "alpha": 0.1},
