@@ -1,4 +1,4 @@
-"""Everything of torch that this package uses without torch's promise to keep it.
+"""What optimizers and the monitor use of torch without torch's promise to keep it.
 
 ``tests/optim/test_torch_private.py`` has a test for each, which fails when it goes or changes. One
 name stands elsewhere, ``Optimizer._step_supports_amp_scaling``, for which ``GradScaler`` asks
