@@ -1,5 +1,6 @@
 """The curves hold what a direct computation in NumPy gives."""
 
+import math
 import time
 
 import numpy as np
@@ -213,6 +214,17 @@ def test_slots(tmp_path, read):
     values = torch.cat(samples)
     assert histogram.num == (values > 0).sum()
     assert histogram.max == pytest.approx(values.max().log10().item(), rel=1e-5)
+
+
+def test_a_slot_that_overflowed_is_infinite_without_a_warning(tmp_path, read, recwarn):
+    param = nn.Parameter(torch.ones(3))
+    model = nn.ParameterList([param])
+    optimizer = torch.optim.Adam(model.parameters())
+    with Monitor(model, optimizer, tmp_path, record="slots"):
+        param.grad = torch.tensor([1.0, 1e30, 2.0])  # whose square is infinite in float32
+        optimizer.step()
+    assert read(tmp_path)["slot size/exp_avg_sq"][1] == math.inf
+    assert not [each for each in recwarn if each.category is RuntimeWarning]
 
 
 class Slow(torch.optim.SGD):

@@ -45,7 +45,9 @@ def sample(tensor: Tensor) -> Tensor:
 
 def add_slot(record: Record, name: str, values: np.ndarray) -> None:
     size = np.abs(values)
-    peak = size.max() or 1.0
-    record.scalars[f"slot size/{name}"] = float(peak * np.sqrt(np.mean((size / peak) ** 2)))
+    rms = peak = float(size.max())
+    if 0 < peak < np.inf:
+        rms = peak * float(np.sqrt(np.mean((size / peak) ** 2)))
+    record.scalars[f"slot size/{name}"] = rms
     if (size > 0).any():
         record.histograms[f"slots/{name} [log10]"] = np.log10(size[size > 0])
