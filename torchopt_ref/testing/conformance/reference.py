@@ -16,8 +16,8 @@ from ..configurations import BY_NAME
 from .subject import FLAGS, Subject, name_of, options_of
 from .verdicts import one_line
 
-PART_OF_THE_FORMULA = (*FLAGS, "decoupled_weight_decay")
-"""Options that are never handed over, beside those that choose an implementation."""
+NEVER_HANDED_OVER = (*FLAGS, "decoupled_weight_decay")
+"""Options that choose an implementation, and one that is part of the formula."""
 
 
 def is_of_torch(reference: Callable[..., Any]) -> bool:
@@ -44,7 +44,7 @@ def options_for(reference: Callable[..., Any], subject: Subject) -> dict[str, An
     found = {}
     for name, value in subject.build(subject.parameters()).defaults.items():
         hidden = isinstance(value, bool) and not subject.takes(name)
-        if name not in known or name in bound or name in PART_OF_THE_FORMULA or hidden:
+        if name not in known or name in bound or name in NEVER_HANDED_OVER or hidden:
             continue
         value = value.item() if isinstance(value, Tensor) else value
         if isinstance(value, float | int | tuple | list):
