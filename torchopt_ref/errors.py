@@ -10,6 +10,7 @@ from pathlib import Path
 LARGEST_SEED = 2**63 - 1
 """The largest number of 64 bits with a sign, which every generator takes."""
 LARGEST = 2**31 - 1
+"""The largest number that ``check_whole`` takes where nothing else is said."""
 LONGEST_NAME = 255
 """Bytes of a file's name."""
 
@@ -55,9 +56,11 @@ def check_whole(option: str, value: int, least: int, most: int = LARGEST) -> Non
 
 def check_path(path: Path | None) -> None:
     """Raise ``UserError`` for what no file system takes as a path."""
+    if path is None:
+        return
     if "\0" in str(path):
-        raise UserError(f"{str(path)!r} is no path: leave the character of number 0 away")
-    for name in path.parts if path else ():
+        raise UserError(f"{str(path)!r} is no path: leave out the NUL character")
+    for name in path.parts:
         if len(os.fsencode(name)) > LONGEST_NAME:
             raise UserError(
                 f"the name {name[:20]}... is too long: give at most {LONGEST_NAME} bytes"

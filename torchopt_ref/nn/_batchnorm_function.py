@@ -177,8 +177,8 @@ def _normalize(
     *,
     spare_memory: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Return y, the mean and the unbiased variance to track, the mean that is subtracted from x
-    before its rest is, and 1 / sqrt(var + eps).
+    """Return y, the mean and the unbiased variance to track, the mean as first rounded (it is
+    subtracted from x, and then what it left), and 1 / sqrt(var + eps).
 
     ``spare_memory``: overwrite intermediate results, which must be neither recorded nor batched.
     """

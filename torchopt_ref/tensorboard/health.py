@@ -181,7 +181,7 @@ def one_of_each_row(gradient: Tensor) -> Tensor:
 
 
 def zero_of(rows: Sequence[Tensor]) -> Tensor:
-    """0 if all are finite, else NaN: a sum of themselves would overflow, of zeros it does not."""
+    """0 if all are finite, else NaN; the sum of the rows themselves could overflow."""
     if len({(row.device, row.dtype) for row in rows}) == 1 and rows[0].dtype == torch.float32:
         return torch.cat(list(rows)).mul_(0).sum()
     device = rows[0].device

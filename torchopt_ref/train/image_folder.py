@@ -21,7 +21,7 @@ NEVER_SHOWN = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information"
 
 
 class ImageFolder:
-    """The images of ``root``, by classes in the order of their names; what is hidden is neither.
+    """The images of ``root``, by classes in the order of their names, without what is hidden.
 
     ``take`` gives uint8 images (3, height, width): ``read_image``.
 

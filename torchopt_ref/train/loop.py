@@ -112,8 +112,8 @@ def fit(training: Training, config: Config, data: Data, folder: RunFolder, stop:
     saved = checkpoints.read_last(training)
     if saved:
         training.load(saved)
-    # What could not be saved is refused now, not after an epoch. (Not state(): with shards it has
-    # torch make a step, for an optimizer that has made none.)
+    # What could not be saved is refused now, not after an epoch. (Why not training.state(): of a
+    # sharded optimizer without state it makes torch take a step.)
     for part in (training.model, training.optimizer, training.schedule):
         canonical(part.state_dict(), type(part).__name__)
     position, parameters = training.position, list(training.model.parameters())

@@ -65,10 +65,10 @@ def estimate(
     try:
         kept = kept_for_backward(copy.deepcopy(model), torch.zeros(2, *shape))
     except Exception as error:  # of whatever model a user names
-        size = " x ".join(map(str, shape))
+        size, reason = " x ".join(map(str, shape)), str(error).partition("\n")[0]
         raise UserError(
-            f"the model cannot take images of {size}: {str(error).partition(chr(10))[0]}: "
-            "choose another --image-size or --model"
+            f"the model cannot take images of {size}: {reason}: choose another --image-size or "
+            "--model"
         ) from error
     return Memory(
         copies * weights // shards,

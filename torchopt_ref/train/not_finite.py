@@ -51,7 +51,7 @@ class NotFinite:
         return zero_if_finite(tensor for _, tensor in self._left_by_batch())
 
     def step_can_be_made(self, loss: float, zero: float) -> bool:
-        """Whether loss and ``zero`` are finite; else the training is as if the batch was not.
+        """Whether loss and ``zero`` are finite; else what the batch did to the training is undone.
 
         Raises:
             Diverged: they are not, and ``action`` says stop, or cannot help.

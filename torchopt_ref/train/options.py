@@ -46,6 +46,7 @@ class CommandLine:
     the training images is held out for validation; the test images are looked at once, at the end.
     """
 
+    # For --help only: read_options takes it out of the arguments before they come here.
     config: Path | None = None
     """a TOML file of these options, such as batch-size = 256; the command line counts more"""
     model: ModelOptions = dataclasses.field(default_factory=ModelOptions)

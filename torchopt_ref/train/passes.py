@@ -23,9 +23,8 @@ AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
 def least_images(model: nn.Module, processes: Processes) -> int:
     """Images that every process has to have of each part of a batch that ``model`` is trained on.
 
-    One image gives a BatchNorm no statistics of a batch. If it shares them with other processes,
-    one in each is enough; and the image that keeps a process in step, which has none of a batch,
-    must not be in them.
+    One image gives a BatchNorm no statistics. Where processes share them, one image in each is
+    enough; but each must have one: the image that only keeps a process in step must not count.
     """
     norms = [each for each in model.modules() if isinstance(each, _BatchNorm)]
     if not norms:
