@@ -13,6 +13,8 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from torch import nn
 from trainings import initialize, mlp, train
 
@@ -144,6 +146,36 @@ def test_without_a_loss_the_verdict_says_so(tmp_path, capsys):
     )
 
 
+RECORDS = (["updates"], ["updates", "slots"], ["updates", "activations"])
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=str)
+def test_broken_runs_whose_health_was_not_recorded_are_not_called_sound(tmp_path, record):
+    for name, broken in {"nan": {"poison": 4}, "added": {"zero_grad": False}}.items():
+        torch.manual_seed(0)
+        model = mlp(hidden=(10,))
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+        with Monitor(model, optimizer, tmp_path / name, every=1, record=record) as monitor:
+            train(model, optimizer, monitor, steps=8, **broken)
+    nan, added = (inspect(tmp_path / name) for name in ("nan", "added"))
+    assert [finding.kind for finding in nan.findings] == ["not finite"]
+    assert nan.findings[0].evidence == "Step 4: the curve loss is not finite."
+    assert added.unjudged == [
+        "whether gradients are zeroed is not recorded: record='health' does it"
+    ]
+    assert "Nothing stands out." not in nan.lines() + added.lines()
+
+
+def test_a_loss_of_evaluation_that_is_not_finite_is_a_finding(tmp_path):
+    model = mlp(hidden=(10,))
+    optimizer = torch.optim.Adam(model.parameters())
+    with Monitor(model, optimizer, tmp_path, every=1) as monitor:
+        train(model, optimizer, monitor, steps=3)
+        monitor.log(**{"loss/validation": np.inf})
+    (finding,) = inspect(tmp_path).findings
+    assert finding.evidence == "Step 3: the curve loss/validation is not finite."
+
+
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """The folder of a small run, its only file, and what is said of it."""
@@ -151,7 +183,7 @@ def small(tmp_path_factory):
     torch.manual_seed(0)
     model = mlp(hidden=(10,))
     optimizer = torch.optim.Adam(model.parameters())
-    with Monitor(model, optimizer, folder, every=2, record=["updates"]) as monitor:
+    with Monitor(model, optimizer, folder, every=2, record=["updates", "health"]) as monitor:
         train(model, optimizer, monitor, steps=8)
     (file,) = folder.iterdir()
     assert "Nothing stands out." in inspect(folder).lines()
@@ -206,11 +238,40 @@ def test_what_a_later_session_replaces_need_not_be_whole(small, tmp_path):
     torch.manual_seed(0)
     model = mlp(hidden=(10,))
     optimizer = torch.optim.Adam(model.parameters())
-    with Monitor(model, optimizer, tmp_path, every=2, record=["updates"], step=4) as monitor:
+    with Monitor(
+        model, optimizer, tmp_path, every=2, record=["updates", "health"], step=4
+    ) as monitor:
         train(model, optimizer, monitor, steps=4)
     seen = inspect(tmp_path)
     assert seen.missing == []
     assert seen.history.steps("loss").tolist() == [1, 2, 4, 6, 8]
+
+
+def test_a_resumed_run_without_its_first_file_is_not_whole(small, tmp_path):
+    folder, file = small
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    model = mlp(hidden=(10,))
+    optimizer = torch.optim.Adam(model.parameters())
+    with Monitor(model, optimizer, tmp_path, every=1, step=8) as monitor:
+        train(model, optimizer, monitor, steps=4)
+    assert inspect(tmp_path).missing == []
+    (tmp_path / file.name).unlink()
+    seen = inspect(tmp_path)
+    assert seen.missing == ["no file has the steps before 9"]
+    assert "Nothing stands out." not in seen.lines()
+
+
+def test_tensors_that_numpy_cannot_hold_are_no_curves(tmp_path):
+    """TensorFlow's, of other programs: bfloat16, variants, without a dtype or values."""
+    file = EventFile(tmp_path, 1)
+    file.add(scalar_values({"loss": 1.0}), 1)
+    tensors = [TensorProto(dtype=dtype) for dtype in (0, 1, 20, 21)]
+    tensors += [TensorProto(dtype=14, half_val=[1]), TensorProto(dtype=1, tensor_content=b"abc")]
+    file.add([Summary.Value(tag=f"odd {i}", tensor=each) for i, each in enumerate(tensors)], 1)
+    file.close()
+    seen = inspect(tmp_path)
+    assert seen.missing == []
+    assert list(seen.history.curves) == ["loss"]
 
 
 def test_a_run_that_begins_later_says_where(small, tmp_path, capsys):

@@ -43,6 +43,8 @@ def unjudged(history: History) -> list[str]:
         found.append("no step of any layer is recorded: a Monitor does it (record='updates')")
     elif records < ENOUGH:
         found.append(f"it has {records} of the {ENOUGH} records that show a change")
+    if "gradient carried over" not in history.curves:
+        found.append("whether gradients are zeroed is not recorded: record='health' does it")
     if "loss" not in history.curves:
         found.append("no loss is recorded: Monitor.log(loss=loss) does it")
     return found

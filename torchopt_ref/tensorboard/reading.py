@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from google.protobuf.message import DecodeError
@@ -44,6 +45,8 @@ def read(folder: Path) -> tuple[History, list[str]]:
                     for said in texts.values():
                         said[:] = [each for each in said if each[0] < event.step]
                     missing = [each for each in missing if each[0] + 1 < event.step]
+                    if event.step > 1 and not missing and not any(history.curves.values()):
+                        missing.append((0, f"no file has the steps before {event.step}"))
                 add(event, history, texts)
         except DamagedError as damage:
             missing.append((sound, f"{file.name} {damage}; of it, steps after {sound} are missing"))
@@ -65,9 +68,10 @@ def add(event: Event, history: History, texts: dict[str, list[tuple[int, str]]])
             tag = value.tag.removesuffix("/text_summary")
             texts.setdefault(tag, []).append((event.step, text))
         elif value.HasField("tensor") and not value.tensor.string_val:
-            array = make_ndarray(value.tensor)
-            if array.ndim == 0 and array.dtype.kind in "fiu":
-                points.append((event.step, float(array)))
+            with suppress(TypeError, ValueError, KeyError):  # Of a kind that NumPy does not have.
+                array = make_ndarray(value.tensor)
+                if array.ndim == 0 and array.dtype.kind in "fiu":
+                    points.append((event.step, float(array)))
 
 
 def events(file: Path) -> Iterator[Event]:

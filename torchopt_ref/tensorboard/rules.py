@@ -68,7 +68,7 @@ class Finding:
 
 
 def not_finite(history: History) -> Finding | None:
-    text = history.texts.get("not finite", "")
+    text = history.texts.get("not finite") or first_not_finite(history)
     if not text:
         return None
     return Finding(
@@ -79,6 +79,19 @@ def not_finite(history: History) -> Finding | None:
         "gradient (torch.nn.utils.clip_grad_norm_), and look in the loss for a logarithm, a root "
         "or a division whose argument can be 0. Monitor(nonfinite='raise') stops before the step.",
     )
+
+
+def first_not_finite(history: History) -> str:
+    """In the curves, of a run whose health was not watched, or of evaluation's loss."""
+    found = [
+        (step, tag)
+        for tag, points in history.curves.items()
+        if tag.startswith(("loss", "weight norm/", "update norm/"))
+        for step, value in points
+        if not math.isfinite(value)
+    ]
+    step, tag = min(found, default=(0, ""))
+    return f"step {step}: the curve {tag} is not finite." if tag else ""
 
 
 def carried_over(history: History) -> Finding | None:
