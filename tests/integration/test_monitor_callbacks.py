@@ -180,6 +180,15 @@ def test_lightning_resumes_where_optimizers_step_at_different_rates(lightning, t
     assert steps == list(range(first // second or 1, 2 * first + 1, first // second or 1))
 
 
+def test_a_lightning_callback_that_is_used_again_begins_with_the_trainer(lightning, tmp_path):
+    from torchopt_ref.tensorboard.lightning import MonitorCallback
+
+    callback = MonitorCallback(tmp_path / "run", model="net", every=1)
+    for _ in range(2):
+        fit(lightning, tmp_path, [callback])
+    assert list(curves(tmp_path / "run")["loss"]) == list(range(1, 9))
+
+
 def test_lightning_leaves_no_hook_after_an_exception(lightning, tmp_path):
     from torchopt_ref.tensorboard.lightning import MonitorCallback
 

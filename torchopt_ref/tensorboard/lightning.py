@@ -22,8 +22,8 @@ class MonitorCallback(Callback):
     that the checkpoint holds.
 
     In automatic optimization Lightning computes the gradients within the optimizer's step, where
-    there are no phases to time and no gradient to see before the step: times, gradient cosine,
-    noise scale and carried-over gradients are not measured then.
+    there are no phases to time and no gradient to see before the step: times, gradient cosine and
+    noise scale are not measured then.
 
     Args:
         folder: of the run.
@@ -49,7 +49,8 @@ class MonitorCallback(Callback):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         optimizers = trainer.optimizers
-        done = self._done
+        # A callback may be used again, by a trainer that begins.
+        done = self._done if trainer.global_step else 0
         if done is None:
             # No checkpoint, or one without this callback. Lightning counts all optimizers together.
             done = trainer.global_step // max(len(optimizers), 1)
