@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn.modules.module import register_module_forward_hook
 from torch.optim import optimizer as optimizer_module
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -216,6 +217,12 @@ def test_a_profiler_is_told_of_steps():
         optimizer.step()
     assert "Optimizer.step#Adam.step" in {event.key for event in seen.key_averages()}
     assert not torch_private.is_step_watched(optimizer)
+
+
+def test_hooks_with_keyword_arguments_are_marked_where_we_look():
+    handle = register_module_forward_hook(lambda *_: None, with_kwargs=True)
+    assert torch_private.global_hooks_with_kwargs.pop(handle.id)
+    handle.remove()
 
 
 def test_torchs_threads_make_calls_that_cover_a_range():

@@ -142,15 +142,34 @@ def test_a_copy_of_what_holds_a_monitor_is_not_at_work(tmp_path):
         assert monitor.step == 7
 
 
-def test_an_end_of_the_forward_pass_by_an_exception_leaves_no_hook(tmp_path):
-    class Fails(nn.Linear):
-        def forward(self, x):
-            raise KeyboardInterrupt
+class CopiesItself(nn.Linear):
+    """In each forward pass, which Ctrl-C may end."""
 
-    model = Fails(4, 1)
+    interrupted = False
+
+    def forward(self, x):
+        TWINS[:] = copy.deepcopy(self), pickle.loads(pickle.dumps(self))
+        if self.interrupted:
+            raise KeyboardInterrupt
+        return super().forward(x)
+
+
+TWINS = []
+
+
+def test_nothing_travels_out_of_a_forward_pass_nor_after_ctrl_c_in_one(tmp_path):
+    """A training that is interrupted there saves its model within the block."""
+    model = CopiesItself(4, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with pytest.raises(KeyboardInterrupt), Monitor(model, optimizer, tmp_path):
-        model(torch.ones(2, 4))
+    with Monitor(model, optimizer, tmp_path):
+        model(torch.ones(2, 4)).sum().backward()
+        model.interrupted = True
+        with pytest.raises(KeyboardInterrupt):
+            model(torch.ones(2, 4))
+        for each in (model, *TWINS):
+            assert not each._forward_hooks
+            assert not each._forward_pre_hooks
+        torch.save(model, io.BytesIO())
     assert hooks(model, optimizer) == []
 
 

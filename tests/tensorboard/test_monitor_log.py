@@ -6,9 +6,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from torch import nn
 
 from torchopt_ref.tensorboard import Monitor
+from torchopt_ref.tensorboard.pictures import WrongOnes
 
 NAN, INF = float("nan"), float("inf")
 
@@ -148,6 +150,8 @@ TAKEN = {
     "NumPy": (np.float16(0.5), 0.5),
     "NumPy's bool": (np.bool_(True), 1.0),
     "array": (np.array([[1, 2], [3, 6]], dtype=np.uint8), 3.0),
+    "masked": (np.ma.array([1.0, 9.0], mask=[False, True]), 1.0),
+    "list of masked": ([np.ma.array([1, 9], mask=[0, 1]), 4], 2.5),
     "list": ([1, 2.5, True, np.int8(3)], 1.875),
     "lists": ([[1, 2, 3], (6,)], 3.0),
     "tensors": ([torch.ones(3, requires_grad=True), torch.tensor(5)], 2.0),
@@ -172,7 +176,15 @@ def test_whatever_holds_numbers_is_taken(tmp_path, read):
     [
         *(None, "0.5", b"1", {}, {1.0}, object(), 1j, [1, None], ["a"], np.array(["a"])),
         *(np.array([1j]), torch.tensor(1j), torch.ones(2, device="meta"), np.array([None])),
-        *(torch.ones(0), [], np.ones(0), 10**400, Decimal("1e400"), (each for each in "ab")),
+        *(
+            torch.ones(0),
+            [],
+            np.ones(0),
+            np.ma.masked,
+            10**400,
+            Decimal("1e400"),
+            (each for each in "ab"),
+        ),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -188,6 +200,61 @@ def test_what_holds_none_is_refused_by_the_curves_name_and_no_other_is_lost(valu
     assert run["loss"] == {1: 1.5}
     assert run["other"] == {1: 1.0}
     assert "update norm/[all]" in run.scalars
+
+
+def test_an_accuracy_that_is_given_is_not_replaced(tmp_path, read):
+    scores = torch.eye(4)
+
+    def log(monitor):
+        monitor.log(accuracy=0.25, output=scores, target=scores.argmax(1))
+
+    assert step(tmp_path, log).trace() == 4
+    assert read(tmp_path)["accuracy"] == {1: 0.25}
+
+
+@pytest.mark.parametrize("reduce", [False, True])
+def test_what_is_logged_after_the_last_record_is_written_on_leaving(reduce, tmp_path, read):
+    """Such as the test of the trained model."""
+    model = nn.Linear(4, 4)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with Monitor(model, optimizer, tmp_path, reduce=reduce) as monitor:
+        for number in range(1, 7):
+            optimizer.step()
+            monitor.log(loss=number)
+        scores = torch.eye(4)
+        monitor.log(**{"accuracy/test": 0.9}, output=scores, target=scores.argmax(1))
+    run = read(tmp_path)
+    assert run["loss"] == {1: 1, 2: 2, 4: 3.5, 6: 5.5}
+    assert run["accuracy/test"] == run["accuracy"] | {6: pytest.approx(0.9)}
+
+
+def test_where_no_step_is_seen_what_is_logged_is_written_with_a_note(tmp_path, read):
+    """The step() of some wrappers is not the one that is called."""
+    model = nn.Linear(4, 4)
+    base, other = (torch.optim.SGD(model.parameters(), lr=0.1) for _ in range(2))
+    with Monitor(model, other, tmp_path, step=5) as monitor:
+        for loss in (1.0, 2.0):
+            base.step()
+            monitor.log(loss=loss)
+    run = read(tmp_path)
+    assert run["loss"] == {6: 1.5}
+    assert "No step of the optimizer was seen" in run.text("notes")
+
+
+def test_pictures_are_of_the_batch_whose_predictions_are_logged(tmp_path, monkeypatch):
+    """That is evaluation's where only its are."""
+    drawn = []
+    monkeypatch.setattr(WrongOnes, "figure", lambda wrong: drawn.append(wrong.images) or Figure())
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    training, evaluation = torch.zeros(4, 1, 8, 8), torch.ones(4, 1, 8, 8)
+    with Monitor(model, optimizer, tmp_path) as monitor:
+        model(training).sum().backward()
+        optimizer.step()
+        with torch.no_grad():
+            output = model(evaluation)
+        monitor.log(output=output, target=(output.argmax(1) + 1) % 3)
+    assert [images.mean() for images in drawn] == [1]
 
 
 def test_the_loss_is_refused_by_its_name(tmp_path):

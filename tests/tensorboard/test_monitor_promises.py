@@ -100,7 +100,7 @@ def test_between_records_the_layers_are_not_looked_at(tmp_path):
     hooked = []
     with Monitor(model, optimizer, tmp_path, every=5) as monitor:
         for step, (x, y) in enumerate(batches(12), start=1):
-            if any(monitor._session._hooks._after.values()):
+            if sum(map(bool, monitor._session._hooks._after.values())) > 1:  # The model itself.
                 hooked.append(step)
             nn.functional.cross_entropy(model(x), y).backward()
             optimizer.step()

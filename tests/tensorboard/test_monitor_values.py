@@ -236,7 +236,7 @@ class Slow(torch.optim.SGD):
 def test_speed_and_memory(tmp_path, read):
     """Each part of a step sleeps: it takes at least as long, and they together the whole."""
     model = mlp(hidden=(20,))
-    model.register_forward_hook(lambda *_: time.sleep(0.02))
+    model[0].register_forward_hook(lambda *_: time.sleep(0.02))
     model[0].weight.register_hook(lambda _: time.sleep(0.03))
 
     def slow_batches():

@@ -12,12 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.modules import module as torch_module
 from torch.optim import optimizer as torch_optimizer
 
 # Nested containers of tensors, as ``torch.func`` takes them.
 from torch.utils._pytree import tree_flatten as tree_flatten
 from torch.utils._pytree import tree_map as tree_map
 from torch.utils._pytree import tree_unflatten as tree_unflatten
+
+global_hooks_with_kwargs = torch_module._global_forward_hooks_with_kwargs
+"""The hooks of every module that are given keyword arguments: their handles leave an entry here."""
 
 
 def is_watched() -> bool:

@@ -106,7 +106,7 @@ class Activations:
         self._samples: dict[str, Tensor] = {}
         self._gradients: dict[str, Tensor] = {}
 
-    def _forward(self, name: str, module: nn.Module, args: Any, output: Any) -> None:
+    def _forward(self, name: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         again = in_backward()
         if not again and self._backward_began:
             self._open = False

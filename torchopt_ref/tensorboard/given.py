@@ -32,6 +32,8 @@ def number(tag: str, value: Any) -> Tensor | float:
             return sum((each * (count / total) for each, count in pairs), start=0.0)
         if hasattr(value, "__array__"):
             array = np.asanyarray(value)
+            if isinstance(array, np.ma.MaskedArray):
+                array = array.compressed()
             if array.dtype.kind not in "biuf":
                 raise TypeError(f"its elements are {array.dtype}")
             if array.ndim:
@@ -96,6 +98,8 @@ def flat(values: Any) -> Iterator[Any]:
 def size(value: Any) -> int:
     if isinstance(value, Tensor):
         return value.numel() if not value.is_nested else len(plain(value))
+    if isinstance(value, np.ma.MaskedArray):
+        return value.count()
     return getattr(value, "size", 1)
 
 

@@ -16,7 +16,7 @@ from torch.nn.modules.module import (
 )
 from torch.utils.hooks import RemovableHandle, unserializable_hook
 
-from torchopt_ref.optim.torch_private import is_watched
+from torchopt_ref.optim.torch_private import global_hooks_with_kwargs, is_watched
 
 COMPLAINT = r"Using `torch\.compile\(module\)` when there are global hooks on modules"
 
@@ -42,7 +42,6 @@ class Hooks:
         self._before: dict[int, Functions] = {}
         self._after: dict[int, Functions] = {}
         self._registered: list[RemovableHandle] = []
-        self._end: RemovableHandle | None = None
         self._filter: Any = None
 
     def start(self, model: nn.Module) -> None:
@@ -50,11 +49,14 @@ class Hooks:
         if hasattr(model, "_orig_mod"):
             # Hooks of the process would be compiled into it, while its own neither reach its graph
             # nor travel: torch leaves them behind.
-            self._registered = [model.register_forward_pre_hook(self._enters)]
+            self._registered = [
+                model.register_forward_pre_hook(self._enters),
+                model.register_forward_hook(self._leaves, with_kwargs=True),
+            ]
             return
         self._registered = [
             register_module_forward_pre_hook(self._enters),
-            register_module_forward_hook(self._leaves),
+            register_module_forward_hook(self._leaves, with_kwargs=True),
         ]
         # Such a wrapper, made later, warns that these are called for it and for the module inside.
         # They are meant for one of both.
@@ -64,8 +66,8 @@ class Hooks:
     def stop(self) -> None:
         for handle in self._registered:
             handle.remove()
+            global_hooks_with_kwargs.pop(handle.id, None)  # Which torch leaves there.
         self._registered = []
-        self._remove_end()
         with suppress(ValueError):  # Not there, or the training has replaced all filters.
             warnings.filters.remove(self._filter)  # type: ignore[attr-defined]
 
@@ -74,27 +76,8 @@ class Hooks:
         return self._add(self._before, module, function)
 
     def after(self, module: nn.Module, function: Callable) -> RemovableHandle:
-        """Call ``function(module, args, output)`` after it."""
+        """Call ``function(module, args, kwargs, output)`` after it, unless it raised."""
         return self._add(self._after, module, function)
-
-    def end(self, module: nn.Module, function: Callable) -> None:
-        """Call ``function(module, args, kwargs)`` once, when the pass that has just begun ends.
-
-        It comes after the module's own hooks and is given ``kwargs``, so it has to hang on the
-        module, while the pass lasts.
-        """
-        self._remove_end()
-        safe = self._safe(function)
-
-        def once(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-            self._remove_end()
-            safe(module, args, kwargs)
-
-        self._end = module.register_forward_hook(once, with_kwargs=True, always_call=True)
-
-    def _remove_end(self) -> None:
-        if self._end:
-            self._end.remove()
 
     def gradient(self, tensor: Tensor, function: Callable) -> RemovableHandle:
         """Call ``function(gradient)`` when the tensor's comes; saving it does not warn of that."""

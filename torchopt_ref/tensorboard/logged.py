@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 
 import numpy as np
 import torch
@@ -22,7 +23,8 @@ class Logged:
     """Means since the last record of what ``Monitor.log`` was given, and the confusion matrix.
 
     ``accuracy`` is the fraction of right predictions since the last record, a prediction being the
-    class of the largest ``output``. What an accelerator holds stays there. ``labels ignored`` is
+    class of the largest ``output``; an ``accuracy`` that is given is drawn in place of it. What an
+    accelerator holds stays there. ``labels ignored`` is
     the fraction of labels that are none of the classes, if there are any; they count nowhere else.
     ``confusion[i, j]`` counts samples of class ``i`` that were taken for ``j``, over the whole run.
     """
@@ -30,6 +32,7 @@ class Logged:
     def __init__(self, reduce: bool) -> None:
         self._reduce = reduce
         self._means: dict[str, tuple[Tensor | float, int]] = {}
+        self._given: set[str] = set()
         self._waiting: list[tuple[Tensor, Tensor]] = []
         self._kind: tuple[int, torch.device] = 0, torch.device("cpu")
         self._counts: Tensor | None = None
@@ -38,6 +41,7 @@ class Logged:
         self._cells: Tensor | None = None
 
     def add(self, scalars: Mapping[str, Tensor | float]) -> None:
+        self._given |= scalars.keys()
         for tag, value in scalars.items():
             if tag not in self.names:
                 self.names.append(tag)
@@ -88,6 +92,15 @@ class Logged:
         classes = math.isqrt(len(self._cells))
         return self._cells[:-1].view(classes, classes)
 
+    @property
+    def is_waiting(self) -> bool:
+        """For a record that takes it."""
+        return bool(self._means or self._waiting or self._counts is not None)
+
+    def alone(self) -> None:
+        """From now on without the other processes, which may have come to another place."""
+        self._reduce = False
+
     def collect(self, record: Record) -> None:
         self._count()
         means, self._means = self._means, {}
@@ -101,7 +114,8 @@ class Logged:
             else:
                 record.scalars[tag] = mean
         if counts is not None:
-            record.later([self._over_processes(counts.float())], shares(record))
+            use = partial(add_shares, record, self._given)
+            record.later([self._over_processes(counts.float())], use)
 
     def _over_processes(self, value: Tensor) -> Tensor:
         if self._reduce:
@@ -114,17 +128,13 @@ def scalar(record: Record, tag: str) -> Callable[[np.ndarray], None]:
     return lambda values: record.scalars.update({tag: float(values[0])})
 
 
-def shares(record: Record) -> Callable[[np.ndarray], None]:
+def add_shares(record: Record, given: Collection[str], counts: np.ndarray) -> None:
     """No accuracy of nothing, and no curve of ignored labels where there are none."""
-
-    def use(counts: np.ndarray) -> None:
-        right, counted, ignored = counts
-        if counted:
-            record.scalars["accuracy"] = float(right / counted)
-        if ignored:
-            record.scalars["labels ignored"] = float(ignored / (counted + ignored))
-
-    return use
+    right, counted, ignored = counts
+    if counted and "accuracy" not in given:
+        record.scalars["accuracy"] = float(right / counted)
+    if ignored:
+        record.scalars["labels ignored"] = float(ignored / (counted + ignored))
 
 
 def is_class(labels: Tensor, classes: int) -> Tensor:

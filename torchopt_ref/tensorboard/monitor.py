@@ -166,7 +166,7 @@ class Monitor:
         if self._session:
             # What ended the training is not hidden behind what is found on leaving.
             with suppress(NonFiniteError) if error else nullcontext():
-                self._session.close()
+                self._session.close(failed=error is not None)
 
     def log(
         self,

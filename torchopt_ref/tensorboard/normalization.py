@@ -85,7 +85,7 @@ class Normalization:
 
     @torch.no_grad()
     def _count(
-        self, name: str, kept: list[Tensor], module: nn.Module, args: Any, output: Any
+        self, name: str, kept: list[Tensor], module: nn.Module, args: Any, kwargs: Any, output: Any
     ) -> None:
         tag = f"dropout keep rate/{name}"
         if kept and tag not in self._found:

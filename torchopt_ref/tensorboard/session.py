@@ -45,7 +45,7 @@ class Session:
         self._models, self._watched, self._layers = models, watched, layers
         self._first, self._processes = watched[0], processes
         self._first_step = watched[0].step + 1
-        self._forward_passes = 0
+        self._forward_passes, self._in_pass = 0, False
         self._logged = Logged(reduces)
         self._parts = parts
         self._handles: list[RemovableHandle] = []
@@ -66,6 +66,7 @@ class Session:
         self._guard.works = True
         model = next(iter(self._models.values()))
         self._hooks.before(model, self._forward_starts)
+        self._hooks.after(model, self._forward_ends)
         if getattr(model, "_compiled_call_impl", None) is None:
             self._hooks.start(model)
         for watched in self._watched:
@@ -91,8 +92,10 @@ class Session:
         found = None if output is None else predictions(output, target)
         self._guard.safe(self._log)(numbers, found)
 
-    def close(self) -> None:
+    def close(self, failed: bool) -> None:
         """Finish what is under way, draw, and leave no hook, whatever fails."""
+        if failed:
+            self._logged.alone()
         try:
             self._guard.safe(self._finish_all)()
         finally:
@@ -103,6 +106,7 @@ class Session:
     def _finish_all(self) -> None:
         for watched in reversed(self._watched):
             self._finish(watched)
+        self._finish_logged()
         if self._parts.figures:
             self._parts.figures.draw(self._logged.confusion, self.step)
         if self._parts.health:
@@ -111,9 +115,9 @@ class Session:
             )
 
     def _forward_starts(self, module: nn.Module, args: Any) -> None:
-        if not torch.is_grad_enabled() or self._runs_again():
+        self._in_pass = torch.is_grad_enabled() and not self._runs_again()
+        if not self._in_pass:
             return
-        self._hooks.end(module, self._forward_ends)
         if self._first.record:
             self._finish(self._first)
             if self._parts.speed:
@@ -127,17 +131,21 @@ class Session:
             except Exception as error:
                 self._parts.output.note(f"The graph cannot be traced: {error}", self.step)
 
-    def _forward_ends(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+    def _forward_ends(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        tensor = first_tensor([*args, *kwargs.values()])
+        if self._parts.figures and tensor is not None:
+            # Of evaluation too, whose predictions may be logged.
+            self._parts.figures.saw_input(tensor)
+        if not self._in_pass:
+            return
+        self._in_pass = False
         if self._parts.speed:
             self._parts.speed.forward_ends()
-        tensor = first_tensor([*args, *kwargs.values()])
         if tensor is not None and tensor.dim():
             for watched in self._watched:
                 watched.samples += len(tensor) * self._processes
             if self._parts.health:
                 self._parts.health.saw_input(tensor)
-            if self._parts.figures:
-                self._parts.figures.saw_input(tensor)
 
     def _runs_again(self) -> bool:
         """Whether this is activation checkpointing's second run of a pass that was counted. If the
@@ -190,8 +198,9 @@ class Session:
     def _note_unseen(self, record: Record) -> None:
         if self._parts.output and self._parts.activations and not self._parts.activations.seen:
             self._parts.output.note(
-                f"In step {record.step} no activation layer was seen: a compiled function calls "
-                "them, torch.func or DataParallel does, or the model's own forward does not.",
+                "In a recorded step no activation layer was seen: a compiled function calls them, "
+                "torch.func, DataParallel or a dispatch mode (as of selective checkpointing) does, "
+                "or the model's own forward does not.",
                 record.step,
             )
 
@@ -219,6 +228,22 @@ class Session:
             self._parts.health.check_record(record, watched.optimizer)
         if is_first and self._parts.figures and self._parts.figures.is_due():
             self._parts.figures.draw(self._logged.confusion, record.step)
+
+    def _finish_logged(self) -> None:
+        """Write what was logged since the last record, such as the test of a trained model."""
+        if not self._logged.is_waiting:
+            return
+        record = Record(max(self.step, self._first_step))
+        self._logged.collect(record)
+        record.fetch()
+        if self._parts.output:
+            self._parts.output.record(record, self._logged.names)
+            if self.step < self._first_step:
+                self._parts.output.note(
+                    "No step of the optimizer was seen: give the Monitor the one whose step() is "
+                    "called, such as the base optimizer of a wrapper.",
+                    record.step,
+                )
 
     def _add_to(self, record: Record) -> None:
         """Add what the host knows, and the optimizers' update of the layers that they leave out."""
