@@ -151,7 +151,7 @@ def test_lightning_resumes_where_optimizers_step_at_different_rates(lightning, t
         def configure_optimizers(self):
             return [torch.optim.SGD(each.parameters(), lr=0.01) for each in (self.a, self.b)]
 
-    def fit(epochs, checkpoint=None):
+    def fit(epochs, checkpoint=None, folder="run"):
         trainer = lightning.Trainer(
             max_epochs=epochs,
             accelerator="cpu",
@@ -159,7 +159,7 @@ def test_lightning_resumes_where_optimizers_step_at_different_rates(lightning, t
             enable_progress_bar=False,
             enable_model_summary=False,
             enable_checkpointing=False,
-            callbacks=[MonitorCallback(tmp_path / "run", every=1)],
+            callbacks=[MonitorCallback(tmp_path / folder, every=1)],
         )
         loader = DataLoader(TensorDataset(*data()), batch_size=8)
         with warnings.catch_warnings():
@@ -167,7 +167,7 @@ def test_lightning_resumes_where_optimizers_step_at_different_rates(lightning, t
             warnings.filterwarnings("error", "the monitor stopped")
             trainer.fit(Module(), loader, ckpt_path=checkpoint)
         trainer.save_checkpoint(tmp_path / "last.ckpt")
-        return curves(tmp_path / "run")
+        return curves(tmp_path / folder)
 
     first, second = (40, 8) if faster == "first" else (8, 40)
     before = fit(1)
@@ -178,6 +178,8 @@ def test_lightning_resumes_where_optimizers_step_at_different_rates(lightning, t
         assert after[tag].items() >= before[tag].items(), tag
     steps = list(after["update norm/[all of 1]"])
     assert steps == list(range(first // second or 1, 2 * first + 1, first // second or 1))
+    elsewhere = fit(3, tmp_path / "last.ckpt", "elsewhere")
+    assert min(elsewhere["update norm/[all of 0]"]) == 2 * first + 1
 
 
 def test_a_lightning_callback_that_is_used_again_begins_with_the_trainer(lightning, tmp_path):

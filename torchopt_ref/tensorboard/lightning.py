@@ -44,8 +44,13 @@ class MonitorCallback(Callback):
     def state_dict(self) -> dict[str, Any]:
         return {"step": self._monitor.step if self._monitor else self._done}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._done = state_dict["step"]
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        saved = checkpoint.get("callbacks", {})
+        # It may have been made by a callback with another folder.
+        own = saved.get(self.state_key) or next(
+            (each for key, each in saved.items() if key.startswith(type(self).__qualname__)), {}
+        )
+        self._done = own.get("step")
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         optimizers = trainer.optimizers
