@@ -2,6 +2,7 @@
 
 import copy
 import math
+import types
 
 import numpy as np
 import pytest
@@ -142,6 +143,46 @@ class Ambiguous(nn.Module):
         return F.dropout(x, p)
 
 
+def drop(module, x):
+    return F.dropout(x, module.p, module.training)
+
+
+def with_method(layer):
+    layer.p = 0.4
+    layer.forward = types.MethodType(drop, layer)
+    return layer
+
+
+def with_hook(layer, register):
+    getattr(layer, register)(lambda module, *given: F.dropout(given[-1], 0.4, module.training))
+    return layer
+
+
+class FromOutside(Block):
+    forward = drop
+
+
+class ByName(Block):
+    def forward(self, x):
+        return F.dropout(x, self.p, getattr(self, "training"))  # noqa: B009
+
+
+class Recurrent(nn.LSTM):
+    """Of a single layer, so that torch's own dropout is none."""
+
+    def forward(self, x):
+        return F.dropout(super().forward(x)[0], 0.4, self.training)
+
+
+class Property(nn.Module):
+    @property
+    def rate(self):
+        return 0.4 if self.training else 0.0
+
+    def forward(self, x):
+        return F.dropout(x, self.rate)
+
+
 def encoder_layer(**options):
     return nn.TransformerEncoderLayer(8, 2, 16, 0.3, batch_first=True, **options)
 
@@ -159,6 +200,12 @@ MODELS = {
     "GRU": lambda: Block(lambda self, x: self.rnn(x)[0], rnn=nn.GRU(8, 8, 2, dropout=0.4)),
     "functional dropout": Functional,
     "scaled_dot_product_attention": Attention,
+    "a function that gets the module": lambda: Block(lambda self, x: drop(self, x)),
+    "a function from outside as a method": lambda: FromOutside(None),
+    "a method of one module alone": lambda: with_method(nn.Linear(8, 8)),
+    "a hook": lambda: with_hook(nn.Linear(8, 8), "register_forward_hook"),
+    "the mode by its name": lambda: ByName(None),
+    "a recurrent layer's heir": lambda: Recurrent(8, 8),
     "DropPath": lambda: nn.Sequential(DropPath(), nn.Dropout(0.1)),
     "of torch": lambda: nn.Sequential(nn.Dropout(0.1), nn.AlphaDropout(0.2), nn.Dropout1d(0.3)),
 }
@@ -168,7 +215,7 @@ MODELS = {
 def test_passes_are_those_of_training_mode(name):
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(1)
-        model, x = MODELS[name](), torch.randn(2, 5, 8)
+        model, x = nn.Sequential(MODELS[name](), nn.Dropout(0.1)), torch.randn(2, 5, 8)
         torch.manual_seed(2)
         outputs = torch.stack([model(x) for _ in range(4)])
         torch.manual_seed(2)
@@ -188,6 +235,11 @@ def test_what_training_mode_does_is_asked_where_it_cannot_be_known():
     with torch.random.fork_rng(devices=[]):
         spread = [mc_dropout(model, x, 50, **{how: [Ambiguous]}) for how in ("on", "off")]
     assert spread[0].variance.mean() > spread[1].variance.mean() > 0
+
+
+def test_a_property_may_know_the_mode():
+    with pytest.raises(ValueError, match=r"Property uses self\.training"):
+        mc_dropout(nn.Sequential(Property(), nn.Dropout()), torch.ones(2, 3), 2)
 
 
 def test_code_that_cannot_be_read_and_compiled_models_are_refused():

@@ -1,14 +1,18 @@
 """Dropout as an ensemble of networks."""
 
 import ast
+import functools
 import inspect
 import textwrap
 from collections.abc import Collection, Iterator
-from typing import NamedTuple
+from types import FunctionType, MethodType
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
+
+_KNOWN = ("torch.", "torchopt_ref.nn.", "lightning.", "pytorch_lightning.")
 
 
 class Prediction(NamedTuple):
@@ -44,7 +48,8 @@ def mc_dropout(
     - a module whose own code hands ``self.training`` to dropout only: to a function with "drop" or
       "stochastic_depth" in its name, or as an argument with "drop" in its name, such as
       ``F.dropout(x, 0.5, self.training)`` and ``scaled_dot_product_attention(..., dropout_p=self.p
-      if self.training else 0)``.
+      if self.training else 0)``. Its own code is its methods and properties, its hooks, and the
+      functions that these call by a plain name.
 
     A module that uses ``self.training`` otherwise may or may not drop something: ``on`` and ``off``
     say so.
@@ -90,10 +95,10 @@ def _drops(
         return isinstance(module, on)
     if isinstance(module, _DropoutNd):
         return True
-    if isinstance(module, nn.MultiheadAttention):
-        return module.dropout > 0
-    if isinstance(module, nn.RNNBase):
-        return module.dropout > 0 and module.num_layers > 1
+    if isinstance(module, nn.MultiheadAttention) and module.dropout > 0:
+        return True
+    if isinstance(module, nn.RNNBase) and module.dropout > 0 and module.num_layers > 1:
+        return True
     if isinstance(module, nn.modules.batchnorm._NormBase):
         return False
     if isinstance(module, torch.jit.ScriptModule):
@@ -112,21 +117,51 @@ def _drops(
 
 
 def _own_code(module: nn.Module) -> Iterator[ast.Module]:
-    """The classes of the module that are not torch's, as far as they mention ``training``."""
-    for cls in type(module).__mro__:
-        if cls is object or cls.__module__.partition(".")[0] == "torch":
-            continue
-        functions = [inspect.unwrap(f) for f in vars(cls).values() if inspect.isfunction(f)]
-        if not any("training" in code.co_names for f in functions for code in _nested(f.__code__)):
+    """The functions of the module that are not torch's, as far as they mention ``training``."""
+    for function in _own_functions(module):
+        codes = list(_nested(function.__code__))
+        if not any("training" in (*code.co_names, *code.co_consts) for code in codes):
             continue
         try:
-            yield ast.parse(textwrap.dedent(inspect.getsource(cls)))
+            yield ast.parse(textwrap.dedent(inspect.getsource(function)))
         except (OSError, TypeError, SyntaxError):
-            name = cls.__name__
+            name = type(module).__name__
             raise ValueError(
                 f"{name} uses self.training, and its code cannot be read: say by on=[{name}] that "
                 f"it drops something, or by off=[{name}] that it does not"
             ) from None
+
+
+def _own_functions(module: nn.Module) -> Iterator[FunctionType]:
+    """Those of its classes, of its own attributes and hooks, and what these call by a name."""
+    classes = [cls for cls in type(module).__mro__ if not _is_known(cls)]
+    hooks = [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
+    found = [value for owner in (*classes, module) for value in vars(owner).values()] + hooks
+    seen = set()
+    while found:
+        function = _behind(found.pop())
+        if not inspect.isfunction(function) or function in seen or _is_known(function):
+            continue
+        seen.add(function)
+        yield function
+        named = inspect.getclosurevars(function)
+        found += [*named.nonlocals.values(), *named.globals.values()]
+
+
+def _is_known(code: type | FunctionType) -> bool:
+    """Whether it is of a package of which all that drops something is spoken of above."""
+    return (code.__module__ or "").startswith(_KNOWN) or code is object
+
+
+def _behind(value: Any) -> Any:
+    """The function of a property, of a method, of a partial or of a decorated function."""
+    if isinstance(value, property):
+        return _behind(value.fget)
+    if isinstance(value, functools.partial | functools.partialmethod | functools.cached_property):
+        return _behind(value.func)
+    if isinstance(value, MethodType | staticmethod | classmethod):
+        return _behind(value.__func__)
+    return inspect.unwrap(value) if inspect.isfunction(value) else value
 
 
 def _nested(code):
@@ -147,10 +182,16 @@ def _uses_of_training(node: ast.AST, for_dropout: bool = False) -> Iterator[bool
         called = node.func.attr if isinstance(node.func, ast.Attribute) else ""
         called = node.func.id if isinstance(node.func, ast.Name) else called
         for_dropout = for_dropout or _is_named_after_dropout(called)
+        if called == "getattr" and any(_is_the_word(argument) for argument in node.args):
+            yield for_dropout
     if isinstance(node, ast.keyword):
         for_dropout = for_dropout or _is_named_after_dropout(node.arg or "")
     for child in ast.iter_child_nodes(node):
         yield from _uses_of_training(child, for_dropout)
+
+
+def _is_the_word(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and node.value == "training"
 
 
 def _is_named_after_dropout(name: str) -> bool:
