@@ -5,10 +5,24 @@ import numpy as np
 
 def floating(x, what):
     """``x`` as a real floating-point array. In integers a step is truncated, a difference wraps."""
-    x = np.asarray(x)
+    x = unmasked(x, what)
     if x.dtype.kind != "f":
         raise TypeError(f"{what} must be floating point, not {x.dtype}")
     return x
+
+
+def unmasked(x, what):
+    """``x`` as an array. One with a mask would come back without it."""
+    if np.ma.is_masked(x):
+        raise TypeError(f"{what} must not have masked elements: leave them out")
+    return np.asarray(x)
+
+
+def probability(p):
+    """``p`` as a float, from 0 to 1."""
+    if not 0 <= p <= 1:
+        raise ValueError(f"dropout probability must be between 0 and 1, got {p}")
+    return float(p)
 
 
 def shaped(x, shape, what):
@@ -24,7 +38,7 @@ def class_labels(t, logits):
     Raises ``TypeError`` for labels that are no integers, ``ValueError`` for another shape, a class
     that there is not, and rows that are not one 1 among zeros.
     """
-    t, (count, classes) = np.asarray(t), logits.shape
+    t, (count, classes) = unmasked(t, "labels"), logits.shape
     if t.ndim == 2:
         labels = shaped(t, (count, classes), "one-hot labels").argmax(axis=1)
         if not np.array_equal(t, np.arange(classes) == labels[:, None]):

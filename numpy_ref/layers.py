@@ -9,7 +9,12 @@ floating point: another raises ``TypeError``, a shape that does not fit ``ValueE
 
 import numpy as np
 
-from .checks import class_labels, floating, shaped
+from .checks import class_labels, floating, probability, shaped
+
+
+def upstream(dout, shape):
+    """``dout``, if it is floating point and has the shape of the output."""
+    return shaped(floating(dout, "dout"), shape, "dout")
 
 
 class Affine:
@@ -29,7 +34,7 @@ class Affine:
         return self.x @ self.W + self.b
 
     def backward(self, dout):
-        shaped(dout, (len(self.x), len(self.b)), "dout")
+        dout = upstream(dout, (len(self.x), len(self.b)))
         self.grads = {"W": self.x.T @ dout, "b": dout.sum(axis=0)}
         return dout @ self.W.T
 
@@ -44,7 +49,7 @@ class Sigmoid:
         return self.y
 
     def backward(self, dout):
-        return shaped(dout, self.y.shape, "dout") * (1 - self.y) * self.y
+        return upstream(dout, self.y.shape) * (1 - self.y) * self.y
 
 
 class Tanh:
@@ -55,7 +60,7 @@ class Tanh:
         return self.y
 
     def backward(self, dout):
-        return shaped(dout, self.y.shape, "dout") * (1 - self.y * self.y)
+        return upstream(dout, self.y.shape) * (1 - self.y * self.y)
 
 
 class Relu:
@@ -67,7 +72,7 @@ class Relu:
         return np.maximum(x, 0)
 
     def backward(self, dout):
-        return np.where(self.off, 0, shaped(dout, self.off.shape, "dout"))
+        return np.where(self.off, 0, upstream(dout, self.off.shape))
 
 
 class SoftmaxWithLoss:
@@ -113,7 +118,7 @@ class BatchNormalization:
 
     ``"torch"``
         ``running = (1 - momentum) running + momentum batch``, from 0 and 1, the variance unbiased
-        (divided by M - 1; M = 1 raises ``ValueError``); ``momentum=0.1``, ``eps=1e-5``.
+        (divided by M - 1; M < 2 raises ``ValueError``); ``momentum=0.1``, ``eps=1e-5``.
         ``momentum=None`` makes them the average over all batches so far.
     ``"book"``
         ``running = momentum running + (1 - momentum) batch``, from 0 and 0, the variance biased;
@@ -162,8 +167,9 @@ class BatchNormalization:
         self.M = x.size // x.shape[-1]
         self.train = train
         if train:
-            if self.convention == "torch" and self.M == 1:
-                raise ValueError("training needs more than one value per channel, got one")
+            least = 2 if self.convention == "torch" else 1
+            if self.M < least:
+                raise ValueError(f"training needs {least} or more values per channel, got {self.M}")
             mean = x.mean(axis=self.axes)
             centred = x - mean
             # 0 but for rounding, which matters where the mean is large against the deviation; for
@@ -190,7 +196,7 @@ class BatchNormalization:
         self.running_var[...] = keep * self.running_var + new * var
 
     def backward(self, dout):
-        dout = np.moveaxis(shaped(dout, self.shape, "dout"), 1, -1)
+        dout = np.moveaxis(upstream(dout, self.shape), 1, -1)
         dbeta = dout.sum(axis=self.axes)
         dgamma = (dout * self.xhat).sum(axis=self.axes)
         self.grads = {"gamma": dgamma, "beta": dbeta}
@@ -216,7 +222,7 @@ class BatchNormalization:
         What was broadcast forward is summed backward, and the reverse; where a value was used
         twice (x in 1 and 2, centred in 3 and 7) its gradients add up.
         """
-        dscaled = np.moveaxis(shaped(dout, self.shape, "dout"), 1, -1)  # 9
+        dscaled = np.moveaxis(upstream(dout, self.shape), 1, -1)  # 9
         dbeta = dscaled.sum(axis=self.axes)  # 9
         dgamma = (dscaled * self.xhat).sum(axis=self.axes)  # 8
         self.grads = {"gamma": dgamma, "beta": dbeta}
@@ -251,9 +257,7 @@ class Dropout:
     """
 
     def __init__(self, p, draw, scaling="inverted"):
-        if not 0 <= p <= 1:
-            raise ValueError(f"dropout probability must be between 0 and 1, got {p}")
-        keep = 1 - float(p)
+        keep = 1 - probability(p)
         factors = {"inverted": (1 / keep if keep else 0.0, 1.0), "inference": (1.0, keep)}
         if scaling not in factors:
             raise ValueError(
@@ -263,14 +267,21 @@ class Dropout:
         self.p, self.draw, self.scaling = p, draw, scaling
 
     def forward(self, x, train=True):
-        self.mask = self.draw(x.shape) if train else True
+        x = floating(x, "x")
+        self.shape = x.shape
+        self.mask = np.ones(x.shape, bool)
+        if train:
+            self.mask = shaped(self.draw(x.shape), x.shape, "a mask")
+            if self.mask.dtype != bool:
+                raise TypeError(f"a mask must be bool, not {self.mask.dtype}")
         self.factor = self.train_factor if train else self.eval_factor
         return x * self.mask * self.factor
 
     def backward(self, dout):
-        return dout * self.mask * self.factor
+        return upstream(dout, self.shape) * self.mask * self.factor
 
 
 def keep_mask(p, rng):
     """A ``draw`` for :class:`Dropout` from a ``numpy.random.Generator``."""
+    probability(p)
     return lambda shape: rng.random(shape) >= p

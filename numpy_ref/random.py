@@ -6,8 +6,11 @@ drop the same units.
 """
 
 import math
+import operator
 
 import numpy as np
+
+from .checks import probability
 
 
 class Generator:
@@ -33,7 +36,7 @@ class Generator:
 
     def manual_seed(self, seed):
         """Start the stream of ``seed``; a normal value kept for later is forgotten."""
-        self._mt19937 = np.random.RandomState(seed & 0xFFFFFFFF)
+        self._mt19937 = np.random.RandomState(operator.index(seed) & 0xFFFFFFFF)
         self._next_normal = None
         return self
 
@@ -77,6 +80,8 @@ class Generator:
         ========  =======  ====================================================================
         """
         count = math.prod(shape)
+        if np.dtype(dtype) not in (np.float32, np.float64):
+            raise TypeError(f"the stream has float32 and float64 values, not {np.dtype(dtype)}")
         if count < 16:
             return np.array([self._one_normal() for _ in range(count)], dtype).reshape(shape)
         values = self.uniform((count,), dtype)
@@ -92,13 +97,15 @@ class Generator:
         Each element has 16, 32 or 64 bits of an int64 draw, the fewest with which both p and
         ``1 - p`` are right to one part in 2^24; of what 64 bits cannot resolve, p < 2^-41, the
         nearest. They count as a signed number, and the element is kept where that is at least
-        ``round(2^bits p) - 2^(bits - 1)``. For p = 0 and p = 1 nothing is drawn.
+        ``round(2^bits p) - 2^(bits - 1)``. For p = 0 and p = 1 nothing is drawn. Raises
+        ``ValueError`` for a ``p`` outside [0, 1].
         """
+        p = probability(p)
         if p in (0, 1):
             return np.full(shape, p == 0)
         count = math.prod(shape)
         for bits in (16, 32, 64):
-            dropped = round(float(p) * 2**bits)
+            dropped = round(p * 2**bits)
             if abs(dropped / 2**bits - p) <= min(p, 1 - p) * 2**-24:
                 break
         draws = self.integers((math.ceil(count * bits / 64),))

@@ -314,7 +314,7 @@ def test_batchnorm_of_constant_input():
 def test_batchnorm_of_a_single_value_per_channel():
     x = normal(1, 3)
     layer = batchnorm(3)
-    with pytest.raises(ValueError, match="more than one value per channel"):
+    with pytest.raises(ValueError, match="2 or more values per channel, got 1"):
         layer.forward(x)
     assert layer.num_batches_tracked == 0
     assert np.array_equal(layer.running_mean, np.zeros(3))

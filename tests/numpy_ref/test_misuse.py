@@ -6,8 +6,18 @@ import pytest
 
 from numpy_ref import book, init, optimizers
 from numpy_ref.gradient import numerical_gradient, relative_error
-from numpy_ref.layers import Affine, BatchNormalization, Relu, Sigmoid, SoftmaxWithLoss, Tanh
+from numpy_ref.layers import (
+    Affine,
+    BatchNormalization,
+    Dropout,
+    Relu,
+    Sigmoid,
+    SoftmaxWithLoss,
+    Tanh,
+    keep_mask,
+)
 from numpy_ref.network import MultiLayerNet
+from numpy_ref.random import Generator
 
 
 def square(x):
@@ -116,6 +126,7 @@ REFUSED_LABELS = [
     (np.array([255, 0], np.uint8), ValueError, "from 0 to 2, not 0 to 255"),
     (np.array([0.0, 1.0]), TypeError, "integers .* not float64"),
     (np.array([True, False]), TypeError, "integers .* not bool"),
+    (np.ma.array([0, 1], mask=[False, True]), TypeError, "labels must not have masked elements"),
     (np.array([0, 1, 2]), ValueError, r"shape \(2,\), not \(3,\)"),
     (np.array([0]), ValueError, r"shape \(2,\), not \(1,\)"),
     (np.array(1), ValueError, r"shape \(2,\), not \(\)"),
@@ -164,6 +175,7 @@ LAYERS = [
     Tanh,
     Relu,
     lambda: BatchNormalization(np.ones(3), np.zeros(3)),
+    lambda: Dropout(0.5, lambda shape: np.ones(shape, bool)),
 ]
 
 
@@ -182,6 +194,9 @@ def test_gradients_are_not_broadcast(make):
     for shape in [(), (3,), (1, 3), (2, 1), (3, 2), (1, 2, 3)]:
         with pytest.raises(ValueError, match=r"dout must have the shape \(2, 3\), not "):
             layer.backward(np.ones(shape))
+    for dtype in (np.int8, bool, complex):
+        with pytest.raises(TypeError, match="dout must be floating point"):
+            layer.backward(np.ones((2, 3), dtype))
 
 
 def test_a_loss_has_one_gradient():
@@ -270,3 +285,40 @@ def test_a_standard_deviation_that_is_none(std):
         init.normal((3, 4), std, np.random.default_rng(0))
     with pytest.raises(ValueError, match="std must be at least 0"):
         MultiLayerNet(3, (4,), 2, weight_init=std)
+
+
+@pytest.mark.parametrize(
+    ("mask", "error"),
+    [
+        (np.array([True, False, True]), ValueError),
+        (np.array(True), ValueError),
+        (np.full((2, 3), 255, np.uint8), TypeError),
+        (np.full((2, 3), 0.5), TypeError),
+    ],
+    ids=["a row", "a scalar", "integers", "probabilities"],
+)
+def test_a_mask_is_boolean_and_not_broadcast(mask, error):
+    with pytest.raises(error, match="a mask must"):
+        Dropout(0.5, lambda shape: mask).forward(np.ones((2, 3)))
+
+
+@pytest.mark.parametrize("p", [-0.1, 1.5, 70, float("nan")])
+def test_a_probability_that_is_none(p):
+    for draw in (lambda: keep_mask(p, None), lambda: Generator(0).keep_mask((3,), p)):
+        with pytest.raises(ValueError, match="between 0 and 1, got"):
+            draw()
+
+
+@pytest.mark.parametrize("dtype", [int, np.float16, complex])
+@pytest.mark.parametrize("count", [3, 20])
+def test_a_stream_has_no_other_normals(dtype, count):
+    with pytest.raises(TypeError, match="float32 and float64 values"):
+        Generator(0).normal((count,), dtype)
+
+
+@pytest.mark.parametrize("convention", ["torch", "book"])
+def test_an_empty_batch_does_not_spoil_running_statistics(convention):
+    layer = BatchNormalization(np.ones(3), np.zeros(3), convention=convention)
+    with pytest.raises(ValueError, match="or more values per channel, got 0"):
+        layer.forward(np.ones((0, 3)))
+    assert np.isfinite(layer.running_mean).all()

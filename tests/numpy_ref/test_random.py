@@ -106,6 +106,11 @@ def test_mixed_calls_keep_the_streams_together(seed, calls):
             np.testing.assert_array_equal(ours.integers((count,)), expected)
 
 
+@pytest.mark.parametrize("dtype", [np.int32, np.int64])
+def test_a_seed_may_be_numpys(dtype):
+    assert Generator(dtype(-1)).integers((3,)).tolist() == Generator(-1).integers((3,)).tolist()
+
+
 def test_seeding_forgets_the_kept_normal():
     theirs = torch.Generator().manual_seed(3)
     ours = Generator(3)
