@@ -538,3 +538,9 @@ def test_values_on_cuda(name):
     weight = torch.empty(500, 2000, device="cuda")
     function(weight, generator=torch.Generator("cuda").manual_seed(0))
     assert abs(weight.std().item() / math.sqrt(numerator / 2000) - 1) < 0.0036
+
+
+def test_the_fans_that_layers_of_others_ask_torch_for_are_here_too():
+    """They are not public, but old layers are written with them."""
+    for name in ("_calculate_fan_in_and_fan_out", "_calculate_correct_fan"):
+        assert getattr(init, name) is getattr(torch.nn.init, name)

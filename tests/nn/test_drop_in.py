@@ -217,3 +217,41 @@ def test_a_reparametrised_or_lazy_module_is_not_folded():
     nn.utils.prune.l1_unstructured(norm, "weight", 3)
     with pytest.raises(ValueError, match="BatchNorm1d: its weight is computed"):
         fold_batchnorm(nn.Linear(4, 6), norm)
+
+
+class Quantised(nn.Linear):
+    """As those for quantisation-aware training, LoRA, masked and standardised weights."""
+
+    def forward(self, x):
+        return nn.functional.linear(x, self.weight.round(), self.bias)
+
+
+class Activated(nn.BatchNorm1d):
+    def forward(self, x):
+        return super().forward(x).relu()
+
+
+def patched(layer):
+    layer.forward = lambda x: nn.Linear.forward(layer, x).relu()
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("layer", "norm"),
+    [
+        (Quantised(4, 6), nn.BatchNorm1d(6)),
+        (nn.Linear(4, 6), Activated(6)),
+        (patched(nn.Linear(4, 6)), nn.BatchNorm1d(6)),
+    ],
+    ids=["layer", "BatchNorm", "one layer alone"],
+)
+def test_what_computes_something_of_its_own_is_not_folded(layer, norm):
+    with pytest.raises(TypeError, match=r"its forward is not torch\.nn's"):
+        fold_batchnorm(layer, norm)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs oneDNN")
+def test_a_batchnorm_takes_the_layout_of_onednn():
+    theirs, ours = nn.BatchNorm2d(3).eval(), BatchNorm2d(3).eval()
+    x = X.to_mkldnn()
+    torch.testing.assert_close(ours(x).to_dense(), theirs(x).to_dense())

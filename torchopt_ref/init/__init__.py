@@ -8,6 +8,8 @@ and ``shape_fans`` count what a weight joins.
 """
 
 from torch.nn.init import (
+    _calculate_correct_fan,  # noqa: F401  not public, but what many layers are written with
+    _calculate_fan_in_and_fan_out,  # noqa: F401
     calculate_gain,
     constant,
     constant_,

@@ -74,7 +74,8 @@ class _BatchNorm(torch.nn.modules.batchnorm._BatchNorm):
             return traced
         group = self._group_to_share_with()
         # torch's kernels also say what an empty batch does: it counts, but changes no statistics.
-        if self.fused or (group is None and (is_for_elsewhere() or input.numel() == 0)):
+        for_torch = is_for_elsewhere() or input.is_mkldnn or input.numel() == 0
+        if self.fused or (group is None and for_torch):
             return self._forward_of_torch(input)
         self._check_input_dim(input)
         weight, bias = self.weight, self.bias

@@ -32,7 +32,8 @@ def fold_batchnorm(layer: Layer, bn: _BatchNorm) -> Layer:
         bn: a ``BatchNorm*d``, of ``torch.nn`` or of this package, with running statistics.
 
     Raises:
-        TypeError: ``layer`` or ``bn`` is of another type.
+        TypeError: ``layer`` or ``bn`` is of another type, or has a ``forward`` of its own, which
+            may do more than its class in ``torch.nn`` (quantise, mask, activate).
         ValueError: ``bn`` has no running statistics, or another number of channels; a parameter of
             either is computed from others (by ``torch.nn.utils.parametrize``, ``weight_norm``,
             ``spectral_norm``, ``prune``) or not initialised yet.
@@ -69,6 +70,9 @@ def fold_batchnorm(layer: Layer, bn: _BatchNorm) -> Layer:
 
 def _check_plain(module: nn.Module) -> None:
     """A computed weight may be stale, and cannot be replaced by a folded one."""
+    home = type(module).forward.__module__
+    if "forward" in vars(module) or not home.startswith(("torch.nn.", "torchopt_ref.nn.")):
+        raise TypeError(f"cannot fold {type(module).__name__}: its forward is not torch.nn's")
     for name in ("weight", "bias"):
         if name not in module._parameters:
             raise ValueError(

@@ -13,7 +13,8 @@ from .ulp import ulp_distance, ulp_text
 
 
 def lerp(a: Any, b: Any, weight: Any) -> Any:
-    """torch's two forms, each from the end that is nearer."""
+    """torch's two forms, each from the end that is nearer; 1 - weight is rounded, too."""
+    weight = np.asarray(weight, a.dtype)
     return np.where(weight < 0.5, a + weight * (b - a), b - (b - a) * (1 - weight))
 
 
