@@ -1,5 +1,6 @@
 """What is not finite stops the training or costs a batch, and is never saved."""
 
+import json
 import re
 import warnings
 
@@ -65,6 +66,45 @@ def test_what_the_loss_does_not_show_is_noticed_before_it_is_saved(
     assert last_state(folder)["position"]["step"] == steps
     if action == "rollback":
         assert "the weights are those of step 10 again" in train.err
+
+
+@pytest.mark.parametrize("kind", ["list", "number", "group"])
+def test_all_that_an_optimizer_remembers_is_looked_at_and_goes_back(train, monkeypatch, kind):
+    """An infinite option, such as a bound, is none."""
+    monkeypatch.setenv("TROUBLE", f"{kind} 14")
+    folder = train("--optimizer", "troublemakers:BadElsewhere", status=2)
+    assert "is not finite after step 20, and is not saved" in train.err
+    assert last_state(folder)["position"]["step"] == 10
+    folder = train(
+        *("--optimizer", "troublemakers:BadElsewhere", "--epochs", "3", "--on-nan", "rollback"),
+        name="back",
+    )
+    assert train.err.count("the weights are those of step 10 again") == 1
+    assert results(folder)["steps"] == 30
+
+
+@pytest.mark.parametrize(("action", "part"), [("stop", "test"), ("rollback", "validation")])
+def test_finite_weights_whose_loss_is_not_are_no_success(train, monkeypatch, action, part):
+    monkeypatch.setenv("TROUBLE", "20")
+    options = ["--optimizer", "troublemakers:Large", "--on-nan", action, "--json-log"]
+    if part == "test":
+        options += ["--validation", "0", "--batch-size", "50"]
+    folder = train(*options, status=2)
+    assert f"the {part} loss is nan after step 20, though all weights are finite" in train.err
+    assert "NaN" not in train.out
+    assert not (folder / "results.json").exists()
+
+
+@pytest.mark.parametrize("validation", [["--validation", "0"], []])
+def test_an_epoch_of_which_all_batches_are_left_out_has_no_loss(train, monkeypatch, validation):
+    monkeypatch.setenv("TROUBLE", "always")
+    options = ["--optimizer", "troublemakers:BadGradient", "--on-nan", "skip", "--epochs", "1"]
+    options += ["--scheduler", "ReduceLROnPlateau", "--batch-size", "90", "--json-log"]
+    train(*options, *validation)
+    row = json.loads(train.out.splitlines()[0])
+    assert row.keys() - {"images/s"} == {"epoch", "step"} | (
+        set() if validation else {"validation loss", "validation accuracy"}
+    )
 
 
 def test_statistics_that_are_not_finite_are_noticed_and_undone(train):

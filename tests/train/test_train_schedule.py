@@ -4,6 +4,7 @@ import copy
 import io
 import json
 import math
+import re
 import warnings
 
 import pytest
@@ -159,6 +160,17 @@ def test_steps_that_were_left_out_count_and_torch_warns_of_nothing(kind):
         for _ in range(PER_EPOCH):
             schedule.step()
         schedule.end_epoch(1.0)
+
+
+@pytest.mark.parametrize(
+    ("gamma", "epochs", "said"),
+    [("NaN", "1", "at step 10 .* the learning rate nan"), ("1e200", "2", "at step 20 .* rate inf")],
+)
+def test_a_rate_that_will_not_be_finite_is_refused_before_the_training(train, gamma, epochs, said):
+    options = ["--scheduler", "ExponentialLR", "--scheduler-args", f'{{"gamma": {gamma}}}']
+    folder = train(*options, "--epochs", epochs, status=2)
+    assert re.search(f"the scheduler ExponentialLR fails {said}", train.err)
+    assert not folder.exists()
 
 
 def test_restarts_do_not_exceed_the_rate_of_the_optimizer(train):

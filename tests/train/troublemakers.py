@@ -165,3 +165,49 @@ class BadStatistics(Adam):
             hook = nn.modules.module.register_module_forward_hook(spoil)
 
         return super().step(closure)
+
+
+class BadElsewhere(Adam):
+    """In one of its steps it remembers NaN where no tensor of its own is: TROUBLE is "list 14"."""
+
+    def step(self, closure=None):
+        self.steps = getattr(self, "steps", 0) + 1
+        kind, at = os.environ["TROUBLE"].split()
+        super().step(closure)
+        number = float("nan" if self.steps == int(at) else 1)
+        slots = self.state[self.param_groups[0]["params"][0]]
+        if kind == "list":
+            slots.setdefault("history", [torch.ones(2)])[0].mul_(number)
+        elif kind == "number":
+            slots["norm"] = slots.get("norm", 1.0) * number
+        else:
+            self.param_groups[0]["distance"] = self.param_groups[0].get("distance", 1.0) * number
+        self.param_groups[0]["bound"] = float("inf")
+
+
+class Large(Adam):
+    """Makes weights in one of its steps that are finite, but whose loss is not."""
+
+    def step(self, closure=None):
+        self.steps = getattr(self, "steps", 0) + 1
+        if self.steps == int(os.environ["TROUBLE"]):
+            with torch.no_grad():
+                for group in self.param_groups:
+                    for param in group["params"]:
+                        param.fill_(1e30)
+            return None
+        return super().step(closure)
+
+
+class Moving(Adam):
+    """In one of its steps, TROUBLE is "12 FOLDER", another run comes to the place of its own."""
+
+    def step(self, closure=None):
+        self.steps = getattr(self, "steps", 0) + 1
+        at, folder = os.environ["TROUBLE"].split()
+        if self.steps == int(at):
+            os.rename(folder, f"{folder}-old")
+            os.mkdir(folder)
+            with open(f"{folder}/lock", "w"):
+                pass
+        return super().step(closure)

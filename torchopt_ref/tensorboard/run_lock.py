@@ -7,7 +7,7 @@ import os
 import socket
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -24,8 +24,11 @@ LOOK = 0.1
 
 
 @contextmanager
-def locked(folder: Path, patience: float = 0.0) -> Iterator[None]:
+def locked(folder: Path, patience: float = 0.0) -> Iterator[Callable[[], None]]:
     """Within it no other process that asks for the lock has it.
+
+    The folder can be moved or deleted meanwhile, and another one made in its place, which another
+    process may lock. What it yields raises ``UserError`` then, and is to be called before writing.
 
     It is a POSIX lock on the file ``lock``, which says who holds it. The system frees it when its
     process ends, however it ends; a child does not inherit it, so that a data-loader worker that
@@ -59,7 +62,19 @@ def locked(folder: Path, patience: float = 0.0) -> Iterator[None]:
         with suppress(OSError):  # a full disk does not matter here
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
-        yield
+
+        def check() -> None:
+            try:
+                ours = os.path.samestat(os.fstat(file.fileno()), path.stat())
+            except OSError as error:
+                ours = error.errno != errno.ENOENT
+            if not ours:
+                raise UserError(
+                    f"the run {folder} was moved or deleted while it was written to: what it has "
+                    "is where it was moved to, and nothing more is written here"
+                )
+
+        yield check
 
 
 def acquired(file: IO[bytes]) -> bool:

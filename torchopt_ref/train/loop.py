@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -74,9 +76,9 @@ def train(config: Config) -> Path | None:
                 print(describe(training, config, data, memory))
             return None
         check_that_it_fits(memory, device, processes_here())
-        folder = make_folder(config, data, processes, held)
+        folder, check_lock = make_folder(config, data, processes, held)
         try:
-            fit(training, config, data, folder, stop)
+            fit(training, config, data, folder, check_lock, stop)
         except Diverged:
             if processes.first:
                 for finding in diagnosis(folder.path):
@@ -95,13 +97,21 @@ def train(config: Config) -> Path | None:
         return folder.path
 
 
-def fit(training: Training, config: Config, data: Data, folder: RunFolder, stop: Stop) -> None:
+def fit(
+    training: Training,
+    config: Config,
+    data: Data,
+    folder: RunFolder,
+    check_lock: Callable[[], None],
+    stop: Stop,
+) -> None:
     """Train from where the last checkpoint of ``folder`` is to the end, then test."""
     device, processes, scaler = training.device, training.processes, training.scaler
     checkpoints = make_checkpoints(folder, config, processes)
 
     def save(best: bool = False) -> None:
         not_finite.check_state()
+        check_lock()
         checkpoints.save(training.state(), training.position.step, best)
 
     def saved_and_stopped() -> Stopped:
@@ -191,11 +201,12 @@ def fit(training: Training, config: Config, data: Data, folder: RunFolder, stop:
 
             not_finite.check_state()
             row = position.row()
-            loss, accuracy = row["loss"], row["accuracy"]
+            loss, accuracy = row.get("loss", math.inf), row.get("accuracy", 0.0)
             if data.validation:
                 loss, accuracy, cut = passes.evaluate(training.judged, data.validation, stop)
                 if cut:
                     raise saved_and_stopped()
+                not_finite.check_evaluation("validation", loss)
                 row |= {"validation loss": loss, "validation accuracy": accuracy}
                 curves.log({"loss/validation": loss, "accuracy/validation": accuracy}, row["step"])
             training.schedule.end_epoch(loss)
@@ -208,6 +219,7 @@ def fit(training: Training, config: Config, data: Data, folder: RunFolder, stop:
         loss, accuracy, cut = passes.evaluate(training.judged, data.test, stop)
         if cut:
             raise saved_and_stopped()
+        not_finite.check_evaluation("test", loss)
         # One step on, where it is replaced if a finished run is resumed and tests again.
         curves.log({"loss/test": loss, "accuracy/test": accuracy}, position.step + 1)
         result = {
@@ -222,6 +234,7 @@ def fit(training: Training, config: Config, data: Data, folder: RunFolder, stop:
         if processes.from_first(checkpoints.failure):
             save()  # once more: there may be room again
             checkpoints.wait()
+        check_lock()
         if processes.first:
             finish(folder, result, checkpoints.failure)
 

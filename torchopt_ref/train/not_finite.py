@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -103,6 +104,14 @@ class NotFinite:
                 "--clip 1, or go back to the checkpoint before with --on-nan rollback"
             )
 
+    def check_evaluation(self, part: str, loss: float) -> None:
+        """Raise ``Diverged`` if finite weights are so large that their ``loss`` is not finite."""
+        if not math.isfinite(loss):
+            raise Diverged(
+                f"the {part} loss is {loss} after step {self._training.position.step}, though all "
+                "weights are finite: start another run with a lower --lr, or a longer --warmup"
+            )
+
     def _roll_back(self, what: str) -> None:
         state = self._checkpoints.read_last(self._training)
         if state is None:
@@ -137,18 +146,33 @@ class NotFinite:
 
 
 def named_state(training: Training) -> Iterator[Named]:
-    """The tensors of weights, buffers, their average, and what the optimizer remembers."""
+    """Weights, buffers, their average, and what the optimizer remembers, as tensors."""
     names: dict[Tensor, str] = {each: name for name, each in training.model.named_parameters()}
     yield from ((f"the weight {name}", param) for param, name in names.items())
     yield from ((f"the buffer {name}", each) for name, each in training.model.named_buffers())
     for param, slots in training.optimizer.state.items():
         for slot, value in slots.items():
-            if isinstance(value, Tensor):
-                yield f"the optimizer's {slot} of {names.get(param, 'a parameter')}", value
+            yield from leaves(f"the optimizer's {slot} of {names.get(param, 'a parameter')}", value)
+    for group in training.optimizer.param_groups:
+        for option in group.keys() - {"params"}:
+            # Some are infinite on purpose, as a bound may be; none is NaN.
+            named = leaves(f"the optimizer's {option}", group[option])
+            yield from ((name, each) for name, each in named if each.isnan().any())
     if training.ema:
         average = training.ema.module
         for name, value in (*average.named_parameters(), *average.named_buffers()):
             yield f"the average of {name}", value
+
+
+def leaves(name: str, value: Any) -> Iterator[Named]:
+    """The tensors and numbers in what an optimizer remembers, which may be lists and dicts."""
+    if isinstance(value, Tensor):
+        yield name, value
+    elif isinstance(value, float):
+        yield name, torch.tensor(value, dtype=torch.float64)
+    elif isinstance(value, Mapping | list | tuple):
+        for each in value.values() if isinstance(value, Mapping) else value:
+            yield from leaves(name, each)
 
 
 @torch.no_grad()

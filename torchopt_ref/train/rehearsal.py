@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
@@ -48,6 +50,9 @@ def rehearse(config: Config, steps_in_epoch: int, device: torch.device) -> None:
             schedule.step()
             if step % steps_in_epoch == 0:
                 schedule.end_epoch(1.0)
+            for group in optimizer.param_groups:
+                if not math.isfinite(group["lr"]):
+                    raise ValueError(f"it makes the learning rate {float(group['lr'])}")
     except Exception as error:
         raise UserError(
             f"the scheduler {config.scheduler} fails at step {step} of the training: {error}: see "

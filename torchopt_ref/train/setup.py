@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
 
 import torch
@@ -75,10 +76,12 @@ def check_batches(model: nn.Module, config: Config, data: Data, processes: Proce
     """Raise ``UserError`` if some batch is too small for a model with BatchNorm."""
     least, smallest = least_images(model, processes), data.train.smallest
     if smallest < least * processes.count:
+        images, needed = data.train.images, least * processes.count
+        remedy = f"choose {min(2 * needed, images)} or more"
         raise UserError(
             f"--batch-size {config.batch_size}: the smallest batch of an epoch has {smallest} of "
-            f"{data.train.images} images, and BatchNorm needs {least} in each of "
-            f"{processes.count} process(es): choose {2 * least * processes.count} or more"
+            f"{images} images, and BatchNorm needs {least} in each of {processes.count} "
+            f"process(es): {remedy if images >= needed else 'train on more images'}"
         )
 
 
@@ -120,16 +123,19 @@ ORPHANS = 30
 """Seconds in which processes whose torchrun has died have noticed it and stopped."""
 
 
-def make_folder(config: Config, data: Data, processes: Processes, held: ExitStack) -> RunFolder:
+def make_folder(
+    config: Config, data: Data, processes: Processes, held: ExitStack
+) -> tuple[RunFolder, Callable[[], None]]:
     """The run's folder, new or that of ``config.name``, with the options and the classes in it.
 
-    The first process locks it until ``held`` is left: two trainings would damage each other.
+    The first process locks it until ``held`` is left: two trainings would damage each other. The
+    second value raises ``UserError`` if the folder is no longer there.
     """
     if not processes.first:
-        return RunFolder(config.out, processes.from_first(None))
+        return RunFolder(config.out, processes.from_first(None)), lambda: None
     folder = RunFolder(config.out, config.name or None)
     patience = min(ORPHANS, config.timeout / 2) if under_torchrun() else 0.0
-    held.enter_context(locked(folder.path, patience))
+    check_lock = held.enter_context(locked(folder.path, patience))
     if (folder.path / CONFIG_FILE).exists() and not config.resume:
         raise UserError(f"the run {folder.path} is there: add --resume, or choose another --name")
     saved = read_saved(folder.path)
@@ -138,17 +144,22 @@ def make_folder(config: Config, data: Data, processes: Processes, held: ExitStac
     keep_facts(data, folder)
     folder.write_json(CONFIG_FILE, with_digest(config.as_json() | {"name": folder.path.name}))
     processes.from_first(folder.path.name)
-    return folder
+    return folder, check_lock
 
 
 def keep_facts(data: Data, folder: RunFolder) -> None:
     """Write down what the images are; ``UserError`` if the run was started with others."""
     file = folder.path / DATA_FILE
     if not file.exists():
+        if (folder.path / CHECKPOINTS).exists():
+            raise UserError(
+                f"{file} is missing: put it back, or start another run: without it nobody knows "
+                "what images the checkpoints beside it are of"
+            )
         folder.write_json(DATA_FILE, data.facts)
     try:
         started_with = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot read {file}: {error}: start another run") from error
     if started_with != data.facts:
         known = started_with if isinstance(started_with, dict) else {}

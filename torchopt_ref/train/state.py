@@ -19,6 +19,9 @@ from .distributed import Processes, is_lost_connection
 from .optimizers import Schedule
 from .sharding import load_sharded_weights, sharded_weights
 
+SCHEDULED = ("lr", "momentum", "betas")
+"""What a schedule sets in the optimizer's groups, and goes on with after ``roll_back``."""
+
 
 @dataclass
 class Position:
@@ -44,14 +47,11 @@ class Position:
         )
 
     def row(self) -> dict[str, Any]:
-        """The epoch in numbers."""
-        images = max(self.images, 1)
-        return {
-            "epoch": self.epoch + 1,
-            "step": self.step,
-            "loss": self.loss / images,
-            "accuracy": self.hits / images,
-        }
+        """The epoch in numbers; without loss and accuracy if all its batches were left out."""
+        row: dict[str, Any] = {"epoch": self.epoch + 1, "step": self.step}
+        if self.images:
+            row |= {"loss": self.loss / self.images, "accuracy": self.hits / self.images}
+        return row
 
     def next_epoch(self, accuracy: float) -> None:
         self.best = max(self.best, accuracy)
@@ -126,10 +126,9 @@ class Training:
     def roll_back(self, state: dict[str, Any]) -> None:
         """Take over the weights and what the optimizer remembers; go on where it is."""
         groups = self.optimizer.param_groups
-        options = [{k: v for k, v in group.items() if k != "params"} for group in groups]
+        schedules = [{k: v for k, v in group.items() if k in SCHEDULED} for group in groups]
         self._load_weights(state)
-        # Learning rate and momentum are the schedule's, which goes on.
-        for group, now in zip(self.optimizer.param_groups, options, strict=True):
+        for group, now in zip(self.optimizer.param_groups, schedules, strict=True):
             group.update(now)
 
     def _load_weights(self, state: dict[str, Any]) -> None:
