@@ -99,6 +99,23 @@ def test_a_run_whose_options_are_gone_is_not_begun_anew(run):
     assert f"{run.config} is missing" in run("--seed", "0")
 
 
+@pytest.mark.parametrize("content", [None, "[" * 100_000, "{", "[]"])
+def test_what_the_images_were_is_not_made_up(run, content):
+    file = run.folder / "data.json"
+    file.unlink()
+    if content:
+        file.write_text(content)
+    assert f"{file} is missing" in run() if content is None else "start another run" in run()
+    assert file.exists() == bool(content)
+
+
+def test_a_module_that_ends_the_process_when_it_is_imported_is_one_line(run, monkeypatch, tmp_path):
+    (tmp_path / "quits.py").write_text("raise SystemExit(0)")
+    monkeypatch.syspath_prepend(tmp_path)
+    rewritten(run, optimizer="quits:Adam")
+    assert "cannot import quits (SystemExit: 0)" in run()
+
+
 def test_the_latest_run_counts_even_if_its_options_are_gone(train, tmp_path, capsys):
     train(name="older", tiny=[*TINY, "--epochs", "1"])
     latest = train(name="latest", tiny=[*TINY, "--epochs", "1"])

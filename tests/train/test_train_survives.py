@@ -6,6 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from starter import Starter
@@ -60,6 +61,32 @@ def test_a_loader_that_gives_no_more_ends_the_training_and_all_loaders(
     assert "--resume goes on from the last checkpoint" in last_line(starter, log)
     assert len(loaders) >= 2
     assert not [loader for loader in loaders if lives(loader)]
+
+
+def test_a_training_that_was_stopped_longer_than_the_timeout_goes_on(
+    starter, tmp_path, small_mnist
+):
+    """By Ctrl-Z, with its loaders: nobody was silent."""
+    arguments = [*LONG, *small_mnist, "--workers", "1", "--timeout", "1", "--out", str(tmp_path)]
+    pid = starter.start([*arguments, "--name", "run"], "suspended")
+    wait_for(has_checkpoints(tmp_path))
+    everyone = [pid, *workers(pid)]
+    for _ in range(3):  # the training waits for a loader at most moments, not at all
+        for number in (signal.SIGSTOP, signal.SIGCONT):
+            for each in everyone:
+                os.kill(each, number)
+            time.sleep(1.1 if number == signal.SIGSTOP else 0.1)
+    os.kill(pid, signal.SIGTERM)
+    assert starter.wait(pid, SOON) == 143
+
+
+def test_a_run_that_was_moved_is_not_written_to_where_another_may_be(train, monkeypatch, tmp_path):
+    folder = tmp_path / "runs" / "run"
+    monkeypatch.setenv("TROUBLE", f"13 {folder}")
+    train("--optimizer", "troublemakers:Moving", status=2)
+    assert f"the run {folder} was moved or deleted while it was written to" in train.err
+    assert os.listdir(folder) == ["lock"]
+    assert last_checkpoint(folder.with_name("run-old"))
 
 
 def test_a_loader_that_dies_ends_all_processes(starter, tmp_path, small_mnist):
@@ -175,16 +202,18 @@ def test_no_room_when_a_run_is_resumed_is_one_line_and_keeps_what_is_there(train
     assert before.items() <= {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}.items()
 
 
-def test_a_log_on_a_full_disk_is_one_warning(tmp_path, small_mnist):
+@pytest.mark.parametrize("options", [["--json-log"], []], ids=["JSON", "a table"])
+def test_a_log_on_a_full_disk_is_one_warning(tmp_path, small_mnist, options):
     """The log is where stdout goes; what is left in its buffer must not fail at exit either."""
     program = "import os, sys; os.dup2(os.open('/dev/full', os.O_WRONLY), 1)\n"
     program += "from torchopt_ref.cli import main; sys.exit(main(sys.argv[1:]))"
-    arguments = ["train", *TINY, *small_mnist, "--json-log", "--out", str(tmp_path)]
+    arguments = ["train", *TINY, *small_mnist, *options, "--out", str(tmp_path)]
     done = subprocess.run(
         [sys.executable, "-c", program, *arguments, "--name", "run"],
         stderr=subprocess.PIPE,
         text=True,
         timeout=120,
+        env=os.environ | {"PYTHONUNBUFFERED": "" if "--json-log" in options else "1"},
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("cannot print any more: No space left on device") == 1

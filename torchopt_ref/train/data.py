@@ -222,13 +222,16 @@ class Batches:
 
     def _kill_when_silent(self) -> None:
         """For one that was stopped, or waits for a disk, and is not dead, torch waits for ever."""
+        nap, waited, since = min(1.0, self._timeout / 4), 0.0, 0.0
         while any(worker.is_alive() for worker in self.workers):
+            # Naps are counted: a clock goes on while all of them are stopped, as by Ctrl-Z.
+            waited = waited + nap if since and since == self._waiting_since else 0.0
             since = self._waiting_since
-            if since and time.monotonic() > since + self._timeout:
+            if waited >= self._timeout:
                 self.silence = f"no image was loaded in {self._timeout} seconds (--timeout)"
                 for worker in self.workers:
                     worker.kill()
-            time.sleep(min(1.0, self._timeout / 4))
+            time.sleep(nap)
 
 
 def open_data(config: Config, device: torch.device, processes: Processes) -> Data:

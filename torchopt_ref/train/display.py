@@ -120,10 +120,8 @@ class Display:
         except OSError as error:
             warn(f"cannot print any more: {error.strerror or error}: the training goes on")
             self._json = self._speaks = False
-            try:
-                sys.stdout.flush()
-            except OSError:  # what waits in its buffer would fail again at exit
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            # What waits in its buffer, and what the command says at the end, would fail again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def _print_json(self, row: Mapping[str, Any]) -> None:
         if self._json:

@@ -236,7 +236,7 @@ def import_from_elsewhere(target: str, option: str) -> None:
     sys.path[:] = [entry for entry in kept if Path(entry or ".").resolve() != here]
     try:
         importlib.import_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(
             f"cannot import {module} ({type(error).__name__}: {error}): what is named by a run's "
             f"folder only is not looked for in the current folder: repeat {option} {target}"
