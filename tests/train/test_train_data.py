@@ -98,6 +98,15 @@ def test_a_batch_of_one_image_that_cannot_be_avoided_is_found_before_the_trainin
     assert not folder.exists()
 
 
+@pytest.mark.parametrize(
+    ("held_out", "remedy"), [("0.994", "choose 3 or"), ("0.998", "train on more")]
+)
+def test_no_batch_size_is_advised_that_the_images_do_not_have(train, held_out, remedy):
+    batch = "2" if held_out == "0.994" else "1"
+    train(*NORMS, "--validation", held_out, "--batch-size", batch, status=2)
+    assert remedy in train.err
+
+
 def test_an_epoch_can_begin_in_its_middle_and_epochs_differ():
     data = open_as(model="mlp", batch_size=500)
     whole = list(data.train.epoch(1))
