@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import pickle
 import struct
 from itertools import chain
@@ -240,6 +241,26 @@ def test_what_is_hidden_is_neither_a_class_nor_an_image(tmp_path):
         open_as(**options)
 
 
+def test_links_that_lead_nowhere_or_back_are_named(tmp_path):
+    """The first would leave out a class, the second show its images once for each level."""
+    root = write_images(tmp_path)
+    link = root / "train" / "lion"
+    link.symlink_to(root / "nowhere")
+    with pytest.raises(UserError, match="lion leads nowhere"):
+        open_as(dataset="folder", data_root=root)
+    link.unlink()
+    (root / "train" / "cat" / "again").symlink_to(root / "train" / "cat")
+    with pytest.raises(UserError, match="again leads back to a folder above it"):
+        open_as(dataset="folder", data_root=root)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are POSIX")
+def test_a_pipe_is_no_image_to_wait_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(UserError, match="it is no file"):
+        read_image(tmp_path / "pipe.png")
+
+
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
 GREY = np.stack([RAMP] * 3)
 COLOUR = np.stack([RAMP, RAMP[::-1], RAMP.T])
@@ -283,6 +304,10 @@ KNOWN_IMAGES = {
     "grey of 16 bits": (as_file(Image.fromarray(SIXTEEN)), GREY),
     "grey of 16 bits, lower bits": (as_file(Image.fromarray(SIXTEEN // 256 * 256 + 255)), GREY),
     "grey of 16 bits in TIFF": (as_file(Image.fromarray(SIXTEEN), "tiff"), GREY),
+    "grey of 16 bits whose white is zero": (
+        as_file(Image.fromarray(65535 - SIXTEEN), "tiff", tiffinfo={262: 0}),
+        GREY,
+    ),
     "grey of 12 bits in PGM": (
         b"P5 16 16 4095\n" + (RAMP.astype(">u2") * 16 + RAMP // 16).astype(">u2").tobytes(),
         GREY,

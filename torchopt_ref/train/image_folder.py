@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,23 +21,34 @@ NEVER_SHOWN = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information"
 """Folders that systems make beside a person's own, and whose names do not begin with a dot."""
 
 
+BITS_PER_SAMPLE, PHOTOMETRIC = 258, 262
+
+
 class ImageFolder:
     """The images of ``root``, by classes in the order of their names, without what is hidden.
 
     ``take`` gives uint8 images (3, height, width): ``read_image``.
 
     Raises:
-        OSError: no such folder, no folder of a class in it, or a class without an image.
+        OSError: no such folder, no folder of a class in it, a class without an image, or a link
+            that leads nowhere or back.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        folders = [each.name for each in root.iterdir() if each.is_dir()]
-        self.classes = sorted(name for name in folders if not is_hidden(name))
+        shown = [each for each in root.iterdir() if not is_hidden(each.name)]
+        for each in shown:
+            if not each.exists():
+                raise FileNotFoundError(f"{each} leads nowhere")
+        self.classes = sorted(each.name for each in shown if each.is_dir())
         if not self.classes:
             raise FileNotFoundError(f"no folder of a class in {root}")
         numbers = {name: number for number, name in enumerate(self.classes)}
         self.samples = datasets.folder.make_dataset(root, numbers, is_valid_file=self._is_image)
+        for folder in {Path(path).parent for path, _ in self.samples}:
+            above = folder.parents[: len(folder.relative_to(root).parts)]
+            if folder.resolve() in {each.resolve() for each in above}:
+                raise OSError(f"{folder} leads back to a folder above it")
 
     def _is_image(self, file: str) -> bool:
         path = Path(file)
@@ -75,16 +87,25 @@ def read_image(path: str, pixels: bool = True) -> Tensor:
         UserError: a file that is damaged, or whose numbers have no range by which to convert them.
     """
     try:
+        if not os.path.isfile(path):  # of a named pipe, the first byte is waited for for ever
+            raise FileNotFoundError("it is no file")
         with Image.open(path) as image:
             largest = largest_value(image)
             if not pixels:
                 return torch.empty(0)
             if largest > 255:
                 grey = np.asarray(image).astype(np.int64) * 256 // (largest + 1)
+                if tag(image, PHOTOMETRIC, 1) == 0:  # white is zero, which Pillow minds at 8 bits
+                    grey = 255 - grey
                 image = Image.fromarray(grey.astype(np.uint8))
             return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
     except Exception as error:  # Pillow lets through what its readers run into
         raise UserError(f"cannot read the image {path}: {error}: delete or mend it") from error
+
+
+def tag(image: Any, number: int, default: Any) -> Any:
+    """One of a TIFF's; other formats have none."""
+    return getattr(image, "tag_v2", {}).get(number, default)
 
 
 def largest_value(image: Any) -> int:
@@ -94,8 +115,7 @@ def largest_value(image: Any) -> int:
         ValueError: floating-point numbers, or integers of 32 bits, whose white nobody knows.
     """
     if image.mode.startswith("I;16"):
-        bits = getattr(image, "tag_v2", {}).get(258, (16,))  # of a TIFF: BitsPerSample
-        return int(2 ** bits[0]) - 1
+        return int(2 ** tag(image, BITS_PER_SAMPLE, (16,))[0]) - 1
     if image.mode == "I" and image.format in ("PNG", "PPM"):
         return 2**16 - 1
     if image.mode in ("I", "F"):
