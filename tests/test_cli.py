@@ -101,6 +101,17 @@ MISTAKES = {
     "large port": (["tensorboard", ".", "--port", "70000"], "--port must be at most 65535"),
     "check deep": (["check", "torch.optim:SGD", "--kwargs", "[" * 9999], "--kwargs is not JSON"),
     "check huge": (["check", "torch.optim:SGD", "--kwargs", "9" * 9999], "--kwargs is not JSON"),
+    "check twice": (["check", "torch.optim:SGD", "--kwargs", '{"lr": 1, "lr": 2}'], "key stands"),
+    "check NaN": (["check", "torch.optim:SGD", "--kwargs", '{"lr": NaN}'], "NaN is no number"),
+    "check switch": (
+        ["check", "torch.optim:SGD", "--kwargs", '{"maximize": "no"}'],
+        "maximize is true or false, not 'no'",
+    ),
+    "check nothing": (["check", "torch.optim:SGD", "--reference", ""], "unknown reference ''"),
+    "check bytes": (["check", "torch.optim:SGD", "--state-bytes", "nan"], "at least 0, and finite"),
+    "check exit": (["check", "builtins:exit"], "cannot make an optimizer of builtins:exit"),
+    "deep path": (["report", "d/" * 3000], "the path d/d/.* is too long"),
+    "decay": (["run", "weight-decay", "--weight-decay", "nan"], "must be above 0, and finite"),
     "list": (["list", "x"], "unrecognized arguments: x: see torchopt-ref list --help"),
 }
 
@@ -308,10 +319,31 @@ def test_a_reader_that_has_gone_ends_a_command_quietly(arguments, tmp_path):
     assert process.returncode == 128 + signal.SIGPIPE
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="it is Linux's")
+@pytest.mark.parametrize("arguments", [["list"], ["parity", "--help"]])
+def test_what_cannot_be_printed_is_one_line(arguments):
+    with open("/dev/full", "w") as full:
+        run = [sys.executable, "-m", "torchopt_ref", *arguments]
+        process = subprocess.run(run, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert process.returncode == 2
+    assert re.fullmatch("torchopt-ref: the system refuses .*: No space left.*\n", process.stderr)
+
+
+def test_a_file_that_the_system_refuses_is_one_line(tmp_path, capsys, monkeypatch):
+    def refuse(folder):
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr("torchopt_ref.experiments.page.write_page", refuse)
+    assert main(["report", str(tmp_path)]) == 2
+    said = f"torchopt-ref: the system refuses {tmp_path}: Permission denied\n"
+    assert capsys.readouterr().err == said
+
+
 QUICK = [
     *(["train", "--help"], ["train", "--lr", "fast"], ["train", "--name=-x"]),
     *(["parity", "--help"], ["parity", "--seed", "-1"], ["report", "--help"], ["list"]),
     *(["inspect", "--help"], ["tensorboard", "--help"], ["tensorboard", "--port", "x"]),
+    *(["check", "--help"], ["check", "torch.optim:SGD", "--max-ulp", "1"]),
 ]
 
 
@@ -326,7 +358,7 @@ assert "torch" not in sys.modules and "numpy" not in sys.modules
 """
     out, err = python("-c", code).communicate(timeout=60)
     assert "--on-nan" in out
-    assert err.count("\n") == 4, err
+    assert err.count("\n") == 5, err
 
 
 def test_python_m_is_the_command():

@@ -15,6 +15,7 @@ A user's mistake is one line on stderr and exit status 2.
 import argparse
 import io
 import json
+import math
 import os
 import re
 import select
@@ -25,7 +26,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from torchopt_ref.devices import check_device
 from torchopt_ref.errors import LARGEST_SEED, UserError, check_path, check_whole, expanded, unknown
@@ -51,6 +52,10 @@ def main(argv: list[str] | None = None) -> int:
         if not reader_has_gone():
             raise
         return 128 + signal.SIGPIPE
+    except OSError as error:  # what the system refuses: a full disk, a folder that is not one's own
+        discard(sys.stdout)
+        what = error.filename or "a file, or what is printed"
+        return failed(f"the system refuses {what}: {error.strerror or error}")
     except KeyboardInterrupt as interrupt:
         print("\nInterrupted", file=sys.stderr)
         for folder in interrupt.args:
@@ -76,6 +81,14 @@ def reader_has_gone() -> bool:
     for number in gone:
         os.dup2(os.open(os.devnull, os.O_WRONLY), number)
     return bool(gone)
+
+
+def discard(stream: TextIO) -> None:
+    """Drop what could not be written, or Python would try again at its end."""
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def failed(message: str) -> int:
@@ -306,11 +319,6 @@ def parity(arguments: list[str]) -> int:
 
 def check(arguments: list[str]) -> int:
     """``torchopt-ref check``: a line per promise; exit status 1 where one is broken."""
-    from torchopt_ref.testing.conformance import Traits, check_optimizer
-    from torchopt_ref.testing.conformance.hints import hint_for
-    from torchopt_ref.testing.conformance.target import load_reference, load_target
-    from torchopt_ref.testing.conformance.verdicts import one_line
-
     parser = Parser(prog="torchopt-ref check", description=check.__doc__)
     parser.add_argument("optimizer", metavar="MODULE:CLASS", help="as in torch.optim:AdamW")
     parser.add_argument("--kwargs", default="{}", metavar="JSON", help="of its constructor")
@@ -335,23 +343,31 @@ def check(arguments: list[str]) -> int:
         nargs="+",
         default=[],
         metavar="TRAIT",
-        help=f"of {', '.join(Traits.switches())}",
+        help="what it is by design, such as needs_closure (a wrong one lists all)",
     )
     parser.add_argument("--state-bytes", type=float, help="declared, per byte of parameters")
     parser.add_argument("--slow", action="store_true", help="also what takes seconds")
     parser.add_argument("--json", type=a_path, help="also write the report to this file")
     options = parser.parse_args(arguments)
+    expected = expected_failures(options.expect)
+    if options.state_bytes is not None and not 0 <= options.state_bytes < math.inf:
+        raise UserError("--state-bytes must be at least 0, and finite")
+    if options.max_ulp is not None:
+        check_whole("--max-ulp", options.max_ulp, 0, LARGEST_SEED)
+    if options.reference is None and (options.reference_kwargs, options.max_ulp) != (None, None):
+        raise UserError("--reference-kwargs and --max-ulp need a --reference")
+    from torchopt_ref.testing.conformance import Traits, check_optimizer
+    from torchopt_ref.testing.conformance.hints import hint_for
+    from torchopt_ref.testing.conformance.target import load_reference, load_target
+    from torchopt_ref.testing.conformance.verdicts import one_line
+
     names = [name for words in options.traits for name in words.split(",") if name]
     traits = Traits.named(names, options.state_bytes)
     factory = load_target(options.optimizer, options.kwargs)
     reference = None
-    if options.reference:
-        reference = load_reference(options.reference, options.reference_kwargs or "{}")
-    elif options.reference_kwargs is not None or options.max_ulp is not None:
-        raise UserError("--reference-kwargs and --max-ulp need a --reference")
-    if options.max_ulp is not None and options.max_ulp < 0:
-        raise UserError("--max-ulp must be at least 0")
-    expected = expected_failures(options.expect)
+    if options.reference is not None:
+        kwargs = "{}" if options.reference_kwargs is None else options.reference_kwargs
+        reference = load_reference(options.reference, kwargs)
     if options.json:
         with writing(options.json):
             options.json.open("a").close()
@@ -366,7 +382,7 @@ def check(arguments: list[str]) -> int:
         )
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         hint = hint_for(str(error)) or "see --kwargs, --traits"
         raise UserError(
             f"cannot make an optimizer of {options.optimizer}: {one_line(error)}: {hint}"

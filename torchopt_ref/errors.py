@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 LARGEST_SEED = 2**63 - 1
 """The largest number of 64 bits with a sign, which every generator takes."""
@@ -13,6 +15,8 @@ LARGEST = 2**31 - 1
 """The largest number that ``check_whole`` takes where nothing else is said."""
 LONGEST_NAME = 255
 """Bytes of a file's name."""
+LONGEST_PATH = 1024
+"""Bytes of a path, which every system takes, so that there is room below it."""
 
 
 class UserError(Exception):
@@ -65,3 +69,33 @@ def check_path(path: Path | None) -> None:
             raise UserError(
                 f"the name {name[:20]}... is too long: give at most {LONGEST_NAME} bytes"
             )
+    if len(os.fsencode(str(path))) > LONGEST_PATH:
+        raise UserError(
+            f"the path {str(path)[:20]}... is too long: give at most {LONGEST_PATH} bytes"
+        )
+
+
+def json_object(option: str, text: str) -> dict[str, Any]:
+    """The arguments in ``text``, a JSON object; ``UserError`` for anything else."""
+    try:
+        given = json.loads(text, object_pairs_hook=without_twins, parse_constant=no_number)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{option} is not JSON: {error}") from error
+    if not isinstance(given, dict):
+        raise UserError(f'{option} must be a JSON object such as {{"eps": 1e-6}}, not {text}')
+    return given
+
+
+def without_twins(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """The hook for JSON that refuses a key which stands twice, of which Python takes the last."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice")
+    return found
+
+
+def no_number(text: str) -> float:
+    """The hook for the numbers that JSON lacks; an option may well be infinite."""
+    if text == "NaN":
+        raise ValueError("NaN is no number")
+    return float(text)

@@ -85,7 +85,16 @@ REFUSED = {
     "matrices only": (["--optimizer", "torch.optim:Muon"], "cannot make the optimizer .*Muon"),
     "base class": (["--optimizer", "torch.optim:Optimizer"], "cannot make the optimizer"),
     "no optimizer": (["--optimizer", "builtins:dict"], "dict is not a torch.optim.Optimizer"),
-    "text for a number": (["--optimizer-args", '{"weight_decay": "much"}'], "--optimizer-args"),
+    "text for a number": (["--optimizer-args", '{"eps": "much"}'], "see --optimizer-args"),
+    "text for a switch": (["--optimizer-args", '{"maximize": "no"}'], "maximize is true or false"),
+    "a key twice": (["--optimizer-args", '{"eps": 1, "eps": 2}'], "a key stands twice"),
+    "a rate beside --lr": (["--optimizer-args", '{"lr": 1}'], "has lr: give it by --lr"),
+    "a decay beside its own": (["--optimizer-args", '{"weight_decay": 1}'], "by --weight-decay"),
+    "no scheduler": (["--scheduler", "os:system"], "os:system is no scheduler"),
+    "a rate that is infinite": (
+        ["--scheduler-args", '{"eta_min": 1e999}'],
+        "fails at step 1 of the training: a learning rate is",
+    ),
     "at a step": (
         ["--optimizer", "torch.optim:SGD", "--optimizer-args", '{"differentiable": true}'],
         "torch.optim:SGD does not make a step: .*in-place",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from torchopt_ref.errors import UserError
 
 from .agreement import agreement_units, agreement_verdicts, compare
 from .both import Training, is_weight, training_units
@@ -44,6 +47,11 @@ class Config(Settings):
     """passes over the 300 images"""
     weight_decay: float = 0.1
     """lambda"""
+
+    def check(self) -> None:
+        super().check()
+        if not 0 < self.weight_decay < math.inf:
+            raise UserError("--weight-decay must be above 0, and finite")
 
 
 def trainings(config: Config) -> dict[str, Training]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -13,9 +12,10 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 from torchopt_ref import optim
-from torchopt_ref.errors import UserError, unknown
+from torchopt_ref.errors import UserError, json_object, unknown
 from torchopt_ref.testing.configurations import BY_NAME
-from torchopt_ref.testing.conformance.target import import_module, load_target
+from torchopt_ref.testing.conformance.target import check_switches, import_module, load_target
+from torchopt_ref.testing.conformance.verdicts import one_line
 
 from .config import Config
 
@@ -48,12 +48,16 @@ def make_optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:
         raise unknown("optimizer", name, [*BY_NAME, "torch.optim:NAME", "package.module:CLASS"])
     groups = optim.param_groups_weight_decay(model, config.weight_decay)
     given = json_object("--optimizer-args", config.optimizer_args)
+    for own, option in (("lr", "--lr"), ("weight_decay", "--weight-decay")):
+        if own in given:
+            raise UserError(f"--optimizer-args has {own}: give it by {option}")
+    check_switches("--optimizer-args", cls, given)
     try:
-        return cls(groups, **{"lr": config.lr} | given)
-    except Exception as error:  # of whatever class a user names
-        raise UserError(f"cannot make the optimizer {name}: {error}: see --optimizer-args") from (
-            error
-        )
+        return cls(groups, lr=config.lr, **given)
+    except (Exception, SystemExit) as error:  # of whatever class a user names
+        raise UserError(
+            f"cannot make the optimizer {name}: {one_line(error)}: see --optimizer-args"
+        ) from error
 
 
 class Schedule:
@@ -145,24 +149,17 @@ def make_scheduler(optimizer: torch.optim.Optimizer, config: Config, steps: int)
         for each, cls in vars(module).items()
         if isinstance(cls, type) and issubclass(cls, lr_scheduler.LRScheduler)
     ]
+    if module_name and not known:
+        raise UserError(f"{name} is no scheduler of torch's kind, nor is another in {module_name}")
     if own_name not in known:
         raise unknown("scheduler", name, [*known, "none"])
     cls = getattr(module, own_name)
     to_the_end = TO_THE_END[cls](config.lr, steps) if cls in TO_THE_END else {}
     arguments = to_the_end | json_object("--scheduler-args", config.scheduler_args)
+    check_switches("--scheduler-args", cls, arguments)
     try:
         return cls(optimizer, **arguments)
-    except Exception as error:
-        raise UserError(f"cannot make the scheduler {name}: {error}: see --scheduler-args") from (
-            error
-        )
-
-
-def json_object(option: str, text: str) -> dict[str, Any]:
-    try:
-        given = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{option} is not JSON: {error}") from error
-    if not isinstance(given, dict):
-        raise UserError(f'{option} must be a JSON object such as {{"momentum": 0.9}}, not {text}')
-    return given
+    except (Exception, SystemExit) as error:
+        raise UserError(
+            f"cannot make the scheduler {name}: {one_line(error)}: see --scheduler-args"
+        ) from error

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from torchopt_ref.errors import UserError, expanded, unknown
+from torchopt_ref.errors import UserError, expanded, unknown, without_twins
 
 from .config import (
     Config,
@@ -197,13 +197,6 @@ def read_saved(folder: Path) -> dict[str, Any] | None:
     if options.keys() != {field.name for field in fields(Config)}:
         raise UserError(f"{file} has the options of another version: start another run")
     return options
-
-
-def without_twins(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a key stands twice")
-    return found
 
 
 def as_config(saved: Mapping[str, Any]) -> Config:

@@ -39,7 +39,7 @@ def rehearse(config: Config, steps_in_epoch: int, device: torch.device) -> None:
     try:
         model(torch.ones(1, 1, 3, 3, device=device)).sum().backward()
         optimizer.step()
-    except Exception as error:  # of whatever class a user names
+    except (Exception, SystemExit) as error:  # of whatever class a user names
         raise UserError(
             f"the optimizer {config.optimizer} does not make a step: {error}: choose another "
             "--optimizer, or other --optimizer-args"
@@ -53,7 +53,7 @@ def rehearse(config: Config, steps_in_epoch: int, device: torch.device) -> None:
             for group in optimizer.param_groups:
                 if not math.isfinite(group["lr"]):
                     raise ValueError(f"it makes the learning rate {float(group['lr'])}")
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(
             f"the scheduler {config.scheduler} fails at step {step} of the training: {error}: see "
             "--scheduler-args"

@@ -63,7 +63,7 @@ def without_refused(
         if named and "missing" not in str(error):
             rest = {name: value for name, value in options.items() if name not in named}
             return without_refused(rest, reference, subject)
-    except Exception:
+    except (Exception, SystemExit):
         return options  # Why it cannot be made is for require_makeable to say.
     return options
 
@@ -92,7 +92,7 @@ def require_makeable(reference: Callable[..., Any], subject: Subject) -> None:
     """``UserError`` for a reference that cannot be made, or is no optimizer."""
     try:
         made = make(reference, subject, options_for(reference, subject))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(
             f"cannot make the reference {name_of(reference)}: {one_line(error)}: "
             "see --reference-kwargs"

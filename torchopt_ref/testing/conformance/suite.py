@@ -97,7 +97,7 @@ class Check:
             return SKIPPED, str(why)
         except Failure as seen:
             return FAILED, str(seen)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             return FAILED, f"raised {type(error).__name__}: {one_line(error)}"
 
 

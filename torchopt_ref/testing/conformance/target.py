@@ -3,7 +3,6 @@
 import functools
 import importlib
 import inspect
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from typing import Any
 
 import torch
 
-from torchopt_ref.errors import UserError, unknown
+from torchopt_ref.errors import UserError, json_object, unknown
 
 from ..configurations import BY_NAME
 
@@ -30,7 +29,8 @@ def load_target(target: str, kwargs: str = "{}") -> Callable[..., torch.optim.Op
     is_class = isinstance(made_by, type)
     if not callable(made_by) or (is_class and not issubclass(made_by, torch.optim.Optimizer)):
         raise UserError(f"{target} is not a torch.optim.Optimizer, nor a function that makes one")
-    given = parse_kwargs(kwargs)
+    given = json_object("--kwargs", kwargs)
+    check_switches("--kwargs", made_by, given)
     return functools.partial(made_by, **given) if given else made_by
 
 
@@ -50,7 +50,8 @@ def load_reference(target: str, kwargs: str = "{}") -> Callable[..., Any]:
         raise unknown(f"name in {module_name}", name, optimizers_of(module_name))
     if not callable(made_by):
         raise UserError(f"{target} is neither a class nor a function: it makes no reference")
-    given = parse_kwargs(kwargs, "--reference-kwargs")
+    given = json_object("--reference-kwargs", kwargs)
+    check_switches("--reference-kwargs", made_by, given)
     return functools.partial(made_by, **given) if given else made_by
 
 
@@ -71,11 +72,13 @@ def optimizers_of(module_name: str) -> list[str]:
     return [name for name in found if name != "Optimizer"]
 
 
-def parse_kwargs(text: str, option: str = "--kwargs") -> dict[str, Any]:
+def check_switches(option: str, made_by: Callable[..., Any], given: dict[str, Any]) -> None:
+    """``UserError`` for a switch that is neither true nor false: Python takes "no" for true."""
     try:
-        given = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{option} is not JSON: {error}") from error
-    if not isinstance(given, dict):
-        raise UserError(f'{option} must be a JSON object such as {{"lr": 0.1}}, not {text}')
-    return given
+        parameters = inspect.signature(made_by).parameters
+    except (TypeError, ValueError):  # what is written in C may have none
+        return
+    for name, value in given.items():
+        known = parameters.get(name)
+        if known and isinstance(known.default, bool) and not isinstance(value, bool):
+            raise UserError(f"{option}: {name} is true or false, not {value!r}")
