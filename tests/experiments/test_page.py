@@ -148,3 +148,34 @@ def test_what_an_earlier_run_left_is_not_believed_when_it_is_damaged(name, tmp_p
     assert said == (
         f"torchopt-ref: {folder / name} is damaged: it is no object: run it again with --force"
     )
+
+
+@pytest.mark.parametrize("outcome", ["{}", '{"numpy": 3}', '{"digest": "0"}'])
+def test_a_unit_that_does_not_have_its_digest_is_not_believed(outcome, tmp_path, capsys):
+    module = experiment("optimizers")
+    folder = tmp_path / module.NAME / laboratory.run_name(module, module.Config())
+    (folder / "units").mkdir(parents=True)
+    (folder / "units" / "SGD-seed0.json").write_text(outcome)
+    assert main(["run", module.NAME, "--out", str(tmp_path)]) == 2
+    assert "it does not have the digest" in capsys.readouterr().err
+
+
+def test_results_of_another_run_are_not_shown_as_this_ones(tmp_path, capsys):
+    module = experiment("optimizers")
+    folder = tmp_path / module.NAME / laboratory.run_name(module, module.Config())
+    make_run(tmp_path, "overfit", "only")
+    folder.mkdir(parents=True)
+    (tmp_path / "overfit" / "only" / "results.json").rename(folder / "results.json")
+    assert main(["run", module.NAME, "--out", str(tmp_path)]) == 2
+    assert "results.json is of another run: run it again" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are POSIX")
+def test_a_pipe_in_a_run_is_not_waited_for(tmp_path):
+    make_run(tmp_path, "overfit", "only")
+    os.mkfifo(tmp_path / "overfit" / "only" / "another.png")
+    (tmp_path / "dropout" / "pipe").mkdir(parents=True)
+    os.mkfifo(tmp_path / "dropout" / "pipe" / "results.json")
+    assert main(["report", str(tmp_path)]) == 0
+    os.mkfifo(tmp_path / "overfit" / "only" / "events.out.tfevents.1")
+    assert main(["inspect", str(tmp_path / "overfit" / "only")]) == 0

@@ -32,7 +32,7 @@ from .progress import progress
 from .report import show, write_markdown
 from .results import Outcome, Results, Unit, Verdict, bin_edges, points, same_verdicts, unit_name
 from .settings import Settings
-from .summary import Damaged, read_json, read_summary
+from .summary import Damaged, read_outcome, read_summary, with_digest
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -66,6 +66,11 @@ def run(experiment: Experiment, config: Settings) -> Path:
         if (folder.path / "results.json").exists() and not config.force:
             print(f"Finished earlier (--force runs it again): {folder.path}", file=sys.stderr)
             summary = of_earlier(folder.path / "results.json", read_summary)
+            options = json.loads(json.dumps(config.as_json()))
+            if (summary["experiment"], summary["config"]) != (experiment.NAME, options):
+                raise UserError(
+                    f"{folder.path / 'results.json'} is of another run: run it again with --force"
+                )
         else:
             print(f"Writing to {folder.path}", file=sys.stderr)
             collect = getattr(experiment, "outcomes", partial(unit_outcomes, experiment))
@@ -86,7 +91,7 @@ def unit_outcomes(
     for unit in units:
         file = folder.path / "units" / f"{unit.name}.json"
         if file.exists() and not config.force:
-            outcomes[unit.name] = of_earlier(file, read_json)
+            outcomes[unit.name] = of_earlier(file, read_outcome)
     waiting = [unit for unit in units if unit.name not in outcomes]
     if waiting:
         first_seed = min(unit.seed for unit in units)
@@ -102,7 +107,7 @@ def unit_outcomes(
                 if unit.seed == first_seed:
                     write_curves(folder, unit, outcome, config)
                 # Last, since a unit that has its file is not done again.
-                folder.write_json(f"units/{unit.name}.json", outcome)
+                folder.write_json(f"units/{unit.name}.json", with_digest(outcome))
                 outcomes[unit.name] = outcome
                 advance(unit.name)
     return {(unit.variant, unit.seed): outcomes[unit.name] for unit in units}

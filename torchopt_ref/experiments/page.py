@@ -127,6 +127,8 @@ def verdict_count(summary: Mapping[str, Any]) -> str:
 
 def images(folder: Path) -> Iterator[str]:
     for path in sorted(folder.glob("*.png")):
+        if path.is_fifo():
+            continue
         with suppress(OSError):  # a page without a figure is better than none
             data = base64.b64encode(path.read_bytes()).decode()
             yield f'<img alt="{escape(path.stem)}" src="data:image/png;base64,{data}">\n'

@@ -1,7 +1,8 @@
-"""The summary of a finished run, ``results.json``, read back from whatever stands there."""
+"""What a run leaves, ``results.json`` and its units', read back from whatever stands there."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +21,8 @@ class Damaged(Exception):
 
 def read_json(file: Path) -> dict[str, Any]:
     """The object in a JSON file; ``Damaged`` if there is none."""
+    if file.is_fifo():
+        raise Damaged("a pipe, for which one would wait for ever")
     try:
         found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -28,6 +31,23 @@ def read_json(file: Path) -> dict[str, Any]:
         raise Damaged(f"no JSON: {error}") from error
     check_keys("it", found, {})
     return found
+
+
+def with_digest(outcome: Mapping[str, Any]) -> dict[str, Any]:
+    """An outcome as it stands in its unit's file: ``digest`` tells whether it still does."""
+    return {**outcome, "digest": digest_of(outcome)}
+
+
+def digest_of(outcome: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(outcome).encode()).hexdigest()[:16]
+
+
+def read_outcome(file: Path) -> dict[str, Any]:
+    """The outcome that ``with_digest`` wrote; ``Damaged`` if a bit of it is another."""
+    outcome = read_json(file)
+    if outcome.pop("digest", None) != digest_of(outcome):
+        raise Damaged("it does not have the digest that it was written with")
+    return outcome
 
 
 def read_summary(file: Path) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def events(file: Path) -> Iterator[Event]:
     A record is its length, a checksum of that, its bytes, a checksum of those
     (https://www.tensorflow.org/tutorials/load_data/tfrecord).
     """
-    data = file.read_bytes()
+    data = b"" if file.is_fifo() else file.read_bytes()  # a pipe's writer may never come
     if not data:
         raise DamagedError("is empty")
     at = 0
