@@ -93,7 +93,7 @@ REFUSED = {
     "no scheduler": (["--scheduler", "os:system"], "os:system is no scheduler"),
     "a rate that is infinite": (
         ["--scheduler-args", '{"eta_min": 1e999}'],
-        "fails at step 1 of the training: a learning rate is",
+        "fails at step 1 of the training: it makes the learning rate",
     ),
     "at a step": (
         ["--optimizer", "torch.optim:SGD", "--optimizer-args", '{"differentiable": true}'],

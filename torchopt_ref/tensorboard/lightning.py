@@ -45,7 +45,7 @@ class MonitorCallback(Callback):
         return {"step": self._monitor.step if self._monitor else self._done}
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        saved = checkpoint.get("callbacks", {})
+        saved: dict[str, dict[str, Any]] = checkpoint.get("callbacks", {})
         # It may have been made by a callback with another folder.
         own = saved.get(self.state_key) or next(
             (each for key, each in saved.items() if key.startswith(type(self).__qualname__)), {}
