@@ -162,14 +162,10 @@ def test_steps_that_were_left_out_count_and_torch_warns_of_nothing(kind):
         schedule.end_epoch(1.0)
 
 
-@pytest.mark.parametrize(
-    ("gamma", "epochs", "said"),
-    [("NaN", "1", "at step 10 .* the learning rate nan"), ("1e200", "2", "at step 20 .* rate inf")],
-)
-def test_a_rate_that_will_not_be_finite_is_refused_before_the_training(train, gamma, epochs, said):
-    options = ["--scheduler", "ExponentialLR", "--scheduler-args", f'{{"gamma": {gamma}}}']
-    folder = train(*options, "--epochs", epochs, status=2)
-    assert re.search(f"the scheduler ExponentialLR fails {said}", train.err)
+def test_a_rate_that_will_not_be_finite_is_refused_before_the_training(train):
+    options = ["--scheduler", "ExponentialLR", "--scheduler-args", '{"gamma": 1e200}']
+    folder = train(*options, "--epochs", "2", status=2)
+    assert re.search("the scheduler ExponentialLR fails at step 20 .* rate inf", train.err)
     assert not folder.exists()
 
 
