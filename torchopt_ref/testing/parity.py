@@ -48,7 +48,12 @@ class Entry:
     first_step_error: float = 0.0
 
     def record(
-        self, step: int, before: np.ndarray, a: np.ndarray, b: np.ndarray, bfloat16: bool = False
+        self,
+        step: int,
+        before: np.ndarray | np.floating,
+        a: np.ndarray,
+        b: np.ndarray,
+        bfloat16: bool = False,
     ) -> None:
         if same_bits(a, b) or not (distance := ulp_distance(a, b, bfloat16=bfloat16)).any():
             return
@@ -291,7 +296,7 @@ def lockstep(
                 entry = entries.setdefault((name, slot), Entry(name, slot))
                 entry.record(
                     step,
-                    before[name].get(slot, np.zeros_like(mine)),
+                    before[name].get(slot, mine.dtype.type(0)),
                     mine,
                     theirs[name][slot].astype(mine.dtype, copy=False),
                     (name, slot) in bfloat16,
