@@ -99,3 +99,8 @@ def no_number(text: str) -> float:
     if text == "NaN":
         raise ValueError("NaN is no number")
     return float(text)
+
+
+def first_line(error: object) -> str:
+    """Of what an error says; its kind, if it says nothing."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -1,22 +1,28 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, and JSON that says whether it still is."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+DIGEST = "digest"
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write ``text`` to the file ``path``, whole or not at all: until then the old one stays.
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write the file ``path``, text in UTF-8, whole or not at all: until then the old one stays.
 
     Raises:
         OSError: there is no room for it, or it may not be written; it names ``path``.
     """
-    partial = path.with_suffix(".partial")
+    partial = path.with_name(f"{path.name}.partial")
     try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with partial.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
@@ -24,3 +30,18 @@ def write_whole(path: Path, text: str) -> None:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def with_digest(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values and a digest of them, which ``without_digest`` checks when they are read back."""
+    return {**values, DIGEST: hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]}
+
+
+def without_digest(saved: Any) -> dict[str, Any]:
+    """The values that ``with_digest`` was given; ``ValueError`` if ``saved`` is anything else."""
+    if not isinstance(saved, dict):
+        raise ValueError("no object")
+    values = {key: value for key, value in saved.items() if key != DIGEST}
+    if with_digest(values)[DIGEST] != saved.get(DIGEST):
+        raise ValueError("it does not have the digest that it was written with")
+    return values

@@ -79,9 +79,9 @@ def test_what_was_there_stays_when_there_is_no_room_for_the_new(tmp_path, name):
     folder.write_json("results.json", run | {"environment": {"finished": "now"}})
     file = write_page(tmp_path) if name == "report.html" else folder.path / name
     before = file.read_text()
-    file.with_suffix(".partial").symlink_to("/dev/full")
+    file.with_name(f"{file.name}.partial").symlink_to("/dev/full")
     with pytest.raises(UserError, match=f"cannot write {file}: No space left on device"):
         write_page(tmp_path) if name == "report.html" else folder.write_json(name, {"a": 1})
     assert file.read_text() == before
-    assert not file.with_suffix(".partial").is_symlink()
+    assert not file.with_name(f"{file.name}.partial").is_symlink()
     assert json.loads((folder.path / "results.json").read_text())["title"] == "T"

@@ -45,6 +45,18 @@ def lightning():
     return pytest.importorskip("lightning.pytorch", reason="lightning is not installed")
 
 
+def quiet_trainer(lightning, **options):
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    return lightning.Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        **options,
+    )
+
+
 def fit(lightning, folder, callbacks, fail_at=None, epochs=1, checkpoint=None, **options):
     losses = []
 
@@ -68,18 +80,9 @@ def fit(lightning, folder, callbacks, fail_at=None, epochs=1, checkpoint=None, *
         def configure_optimizers(self):
             return torch.optim.SGD(self.parameters(), lr=0.1)
 
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     module = Module()
-    trainer = lightning.Trainer(
-        max_epochs=epochs,
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        default_root_dir=folder,
-        callbacks=callbacks,
-        **options,
+    trainer = quiet_trainer(
+        lightning, max_epochs=epochs, default_root_dir=folder, callbacks=callbacks, **options
     )
     loader = DataLoader(TensorDataset(*data()), batch_size=8)
     with warnings.catch_warnings():
@@ -152,15 +155,8 @@ def test_lightning_resumes_where_optimizers_step_at_different_rates(lightning, t
             return [torch.optim.SGD(each.parameters(), lr=0.01) for each in (self.a, self.b)]
 
     def fit(epochs, checkpoint=None, folder="run"):
-        trainer = lightning.Trainer(
-            max_epochs=epochs,
-            accelerator="cpu",
-            logger=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            enable_checkpointing=False,
-            callbacks=[MonitorCallback(tmp_path / folder, every=1)],
-        )
+        callbacks = [MonitorCallback(tmp_path / folder, every=1)]
+        trainer = quiet_trainer(lightning, max_epochs=epochs, callbacks=callbacks)
         loader = DataLoader(TensorDataset(*data()), batch_size=8)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="lightning")

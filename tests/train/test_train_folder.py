@@ -24,8 +24,8 @@ from torchopt_ref.train import Config
 from torchopt_ref.train import train as train_function
 from torchopt_ref.train.checkpoints import Checkpoints, canonical, digest_of
 from torchopt_ref.train.distributed import Processes
-from torchopt_ref.train.options import with_digest
 from torchopt_ref.train.sharded_checkpoints import SafePlanner, SafeReader
+from torchopt_ref.whole_file import with_digest
 
 
 @pytest.fixture

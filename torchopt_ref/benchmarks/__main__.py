@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch
 from torchopt_ref.cli import Parser, missing_extra, tensorboard
 from torchopt_ref.devices import check_device
 from torchopt_ref.errors import UserError, unknown
+from torchopt_ref.whole_file import write_whole
 
 from . import layers, load, monitor, optim, sweeps, training
 from .report import Result, caption, machine, markdown, records, table
@@ -97,7 +97,7 @@ def run(arguments: Sequence[str] | None) -> None:
         print(f"\n{markdown(results)}")
     if options.json:
         written = {"suite": options.suite, "machine": description, "results": records(results)}
-        write(options.json, (json.dumps(written, indent=1) + "\n").encode())
+        write(options.json, json.dumps(written, indent=1) + "\n")
     if not draws:
         return
     title = f"{suite.title}\n{caption(description)}"
@@ -167,12 +167,9 @@ def chosen(cases: Iterable[Case], only: str, against: str | None) -> list[Case]:
     ]
 
 
-def write(path: Path, content: bytes) -> None:
-    """Write a file, whole or not at all."""
-    partial = path.with_name(f"{path.name}.partial")
+def write(path: Path, content: str | bytes) -> None:
     try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
+        write_whole(path, content)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}: choose another path") from error
 

@@ -24,6 +24,7 @@ from torchopt_ref.errors import UserError
 from torchopt_ref.tensorboard import RunFolder
 from torchopt_ref.tensorboard.inspection import MONITOR
 from torchopt_ref.tensorboard.run_lock import locked
+from torchopt_ref.whole_file import with_digest
 
 from .monitored import diagnoses
 from .networks import one_thread
@@ -32,7 +33,7 @@ from .progress import progress
 from .report import show, write_markdown
 from .results import Outcome, Results, Unit, Verdict, bin_edges, points, same_verdicts, unit_name
 from .settings import Settings
-from .summary import Damaged, read_outcome, read_summary, with_digest
+from .summary import Damaged, read_outcome, read_summary
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

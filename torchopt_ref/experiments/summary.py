@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from torchopt_ref.whole_file import without_digest
 
 SUMMARY = {
     **{"experiment": str, "title": str, "config": dict},
@@ -33,21 +34,13 @@ def read_json(file: Path) -> dict[str, Any]:
     return found
 
 
-def with_digest(outcome: Mapping[str, Any]) -> dict[str, Any]:
-    """An outcome as it stands in its unit's file: ``digest`` tells whether it still does."""
-    return {**outcome, "digest": digest_of(outcome)}
-
-
-def digest_of(outcome: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(outcome).encode()).hexdigest()[:16]
-
-
 def read_outcome(file: Path) -> dict[str, Any]:
     """The outcome that ``with_digest`` wrote; ``Damaged`` if a bit of it is another."""
-    outcome = read_json(file)
-    if outcome.pop("digest", None) != digest_of(outcome):
-        raise Damaged("it does not have the digest that it was written with")
-    return outcome
+    saved = read_json(file)
+    try:
+        return without_digest(saved)
+    except ValueError as error:
+        raise Damaged(str(error)) from error
 
 
 def read_summary(file: Path) -> dict[str, Any]:

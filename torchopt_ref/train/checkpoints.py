@@ -18,7 +18,7 @@ from typing import IO, Any
 import numpy as np
 import torch
 
-from torchopt_ref.errors import UserError
+from torchopt_ref.errors import UserError, first_line
 
 from .distributed import Processes, is_lost_connection
 from .state import Training
@@ -110,7 +110,7 @@ class Checkpoints:
         ) as error:
             if is_lost_connection(error):
                 raise
-            reason = str(error).partition("\n")[0]
+            reason = first_line(error)
             raise UserError(
                 f"{last} is no checkpoint of torchopt-ref train ({reason}): delete it, and "
                 "--resume takes the one before"

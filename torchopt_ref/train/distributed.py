@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from torchopt_ref.errors import UserError
+from torchopt_ref.errors import UserError, first_line
 
 
 class LostProcess(Exception):
@@ -123,7 +123,3 @@ def joined_processes(device: torch.device, timeout: int) -> Iterator[Processes]:
 def is_lost_connection(error: Exception) -> bool:
     signs = ("gloo", "Connection closed", "Connection reset", "Broken pipe", "Timed out")
     return isinstance(error, dist.DistError) or any(sign in str(error) for sign in signs)
-
-
-def first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from torchopt_ref.errors import UserError
+from torchopt_ref.errors import UserError, first_line
 
 GIB = 2**30
 CGROUP = Path("/sys/fs/cgroup/memory.max")
@@ -65,7 +65,7 @@ def estimate(
     try:
         kept = kept_for_backward(copy.deepcopy(model), torch.zeros(2, *shape))
     except Exception as error:  # of whatever model a user names
-        size, reason = " x ".join(map(str, shape)), str(error).partition("\n")[0]
+        size, reason = " x ".join(map(str, shape)), first_line(error)
         raise UserError(
             f"the model cannot take images of {size}: {reason}: choose another --image-size or "
             "--model"

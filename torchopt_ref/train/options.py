@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import importlib
 import json
 import os
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from torchopt_ref.errors import UserError, expanded, unknown, without_twins
+from torchopt_ref.whole_file import without_digest
 
 from .config import (
     Config,
@@ -32,7 +32,6 @@ else:
     import tomli as tomllib
 
 CONFIG_FILE, CHECKPOINTS = "config.json", "checkpoints"
-DIGEST = "digest"
 IMPORTED = ("optimizer", "scheduler")
 """Options that can be ``package.module:Class``."""
 Parse = Callable[[Sequence[str]], Config]
@@ -160,12 +159,6 @@ def as_arguments(values: Mapping[str, Any]) -> list[str]:
     return arguments
 
 
-def with_digest(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options as they stand in the run's folder: ``digest`` tells whether they still do."""
-    text = json.dumps(options, sort_keys=True)
-    return {**options, DIGEST: hashlib.sha256(text.encode()).hexdigest()[:16]}
-
-
 def read_saved(folder: Path) -> dict[str, Any] | None:
     """The options that the run in ``folder`` was started with; None if there is no run.
 
@@ -182,18 +175,15 @@ def read_saved(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         saved = json.loads(file.read_bytes().decode(), object_pairs_hook=without_twins)
-        options = {key: value for key, value in saved.items() if key != DIGEST}
-        sound = with_digest(options)[DIGEST] == saved.get(DIGEST)
+        options = without_digest(saved)
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror}") from error
-    except (ValueError, AttributeError, RecursionError):
-        sound = False
-    if not sound:
+    except (ValueError, RecursionError) as error:
         raise UserError(
             f"{file} is damaged, or was changed by hand: it does not have the digest that it was "
             "written with: put it back, or start another run (options that may change are given "
             "with --resume)"
-        )
+        ) from error
     if options.keys() != {field.name for field in fields(Config)}:
         raise UserError(f"{file} has the options of another version: start another run")
     return options

@@ -15,6 +15,7 @@ from torchopt_ref.errors import UserError
 from torchopt_ref.init import initialize
 from torchopt_ref.tensorboard import RunFolder
 from torchopt_ref.tensorboard.run_lock import locked
+from torchopt_ref.whole_file import with_digest
 
 from .checkpoints import Checkpoints
 from .config import Config
@@ -28,7 +29,6 @@ from .options import (
     as_config,
     check_unchanged,
     read_saved,
-    with_digest,
 )
 from .passes import least_images
 from .sharded_checkpoints import ShardedCheckpoints

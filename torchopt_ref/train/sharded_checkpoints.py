@@ -21,7 +21,7 @@ from torch.distributed.checkpoint.metadata import Metadata
 from torch.distributed.checkpoint.planner import ReadItem, SavePlan
 from torch.distributed.checkpoint.storage import WriteResult
 
-from torchopt_ref.errors import UserError
+from torchopt_ref.errors import UserError, first_line
 
 from .checkpoints import Checkpoints, canonical, digest_of, remove, sync_folder
 from .distributed import Processes
@@ -104,7 +104,7 @@ class ShardedCheckpoints(Checkpoints):
 
 def reasons(error: CheckpointException) -> str:
     """What went wrong in each process, in one line."""
-    said = {str(failure[0]).partition("\n")[0] for failure in error.failures.values()}
+    said = {first_line(failure[0]) for failure in error.failures.values()}
     return "; ".join(sorted(said))
 
 
