@@ -20,7 +20,6 @@ from torchopt_ref.errors import UserError
 NEVER_SHOWN = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found")
 """Folders that systems make beside a person's own, and whose names do not begin with a dot."""
 
-
 BITS_PER_SAMPLE, PHOTOMETRIC = 258, 262
 
 
@@ -80,7 +79,7 @@ def is_hidden(name: str) -> bool:
 def read_image(path: str, pixels: bool = True) -> Tensor:
     """The pixels of an image file in RGB, as they are stored; without ``pixels`` only looked at.
 
-    Of 16 bits the upper eight are taken, in grey as in colour, transparency is left away, and a
+    Of 16 bits the upper eight are taken, in grey as in colour, transparency is omitted, and a
     palette, CMYK or black and white become what they show.
 
     Raises:

@@ -17,6 +17,9 @@ from ..subject import Params, Subject, has_lr, options_of, seeded, set_lr
 from ..verdicts import Failure, Skip, refusal, require
 
 STEPS = 100
+"""In which ULP are counted."""
+STEPS_OF_FORMULAS = 40
+"""In which two formulas are compared; after half of them the lr is halved."""
 WAY = 1e-4
 """The largest difference that is taken for rounding, as a share of the way that an element went.
 
@@ -111,8 +114,9 @@ def changes(
             other = 0.1
         if name in larger or other is None:
             continue
-        momentum = {"momentum": 0.9} if name in ("nesterov", "dampening") else {}
-        yield {**larger, **{key: momentum[key] for key in momentum if key in shared}, name: other}
+        needs_momentum = name in ("nesterov", "dampening") and "momentum" in shared
+        beside = larger | ({"momentum": 0.9} if needs_momentum else {})
+        yield beside | {name: other}
 
 
 def changed_value(value: Any) -> Any:
@@ -145,8 +149,8 @@ def difference(
         raise
     way = [torch.zeros_like(tensor) for tensor in start]
     worst = Difference(0.0, 0)
-    for step in range(40):
-        if step == 20 and has_lr(optimizer) and other.halve_lr():
+    for step in range(STEPS_OF_FORMULAS):
+        if step == STEPS_OF_FORMULAS // 2 and has_lr(optimizer) and other.halve_lr():
             set_lr(optimizer, 0.5)
         grads = gradients(params, step)
         with refusal("float64|double|dtype"):
