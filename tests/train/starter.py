@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 STARTER = """
-import json, os, signal, sys, time
+import json, os, signal, sys, time, traceback
 import torch
 from torchopt_ref.cli import main
 from torchopt_ref.train import loop
@@ -24,6 +24,8 @@ for line in sys.stdin:
             status = 1
             try:
                 status = main(order["arguments"])
+            except BaseException:
+                traceback.print_exc()
             finally:
                 sys.stdout.flush()
                 os._exit(status)
