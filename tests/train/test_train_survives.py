@@ -7,11 +7,17 @@ import signal
 import subprocess
 import sys
 import time
+from threading import Timer
 
 import pytest
+import torch
 from starter import Starter
 from test_train_processes import workers
 from training_cases import TINY, last_checkpoint, results, wait_for
+
+from torchopt_ref.train import Config
+from torchopt_ref.train.data import LostWorker, open_data
+from torchopt_ref.train.distributed import Processes
 
 SOON = 60
 """Seconds: what waits for ever, or for torch's 600, takes longer."""
@@ -96,6 +102,21 @@ def test_a_loader_that_dies_ends_all_processes(starter, tmp_path, small_mnist):
     os.kill(workers(pids[1])[0], signal.SIGKILL)
     assert [starter.wait(pid, SOON) for pid in pids] == [1, 1]
     assert "which loaded images, ended by SIGKILL" in (starter.folder / "both-1").read_text()
+
+
+def test_a_loader_whose_death_is_told_late_is_named():
+    """Its connection breaks before the system says that it died: that error is on its way then."""
+
+    def lose_a_loader():
+        with open_data(Config(workers=1), torch.device("cpu"), Processes()) as data:
+            next(data.train.epoch())
+            (loader,) = data.train.workers
+            Timer(0, loader.kill).start()
+            raise ConnectionResetError
+
+    for _ in range(6):  # each finds torch's handler of the signal in the way with a chance of 1/3
+        with pytest.raises(LostWorker, match="ended by SIGKILL"):
+            lose_a_loader()
 
 
 def test_a_run_has_one_training_at_a_time_and_a_dead_one_does_not_count(

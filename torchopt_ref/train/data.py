@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from multiprocessing.connection import wait
@@ -35,7 +36,7 @@ from .sources import (
 from .stopping import Stopped
 
 Batch = tuple[Tensor, Tensor]
-DYING = 0.5
+DYING = 2.0
 """Seconds in which a worker that has closed its connections has also ended."""
 
 
@@ -71,9 +72,11 @@ class Data:
         parts = [part for part in (self.train, self.validation, self.test) if part]
         workers = [worker for part in parts for worker in part.workers]
         lost = None
-        if isinstance(error, Exception) and not isinstance(error, UserError | Stopped):
-            lost = next((part.silence for part in parts if part.silence), None) or death(workers)
-        end(workers)
+        with without_errors_of_torch():
+            if isinstance(error, Exception) and not isinstance(error, UserError | Stopped):
+                silences = (part.silence for part in parts if part.silence)
+                lost = next(silences, None) or death(workers)
+            end(workers)
         if lost:
             raise LostWorker(lost) from error
 
@@ -299,12 +302,24 @@ def death(workers: list[BaseProcess]) -> str:
 
 def end(workers: list[BaseProcess]) -> None:
     """Kill them: they ignore SIGTERM, with which torch and Python would wait for them for ever."""
-    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's raises an error for each
+    for worker in workers:
+        worker.kill()
+    for worker in workers:
+        worker.join()
+
+
+@contextmanager
+def without_errors_of_torch() -> Iterator[None]:
+    """torch's handler of SIGCHLD raises an error, for a dead worker, wherever this process is.
+
+    It may come late: the worker's connection breaks before the system has said that it died.
+    """
+    handler = signal.getsignal(signal.SIGCHLD)
+    with suppress(RuntimeError):  # the handler's, if the signal is waiting at this moment
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
-        for worker in workers:
-            worker.kill()
-        for worker in workers:
-            worker.join()
+        yield
     finally:
         signal.signal(signal.SIGCHLD, handler)
 
