@@ -4,6 +4,7 @@
     torchopt-ref list                   name the experiments
     torchopt-ref train [OPTIONS]        train an image classifier; --help lists the options
     torchopt-ref report [RUNS]          gather their latest runs on one page, runs/report.html
+    torchopt-ref playground             optimizers to play with, a page for the browser
     torchopt-ref tensorboard [RUNS]     open TensorBoard, on this machine only
     torchopt-ref inspect RUN            what a monitored run shows, in the terminal, and what to try
     torchopt-ref parity [OPTIONS]       count the difference to the NumPy reference in ULP
@@ -426,11 +427,30 @@ def chosen(kind: str, given: list[str], known: list[str]) -> list[str]:
     return [by_folded[name.casefold()] for name in names]
 
 
+def playground(arguments: list[str]) -> int:
+    """``torchopt-ref playground``: write a page in which the optimizers run, without a network."""
+    parser = Parser(prog="torchopt-ref playground", description=playground.__doc__)
+    parser.add_argument(
+        "--out", type=a_path, default=Path("playground.html"), help="file (playground.html)"
+    )
+    parser.add_argument("--lang", default="auto", help="en, zh, or auto: the browser's (auto)")
+    options = parser.parse_args(arguments)
+    from torchopt_ref.playground import LANGUAGES, page
+    from torchopt_ref.whole_file import write_whole
+
+    if options.lang not in LANGUAGES:
+        raise unknown("language", options.lang, LANGUAGES)
+    write_whole(options.out, page(options.lang))
+    print(f"Open {options.out.resolve()} in a browser")
+    return 0
+
+
 COMMANDS = {
     "run": run,
     "list": list_experiments,
     "train": train,
     "report": report,
+    "playground": playground,
     "tensorboard": open_tensorboard,
     "inspect": inspect,
     "parity": parity,

@@ -50,10 +50,13 @@ class Formula:
 
     ``columns`` stand for parameter, gradient and slots; ``results`` maps the position of a column
     to what is written there. ``calls`` need tensors, and ``inputs`` are the numbers that they read;
-    ``evaluate`` computes these from the scalars of a step, in float64 (or as 0-dim tensors).
+    ``evaluate`` computes these from the scalars of a step, in float64 (or as 0-dim tensors):
+    ``scalars`` stand for them, and ``alone`` are the operations that need nothing else.
     """
 
     columns: list[fx.Node]
+    scalars: dict[str, fx.Node]
+    alone: list[fx.Node]
     calls: list[fx.Node]
     inputs: list[fx.Node]
     results: dict[int, fx.Node]
@@ -118,4 +121,5 @@ def formula(form: Form) -> Formula | None:
     results = {position: result.node for position, result in written.items()}
     if any(node in numeric for node in results.values()):
         return None
-    return Formula(columns, calls, list(read), results, evaluator(names, alone, list(read)))
+    inputs = list(read)
+    return Formula(columns, names, alone, calls, inputs, results, evaluator(names, alone, inputs))

@@ -77,6 +77,25 @@ class Browser:
     def text(self):
         return self._driver.execute_script(SEEN)[0]
 
+    def run(self, script, *arguments):
+        """What a script returns, which sees the names that the page's own scripts define."""
+        return self._driver.execute_script(script, *arguments)
+
+    def devtools(self, command, **parameters):
+        """A command of Chromium's developer tools."""
+        return self._driver.execute_cdp_cmd(command, parameters)
+
+    def press(self, *keys):
+        """Keys, one after the other, on what has the focus: ``" "``, ``"Enter"``, ``"Tab"``."""
+        for key in keys:
+            code = {" ": 32, "Tab": 9, "Enter": 13}.get(key)
+            code = code or 37 + ("ArrowLeft", "ArrowUp", "ArrowRight", "ArrowDown").index(key)
+            text = {" ": " ", "Enter": "\r"}.get(key)
+            event = {"key": key, "windowsVirtualKeyCode": code} | ({"text": text} if text else {})
+            self.devtools("Input.dispatchKeyEvent", type="keyDown", **event)
+            event.pop("text", None)
+            self.devtools("Input.dispatchKeyEvent", type="keyUp", **event)
+
     def save(self, path):
         assert self._driver.save_screenshot(str(path))
 

@@ -1,0 +1,292 @@
+"""Optimizers as JavaScript, translated from their rules.
+
+The update is the rule's ``formula``, the list of operations that becomes LLVM and Triton. What
+depends on step and hyper-parameters alone is traced from the rule's ``scalars``. Where a rule asks
+something of a hyper-parameter (is the weight decay 0?), both answers are followed, each to a form
+of its own. JavaScript's numbers are float64, and its ``+ - * /`` and ``Math.sqrt`` round as
+IEEE-754 prescribes. Powers need more: Chromium's ``Math.pow`` is the C library's, as Python's is.
+"""
+
+import inspect
+import json
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import fx
+
+from torchopt_ref.optim import Optimizer
+from torchopt_ref.optim.engines.formula import Form, formula
+from torchopt_ref.testing.configurations import KNOWN, optimizer_name
+
+EXPRESSIONS: dict[Any, tuple[str, int]] = {
+    operator.add: ("{} + {}", 3),
+    operator.sub: ("{} - {}", 3),
+    operator.mul: ("{} * {}", 4),
+    operator.truediv: ("{} / {}", 4),
+    operator.neg: ("-{}", 5),
+    operator.pow: ("Math.pow({}, {})", 6),
+    torch.sqrt: ("Math.sqrt({})", 6),
+    torch.maximum: ("Math.max({}, {})", 6),
+    operator.eq: ("{} === {}", 1),
+    operator.ne: ("{} !== {}", 1),
+    operator.lt: ("{} < {}", 2),
+    operator.le: ("{} <= {}", 2),
+    operator.gt: ("{} > {}", 2),
+    operator.ge: ("{} >= {}", 2),
+}
+"""An operation of a rule, what it is in JavaScript, and how tightly that binds."""
+
+ATOM = 6
+
+VALUE = "value"
+"""What begins the name of a value that has none in the rule."""
+
+FLAGS = ("foreach", "fused", "capturable", "differentiable")
+"""Options that choose how a step is run, of which there is one way here."""
+
+
+def optimizers() -> str:
+    """A statement that defines ``OPTIMIZERS``: every known optimizer, by its name."""
+    lines = (f"{json.dumps(known.name)}: {optimizer(known.ours)},\n" for known in KNOWN)
+    return "const OPTIMIZERS = {\n" + "".join(lines) + "};\n"
+
+
+def optimizer(cls: type[Optimizer]) -> str:
+    """An object: name, dialect, hyper-parameters, and the forms that these choose from.
+
+    ``form(h, t, fresh)`` is the index of the form in step ``t``; a form has ``slots(h)``, the names
+    and initial values of the state, and ``step(h, t, fresh, param, grad, slots)``, which changes
+    arrays of one length in place.
+    """
+    group = cls([parameter()]).defaults
+    hyper = {name: value for name, value in group.items() if name not in (*FLAGS, "dialect")}
+    adjustable = {name: hyper[name] for name in parameters(cls) if name in hyper}
+    ways = list(every_way(lambda answers: traced(cls, hyper, adjustable, answers)))
+    texts = list(dict.fromkeys(way.text for way in ways))
+    chosen = decision([(way.asked, texts.index(way.text)) for way in ways])
+    described = {name: description(cls, name, value) for name, value in adjustable.items()}
+    forms = "".join(f"{text},\n" for text in texts)
+    return (
+        f"{{\nname: {json.dumps(cls.__name__)}, dialect: {json.dumps(cls.dialect)},\n"
+        f"hyper: {json.dumps(described)},\n"
+        f"form: (h, t, fresh) => {chosen},\nforms: [\n{forms}],\n}}"
+    )
+
+
+def parameter() -> torch.Tensor:
+    return torch.zeros(1, dtype=torch.float64)
+
+
+def parameters(cls: type[Optimizer]) -> list[str]:
+    return [name for name in inspect.signature(cls).parameters if name not in FLAGS]
+
+
+def description(cls: type[Optimizer], name: str, value: Any) -> dict[str, Any]:
+    """A hyper-parameter's default, and the range that the constructor's own checks leave.
+
+    ``least`` is 0 where it may not be negative, and then ``zero`` says whether it may be 0;
+    ``below`` is 1 where it must be less.
+    """
+    found: dict[str, Any] = {"value": value}
+    if isinstance(value, bool):
+        return found
+
+    def accepts(number: float) -> bool:
+        option = tuple(number for _ in value) if isinstance(value, tuple) else number
+        try:
+            cls([parameter()], **{name: option})
+        except ValueError:
+            return False
+        return True
+
+    if not accepts(-1.0):
+        found |= {"least": 0, "zero": accepts(0.0)}
+    if not accepts(1.0):
+        found["below"] = 1
+    return found
+
+
+class Way(NamedTuple):
+    """One way through a rule: the questions that it asked with their answers, and what it does."""
+
+    asked: dict[str, bool]
+    text: str
+
+
+def every_way(trace: Callable[[Sequence[bool]], Way]) -> Iterator[Way]:
+    """All ways through a rule. ``trace`` is given the first answers; all others are yes."""
+    pending: list[tuple[bool, ...]] = [()]
+    while pending:
+        answers = pending.pop()
+        way = trace(answers)
+        yield way
+        given = list(way.asked.values())
+        pending += [(*given[:k], False) for k in range(len(answers), len(given))]
+
+
+def decision(ways: Sequence[tuple[dict[str, bool], int]]) -> str:
+    """An expression that asks what the ways asked, in their order, and is the number of one."""
+    if len({number for _, number in ways}) == 1:
+        return str(ways[0][1])
+    question = next(iter(ways[0][0]))
+    branches = {
+        answer: [
+            ({q: a for q, a in asked.items() if q != question}, number)
+            for asked, number in ways
+            if asked[question] is answer
+        ]
+        for answer in (True, False)
+    }
+    return f"({question} ? {decision(branches[True])} : {decision(branches[False])})"
+
+
+class Tracer(fx.proxy.GraphAppendingTracer):
+    """Writes operations on hyper-parameters down, and answers the questions about them."""
+
+    def __init__(self, answers: Sequence[bool]) -> None:
+        super().__init__(fx.Graph())
+        self.answers = answers
+        self.names: dict[fx.Node, str] = {}
+        self.asked: dict[str, bool] = {}
+
+    def number(self, name: str) -> fx.Proxy:
+        node = self.graph.placeholder("number")
+        self.names[node] = name
+        return fx.Proxy(node, self)
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        question = expression(obj.node, self.names)
+        if question not in self.asked:
+            place = len(self.asked)
+            self.asked[question] = self.answers[place] if place < len(self.answers) else True
+        return self.asked[question]
+
+
+def traced(
+    cls: type[Optimizer],
+    hyper: Mapping[str, Any],
+    adjustable: Mapping[str, Any],
+    answers: Sequence[bool],
+) -> Way:
+    """The form of an optimizer under these answers."""
+    tracer = Tracer(answers)
+    group = dict(hyper)
+    for name, value in adjustable.items():
+        if isinstance(value, tuple):
+            group[name] = tuple(tracer.number(f"h.{name}[{i}]") for i in range(len(value)))
+        else:
+            group[name] = tracer.number(f"h.{name}")
+    initial = cls.rule.slots(group)
+    scalars = cls.rule.all_scalars(group, tracer.number("t"), tracer.number("fresh"))
+    known = formula(Form.of(cls.rule, tuple(initial), scalars))
+    if known is None:
+        raise NotImplementedError(f"{optimizer_name(cls)} has no formula to translate")
+
+    taken = {"h", "t", "fresh", "param", "grad", "slots", "i"}
+    arrays = {slot: new_name(slot, taken) for slot in initial}
+    text = Text(taken)
+    for slot, array in arrays.items():
+        text.add(f"const {array} = slots.{slot};")
+    # What needs numbers alone, once for all elements.
+    names = dict(tracer.names)
+    read = needed(known.inputs)
+    for name, node in known.scalars.items():
+        if node in read:
+            names[node] = text.constant(name, value_of(scalars[name], tracer.names))
+    text.assign(dict.fromkeys(known.inputs, VALUE), names)
+    # What needs tensors, for each element. All is read before anything is written.
+    text.add("for (let i = 0; i < param.length; i++) {")
+    text.margin = "  "
+    columns = ["param", "grad", *arrays.values()]
+    names |= {n: f"{c}[i]" for n, c in zip(known.columns, columns, strict=True)}
+    text.assign({node: f"new_{columns[k]}" for k, node in known.results.items()}, names)
+    for k, node in known.results.items():
+        text.add(f"{columns[k]}[i] = {names[node]};")
+    text.margin = ""
+    text.add("}")
+
+    starts = ", ".join(f"{slot}: {value_of(v, tracer.names)}" for slot, v in initial.items())
+    head = f"slots: (h) => ({{{starts}}}),\nstep(h, t, fresh, param, grad, slots) {{"
+    return Way(tracer.asked, "\n".join(["{", head, *text.lines, "}", "}"]))
+
+
+class Text:
+    """Lines that give names to values."""
+
+    def __init__(self, taken: set[str]) -> None:
+        self.taken, self.lines, self.margin = taken, list[str](), ""
+
+    def add(self, line: str) -> None:
+        self.lines.append(f"  {self.margin}{line}")
+
+    def constant(self, name: str, value: str) -> str:
+        name = new_name(name, self.taken)
+        self.add(f"const {name} = {value};")
+        return name
+
+    def assign(self, results: Mapping[fx.Node, str], names: dict[fx.Node, str]) -> None:
+        """Give the results the names wanted, and before them what is used more than once."""
+        order = [node for node in needed(results, names) if node not in names]
+        uses = [arg for node in order for arg in node.args if isinstance(arg, fx.Node)]
+        for node in sorted(order):
+            if node in results or uses.count(node) > 1:
+                wanted = results.get(node, VALUE)
+                names[node] = self.constant(wanted, expression(node, names))
+
+
+def new_name(wanted: str, taken: set[str]) -> str:
+    """The name, or where it is taken one that is like it."""
+    name, count = wanted, 0
+    while name in taken:
+        count += 1
+        name = f"{wanted}{count}"
+    taken.add(name)
+    return name
+
+
+def needed(results: Iterable[fx.Node], known: Iterable[fx.Node] = ()) -> list[fx.Node]:
+    """The results and all that they are computed from, but for what the ``known`` are."""
+    found: dict[fx.Node, None] = {}
+    stop, pending = set(known), list(results)
+    while pending:
+        node = pending.pop()
+        if node not in found:
+            found[node] = None
+            pending += [] if node in stop else node.all_input_nodes
+    return list(found)
+
+
+def value_of(value: Any, names: Mapping[fx.Node, str]) -> str:
+    return expression(value.node if isinstance(value, fx.Proxy) else value, names)
+
+
+def expression(value: Any, names: Mapping[fx.Node, str]) -> str:
+    return bound(value, names)[0]
+
+
+def bound(value: Any, names: Mapping[fx.Node, str]) -> tuple[str, int]:
+    """An expression, and how tightly it binds."""
+    if not isinstance(value, fx.Node):
+        return literal(value), ATOM
+    if value in names:
+        return names[value], ATOM
+    if value.target not in EXPRESSIONS or value.kwargs:
+        raise NotImplementedError(f"no JavaScript is known for {value.target}")
+    pattern, strength = EXPRESSIONS[value.target]
+    operands = []
+    for position, arg in enumerate(value.args):
+        text, tightness = bound(arg, names)
+        # `a - b - c` is `(a - b) - c`; every other order of rounding stands in parentheses.
+        loose = tightness < strength or (tightness == strength and position > 0)
+        operands.append(f"({text})" if loose and strength < ATOM else text)
+    return pattern.format(*operands), strength
+
+
+def literal(value: Any) -> str:
+    """A number or truth of Python."""
+    if isinstance(value, bool):
+        return json.dumps(value)
+    text = repr(float(value)).removesuffix(".0")
+    return text.replace("inf", "Infinity").replace("nan", "NaN")
