@@ -440,6 +440,8 @@ def playground(arguments: list[str]) -> int:
 
     if options.lang not in LANGUAGES:
         raise unknown("language", options.lang, LANGUAGES)
+    if options.out.is_dir():
+        raise UserError(f"--out {options.out} is a folder: name a file in it")
     write_whole(options.out, page(options.lang))
     print(f"Open {options.out.resolve()} in a browser")
     return 0

@@ -18,8 +18,10 @@ function logarithmic(low, high, zero) {
   const most = 20 * (high - low) + first;
   return {
     most,
-    value: (position) => (position < first ? 0 : Number((10 ** (low + (position - first) / 20)).toPrecision(2))),
-    position: (value) => (value > 0 ? clamp(Math.round(20 * (Math.log10(value) - low)) + first, 0, most) : 0),
+    value: (position) =>
+      position < first ? 0 : Number((10 ** (low + (position - first) / 20)).toPrecision(2)),
+    position: (value) =>
+      value > 0 ? clamp(Math.round(20 * (Math.log10(value) - low)) + first, 0, most) : 0,
   };
 }
 
@@ -74,7 +76,12 @@ let sliders = 0;
 function slider(words, code, value, scale, range, changed) {
   const id = `slider-${++sliders}`;
   const bar = element("input", { type: "range", min: 0, max: scale.most, step: 1, id });
-  const number = element("input", { type: "text", inputMode: "decimal", autocomplete: "off", "aria-labelledby": `${id}-name` });
+  const number = element("input", {
+    type: "text",
+    inputMode: "decimal",
+    autocomplete: "off",
+    "aria-labelledby": `${id}-name`,
+  });
   const message = element("span", { className: "wrong", role: "status" });
   const show = (shown) => {
     bar.value = scale.position(shown);
@@ -102,36 +109,64 @@ function slider(words, code, value, scale, range, changed) {
   });
   show(value);
   const name = element("label", { htmlFor: id, id: `${id}-name` });
-  if (words in WORDS.en) name.append(element("span", { data: { t: words } }), element("small", {}, element("code", {}, code)));
+  if (words in WORDS.en)
+    name.append(
+      element("span", { data: { t: words } }),
+      element("small", {}, element("code", {}, code)),
+    );
   else name.append(element("code", {}, code));
   if (code === "") name.lastChild.remove();
-  const made = element("div", { className: "slider", data: { hyper: code } }, name, bar, number, message);
+  const made = element(
+    "div",
+    { className: "slider", data: { hyper: code } },
+    name,
+    bar,
+    number,
+    message,
+  );
   made.show = show;
   return made;
 }
 
+// The hyper-parameters to begin with: the defaults, but for the learning rate.
+function beginning(optimizer, rate) {
+  const h = defaults(optimizer);
+  return { ...h, lr: rate(optimizer) ?? h.lr };
+}
+
 // A card in which one optimizer is chosen. run is { key, h }, which the card changes: it then calls
-// changed(). rate(optimizer) is the learning rate to begin with.
-function optimizerCard(run, rate, changed) {
+// then(). rate(optimizer) is the learning rate to begin with.
+function optimizerCard(run, rate, then) {
   const card = element("section", { className: "card" });
   const header = element("header");
   const dialects = [...new Set(Object.values(OPTIMIZERS).map(({ dialect }) => dialect))];
   const dialect = element("select", { data: { label: "dialect" } });
-  for (const name of dialects) dialect.append(element("option", { value: name, data: { named: `dialect_${name}`, name } }, name));
+  for (const name of dialects)
+    dialect.append(
+      element("option", { value: name, data: { named: `dialect_${name}`, name } }, name),
+    );
   const choice = element("select", { data: { label: "optimizer" } });
   const hyper = element("div");
   const code = element("pre", { tabIndex: 0, data: { label: "code" } });
 
+  const showCode = () => {
+    code.textContent = formOf(OPTIMIZERS[run.key], run.h).step.toString();
+  };
+  const changed = () => {
+    showCode();
+    then();
+  };
   const choose = (key) => {
     run.key = key;
-    run.h = defaults(OPTIMIZERS[key]);
-    run.h.lr = rate(OPTIMIZERS[key]) ?? run.h.lr;
+    run.h = beginning(OPTIMIZERS[key], rate);
     card.rebuild();
     changed();
   };
   dialect.addEventListener("change", () => {
     const { name } = OPTIMIZERS[run.key];
-    const [first, ...others] = Object.keys(OPTIMIZERS).filter((key) => OPTIMIZERS[key].dialect === dialect.value);
+    const [first, ...others] = Object.keys(OPTIMIZERS).filter(
+      (key) => OPTIMIZERS[key].dialect === dialect.value,
+    );
     choose([first, ...others].find((key) => OPTIMIZERS[key].name === name) ?? first);
   });
   choice.addEventListener("change", () => choose(choice.value));
@@ -140,10 +175,16 @@ function optimizerCard(run, rate, changed) {
   card.rebuild = () => {
     const optimizer = OPTIMIZERS[run.key];
     dialect.value = optimizer.dialect;
-    const entries = Object.entries(OPTIMIZERS).filter(([, each]) => each.dialect === optimizer.dialect);
-    choice.replaceChildren(...entries.map(([key, { name }]) => element("option", { value: key }, name)));
+    const entries = Object.entries(OPTIMIZERS).filter(
+      ([, each]) => each.dialect === optimizer.dialect,
+    );
+    choice.replaceChildren(
+      ...entries.map(([key, { name }]) => element("option", { value: key }, name)),
+    );
     choice.value = run.key;
-    const made = Object.entries(optimizer.hyper).flatMap(([name, range]) => hyperControls(run, name, range, changed));
+    const made = Object.entries(optimizer.hyper).flatMap(([name, range]) =>
+      hyperControls(run, name, range, changed),
+    );
     const rest = element("details", { open: hyper.querySelector("details")?.open ?? false });
     rest.append(element("summary", { data: { t: "all_hyper" } }), ...made.slice(1));
     hyper.replaceChildren(made[0]);
@@ -152,15 +193,12 @@ function optimizerCard(run, rate, changed) {
   };
   // The learning rate, moved from outside.
   card.showRate = () => hyper.querySelector('[data-hyper="lr"]')?.show(run.h.lr);
-  card.showCode = (form) => {
-    const text = form.step.toString();
-    if (code.textContent !== text) code.textContent = text;
-  };
   header.append(dialect, choice);
   card.append(header, hyper);
   card.header = header;
   card.code = element("details", {}, element("summary", { data: { t: "code" } }), code);
   card.rebuild();
+  showCode();
   return card;
 }
 
@@ -173,15 +211,28 @@ function hyperControls(run, name, range, changed) {
       run.h[name] = box.checked;
       changed();
     });
-    const words = element("span", {}, element("span", { data: { named: name, name } }), " ", element("code", {}, name));
+    const words = element(
+      "span",
+      {},
+      element("span", { data: { named: name, name } }),
+      " ",
+      element("code", {}, name),
+    );
     return [element("label", { className: "check" }, box, words)];
   }
   if (Array.isArray(value)) {
     return value.map((each, i) =>
-      slider(`${name}.${i}`, `${name}[${i}]`, run.h[name][i], scaleOf(name, each, range), range, (given) => {
-        run.h[name][i] = given;
-        changed();
-      }),
+      slider(
+        `${name}.${i}`,
+        `${name}[${i}]`,
+        run.h[name][i],
+        scaleOf(name, each, range),
+        range,
+        (given) => {
+          run.h[name][i] = given;
+          changed();
+        },
+      ),
     );
   }
   return [
@@ -198,7 +249,8 @@ function fitted(canvas) {
   const { clientWidth: width, clientHeight: height } = canvas;
   const wide = Math.round(width * density);
   const high = Math.round(height * density);
-  if (canvas.width !== wide || canvas.height !== high) Object.assign(canvas, { width: wide, height: high });
+  if (canvas.width !== wide || canvas.height !== high)
+    Object.assign(canvas, { width: wide, height: high });
   const context = canvas.getContext("2d");
   context.setTransform(density, 0, 0, density, 0, 0);
   return { context, width, height };
@@ -208,14 +260,32 @@ function fitted(canvas) {
 let theme = {};
 function readTheme() {
   const style = getComputedStyle(document.documentElement);
-  const names = ["ink", "soft", "line", "paper", "ground", "low", "high", "contour", "grid", "one", "two", "accent"];
-  theme = Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
+  const names = [
+    "ink",
+    "soft",
+    "line",
+    "paper",
+    "ground",
+    "low",
+    "high",
+    "contour",
+    "grid",
+    "one",
+    "two",
+    "accent",
+  ];
+  theme = Object.fromEntries(
+    names.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]),
+  );
   theme.runs = [0, 1, 2, 3, 4, 5].map((i) => style.getPropertyValue(`--c${i}`).trim());
 }
 
 // Red, green and blue of a colour such as #8fb4e3 or #fff.
 function channels(color) {
-  const digits = color.length === 4 ? [...color.slice(1)].map((digit) => digit + digit).join("") : color.slice(1);
+  const digits =
+    color.length === 4
+      ? [...color.slice(1)].map((digit) => digit + digit).join("")
+      : color.slice(1);
   return [0, 2, 4].map((at) => parseInt(digits.slice(at, at + 2), 16));
 }
 

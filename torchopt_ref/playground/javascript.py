@@ -43,6 +43,9 @@ ATOM = 6
 VALUE = "value"
 """What begins the name of a value that has none in the rule."""
 
+NUMBERS = (bool, int, float, tuple)
+"""What a hyper-parameter is that can be chosen: a truth, a number, several numbers."""
+
 FLAGS = ("foreach", "fused", "capturable", "differentiable")
 """Options that choose how a step is run, of which there is one way here."""
 
@@ -60,9 +63,10 @@ def optimizer(cls: type[Optimizer]) -> str:
     and initial values of the state, and ``step(h, t, fresh, param, grad, slots)``, which changes
     arrays of one length in place.
     """
-    group = cls([parameter()]).defaults
+    group = made(cls).defaults
     hyper = {name: value for name, value in group.items() if name not in (*FLAGS, "dialect")}
-    adjustable = {name: hyper[name] for name in parameters(cls) if name in hyper}
+    names = inspect.signature(cls).parameters
+    adjustable = {name: hyper[name] for name in names if isinstance(hyper.get(name), NUMBERS)}
     ways = list(every_way(lambda answers: traced(cls, hyper, adjustable, answers)))
     texts = list(dict.fromkeys(way.text for way in ways))
     chosen = decision([(way.asked, texts.index(way.text)) for way in ways])
@@ -75,12 +79,8 @@ def optimizer(cls: type[Optimizer]) -> str:
     )
 
 
-def parameter() -> torch.Tensor:
-    return torch.zeros(1, dtype=torch.float64)
-
-
-def parameters(cls: type[Optimizer]) -> list[str]:
-    return [name for name in inspect.signature(cls).parameters if name not in FLAGS]
+def made(cls: Any, **options: Any) -> Optimizer:
+    return cls([torch.zeros(1)], **options)
 
 
 def description(cls: type[Optimizer], name: str, value: Any) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def description(cls: type[Optimizer], name: str, value: Any) -> dict[str, Any]:
     def accepts(number: float) -> bool:
         option = tuple(number for _ in value) if isinstance(value, tuple) else number
         try:
-            cls([parameter()], **{name: option})
+            made(cls, **{name: option})
         except ValueError:
             return False
         return True

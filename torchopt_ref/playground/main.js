@@ -3,27 +3,27 @@
 const players = {};
 let playing = null;
 let before = 0; // when the last frame was drawn
+let request = 0; // for the next one
 
 function frame(now) {
-  if (playing === null) return;
   const seconds = Math.min(0.1, (now - before) / 1000);
   before = now;
-  if (players[playing].advance(seconds)) requestAnimationFrame(frame);
+  if (players[playing].advance(seconds)) request = requestAnimationFrame(frame);
   else pause();
 }
 
 function play(name) {
-  if (playing === name) return;
-  const runs = playing !== null;
+  pause();
   players[name].begin();
   playing = name;
   before = performance.now();
-  if (!runs) requestAnimationFrame(frame);
+  request = requestAnimationFrame(frame);
   showPlaying();
 }
 
 function pause() {
   if (playing === null) return;
+  cancelAnimationFrame(request);
   const stopped = players[playing];
   playing = null;
   stopped.draw();
@@ -78,7 +78,8 @@ document.addEventListener("keydown", (event) => {
   const { target } = event;
   const takes = (...kinds) => target.matches(kinds.join());
   const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-  if (event.key === " " && !takes("button", "select", "summary", "input:not([type=range])")) toggle(inView());
+  if (event.key === " " && !takes("button", "select", "summary", "input:not([type=range])"))
+    toggle(inView());
   else if (step && !takes("input", "select", "pre")) stepBy(inView(), step);
   else return;
   event.preventDefault();

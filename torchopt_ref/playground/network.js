@@ -243,6 +243,7 @@ function spirals(count, noise, random) {
 function accuracy(network, { x, labels }) {
   const logits = network.predict(x);
   let right = 0;
-  for (let n = 0; n < labels.length; n++) right += (logits[2 * n + 1] > logits[2 * n]) === (labels[n] === 1);
+  for (let n = 0; n < labels.length; n++)
+    right += logits[2 * n + 1] > logits[2 * n] === (labels[n] === 1);
   return right / labels.length;
 }

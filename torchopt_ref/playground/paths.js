@@ -25,14 +25,53 @@ function paths() {
   function recompute() {
     const noise = surface().noise === undefined ? 0 : PATHS.noise;
     for (const run of PATHS.runs) {
-      run.path = walk(OPTIMIZERS[run.key], run.h, surface(), PATHS.start, PATHS.steps, noise, PATHS.seed);
-      run.values = Float64Array.from({ length: PATHS.steps + 1 }, (_, k) => surface().at(run.path.position[2 * k], run.path.position[2 * k + 1])[0]);
-      run.card.showCode(run.path.form);
+      run.path = walk(
+        OPTIMIZERS[run.key],
+        run.h,
+        surface(),
+        PATHS.start,
+        PATHS.steps,
+        noise,
+        PATHS.seed,
+      );
+      run.values = Float64Array.from(
+        { length: PATHS.steps + 1 },
+        (_, k) => surface().at(run.path.position[2 * k], run.path.position[2 * k + 1])[0],
+      );
       run.rows = null;
     }
     PATHS.time = Math.min(PATHS.time, PATHS.steps);
     timeline.max = PATHS.steps;
+    explain();
     draw();
+  }
+
+  // Which mark is whose. A dialect is named where there are several.
+  function explain() {
+    const mixed = new Set(PATHS.runs.map(({ key }) => OPTIMIZERS[key].dialect)).size > 1;
+    const text = ({ key }) =>
+      OPTIMIZERS[key].name +
+      (mixed ? ` (${named(`dialect_${OPTIMIZERS[key].dialect}`, OPTIMIZERS[key].dialect)})` : "");
+    const wanted = PATHS.runs.map((run) => `${run.number} ${text(run)}`).join();
+    if (find("legend").dataset.shown === wanted) return;
+    find("legend").dataset.shown = wanted;
+    find("legend").replaceChildren(
+      ...PATHS.runs.map((run) =>
+        element(
+          "li",
+          {},
+          element("canvas", { className: "mark", "aria-hidden": "true" }),
+          text(run),
+        ),
+      ),
+    );
+    PATHS.runs.forEach((run, i) => sign(find("legend").children[i].firstChild, run.number));
+  }
+
+  function sign(canvas, number) {
+    const { context, width, height } = fitted(canvas);
+    context.clearRect(0, 0, width, height);
+    mark(context, number, width / 2, height / 2, 6.5);
   }
 
   function choose(name) {
@@ -56,7 +95,8 @@ function paths() {
 
   function useTool(tool) {
     PATHS.tool = tool;
-    for (const button of document.querySelectorAll("[data-tool]")) button.setAttribute("aria-pressed", button.dataset.tool === tool);
+    for (const button of document.querySelectorAll("[data-tool]"))
+      button.setAttribute("aria-pressed", button.dataset.tool === tool);
     map.classList.toggle("drawing", drawing());
     find("map-hint").textContent = t(drawing() ? "hint_draw" : "hint_start");
   }
@@ -81,8 +121,10 @@ function paths() {
   }
 
   // From the surface's coordinates to the picture's, and back.
-  const across = (x, width) => ((x - surface().view[0]) / (surface().view[1] - surface().view[0])) * width;
-  const down = (y, height) => ((surface().view[3] - y) / (surface().view[3] - surface().view[2])) * height;
+  const across = (x, width) =>
+    ((x - surface().view[0]) / (surface().view[1] - surface().view[0])) * width;
+  const down = (y, height) =>
+    ((surface().view[3] - y) / (surface().view[3] - surface().view[2])) * height;
   function pointed(event) {
     const [left, right, bottom, top] = surface().view;
     const box = map.getBoundingClientRect();
@@ -106,11 +148,14 @@ function paths() {
         const i = (u / width) * (columns - 1);
         const k = Math.floor(i) + below * columns;
         const [a, b] = [i % 1, j - below];
-        const value = (1 - b) * ((1 - a) * values[k] + a * values[k + 1]) + b * ((1 - a) * values[k + columns] + a * values[k + columns + 1]);
+        const value =
+          (1 - b) * ((1 - a) * values[k] + a * values[k + 1]) +
+          b * ((1 - a) * values[k + columns] + a * values[k + columns + 1]);
         let band = 0;
         while (band < found.length && value > found[band]) band++;
         const part = band / found.length;
-        for (let c = 0; c < 3; c++) image.data[4 * (v * width + u) + c] = low[c] + part * (high[c] - low[c]);
+        for (let c = 0; c < 3; c++)
+          image.data[4 * (v * width + u) + c] = low[c] + part * (high[c] - low[c]);
         image.data[4 * (v * width + u) + 3] = 255;
       }
     }
@@ -141,11 +186,19 @@ function paths() {
     context.font = "11px system-ui, sans-serif";
     context.textAlign = "center";
     const step = (low, high) => [0.5, 1, 2, 5].find((size) => (high - low) / size <= 8) ?? 10;
-    for (let x = Math.ceil(left / step(left, right) + 0.01) * step(left, right); x < right; x += step(left, right)) {
+    for (
+      let x = Math.ceil(left / step(left, right) + 0.01) * step(left, right);
+      x < right;
+      x += step(left, right)
+    ) {
       context.fillText(`${written(x)}`, across(x, width), height - 5);
     }
     context.textAlign = "left";
-    for (let y = Math.ceil(bottom / step(bottom, top) + 0.01) * step(bottom, top); y < top; y += step(bottom, top)) {
+    for (
+      let y = Math.ceil(bottom / step(bottom, top) + 0.01) * step(bottom, top);
+      y < top;
+      y += step(bottom, top)
+    ) {
       context.fillText(`${written(y)}`, 5, down(y, height) + 4);
     }
     context.font = "italic 13px system-ui, sans-serif";
@@ -169,7 +222,10 @@ function paths() {
     const k = Math.min(Math.floor(time), PATHS.steps);
     const next = Math.min(k + 1, PATHS.steps);
     const part = time - k;
-    return [0, 1].map((i) => path.position[2 * k + i] + part * (path.position[2 * next + i] - path.position[2 * k + i]));
+    return [0, 1].map(
+      (i) =>
+        path.position[2 * k + i] + part * (path.position[2 * next + i] - path.position[2 * k + i]),
+    );
   }
 
   // Far outside the picture a canvas draws nothing sensible.
@@ -178,7 +234,8 @@ function paths() {
   function drawMap() {
     const { context, width, height } = fitted(map);
     if (!width) return;
-    if (!shaded || background.width !== map.width || background.height !== map.height) shade(width, height);
+    if (!shaded || background.width !== map.width || background.height !== map.height)
+      shade(width, height);
     context.drawImage(background, 0, 0, width, height);
     const whole = Math.floor(PATHS.time);
     const dots = PATHS.steps <= 150;
@@ -195,7 +252,8 @@ function paths() {
         context.lineTo(held(across(x, width)), held(down(y, height)));
       }
       const head = standing(run, PATHS.time);
-      if (Number.isFinite(head[0] + head[1])) context.lineTo(held(across(head[0], width)), held(down(head[1], height)));
+      if (Number.isFinite(head[0] + head[1]))
+        context.lineTo(held(across(head[0], width)), held(down(head[1], height)));
       context.stroke();
       if (!dots) continue;
       context.beginPath();
@@ -209,7 +267,8 @@ function paths() {
     }
     for (const run of PATHS.runs) {
       const [x, y] = standing(run, PATHS.time);
-      if (Number.isFinite(x + y)) mark(context, run.number, held(across(x, width)), held(down(y, height)), 6.5);
+      if (Number.isFinite(x + y))
+        mark(context, run.number, held(across(x, width)), held(down(y, height)), 6.5);
     }
     context.strokeStyle = theme.ink;
     context.lineWidth = 2;
@@ -225,10 +284,13 @@ function paths() {
   function drawDescent() {
     const { context, width, height } = fitted(descent);
     context.clearRect(0, 0, width, height);
+    if (PATHS.runs.length === 0) return;
     const all = PATHS.runs.flatMap((run) => [...run.values]).filter(Number.isFinite);
     const highest = Math.max(surface().at(...PATHS.start)[0], 1e-12);
     const logs = Math.min(...all) >= 0;
-    const least = logs ? Math.log10(clamp(Math.min(...all), highest * 1e-6, highest / 10)) : Math.min(...all);
+    const least = logs
+      ? Math.log10(clamp(Math.min(...all), highest * 1e-6, highest / 10))
+      : Math.min(...all);
     const most = logs ? Math.log10(highest) + 0.3 : highest * 1.1;
     const left = 44;
     const bottom = height - 6;
@@ -244,7 +306,9 @@ function paths() {
     context.textAlign = "right";
     context.strokeStyle = theme.line;
     context.lineWidth = 1;
-    const ticks = logs ? [0, 1, 2].map((i) => 10 ** Math.round(least + ((most - least) * i) / 2.2)) : [least, (least + highest) / 2, highest];
+    const ticks = logs
+      ? [0, 1, 2].map((i) => 10 ** Math.round(least + ((most - least) * i) / 2.2))
+      : [least, (least + highest) / 2, highest];
     for (const value of new Set(ticks)) {
       context.fillText(written(Number(value.toPrecision(2))), left - 6, high(value) + 4);
       context.beginPath();
@@ -256,7 +320,8 @@ function paths() {
     for (const run of PATHS.runs) {
       context.strokeStyle = theme.runs[run.number];
       context.beginPath();
-      for (let k = 0; k <= PATHS.steps && Number.isFinite(run.values[k]); k++) context.lineTo(place(k), high(run.values[k]));
+      for (let k = 0; k <= PATHS.steps && Number.isFinite(run.values[k]); k++)
+        context.lineTo(place(k), high(run.values[k]));
       context.stroke();
     }
     context.strokeStyle = theme.ink;
@@ -278,10 +343,16 @@ function paths() {
       if (run.rows?.join() !== names.join()) {
         run.rows = names;
         run.cells = names.map(() => [element("td"), element("td")]);
-        run.body.replaceChildren(...names.map((name, i) => element("tr", {}, stateName(name), ...run.cells[i])));
+        run.body.replaceChildren(
+          ...names.map((name, i) => element("tr", {}, stateName(name), ...run.cells[i])),
+        );
         translate();
       }
-      names.forEach((name, i) => run.cells[i].forEach((cell, j) => (cell.textContent = written(columns[name][2 * step + j]))));
+      names.forEach((name, i) =>
+        run.cells[i].forEach(
+          (cell, j) => (cell.textContent = written(columns[name][2 * step + j])),
+        ),
+      );
       const value = run.values[step];
       const [x, y] = run.path.position.subarray(2 * step, 2 * step + 2);
       const [left, right, bottom, top] = surface().view;
@@ -293,8 +364,13 @@ function paths() {
   }
 
   function stateName(name) {
-    if (name === "theta" || name === "gradient") return element("th", { scope: "row", data: { t: name } });
-    return element("th", { scope: "row", title: name, data: { named: `slot_${name}`, name } }, name);
+    if (name === "theta" || name === "gradient")
+      return element("th", { scope: "row", data: { t: name } });
+    return element(
+      "th",
+      { scope: "row", title: name, data: { named: `slot_${name}`, name } },
+      name,
+    );
   }
 
   let shown = null; // the step whose state is shown
@@ -306,14 +382,17 @@ function paths() {
     shown = step;
   }
 
-  function add(key, h = {}) {
+  function add(key) {
     const used = PATHS.runs.map(({ number }) => number);
     const number = [...Array(MOST_RUNS).keys()].find((each) => !used.includes(each));
-    const run = { key, number, h: { ...defaults(OPTIMIZERS[key]), lr: rate(OPTIMIZERS[key]), ...h } };
-    run.h.lr ??= OPTIMIZERS[key].hyper.lr?.value;
+    const run = { key, number, h: beginning(OPTIMIZERS[key], rate) };
     run.card = optimizerCard(run, rate, recompute);
-    const sign = element("canvas", { className: "mark", "aria-hidden": "true" });
-    const remove = element("button", { type: "button", className: "remove", data: { label: "remove" } }, "×");
+    const own = element("canvas", { className: "mark", "aria-hidden": "true" });
+    const remove = element(
+      "button",
+      { type: "button", className: "remove", data: { label: "remove" } },
+      "×",
+    );
     remove.addEventListener("click", () => {
       PATHS.runs.splice(PATHS.runs.indexOf(run), 1);
       run.card.remove();
@@ -321,17 +400,22 @@ function paths() {
       more.focus();
       recompute();
     });
-    run.card.header.prepend(sign);
+    run.card.header.prepend(own);
     run.card.header.append(remove);
     run.status = element("p", { className: "status" });
     run.body = element("tbody");
-    const head = element("thead", {}, element("tr", {}, element("th", { scope: "col", data: { t: "state_what" } }), ...["x", "y"].map((axis) => element("th", { scope: "col" }, axis))));
+    const head = element(
+      "thead",
+      {},
+      element(
+        "tr",
+        {},
+        element("th", { scope: "col", data: { t: "state_what" } }),
+        ...["x", "y"].map((axis) => element("th", { scope: "col" }, axis)),
+      ),
+    );
     run.card.append(run.status, element("table", {}, head, run.body), run.card.code);
-    run.sign = () => {
-      const { context, width, height } = fitted(sign);
-      context.clearRect(0, 0, width, height);
-      mark(context, number, width / 2, height / 2, 6.5);
-    };
+    run.sign = () => sign(own, number);
     PATHS.runs.push(run);
     cards.insertBefore(run.card, more);
     more.disabled = PATHS.runs.length === MOST_RUNS;
@@ -347,9 +431,15 @@ function paths() {
   });
   cards.append(more);
 
-  find("surface").append(...Object.keys(SURFACES).map((name) => element("option", { value: name, data: { t: name } })));
+  find("surface").append(
+    ...Object.keys(SURFACES).map((name) => element("option", { value: name, data: { t: name } })),
+  );
   find("surface").addEventListener("change", (event) => choose(event.target.value));
-  for (const [id, least, most, round] of [["steps", 1, 1000, true], ["noise", 0, 10, false], ["seed", 0, 999999, true]]) {
+  for (const [id, least, most, round] of [
+    ["steps", 1, 1000, true],
+    ["noise", 0, 10, false],
+    ["seed", 0, 999999, true],
+  ]) {
     find(id).addEventListener("input", ({ target }) => {
       const value = target.valueAsNumber;
       const fits = value >= least && value <= most && (!round || Number.isInteger(value));
@@ -362,7 +452,8 @@ function paths() {
   }
   PATHS.seed = 1;
   find("seed").value = PATHS.seed;
-  for (const button of document.querySelectorAll("[data-tool]")) button.addEventListener("click", () => useTool(button.dataset.tool));
+  for (const button of document.querySelectorAll("[data-tool]"))
+    button.addEventListener("click", () => useTool(button.dataset.tool));
   find("flatten").addEventListener("click", () => {
     SURFACES.drawn.dents.length = 0;
     shaded = false;
@@ -387,11 +478,16 @@ function paths() {
   });
   for (const end of ["pointerup", "pointercancel"]) map.addEventListener(end, () => (last = null));
   map.addEventListener("keydown", (event) => {
-    const move = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
+    const move = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[
+      event.key
+    ];
     const [left, right, bottom, top] = surface().view;
     if (move) {
       const from = drawing() ? pen : PATHS.start;
-      const to = [from[0] + (move[0] * (right - left)) / 50, from[1] + (move[1] * (top - bottom)) / 50];
+      const to = [
+        from[0] + (move[0] * (right - left)) / 50,
+        from[1] + (move[1] * (top - bottom)) / 50,
+      ];
       if (drawing()) {
         pen = [clamp(to[0], left, right), clamp(to[1], bottom, top)];
         drawMap();
@@ -404,7 +500,8 @@ function paths() {
   map.addEventListener("focus", drawMap);
   map.addEventListener("blur", drawMap);
 
-  for (const name of ["SGD", "Momentum", "AdaGrad", "RMSprop", "Adam"]) add(`book.${name}` in OPTIMIZERS ? `book.${name}` : name);
+  for (const name of ["SGD", "Momentum", "AdaGrad", "RMSprop", "Adam"])
+    add(`book.${name}` in OPTIMIZERS ? `book.${name}` : name);
   choose("valley");
 
   return {
@@ -414,6 +511,8 @@ function paths() {
       shaded = false;
       useTool(PATHS.tool);
       PATHS.runs.forEach((run) => run.sign());
+      delete find("legend").dataset.shown;
+      explain();
       draw();
     },
     // All steps take about eight seconds, but no step more than a sixth of one.

@@ -13,15 +13,22 @@ const BATCH = 100;
 const PLANE = 1.25; // half of the side of the plane that is shown
 const CELLS = 60; // in which the plane is drawn
 const INITIAL = { std_small: 0.01, std_one: 1, xavier: "xavier", he: "he" };
-const RATES = { SGD: 0.1, Momentum: 0.05, Nesterov: 0.05, AdaGrad: 0.02, RMSprop: 0.003, Adam: 0.01, AdamW: 0.01 };
+const RATES = {
+  SGD: 0.1,
+  Momentum: 0.05,
+  Nesterov: 0.05,
+  AdaGrad: 0.02,
+  RMSprop: 0.003,
+  Adam: 0.01,
+  AdamW: 0.01,
+};
 const RANGES = { sigmoid: [0, 1], tanh: [-1, 1], relu: [0, 3] }; // of histograms
 
 function learning() {
   const find = (id) => document.getElementById(id);
   const [plane, loss, layers] = [find("plane"), find("loss"), find("layers")];
   const rate = (optimizer) => RATES[optimizer.name];
-  SPIRALS.run.h = defaults(OPTIMIZERS[SPIRALS.run.key]);
-  SPIRALS.run.h.lr = rate(OPTIMIZERS[SPIRALS.run.key]) ?? SPIRALS.run.h.lr;
+  SPIRALS.run.h = beginning(OPTIMIZERS[SPIRALS.run.key], rate);
 
   const points = spirals(400, 0.02, generator(1));
   const unseen = spirals(400, 0.02, generator(2));
@@ -40,12 +47,25 @@ function learning() {
   function restart() {
     const random = generator(3);
     const { activation, batchnorm, dropout, depth, initial } = SPIRALS;
-    const network = new Network({ sizes: [2, ...Array(depth).fill(UNITS), 2], activation, batchnorm, dropout, random });
+    const network = new Network({
+      sizes: [2, ...Array(depth).fill(UNITS), 2],
+      activation,
+      batchnorm,
+      dropout,
+      random,
+    });
     network.initialise(INITIAL[initial], random);
     training = { network, state: newState(), random, losses: [] };
-    network.gradient(...batch(random));
+    learn();
     layers.replaceChildren(
-      ...network.hidden.map((_, i) => element("figure", {}, element("canvas", { role: "img" }), element("figcaption", {}, element("strong"), element("div")))),
+      ...network.hidden.map((_, i) =>
+        element(
+          "figure",
+          {},
+          element("canvas", { role: "img" }),
+          element("figcaption", {}, element("strong"), element("div")),
+        ),
+      ),
     );
     for (const [i, figure] of [...layers.children].entries()) figure.dataset.layer = i + 1;
     draw();
@@ -62,15 +82,24 @@ function learning() {
     return [x, labels];
   }
 
+  // The loss of a new batch, its gradients, and the activations, which are kept for the histograms.
+  function learn() {
+    const { network, random } = training;
+    const found = network.gradient(...batch(random));
+    training.activations = network.hidden.map(({ y }) => y);
+    return found;
+  }
+
   function iterate() {
-    const { network, state, random, losses } = training;
-    losses.push(network.gradient(...batch(random)));
-    card.showCode(takeStep(OPTIMIZERS[SPIRALS.run.key], SPIRALS.run.h, state, network.params, network.grads));
+    const { network, state, losses } = training;
+    losses.push(learn());
+    takeStep(OPTIMIZERS[SPIRALS.run.key], SPIRALS.run.h, state, network.params, network.grads);
   }
 
   const broken = () => training.losses.length > 0 && !Number.isFinite(training.losses.at(-1));
 
-  // What the network says of some rows of the plane; after the last one, how often it is right.
+  // What the network says of some rows of the plane. After the last the plane is drawn anew, and
+  // counted how often the network is right.
   function look(rows) {
     const begin = row * CELLS;
     const end = Math.min(begin + rows * CELLS, CELLS * CELLS);
@@ -87,6 +116,7 @@ function learning() {
     if (row !== 0) return;
     picture.getContext("2d").putImageData(image, 0, 0);
     training.right = [accuracy(training.network, points), accuracy(training.network, unseen)];
+    drawPlane();
   }
 
   function drawPlane() {
@@ -95,19 +125,30 @@ function learning() {
     context.drawImage(picture, 0, 0, width, height);
     context.lineWidth = 1;
     context.strokeStyle = theme.paper;
-    for (let n = 0; n < points.labels.length; n++) {
-      const x = (points.x[2 * n] / PLANE / 2 + 0.5) * width;
-      const y = (0.5 - points.x[2 * n + 1] / PLANE / 2) * height;
-      context.fillStyle = points.labels[n] ? theme.two : theme.one;
+    for (const label of [0, 1]) {
+      context.fillStyle = label ? theme.two : theme.one;
       context.beginPath();
-      // Discs and squares, so that colour is not all that tells them apart.
-      if (points.labels[n]) context.rect(x - 2.6, y - 2.6, 5.2, 5.2);
-      else context.arc(x, y, 3, 0, 2 * Math.PI);
+      for (let n = 0; n < points.labels.length; n++) {
+        if (points.labels[n] !== label) continue;
+        const x = (points.x[2 * n] / PLANE / 2 + 0.5) * width;
+        const y = (0.5 - points.x[2 * n + 1] / PLANE / 2) * height;
+        // Discs and squares, so that colour is not all that tells them apart.
+        if (label) context.rect(x - 2.4, y - 2.4, 4.8, 4.8);
+        else {
+          context.moveTo(x + 2.7, y);
+          context.arc(x, y, 2.7, 0, 2 * Math.PI);
+        }
+      }
       context.fill();
       context.stroke();
     }
+  }
+
+  function drawText() {
     const [train, test] = training.right.map((part) => `${(100 * part).toFixed(1)}%`);
-    const text = broken() ? t("diverged") : t("plane_text", { step: training.losses.length, train, test });
+    const text = broken()
+      ? t("diverged")
+      : t("plane_text", { step: training.losses.length, train, test });
     find("plane-text").textContent = text;
   }
 
@@ -147,11 +188,11 @@ function learning() {
   }
 
   function drawLayers() {
-    const { network } = training;
+    const { activations } = training;
+    const { affine } = training.network;
     const [least, most] = RANGES[SPIRALS.activation];
-    const affine = network.affine;
     for (const [i, figure] of [...layers.children].entries()) {
-      const { y } = network.hidden[i];
+      const y = activations[i];
       const [canvas, caption] = figure.children;
       const { context, width, height } = fitted(canvas);
       const counts = new Array(30).fill(0);
@@ -180,7 +221,10 @@ function learning() {
       const std = Math.sqrt(Math.max(0, squares / y.length - mean * mean));
       const gradient = Math.sqrt(affine[i].gradW.reduce((a, b) => a + b * b, 0));
       caption.firstChild.textContent = t("layer", { number: i + 1 });
-      caption.lastChild.textContent = t("layer_text", { std: short(std), gradient: short(gradient) });
+      caption.lastChild.textContent = t("layer_text", {
+        std: short(std),
+        gradient: short(gradient),
+      });
       canvas.setAttribute("aria-label", t("layer_label", { number: i + 1 }));
     }
   }
@@ -191,14 +235,20 @@ function learning() {
     if (!plane.clientWidth) return;
     if (rows === CELLS) row = 0;
     look(rows);
-    drawPlane();
+    drawText();
     drawLoss();
     drawLayers();
   }
 
-  for (const [name, choices] of Object.entries({ initial: Object.keys(INITIAL), activation: ["sigmoid", "tanh", "relu"] })) {
+  for (const [name, choices] of Object.entries({
+    initial: Object.keys(INITIAL),
+    activation: ["sigmoid", "tanh", "relu"],
+  })) {
     const group = document.querySelector(`[data-choice="${name}"]`);
-    const show = () => [...group.children].forEach((button) => button.setAttribute("aria-pressed", button.dataset.t === SPIRALS[name]));
+    const show = () =>
+      [...group.children].forEach((button) =>
+        button.setAttribute("aria-pressed", button.dataset.t === SPIRALS[name]),
+      );
     for (const choice of choices) {
       const button = element("button", { type: "button", data: { t: choice } });
       button.addEventListener("click", () => {
@@ -220,8 +270,22 @@ function learning() {
     restart();
   };
   find("network-sliders").append(
-    slider("dropout", "", SPIRALS.dropout, linear(0.9, 0.05), { least: 0, most: 0.9 }, set("dropout")),
-    slider("depth", "", SPIRALS.depth, { most: 5, value: (p) => p + 1, position: (v) => v - 1 }, { least: 1, most: 6 }, (value) => set("depth")(Math.round(value))),
+    slider(
+      "dropout",
+      "",
+      SPIRALS.dropout,
+      linear(0.9, 0.05),
+      { least: 0, most: 0.9 },
+      set("dropout"),
+    ),
+    slider(
+      "depth",
+      "",
+      SPIRALS.depth,
+      { most: 5, value: (p) => p + 1, position: (v) => v - 1 },
+      { least: 1, most: 6 },
+      (value) => set("depth")(Math.round(value)),
+    ),
   );
   const card = optimizerCard(SPIRALS.run, rate, () => {});
   card.prepend(element("h3", { data: { t: "trained_by" } }));
@@ -235,10 +299,10 @@ function learning() {
     redraw: () => draw(),
     // As many iterations as fit beside the drawing into a sixtieth of a second.
     advance() {
-      const until = performance.now() + 5;
+      const until = performance.now() + 4;
       do iterate();
       while (performance.now() < until && !broken());
-      draw(6);
+      draw(4);
       return !broken();
     },
     step(count) {

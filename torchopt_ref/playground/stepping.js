@@ -5,11 +5,16 @@ function newState() {
   return { t: 0, slots: {} };
 }
 
+// The form that the hyper-parameters choose, which has slots(h) and step(...).
+function formOf(optimizer, h, t = 1) {
+  return optimizer.forms[optimizer.form(h, t, 0)];
+}
+
 // One step. param and grad are Float64Arrays of one length; param and the state change in place.
 // The hyper-parameters h may change between steps. Slots that are not there yet begin as new.
 function takeStep(optimizer, h, state, param, grad) {
   const t = state.t + 1;
-  const form = optimizer.forms[optimizer.form(h, t, 0)];
+  const form = formOf(optimizer, h, t);
   let fresh = 0;
   for (const [name, value] of Object.entries(form.slots(h))) {
     if (!(name in state.slots)) {
@@ -19,7 +24,6 @@ function takeStep(optimizer, h, state, param, grad) {
   }
   form.step(h, t, fresh, param, grad, state.slots);
   state.t = t;
-  return form;
 }
 
 // The default of every hyper-parameter.

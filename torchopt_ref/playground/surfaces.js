@@ -7,7 +7,15 @@ const SURFACES = {
     start: [-7, 2],
     minima: [[0, 0]],
     steps: 60,
-    rates: { SGD: 0.95, Momentum: 0.1, Nesterov: 0.1, AdaGrad: 1.5, RMSprop: 0.1, Adam: 0.3, AdamW: 0.3 },
+    rates: {
+      SGD: 0.95,
+      Momentum: 0.1,
+      Nesterov: 0.1,
+      AdaGrad: 1.5,
+      RMSprop: 0.1,
+      Adam: 0.3,
+      AdamW: 0.3,
+    },
     at: (x, y) => [(x * x) / 20 + y * y, x / 10, 2 * y],
   },
   rosenbrock: {
@@ -15,7 +23,15 @@ const SURFACES = {
     start: [-1.4, 2.2],
     minima: [[1, 1]],
     steps: 400,
-    rates: { SGD: 0.0015, Momentum: 0.0005, Nesterov: 0.0005, AdaGrad: 0.4, RMSprop: 0.02, Adam: 0.1, AdamW: 0.1 },
+    rates: {
+      SGD: 0.001,
+      Momentum: 0.0005,
+      Nesterov: 0.0005,
+      AdaGrad: 0.4,
+      RMSprop: 0.02,
+      Adam: 0.1,
+      AdamW: 0.1,
+    },
     at: (x, y) => {
       const off = y - x * x;
       return [(1 - x) ** 2 + 100 * off * off, -2 * (1 - x) - 400 * x * off, 200 * off];
@@ -26,7 +42,15 @@ const SURFACES = {
     start: [1, 1.6],
     minima: [[3, 0.5]],
     steps: 200,
-    rates: { SGD: 0.01, Momentum: 0.005, Nesterov: 0.005, AdaGrad: 0.4, RMSprop: 0.03, Adam: 0.1, AdamW: 0.1 },
+    rates: {
+      SGD: 0.01,
+      Momentum: 0.005,
+      Nesterov: 0.005,
+      AdaGrad: 0.4,
+      RMSprop: 0.03,
+      Adam: 0.1,
+      AdamW: 0.1,
+    },
     at: (x, y) => {
       const a = 1.5 - x + x * y;
       const b = 2.25 - x + x * y ** 2;
@@ -41,9 +65,20 @@ const SURFACES = {
   saddle: {
     view: [-4, 4, -3, 3],
     start: [-3.2, 0.002],
-    minima: [[0, 2], [0, -2]],
+    minima: [
+      [0, 2],
+      [0, -2],
+    ],
     steps: 100,
-    rates: { SGD: 0.15, Momentum: 0.05, Nesterov: 0.05, AdaGrad: 0.4, RMSprop: 0.05, Adam: 0.15, AdamW: 0.15 },
+    rates: {
+      SGD: 0.15,
+      Momentum: 0.05,
+      Nesterov: 0.05,
+      AdaGrad: 0.4,
+      RMSprop: 0.05,
+      Adam: 0.15,
+      AdamW: 0.15,
+    },
     at: (x, y) => [(x * x) / 2 + y ** 4 / 16 - (y * y) / 2, x, y ** 3 / 4 - y],
   },
   noisy: {
@@ -52,7 +87,15 @@ const SURFACES = {
     minima: [[0, 0]],
     steps: 120,
     noise: 1,
-    rates: { SGD: 0.4, Momentum: 0.05, Nesterov: 0.05, AdaGrad: 1, RMSprop: 0.1, Adam: 0.2, AdamW: 0.2 },
+    rates: {
+      SGD: 0.4,
+      Momentum: 0.05,
+      Nesterov: 0.05,
+      AdaGrad: 1,
+      RMSprop: 0.1,
+      Adam: 0.2,
+      AdamW: 0.2,
+    },
     at: (x, y) => SURFACES.valley.at(x, y),
   },
   drawn: {
@@ -60,8 +103,21 @@ const SURFACES = {
     start: [-5, 3],
     minima: [],
     steps: 150,
-    rates: { SGD: 0.3, Momentum: 0.05, Nesterov: 0.05, AdaGrad: 0.6, RMSprop: 0.05, Adam: 0.15, AdamW: 0.15 },
-    dents: [[1.5, -1, -1], [2.2, -0.6, -1], [2.8, -0.1, -1], [-1.5, 1.2, 1]], // x, y, depth: 1 is up
+    rates: {
+      SGD: 0.3,
+      Momentum: 0.05,
+      Nesterov: 0.05,
+      AdaGrad: 0.6,
+      RMSprop: 0.05,
+      Adam: 0.15,
+      AdamW: 0.15,
+    },
+    dents: [
+      [1.5, -1, -1],
+      [2.2, -0.6, -1],
+      [2.8, -0.1, -1],
+      [-1.5, 1.2, 1],
+    ], // x, y, depth: 1 is up
     at: (x, y) => landscape(SURFACES.drawn.dents, x, y),
   },
 };
@@ -87,14 +143,18 @@ function landscape(dents, x, y) {
 }
 
 // The path of an optimizer: positions, gradients and slots, two numbers for each step. At step 0
-// stand the start and no gradient. Noise is added to the gradients; it depends on seed and step.
+// stand the start, the first values of the slots, and no gradient. Noise is added to the gradients; it depends on seed and step.
 function walk(optimizer, h, surface, start, steps, noise = 0, seed = 0) {
   const param = Float64Array.from(start);
   const grad = new Float64Array(2);
   const state = newState();
   const random = generator(seed);
-  const path = { position: new Float64Array(2 * steps + 2), grad: new Float64Array(2 * steps + 2), slots: {} };
+  const column = () => new Float64Array(2 * steps + 2);
+  const path = { position: column(), grad: column(), slots: {} };
   path.position.set(param);
+  for (const [name, value] of Object.entries(formOf(optimizer, h).slots(h))) {
+    path.slots[name] = column().fill(value);
+  }
   for (let t = 1; t <= steps; t++) {
     const [, dx, dy] = surface.at(param[0], param[1]);
     grad[0] = dx;
@@ -103,13 +163,10 @@ function walk(optimizer, h, surface, start, steps, noise = 0, seed = 0) {
       grad[0] += noise * normal(random);
       grad[1] += noise * normal(random);
     }
-    path.form = takeStep(optimizer, h, state, param, grad);
+    takeStep(optimizer, h, state, param, grad);
     path.position.set(param, 2 * t);
     path.grad.set(grad, 2 * t);
-    for (const [name, slot] of Object.entries(state.slots)) {
-      path.slots[name] ??= new Float64Array(2 * steps + 2);
-      path.slots[name].set(slot, 2 * t);
-    }
+    for (const [name, slot] of Object.entries(state.slots)) path.slots[name].set(slot, 2 * t);
   }
   return path;
 }
@@ -150,7 +207,13 @@ function contour(values, columns, rows, level, line) {
         if (from < 0 === to < 0) continue;
         const part = from / (from - to);
         crossings.push(
-          side === 0 ? [i + part, j] : side === 1 ? [i + 1, j + part] : side === 2 ? [i + 1 - part, j + 1] : [i, j + 1 - part],
+          side === 0
+            ? [i + part, j]
+            : side === 1
+              ? [i + 1, j + part]
+              : side === 2
+                ? [i + 1 - part, j + 1]
+                : [i, j + 1 - part],
         );
       }
       for (let c = 0; c + 1 < crossings.length; c += 2) line(...crossings[c], ...crossings[c + 1]);

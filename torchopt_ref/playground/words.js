@@ -3,10 +3,12 @@
 const WORDS = {
   en: {
     title: "Optimizer playground",
-    subtitle: "Watch optimizers walk down a surface and train a network, step by step, on your own machine.",
+    subtitle:
+      "Watch optimizers walk down a surface and train a network, step by step, on your own machine.",
     language: "Language",
     paths_title: "Paths down a surface",
-    paths_lead: "All start at the same point and see only the slope under their feet. Change a learning rate and look at what the velocity and the averages do.",
+    paths_lead:
+      "All start at the same point and see only the slope under their feet. Change a learning rate and look at what the velocity and the averages do.",
     surface: "Surface",
     valley: "Valley: x²/20 + y²",
     rosenbrock: "Rosenbrock's banana",
@@ -24,15 +26,16 @@ const WORDS = {
     flatten: "Clear",
     map_label: "The surface from above, and the paths of the optimizers on it",
     hint_start: "Drag to move the start, or focus the picture and use the arrow keys.",
-    hint_draw: "Draw with mouse or finger. By keyboard: focus the picture, move with the arrow keys, press Enter to draw.",
+    hint_draw:
+      "Draw with mouse or finger. By keyboard: focus the picture, move with the arrow keys, press Enter to draw.",
     step: "Step",
     descent_label: "The value of the function at each step, for each optimizer",
     descent_axis: "f, how high each one stands",
     play: "▶ Play",
     pause: "❚❚ Pause",
-    back: "◀ Step back",
+    back: "◀ Back",
     forward: "Step ▶",
-    restart: "↺ From the start",
+    restart: "↺ Restart",
     dialect: "Dialect",
     optimizer: "Optimizer",
     remove: "Remove this optimizer",
@@ -73,13 +76,15 @@ const WORDS = {
     any_number: "must be a number",
     between: "must be a number from {least} to {most}",
     spirals_title: "A network learns two spirals",
-    spirals_lead: "Try standard deviation 0.01 or 1 with sigmoid and look at the histograms. Then try Xavier, He, or batch normalisation.",
+    spirals_lead:
+      "Try standard deviation 0.01 or 1 with sigmoid and look at the histograms. Then try Xavier, He, or batch normalisation.",
     plane_label: "The two spirals, and which class the network sees at each point",
     loss_label: "The loss of each batch so far",
     loss_caption: "loss of each batch, by iteration",
     plane_text: "iteration {step}: {train} of the points right, {test} of unseen ones",
     histograms: "Activations of each hidden layer",
-    histograms_hint: "Of the last batch. Piled up at the ends, a layer passes hardly any gradient; all in one place, its units say the same.",
+    histograms_hint:
+      "Of the last batch. Piled up at the ends, a layer passes hardly any gradient; all in one place, its units say the same.",
     layer: "Layer {number}",
     layer_text: "std {std}, gradient {gradient}",
     layer_label: "Histogram of the activations of layer {number}",
@@ -96,22 +101,25 @@ const WORDS = {
     batchnorm: "Batch normalisation",
     dropout: "Dropout",
     depth: "hidden layers",
-    network_hint: "A change of the network starts the training again; a change of the optimizer does not.",
+    network_hint:
+      "A change of the network starts the training again; a change of the optimizer does not.",
     trained_by: "Trained by",
     diverged: "the loss is not a number any more: lower the learning rate and start again",
-    about: "No optimizer was written for this page. Each is the rule of torchopt_ref, translated to JavaScript when the page was built, and computes in float64. In Chromium a thousand steps have the bits of the project's NumPy reference; the tests check it. Other browsers may compute powers, which Adam needs, to another last bit.",
+    about:
+      "No optimizer was written for this page. Each is the rule of torchopt_ref, translated to JavaScript when the page was built, and computes in float64. In Chromium a thousand steps have the bits of the project's NumPy reference; the tests check it. Other browsers may compute powers, which Adam needs, to another last bit.",
     keys: "Keyboard: Space plays and pauses, left and right go one step, Tab reaches every control. One of the two pictures runs at a time.",
-    dialect_torch: "as in torch.optim",
-    dialect_book: "as in the textbook",
-    dialect_keras: "as in Keras",
-    dialect_optax: "as in Optax",
+    dialect_torch: "torch.optim",
+    dialect_book: "textbook",
+    dialect_keras: "Keras",
+    dialect_optax: "Optax",
   },
   zh: {
     title: "优化器演练场",
     subtitle: "在你自己的电脑上，一步一步地看优化器如何沿曲面下降、如何训练神经网络。",
     language: "语言",
     paths_title: "曲面上的路径",
-    paths_lead: "所有优化器从同一点出发，只能看到脚下的坡度。改变学习率，观察速度和各种平均值的变化。",
+    paths_lead:
+      "所有优化器从同一点出发，只能看到脚下的坡度。改变学习率，观察速度和各种平均值的变化。",
     surface: "曲面",
     valley: "山谷：x²/20 + y²",
     rosenbrock: "Rosenbrock 香蕉函数",
@@ -137,7 +145,7 @@ const WORDS = {
     pause: "❚❚ 暂停",
     back: "◀ 上一步",
     forward: "下一步 ▶",
-    restart: "↺ 从头开始",
+    restart: "↺ 重来",
     dialect: "流派",
     optimizer: "优化器",
     remove: "移除这个优化器",
@@ -178,13 +186,15 @@ const WORDS = {
     any_number: "必须是数",
     between: "必须是 {least} 到 {most} 之间的数",
     spirals_title: "神经网络学习两条螺线",
-    spirals_lead: "用 sigmoid，把标准差设为 0.01 或 1，看看直方图。然后试试 Xavier、He 或批量归一化。",
+    spirals_lead:
+      "用 sigmoid，把标准差设为 0.01 或 1，看看直方图。然后试试 Xavier、He 或批量归一化。",
     plane_label: "两条螺线，以及网络对每个点的分类",
     loss_label: "迄今每个批次的损失",
     loss_caption: "每个批次的损失，按迭代次数",
     plane_text: "第 {step} 次迭代：训练点正确率 {train}，未见过的点 {test}",
     histograms: "各隐藏层的激活值",
-    histograms_hint: "取自最近一个批次。若堆在两端，这一层几乎不传递梯度；若挤在一处，各单元表达的都一样。",
+    histograms_hint:
+      "取自最近一个批次。若堆在两端，这一层几乎不传递梯度；若挤在一处，各单元表达的都一样。",
     layer: "第 {number} 层",
     layer_text: "标准差 {std}，梯度 {gradient}",
     layer_label: "第 {number} 层激活值的直方图",
@@ -204,12 +214,13 @@ const WORDS = {
     network_hint: "改变网络会重新开始训练；改变优化器不会。",
     trained_by: "用它训练",
     diverged: "损失已不是数：请降低学习率并重新开始",
-    about: "这一页没有另写任何优化器：每一个都是 torchopt_ref 的规则，在生成网页时翻译成 JavaScript，用 float64 计算。在 Chromium 中，一千步的结果与本项目的 NumPy 参考实现逐位相同，并由测试检验。其他浏览器计算幂（Adam 需要）时，最后一位可能不同。",
+    about:
+      "这一页没有另写任何优化器：每一个都是 torchopt_ref 的规则，在生成网页时翻译成 JavaScript，用 float64 计算。在 Chromium 中，一千步的结果与本项目的 NumPy 参考实现逐位相同，并由测试检验。其他浏览器计算幂（Adam 需要）时，最后一位可能不同。",
     keys: "键盘：空格键播放和暂停，左右方向键走一步，Tab 键可到达所有控件。两个图同一时间只有一个在运行。",
-    dialect_torch: "与 torch.optim 相同",
-    dialect_book: "与教科书相同",
-    dialect_keras: "与 Keras 相同",
-    dialect_optax: "与 Optax 相同",
+    dialect_torch: "torch.optim",
+    dialect_book: "教科书",
+    dialect_keras: "Keras",
+    dialect_optax: "Optax",
   },
 };
 
@@ -231,7 +242,8 @@ function named(key, name) {
 function translate() {
   document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
   document.title = t("title");
-  for (const element of document.querySelectorAll("[data-t]")) element.textContent = t(element.dataset.t);
+  for (const element of document.querySelectorAll("[data-t]"))
+    element.textContent = t(element.dataset.t);
   for (const element of document.querySelectorAll("[data-named]")) {
     element.textContent = named(element.dataset.named, element.dataset.name);
   }
@@ -248,6 +260,8 @@ function written(value) {
   if (!Number.isFinite(value)) return String(value).replace("Infinity", "∞").replace("-", "−");
   const size = Math.abs(value);
   const short = size !== 0 && (size < 1e-3 || size >= 1e5);
-  const text = short ? Number(value.toPrecision(3)).toExponential() : String(Number(value.toPrecision(4)));
+  const text = short
+    ? Number(value.toPrecision(3)).toExponential()
+    : String(Number(value.toPrecision(4)));
   return text.replace("e+", "e").replaceAll("-", "−");
 }

@@ -1,0 +1,71 @@
+"""``torchopt-ref playground``."""
+
+import pytest
+import torch
+
+from torchopt_ref import optim
+from torchopt_ref.cli import main
+from torchopt_ref.optim import Rule
+from torchopt_ref.playground import page
+from torchopt_ref.playground.javascript import optimizer
+
+
+def test_it_writes_the_page_and_says_where(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["playground"]) == 0
+    assert (tmp_path / "playground.html").read_text(encoding="utf-8") == page()
+    assert str(tmp_path / "playground.html") in capsys.readouterr().out
+    assert main(["playground", "--lang", "zh", "--out", "sub.html"]) == 0
+    assert (tmp_path / "sub.html").read_text(encoding="utf-8") == page("zh")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["playground.html", "sub.html"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(["--lang", "fr"], ["--lang"], ["--out", "."], ["--out", ".."], ["--out", ""]),
+        *(["--out", "missing/page.html"], ["--port", "1"], ["more"]),
+    ],
+)
+def test_a_mistake_is_one_line_and_writes_nothing(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["playground", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def own(update, scalars):
+    class Own(optim.Optimizer):
+        rule = Rule(update, lambda group: {}, scalars, counts=False)
+        dialect = "own"
+
+        def __init__(self, params, lr=0.5, late=10, foreach=None, differentiable=False):
+            flags = {"foreach": foreach, "differentiable": differentiable}
+            super().__init__(params, {"lr": lr, "late": late} | flags)
+
+    return Own
+
+
+def test_what_a_rule_asks_of_step_and_numbers_is_asked_in_javascript_too():
+    """One that is warmed up: the learning rate grows until a step, and then stays."""
+
+    def scalars(group, step, fresh):
+        return {"lr": group["lr"] if step >= group["late"] else group["lr"] * step / group["late"]}
+
+    text = optimizer(
+        own(lambda param, grad, slots, *, lr: (param - (lr - (lr * grad)), {}), scalars)
+    )
+    assert "form: (h, t, fresh) => (t >= h.late ? 0 : 1)" in text
+    assert "const lr = h.lr;" in text
+    assert "const lr = h.lr * t / h.late;" in text
+    assert "const new_param = param[i] - (lr - lr * grad[i]);" in text, "the order of rounding"
+
+
+def test_a_rule_without_a_formula_is_refused_by_name():
+    def sign(param, grad, slots, *, lr):
+        return param - lr * torch.sign(grad), {}
+
+    with pytest.raises(NotImplementedError, match=r"own\.Own has no formula to translate"):
+        optimizer(own(sign, lambda group, step, fresh: {"lr": group["lr"]}))
