@@ -5,8 +5,6 @@ from browser import Browser
 
 from torchopt_ref.playground import page
 
-PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
-
 
 @pytest.fixture(scope="session")
 def chromium(tmp_path_factory):

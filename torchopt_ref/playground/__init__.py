@@ -3,8 +3,9 @@
 ``javascript`` translates them from their rules; ``page`` puts the file together. Beside these lies
 what it is made of: ``page.html``, ``page.css`` and the scripts, ``stepping`` (an optimizer's step),
 ``surfaces`` (functions of two variables and walks on them), ``network`` (layers and their
-gradients), ``words`` (in English and Chinese), ``controls`` (sliders, cards, canvases), ``paths``
-and ``spirals`` (the two sections) and ``main`` (playing, keys, languages).
+gradients), ``words`` (in English and Chinese), ``controls`` (sliders, cards, canvases), ``map``
+(what is drawn of a surface), ``paths`` and ``spirals`` (the two sections) and ``main`` (playing,
+keys, languages).
 """
 
 from .page import LANGUAGES, page

@@ -7,6 +7,7 @@ of its own. JavaScript's numbers are float64, and its ``+ - * /`` and ``Math.sqr
 IEEE-754 prescribes. Powers need more: Chromium's ``Math.pow`` is the C library's, as Python's is.
 """
 
+import functools
 import inspect
 import json
 import operator
@@ -50,6 +51,7 @@ FLAGS = ("foreach", "fused", "capturable", "differentiable")
 """Options that choose how a step is run, of which there is one way here."""
 
 
+@functools.cache
 def optimizers() -> str:
     """A statement that defines ``OPTIMIZERS``: every known optimizer, by its name."""
     lines = (f"{json.dumps(known.name)}: {optimizer(known.ours)},\n" for known in KNOWN)

@@ -5,7 +5,10 @@ from pathlib import Path
 from .javascript import optimizers
 
 HERE = Path(__file__).parent
-SCRIPTS = ("stepping", "surfaces", "network", "words", "controls", "paths", "spirals", "main")
+SCRIPTS = (
+    *("stepping", "surfaces", "network", "words", "controls"),
+    *("map", "paths", "spirals", "main"),
+)
 """In the order in which they stand in the page; what is translated comes before."""
 
 LANGUAGES = ("auto", "en", "zh")

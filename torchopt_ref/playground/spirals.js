@@ -22,7 +22,7 @@ const RATES = {
   Adam: 0.01,
   AdamW: 0.01,
 };
-const RANGES = { sigmoid: [0, 1], tanh: [-1, 1], relu: [0, 3] }; // of histograms
+const RANGES = { sigmoid: [0, 1], tanh: [-1, 1], relu: [0, 3, true] }; // of histograms; open: above it is what is more
 
 function learning() {
   const find = (id) => document.getElementById(id);
@@ -107,7 +107,7 @@ function learning() {
     const [zero, one, ground] = [channels(theme.one), channels(theme.two), channels(theme.paper)];
     for (let k = begin; k < end; k++) {
       const p = 1 / (1 + Math.exp(logits[2 * (k - begin)] - logits[2 * (k - begin) + 1]));
-      const sure = 0.55 * Math.abs(2 * p - 1);
+      const sure = 0.45 * Math.abs(2 * p - 1);
       const color = p > 0.5 ? one : zero;
       for (let c = 0; c < 3; c++) image.data[4 * k + c] = ground[c] + sure * (color[c] - ground[c]);
       image.data[4 * k + 3] = 255;
@@ -190,7 +190,7 @@ function learning() {
   function drawLayers() {
     const { activations } = training;
     const { affine } = training.network;
-    const [least, most] = RANGES[SPIRALS.activation];
+    const [least, most, open] = RANGES[SPIRALS.activation];
     for (const [i, figure] of [...layers.children].entries()) {
       const y = activations[i];
       const [canvas, caption] = figure.children;
@@ -216,7 +216,7 @@ function learning() {
       context.textAlign = "left";
       context.fillText(String(least).replace("-", "−"), 2, height - 3);
       context.textAlign = "right";
-      context.fillText(String(most), width - 2, height - 3);
+      context.fillText(open ? `≥ ${most}` : String(most), width - 2, height - 3);
       const mean = sum / y.length;
       const std = Math.sqrt(Math.max(0, squares / y.length - mean * mean));
       const gradient = Math.sqrt(affine[i].gradW.reduce((a, b) => a + b * b, 0));

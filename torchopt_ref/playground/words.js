@@ -84,7 +84,7 @@ const WORDS = {
     plane_text: "iteration {step}: {train} of the points right, {test} of unseen ones",
     histograms: "Activations of each hidden layer",
     histograms_hint:
-      "Of the last batch. Piled up at the ends, a layer passes hardly any gradient; all in one place, its units say the same.",
+      "Of the last batch. Where activations pile up at the ends, hardly any gradient comes through; where all are in one place, the units say the same. Below: the standard deviation, and the length of the gradient of the layer's weights.",
     layer: "Layer {number}",
     layer_text: "std {std}, gradient {gradient}",
     layer_label: "Histogram of the activations of layer {number}",
@@ -194,7 +194,7 @@ const WORDS = {
     plane_text: "第 {step} 次迭代：训练点正确率 {train}，未见过的点 {test}",
     histograms: "各隐藏层的激活值",
     histograms_hint:
-      "取自最近一个批次。若堆在两端，这一层几乎不传递梯度；若挤在一处，各单元表达的都一样。",
+      "取自最近一个批次。激活值若堆在两端，梯度几乎传不过去；若挤在一处，各单元表达的都一样。图下是标准差，以及该层权重梯度的长度。",
     layer: "第 {number} 层",
     layer_text: "标准差 {std}，梯度 {gradient}",
     layer_label: "第 {number} 层激活值的直方图",
