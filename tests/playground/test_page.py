@@ -113,8 +113,16 @@ def test_it_plays_pauses_steps_and_scrubs_by_keyboard(opened):
     opened.run("document.activeElement.blur(); scrollTo(0, 0)")
     opened.press("ArrowRight", "ArrowRight", "ArrowLeft")
     assert opened.run(time) == 1
+    opened.press("ArrowLeft", "ArrowLeft")
+    assert opened.run(time) == 0
     opened.press(" ")
-    opened.wait_for("Pause")
+    assert opened.run("return playing") == "paths"
+    assert (
+        opened.run(
+            "cancelAnimationFrame(request); PATHS.time = 1; frame(before - 9); return PATHS.time"
+        )
+        == 1
+    )
     opened.press(" ")
     assert opened.run("return playing") is None
     assert opened.run(time) >= 1
@@ -341,7 +349,6 @@ def test_the_network_learns_and_its_choices_start_it_again(opened):
     captions = opened.run(LAYERS)
     assert all(0.4 < float(re.search(r"std ([\d.]+)", text)[1]) < 0.8 for text in captions)
     opened.run("toggle('spirals')")
-    opened.wait_for("Pause")
     assert opened.run("return playing") == "spirals"
     opened.run("toggle('paths')")
     assert opened.run("return playing") == "paths", "one at a time"

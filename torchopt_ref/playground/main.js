@@ -6,7 +6,8 @@ let before = 0; // when the last frame was drawn
 let request = 0; // for the next one
 
 function frame(now) {
-  const seconds = Math.min(0.1, (now - before) / 1000);
+  // A frame may have begun before play was pressed in it.
+  const seconds = clamp((now - before) / 1000, 0, 0.1);
   before = now;
   if (players[playing].advance(seconds)) request = requestAnimationFrame(frame);
   else pause();
