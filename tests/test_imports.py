@@ -25,8 +25,11 @@ def test_the_optimizers_leave_the_compiler_for_when_it_is_needed():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_parity_needs_no_extra():
-    assert not imported_by("torchopt_ref.testing", "torchopt_ref.cli") & EXTRAS
+def test_parity_and_the_playground_need_no_extra():
+    assert (
+        not imported_by("torchopt_ref.testing", "torchopt_ref.cli", "torchopt_ref.playground")
+        & EXTRAS
+    )
 
 
 def test_the_reference_imports_numpy_and_the_standard_library_only():

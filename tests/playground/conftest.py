@@ -15,15 +15,14 @@ def chromium(tmp_path_factory):
             "Emulation.setEmulatedMedia",
             features=[{"name": "prefers-reduced-motion", "value": "reduce"}],
         )
+        browser.load()
         yield browser
 
 
 @pytest.fixture
 def opened(chromium):
     """The page as it is when it has just been opened, and is not playing."""
-    chromium.open("")
-    chromium.run("location.reload()")
-    chromium.wait_for("Optimizer playground")
+    chromium.load()
     chromium.errors()
     yield chromium
     assert chromium.errors() == []

@@ -117,7 +117,6 @@ def encoded(array):
 
 @pytest.mark.parametrize("known", KNOWN, ids=lambda known: known.name)
 def test_a_thousand_steps_have_the_bits_of_numpy(chromium, known):
-    chromium.open("")
     start, grads = np.linspace(-3, 4, SIZE), gradients()
     sets = [options for options in option_sets(known) if accepted(known, options)]
     found = chromium.run(WALK, known.name, sets, encoded(start), encoded(grads))

@@ -96,8 +96,7 @@ def test_the_language_is_the_browsers_or_the_one_asked_for(chromium, tmp_path):
         (tmp_path / "page.html").write_text(page(asked), encoding="utf-8")
         override = {"userAgent": agent, "acceptLanguage": browsers}
         chromium.devtools("Emulation.setUserAgentOverride", **override)
-        chromium.devtools("Page.navigate", url=(tmp_path / "page.html").as_uri())
-        chromium.wait_for("中文")
+        chromium.load((tmp_path / "page.html").as_uri())
         shown[asked, browsers] = chromium.run("return [language, document.documentElement.lang]")
     chromium.devtools("Emulation.setUserAgentOverride", userAgent=agent, acceptLanguage="en-GB")
     assert shown == {
@@ -241,8 +240,8 @@ def test_a_finger_draws_and_moves_the_start_but_not_by_scrolling(opened, screen)
     assert opened.run("return PATHS.start") == pytest.approx([0, 2.5], abs=0.1)
 
 
-def test_the_gradients_of_the_surfaces_are_those_of_their_values(opened):
-    errors = opened.run(
+def test_the_gradients_of_the_surfaces_are_those_of_their_values(chromium):
+    errors = chromium.run(
         """
         const worst = {};
         const random = generator(5);
@@ -266,8 +265,8 @@ def test_the_gradients_of_the_surfaces_are_those_of_their_values(opened):
     assert len(errors) == 6
 
 
-def test_noise_depends_on_the_seed_and_the_step_alone(opened):
-    same, other = opened.run(
+def test_noise_depends_on_the_seed_and_the_step_alone(chromium):
+    same, other = chromium.run(
         """
         const noise = (key, seed) => {
           const h = defaults(OPTIMIZERS[key]);
@@ -289,7 +288,7 @@ def test_noise_depends_on_the_seed_and_the_step_alone(opened):
 
 @pytest.mark.parametrize("activation", ["sigmoid", "tanh", "relu"])
 @pytest.mark.parametrize(("batchnorm", "dropout"), [(False, 0), (True, 0.3)])
-def test_the_network_has_numpys_loss_and_gradients(opened, activation, batchnorm, dropout):
+def test_the_network_has_numpys_loss_and_gradients(chromium, activation, batchnorm, dropout):
     rng = np.random.default_rng(0)
     kept = []
 
@@ -301,7 +300,7 @@ def test_the_network_has_numpys_loss_and_gradients(opened, activation, batchnorm
     reference = MultiLayerNet(2, (5, 4), 2, weight_init="he", draw=draw, rng=rng, **options)
     x, labels = rng.standard_normal((12, 2)), rng.integers(2, size=12)
     loss, grads = reference.gradient(x, labels)
-    found = opened.run(
+    found = chromium.run(
         """
         const [options, params, x, labels, kept] = arguments;
         const random = () => (kept.shift() ? 1 : 0);
