@@ -63,6 +63,16 @@ def test_what_a_rule_asks_of_step_and_numbers_is_asked_in_javascript_too():
     assert "const new_param = param[i] - (lr - lr * grad[i]);" in text, "the order of rounding"
 
 
+def test_signs_orders_of_rounding_and_reserved_words_stay_apart():
+    def update(param, grad, slots, *, var):
+        minus = -grad
+        return param - (-minus * -0.5 / (var * (grad * 2)) - -param), {}
+
+    text = optimizer(own(update, lambda group, step, fresh: {"var": group["lr"]}))
+    expected = "param[i] - (-(-grad[i]) * -0.5 / (var1 * (grad[i] * 2)) - -param[i]);"
+    assert f"const new_param = {expected}" in text
+
+
 def test_a_rule_without_a_formula_is_refused_by_name():
     def sign(param, grad, slots, *, lr):
         return param - lr * torch.sign(grad), {}

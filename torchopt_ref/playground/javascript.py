@@ -21,15 +21,18 @@ from torchopt_ref.optim import Optimizer
 from torchopt_ref.optim.engines.formula import Form, formula
 from torchopt_ref.testing.configurations import KNOWN, optimizer_name
 
+NEGATION, ATOM = 5, 6
+"""How tightly a sign binds, and what needs no parentheses anywhere."""
+
 EXPRESSIONS: dict[Any, tuple[str, int]] = {
     operator.add: ("{} + {}", 3),
     operator.sub: ("{} - {}", 3),
     operator.mul: ("{} * {}", 4),
     operator.truediv: ("{} / {}", 4),
-    operator.neg: ("-{}", 5),
-    operator.pow: ("Math.pow({}, {})", 6),
-    torch.sqrt: ("Math.sqrt({})", 6),
-    torch.maximum: ("Math.max({}, {})", 6),
+    operator.neg: ("-{}", NEGATION),
+    operator.pow: ("Math.pow({}, {})", ATOM),
+    torch.sqrt: ("Math.sqrt({})", ATOM),
+    torch.maximum: ("Math.max({}, {})", ATOM),
     operator.eq: ("{} === {}", 1),
     operator.ne: ("{} !== {}", 1),
     operator.lt: ("{} < {}", 2),
@@ -39,13 +42,17 @@ EXPRESSIONS: dict[Any, tuple[str, int]] = {
 }
 """An operation of a rule, what it is in JavaScript, and how tightly that binds."""
 
-ATOM = 6
-
 VALUE = "value"
 """What begins the name of a value that has none in the rule."""
 
 NUMBERS = (bool, int, float, tuple)
 """What a hyper-parameter is that can be chosen: a truth, a number, several numbers."""
+
+RESERVED = (
+    *("case", "const", "default", "delete", "enum", "function", "let", "new", "static"),
+    *("switch", "this", "typeof", "var", "void"),
+)
+"""Words that a name may be in Python, but not in JavaScript."""
 
 FLAGS = ("foreach", "fused", "capturable", "differentiable")
 """Options that choose how a step is run, of which there is one way here."""
@@ -186,7 +193,7 @@ def traced(
     if known is None:
         raise NotImplementedError(f"{optimizer_name(cls)} has no formula to translate")
 
-    taken = {"h", "t", "fresh", "param", "grad", "slots", "i"}
+    taken = {"h", "t", "fresh", "param", "grad", "slots", "i", *RESERVED}
     arrays = {slot: new_name(slot, taken) for slot in initial}
     text = Text(taken)
     for slot, array in arrays.items():
@@ -271,17 +278,19 @@ def expression(value: Any, names: Mapping[fx.Node, str]) -> str:
 def bound(value: Any, names: Mapping[fx.Node, str]) -> tuple[str, int]:
     """An expression, and how tightly it binds."""
     if not isinstance(value, fx.Node):
-        return literal(value), ATOM
+        text = literal(value)
+        return text, NEGATION if text.startswith("-") else ATOM
     if value in names:
         return names[value], ATOM
     if value.target not in EXPRESSIONS or value.kwargs:
         raise NotImplementedError(f"no JavaScript is known for {value.target}")
     pattern, strength = EXPRESSIONS[value.target]
     operands = []
-    for position, arg in enumerate(value.args):
+    for position, arg in enumerate(value.args, start=1):
         text, tightness = bound(arg, names)
         # `a - b - c` is `(a - b) - c`; every other order of rounding stands in parentheses.
-        loose = tightness < strength or (tightness == strength and position > 0)
+        last = position == len(value.args)
+        loose = tightness < strength or (tightness == strength and last)
         operands.append(f"({text})" if loose and strength < ATOM else text)
     return pattern.format(*operands), strength
 
