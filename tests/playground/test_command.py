@@ -1,5 +1,7 @@
 """``torchopt-ref playground``."""
 
+import re
+
 import pytest
 import torch
 
@@ -41,9 +43,9 @@ def own(update, scalars):
         rule = Rule(update, lambda group: {}, scalars, counts=False)
         dialect = "own"
 
-        def __init__(self, params, lr=0.5, late=10, foreach=None, differentiable=False):
+        def __init__(self, params, lr=0.5, late=10, sign=False, foreach=None, differentiable=False):
             flags = {"foreach": foreach, "differentiable": differentiable}
-            super().__init__(params, {"lr": lr, "late": late} | flags)
+            super().__init__(params, {"lr": lr, "late": late, "sign": sign} | flags)
 
     return Own
 
@@ -52,15 +54,19 @@ def test_what_a_rule_asks_of_step_and_numbers_is_asked_in_javascript_too():
     """One that is warmed up: the learning rate grows until a step, and then stays."""
 
     def scalars(group, step, fresh):
-        return {"lr": group["lr"] if step >= group["late"] else group["lr"] * step / group["late"]}
+        warm = group["lr"] if step >= group["late"] else group["lr"] * step / group["late"]
+        return {"lr": warm, "sign": group["sign"]}
 
-    text = optimizer(
-        own(lambda param, grad, slots, *, lr: (param - (lr - (lr * grad)), {}), scalars)
-    )
-    assert "form: (h, t, fresh) => (t >= h.late ? 0 : 1)" in text
-    assert "const lr = h.lr;" in text
-    assert "const lr = h.lr * t / h.late;" in text
-    assert "const new_param = param[i] - (lr - lr * grad[i]);" in text, "the order of rounding"
+    def update(param, grad, slots, *, lr, sign):
+        return (param + lr * grad if sign else param - lr * grad), {}
+
+    text = optimizer(own(update, scalars))
+    assert "(h.sign ? (t >= h.late ? 0 : 1) : (t >= h.late ? 2 : 3))" in text
+    first, second, third, fourth = re.findall(r"const (lr = .*);\n.*\n.*= (.*);", text)
+    assert first == ("lr = h.lr", "param[i] + lr * grad[i]")
+    assert second == ("lr = h.lr * t / h.late", "param[i] + lr * grad[i]")
+    assert third == ("lr = h.lr", "param[i] - lr * grad[i]")
+    assert fourth == ("lr = h.lr * t / h.late", "param[i] - lr * grad[i]")
 
 
 def test_signs_orders_of_rounding_and_reserved_words_stay_apart():

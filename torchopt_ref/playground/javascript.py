@@ -186,7 +186,9 @@ def traced(
         if isinstance(value, tuple):
             group[name] = tuple(tracer.number(f"h.{name}[{i}]") for i in range(len(value)))
         else:
-            group[name] = tracer.number(f"h.{name}")
+            number = tracer.number(f"h.{name}")
+            # A truth chooses the form, whatever the rule does with it.
+            group[name] = bool(number) if isinstance(value, bool) else number
     initial = cls.rule.slots(group)
     scalars = cls.rule.all_scalars(group, tracer.number("t"), tracer.number("fresh"))
     known = formula(Form.of(cls.rule, tuple(initial), scalars))
