@@ -1,26 +1,109 @@
-"""The Python code in the documents runs."""
+"""The documents: their code runs, the files they link to exist, what they quote is the source's."""
 
+import os
 import re
+import runpy
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TOOL = runpy.run_path(str(ROOT / "scripts" / "docs.py"))
+DOCUMENTS = TOOL["DOCUMENTS"]
+each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@each_document
 def test_the_code_of_a_document_runs(document, tmp_path, monkeypatch):
-    """Its blocks share one namespace and run in order, in an empty folder."""
+    """Its blocks, but for those quoted, share one namespace and run in order in an empty folder."""
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": "__main__"}
-    for block in re.finditer(r"^```python\n(.*?)^```", document.read_text(), re.M | re.S):
-        line = document.read_text()[: block.start()].count("\n") + 1
+    text = TOOL["QUOTATION"].sub(lambda quoted: "\n" * quoted[0].count("\n"), document.read_text())
+    for block in re.finditer(r"^```python\n(.*?)^```", text, re.M | re.S):
+        line = text[: block.start()].count("\n") + 1
         exec(compile("\n" * line + block[1], str(document), "exec"), namespace)
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@each_document
 def test_the_files_that_a_document_names_exist(document):
-    for target in re.findall(r"\]\(([^)#]+)", document.read_text()):
+    for target in re.findall(r'(?:\]\(|src="|srcset=")([^)#"]+)', document.read_text()):
         if "://" not in target:
             assert (document.parent / target).exists(), target
+
+
+@each_document
+def test_what_a_document_quotes_is_what_the_source_says(document):
+    """If it is not: scripts/docs.py writes it again."""
+    text = document.read_text()
+    assert TOOL["rewritten"](text, document.parent) == text
+    assert len(TOOL["QUOTATION"].findall(text)) == text.count("<!-- source:"), "a marker is damaged"
+
+
+def quotation(marker, code=""):
+    return f"<!-- source: {marker} -->\n{code}<!-- end -->"
+
+
+@pytest.mark.parametrize(
+    ("marker", "code"),
+    [
+        ("numpy_ref/book.py: sgd", "def sgd(param, grad, state, *, lr):\n    param -= lr * grad\n"),
+        (
+            "torchopt_ref/optim/book.py: sgd",
+            "def sgd(param, grad, slots, *, lr):\n    return param - lr * grad, {}\n",
+        ),
+        (
+            "numpy_ref/layers.py: Affine.backward",
+            "def backward(self, dout):\n"
+            "    dout = upstream(dout, (len(self.x), len(self.b)))\n"
+            '    self.grads = {"W": self.x.T @ dout, "b": dout.sum(axis=0)}\n'
+            "    return dout @ self.W.T\n",
+        ),
+        (
+            'numpy_ref/layers.py: Relu.forward: "self.off" to "return"',
+            "self.off = x <= 0\nreturn np.maximum(x, 0)\n",
+        ),
+    ],
+)
+def test_quotations_are_a_function_or_some_of_its_lines(marker, code):
+    stale = quotation(marker, "what stood here before\n")
+    path = marker.partition(":")[0]
+    link = f"[`{path}`](../{path})"
+    fresh = quotation(marker, f"{link}\n\n```python\n{code}```\n")
+    assert TOOL["rewritten"](f"before\n{stale}\nafter", ROOT / "docs") == f"before\n{fresh}\nafter"
+
+
+@pytest.mark.parametrize(
+    "marker",
+    [
+        "numpy_ref/gone.py: sgd",
+        "numpy_ref/book.py: gone",
+        "numpy_ref/layers.py: Relu",
+        "numpy_ref/layers.py: Relu.gone",
+        'numpy_ref/layers.py: Relu.forward: "self.gone" to "return"',
+        'numpy_ref/layers.py: Relu.forward: "return" to "self.off"',
+    ],
+)
+def test_a_quotation_of_what_is_not_there_is_named(marker):
+    with pytest.raises(TOOL["Stale"], match=re.escape(marker)):
+        TOOL["rewritten"](quotation(marker), ROOT)
+
+
+def test_figures_are_those_of_the_latest_finished_run(tmp_path):
+    shown = {match for path in DOCUMENTS for match in TOOL["FIGURE"].findall(path.read_text())}
+    assert shown
+    for experiment, name in shown:
+        for age, run in enumerate(("latest", "older", "unfinished")):
+            folder = tmp_path / "runs" / experiment / run
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(f"{run} {name}")
+            if run != "unfinished":
+                (folder / "results.json").touch()
+                os.utime(folder / "results.json", (1000 - age, 1000 - age))
+    TOOL["copy_figures"](tmp_path / "runs", tmp_path / "figures")
+    for experiment, name in shown:
+        assert (tmp_path / "figures" / experiment / name).read_text() == f"latest {name}"
+
+
+def test_a_figure_without_a_run_is_named(tmp_path):
+    with pytest.raises(TOOL["Stale"], match="torchopt-ref run activations"):
+        TOOL["copy_figures"](tmp_path, tmp_path / "figures")
