@@ -52,7 +52,7 @@ def test_a_section_is_whole(language, subject):
     assert all(QUOTATION.search(column) for column in columns), "a column without code"
     assert f".{language}.svg" in text, "no figure"
     assert re.search(r"^```\ntorchopt-ref run .+\n```$", text, re.M), "no command"
-    asked, answered = text.split("<details>")
+    asked, _, answered = text.rpartition("<details>")
     assert re.search(r"[?\uff1f]", asked.splitlines()[-2]), "no question"
     assert answered.rstrip().endswith("</details>"), "no answer"
 
