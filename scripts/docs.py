@@ -5,10 +5,10 @@
     scripts/docs.py figures RUNS    copy the figures from the latest run of each experiment
 
 A quotation stands between two comments. The first says what is quoted: a whole function, without
-docstring and annotations; or some of its lines, named by how the first and the last one begin:
+docstring and annotations; or some of its lines, named by how they begin:
 
     <!-- source: numpy_ref/book.py: momentum -->
-    <!-- source: numpy_ref/layers.py: Dropout.forward: "if train:" to "return x" -->
+    <!-- source: numpy_ref/layers.py: Dropout.forward: "if train:" to "self.mask =", "return x" -->
     <!-- end -->
 
 A figure is a link to images/chapter/EXPERIMENT/FILE, the FILE being one of a run's folder.
@@ -25,7 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [*sorted(ROOT.glob("README*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 QUOTATION = re.compile(
-    r'(<!-- source: (\S+): ([\w.]+)(?:: "(.+?)" to "(.+?)")? -->\n).*?(<!-- end -->)', re.S
+    r'(<!-- source: (\S+): ([\w.]+)(?:: "([^\n]+)")? -->\n).*?(<!-- end -->)', re.S
 )
 FIGURE = re.compile(r"images/chapter/([\w-]+)/([\w.-]+)")
 
@@ -56,9 +56,9 @@ def rewritten(text: str, folder: Path) -> str:
     """The text of a document in ``folder``, its quotations as the source has them now."""
 
     def quotation(match: re.Match[str]) -> str:
-        marker, path, name, first, last, end = match.groups()
+        marker, path, name, chosen, end = match.groups()
         try:
-            lines = quoted((ROOT / path).read_text(encoding="utf-8"), name, first, last)
+            lines = quoted((ROOT / path).read_text(encoding="utf-8"), name, chosen)
         except (Stale, OSError) as error:
             raise Stale(f"{marker.strip()}: {error}") from error
         link = f"[`{path}`]({os.path.relpath(ROOT / path, folder)})"
@@ -67,16 +67,23 @@ def rewritten(text: str, folder: Path) -> str:
     return QUOTATION.sub(quotation, text)
 
 
-def quoted(source: str, name: str, first: str | None, last: str | None) -> list[str]:
-    """The lines of the function ``name``, or those between its lines ``first`` and ``last``."""
+def quoted(source: str, name: str, chosen: str | None) -> list[str]:
+    """The lines of the function ``name``, or the ``chosen`` ones with a comment where some miss."""
     function = definition(ast.parse(source), name)
     body = body_lines(function, source.splitlines())
-    if first is not None and last is not None:
-        start = line_number(body, first, 0)
-        body = body[start : line_number(body, last, start) + 1]
-        return textwrap.dedent("\n".join(body)).splitlines()
-    indented = textwrap.indent(textwrap.dedent("\n".join(body)), "    ")
-    return [*head_lines(function), *indented.splitlines()]
+    if chosen is None:
+        return [*head_lines(function), *textwrap.indent(dedented(body), "    ").splitlines()]
+    pieces, end = [], 0
+    for piece in chosen.split('", "'):
+        first, _, last = piece.partition('" to "')
+        start = line_number(body, first, end)
+        end = line_number(body, last or first, start) + 1
+        pieces.append(dedented(body[start:end]))
+    return "\n# ...\n".join(pieces).splitlines()
+
+
+def dedented(lines: list[str]) -> str:
+    return textwrap.dedent("\n".join(lines))
 
 
 def definition(module: ast.Module, name: str) -> ast.FunctionDef:

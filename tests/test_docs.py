@@ -62,6 +62,15 @@ def quotation(marker, code=""):
             'numpy_ref/layers.py: Relu.forward: "self.off" to "return"',
             "self.off = x <= 0\nreturn np.maximum(x, 0)\n",
         ),
+        (
+            'numpy_ref/layers.py: Tanh.backward: "return"',
+            "return upstream(dout, self.y.shape) * (1 - self.y * self.y)\n",
+        ),
+        (
+            'numpy_ref/layers.py: Sigmoid.forward: "x = floating", "self.y =" to "return"',
+            'x = floating(x, "x")\n# ...\n'
+            "self.y = np.where(x >= 0, 1, e) / (1 + e)\nreturn self.y\n",
+        ),
     ],
 )
 def test_quotations_are_a_function_or_some_of_its_lines(marker, code):
@@ -81,6 +90,7 @@ def test_quotations_are_a_function_or_some_of_its_lines(marker, code):
         "numpy_ref/layers.py: Relu.gone",
         'numpy_ref/layers.py: Relu.forward: "self.gone" to "return"',
         'numpy_ref/layers.py: Relu.forward: "return" to "self.off"',
+        'numpy_ref/layers.py: Relu.forward: "return", "self.off"',
     ],
 )
 def test_a_quotation_of_what_is_not_there_is_named(marker):
