@@ -14,7 +14,7 @@ def imported_by(*modules: str) -> set[str]:
 
 
 def test_the_library_needs_neither_an_extra_nor_the_reference():
-    rooms = ("optim", "nn", "init", "data")
+    rooms = ("optim", "nn", "init", "data", "train.range_test")
     imported = imported_by(*(f"torchopt_ref.{room}" for room in rooms))
     assert not imported & (EXTRAS | {"numpy_ref"})
 

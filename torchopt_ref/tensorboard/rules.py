@@ -140,7 +140,9 @@ def big_steps(history: History) -> Finding | None:
         tuple(layers[i][0] for i in order),
         f"In step {steps[first]} the update was {medians[first]:.2g} of the weights in the median "
         f"layer{later}; about 0.001 is usual.{rise}",
-        f"Divide the learning rate by {divisor(medians[first])}, and warm it up.",
+        f"Divide the learning rate by {divisor(medians[first])}, and warm it up; a range test "
+        "suggests one: torchopt-ref train --find-lr, or torchopt_ref.train.lr_range_test in a "
+        "loop of your own.",
     )
 
 

@@ -33,10 +33,9 @@ def run_command(config: Config, show_curves: Callable[[Path], str]) -> int:
         folder = train(config)
     except Stopped as stopped:
         if first:
-            print(
-                f"torchopt-ref: {stopped}\nGo on: {resume_command(stopped.folder, config)}",
-                file=sys.stderr,
-            )
+            print(f"torchopt-ref: {stopped}", file=sys.stderr)
+            if stopped.folder:
+                print(f"Go on: {resume_command(stopped.folder, config)}", file=sys.stderr)
         return stopped.status
     except LostProcess as lost:
         print(

@@ -24,8 +24,10 @@ FRACTIONS = ("validation", "ema", "label_smoothing")
 MAY_CHANGE = {
     *("device", "workers", "data_root", "download", "timeout", "checkpoint_every", "keep"),
     *("on_nan", "out", "name", "resume", "quiet", "json_log", "monitor", "profile", "dry_run"),
+    *("find_lr",),
 }
 """The options that may differ from the saved ones when a run is resumed."""
+NOT_WITH_FIND_LR = ("resume", "dry_run", "profile", "fsdp")
 
 
 @dataclass
@@ -148,6 +150,8 @@ class RunOptions:
     """write a trace of a few steps by torch.profiler into the run's folder"""
     dry_run: bool = False
     """print the model, its parameters and an estimate of the memory, and stop"""
+    find_lr: bool = False
+    """suggest --lr by a range test: 200 steps at growing rates, which train nothing, and stop"""
 
 
 @dataclass
@@ -168,6 +172,13 @@ class Config(
                 raise UserError(f"{as_option(field)} must be at least 0 and below 1")
         if not all(0 <= each < math.inf for each in (self.lr, self.weight_decay, self.clip)):
             raise UserError("--lr, --weight-decay and --clip must be at least 0, and finite")
+        if self.find_lr:
+            for field in NOT_WITH_FIND_LR:
+                if getattr(self, field):
+                    raise UserError(
+                        f"--find-lr tests learning rates from a training's start, and trains "
+                        f"nothing: leave {as_option(field)} away"
+                    )
         for path in (self.out, self.data_root):
             check_path(path)
         if self.name:

@@ -6,8 +6,8 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from .data import Data
 from .description import describe, memory_of, processes_here
 from .display import Display
 from .distributed import choose_device, joined_processes
+from .find_lr import check_alone, find_lr
 from .memory import check_that_it_fits
 from .monitoring import diagnosis, monitored
 from .not_finite import Diverged, NotFinite
@@ -49,7 +50,7 @@ LOOK_EVERY = 10
 
 
 def train(config: Config) -> Path | None:
-    """Train as ``config`` says; the run's folder, or None after a dry run.
+    """Train as ``config`` says; the run's folder, or None where ``config`` asks for no training.
 
     Raises:
         UserError: a mistake in ``config``, in the data, or numbers that are not finite.
@@ -58,6 +59,8 @@ def train(config: Config) -> Path | None:
         LostWorker: a process that loads images has gone.
     """
     config.check()
+    if config.find_lr:
+        check_alone()
     device = choose_device(config.device)
     with (
         Stop() as stop,
@@ -76,9 +79,14 @@ def train(config: Config) -> Path | None:
                 print(describe(training, config, data, memory))
             return None
         check_that_it_fits(memory, device, processes_here())
+        if config.find_lr:
+            with memory_named(device):
+                find_lr(training, config, data, stop)
+            return None
         folder, check_lock = make_folder(config, data, processes, held)
         try:
-            fit(training, config, data, folder, check_lock, stop)
+            with memory_named(device):
+                fit(training, config, data, folder, check_lock, stop)
         except Diverged:
             if processes.first:
                 for finding in diagnosis(folder.path):
@@ -86,15 +94,22 @@ def train(config: Config) -> Path | None:
             raise
         except (UserError, Stopped, BrokenPipeError):
             raise
-        except torch.OutOfMemoryError as error:
-            raise UserError(
-                f"{device} is out of memory: lower --batch-size or --image-size, raise "
-                f"--accumulate, or use --amp bf16 ({error})"
-            ) from error
         except Exception:
             warn(f"the run {folder.path} ended by an error; --resume goes on from its checkpoint")
             raise
         return folder.path
+
+
+@contextmanager
+def memory_named(device: torch.device) -> Iterator[None]:
+    """``UserError`` where ``device`` has no memory left."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"{device} is out of memory: lower --batch-size or --image-size, raise "
+            f"--accumulate, or use --amp bf16 ({error})"
+        ) from error
 
 
 def fit(

@@ -159,6 +159,12 @@ def as_arguments(values: Mapping[str, Any]) -> list[str]:
     return arguments
 
 
+def changed(config: Config) -> list[str]:
+    """The options of ``config`` that are not the defaults, as arguments."""
+    defaults = Config().as_json()
+    return as_arguments({k: v for k, v in config.as_json().items() if v != defaults[k]})
+
+
 def read_saved(folder: Path) -> dict[str, Any] | None:
     """The options that the run in ``folder`` was started with; None if there is no run.
 

@@ -11,11 +11,14 @@ from .distributed import under_torchrun
 
 
 class Stopped(Exception):
-    """The training was asked to stop by a signal, and its state is saved, or it says why not."""
+    """A signal asked to stop. A training's state is saved in ``folder``, or it says why not.
 
-    def __init__(self, number: int, folder: Path, failure: str) -> None:
-        saved = f"NOT saved ({failure})" if failure else "saved"
-        super().__init__(f"stopped by {signal.Signals(number).name}; {saved} in {folder}")
+    ``folder`` is None where there was nothing to save.
+    """
+
+    def __init__(self, number: int, folder: Path | None = None, failure: str = "") -> None:
+        saved = f"; {f'NOT saved ({failure})' if failure else 'saved'} in {folder}"
+        super().__init__(f"stopped by {signal.Signals(number).name}{saved if folder else ''}")
         self.folder = folder
         self.status = 128 + number
         """The exit status that a shell gives a process that the signal ended."""

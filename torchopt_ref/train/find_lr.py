@@ -1,0 +1,135 @@
+"""``torchopt-ref train --find-lr``: a range test with what would be trained."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from textwrap import fill
+from typing import Any
+
+from rich.progress import Progress
+from torch.nn.utils import clip_grad_norm_
+
+from torchopt_ref.errors import UserError
+from torchopt_ref.tensorboard import RunFolder
+from torchopt_ref.terminal import Console
+from torchopt_ref.whole_file import write_whole
+
+from .config import Config
+from .data import Data
+from .distributed import under_torchrun
+from .options import changed
+from .passes import Passes, least_images
+from .range_figure import lines
+from .range_test import LRRange, lr_range_test
+from .state import Training
+from .stopping import Stop, Stopped
+
+LOWEST, HIGHEST, STEPS = 1e-7, 10.0, 200
+COLUMNS = 79
+"""Of a terminal."""
+
+
+def check_alone() -> None:
+    """Raise ``UserError`` under torchrun."""
+    if under_torchrun():
+        raise UserError(
+            "--find-lr needs one process only: run it without torchrun, with the same "
+            "--batch-size, which is that of all processes together"
+        )
+
+
+def find_lr(training: Training, config: Config, data: Data, stop: Stop) -> None:
+    """Test learning rates on ``training``, draw and print what was found.
+
+    The batches, the precision, the parts of a batch and the clipping are the training's. Scheduler,
+    warm-up, average of weights and monitor are left out.
+
+    Raises:
+        Stopped: a signal came.
+    """
+    speaks = not (config.quiet or config.json_log)
+    with new_or_named_folder(config) as folder:
+        console = Console(stderr=True)
+        if speaks:
+            console.print(f"Testing {STEPS} learning rates, from {LOWEST:g} to {HIGHEST:g}")
+        on_terminal = speaks and console.is_terminal
+        endless = itertools.chain.from_iterable(map(data.train.epoch, itertools.count()))
+        training.model.train()
+        with Progress(console=console, transient=True, disable=not on_terminal) as bar:
+            batches = iter(bar.track(endless, STEPS, description="steps"))
+            found = lr_range_test(
+                one_step(training, config, data, batches, stop),
+                training.optimizer,
+                training.model,
+                lowest=LOWEST,
+                highest=HIGHEST,
+                steps=STEPS,
+                others=[training.scaler],
+            )
+        title = f"Learning-rate range test: {config.model}, {config.optimizer}, "
+        figure = folder / "lr_range.svg"
+        write_whole(folder / "lr_range.json", json.dumps(found.as_json(), indent=2) + "\n")
+        write_whole(figure, found.svg(f"{title}batches of {config.batch_size} images"))
+    if config.json_log:
+        outcome = {"suggestion": found.suggestion, "reason": found.reason, "ended": found.ended}
+        print(json.dumps(outcome | {"figure": str(figure)}))
+    elif speaks:
+        show(found, config, figure)
+
+
+@contextmanager
+def new_or_named_folder(config: Config) -> Iterator[Path]:
+    """The folder of the run ``--name``, whose files stay, or a new one; none is left empty."""
+    folder = RunFolder(config.out, config.name or None).path
+    try:
+        yield folder
+    finally:
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def one_step(
+    training: Training, config: Config, data: Data, batches: Iterator[Any], stop: Stop
+) -> Callable[[], float]:
+    """A function that trains on the next of ``batches`` and returns its loss."""
+    optimizer, scaler = training.optimizer, training.scaler
+    parameters = list(training.model.parameters())
+    passes = Passes(
+        config,
+        data.normalise,
+        training.device,
+        training.processes,
+        least_images(training.model, training.processes),
+    )
+
+    def step() -> float:
+        if stop.signal:
+            raise Stopped(stop.signal)
+        optimizer.zero_grad()
+        loss, _, images = passes.train(training.model, scaler, *next(batches)).tolist()
+        if math.isfinite(loss):
+            if config.clip:
+                scaler.unscale_(optimizer)
+                clip_grad_norm_(parameters, config.clip)
+            scaler.step(optimizer)
+            scaler.update()
+        return loss / images
+
+    return step
+
+
+def show(found: LRRange, config: Config, figure: Path) -> None:
+    """A table, the outcome, and the command that trains with it."""
+    print(*lines(found.rates, found.smoothed, found.suggestion), sep="\n")
+    print(f"\n{fill(found.words(), COLUMNS)}\nFigure: {figure}")
+    if found.suggestion is not None:
+        options = changed(replace(config, find_lr=False, lr=Config.lr))
+        command = ["torchopt-ref", "train", *options, "--lr", f"{found.suggestion:g}"]
+        print(f"Train with it: {shlex.join(command)}")
