@@ -23,6 +23,7 @@ def test_it_suggests_a_rate_that_trains(train, capsys):
     assert 1e-4 < rate < 0.1
     assert found["rates"][0] == 1e-7
     assert len(found["rates"]) == len(found["losses"]) <= 200
+    assert "--epochs=12" not in train.out  # which is the default
     (command,) = re.findall(r"Train with it: torchopt-ref (.*)", train.out)
     assert f"--lr {rate:g}" in command
     assert "--find-lr" not in command

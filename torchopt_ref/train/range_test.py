@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
-from typing import Any
+from typing import Any, SupportsFloat
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +34,7 @@ class LRRange:
         smoothed: at each rate the median of the nine losses around it, of fewer at the ends.
         suggestion: a learning rate, rounded to two digits, or None.
         reason: why this one, or why none, in words.
-        ended: why the test stopped before the highest rate, in words; empty if it did not.
+        ended: where and why the test ended before all rates were tried; empty if all were.
     """
 
     rates: list[float]
@@ -56,8 +56,8 @@ class LRRange:
         outcome = (
             "No suggestion: " if self.suggestion is None else f"Suggested: {self.suggestion:g}, "
         )
-        early = f" The test ended early: {self.ended}." if self.ended else ""
-        return f"{outcome}{self.reason}.{early}"
+        ended = f" The test ended {self.ended}." if self.ended else ""
+        return f"{outcome}{self.reason}.{ended}"
 
     def as_json(self) -> dict[str, Any]:
         """All of it as plain values; None for a loss that is not finite, which JSON lacks."""
@@ -142,10 +142,10 @@ def lr_range_test(
             if [float(group["lr"]) for group in groups] != asked:
                 raise ValueError("step sets the learning rate itself: leave schedulers out of it")
             if not math.isfinite(losses[-1]):
-                ended = f"the loss was {losses[-1]} at {rates[-1]:.2g}"
+                ended = f"at {rates[-1]:.2g}, where the loss was {losses[-1]}"
                 break
             if k >= first and median(losses[-HALF - 1 :]) > far_above(losses[:first]):
-                ended = f"the loss was {losses[-1]:.3g} at {rates[-1]:.2g}"
+                ended = f"at {rates[-1]:.2g}, where the loss was {losses[-1]:.3g}"
                 break
     return judged(rates, losses, first, ended)
 
@@ -207,11 +207,7 @@ def set_rate(group: dict[str, Any], rate: float) -> None:
 
 
 def as_number(loss: Any) -> float:
-    if isinstance(loss, Tensor):
-        loss = loss.detach()
-    try:
-        return float(loss)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(
-            f"step must return its loss, a number or a tensor of one element, not {type(loss)}"
-        ) from error
+    one = loss.numel() == 1 if isinstance(loss, Tensor) else isinstance(loss, SupportsFloat)
+    if not one:
+        raise TypeError(f"step must return its loss, a number or a tensor of one, not {loss!r:.50}")
+    return float(loss.detach() if isinstance(loss, Tensor) else loss)
