@@ -122,8 +122,8 @@ def shown(smoothed: Sequence[float]) -> tuple[float, float]:
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Round numbers between the two, about five."""
-    rough = (high - low) / 5
+    """Round numbers between the two, at most seven."""
+    rough = (high - low) / 7
     unit = 10.0 ** math.floor(math.log10(rough))
     step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= rough)
     return [round(k * step, 12) for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
