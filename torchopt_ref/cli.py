@@ -5,10 +5,11 @@
     torchopt-ref train [OPTIONS]        train an image classifier; --help lists the options
     torchopt-ref report [RUNS]          gather their latest runs on one page, runs/report.html
     torchopt-ref playground             optimizers to play with, a page for the browser
-    torchopt-ref tensorboard [RUNS]     open TensorBoard, on this machine only
+    torchopt-ref tensorboard [RUNS]     the newest run's curves in TensorBoard, on this machine only
     torchopt-ref inspect RUN            what a monitored run shows, in the terminal, and what to try
     torchopt-ref parity [OPTIONS]       count the difference to the NumPy reference in ULP
     torchopt-ref check MODULE:CLASS     hold any optimizer against what torch.optim promises
+    torchopt-ref --version              the version, as pip knows it
 
 A user's mistake is one line on stderr and exit status 2.
 """
@@ -26,6 +27,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import fields, is_dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
@@ -67,6 +69,12 @@ def main(argv: list[str] | None = None) -> int:
 def command(name: str, arguments: list[str]) -> int:
     if name in ("-h", "--help"):
         print(__doc__.strip())
+        return 0
+    if name == "--version":
+        try:
+            print(f"torchopt-ref {version('torchopt-ref')}")
+        except PackageNotFoundError:
+            print("torchopt-ref, not installed but run where its source is")
         return 0
     if name not in COMMANDS:
         raise unknown("command", name, COMMANDS)
@@ -187,7 +195,7 @@ def inspect(arguments: list[str]) -> int:
 
 
 def open_tensorboard(arguments: list[str]) -> int:
-    """``torchopt-ref tensorboard``: TensorBoard on the runs, bound to 127.0.0.1."""
+    """``torchopt-ref tensorboard``: TensorBoard on the newest run, on this machine only."""
     parser = Parser(prog="torchopt-ref tensorboard", description=open_tensorboard.__doc__)
     parser.add_argument("runs", type=a_path, nargs="?", default=Path("runs"), help="folder (runs)")
     parser.add_argument("--port", type=int, help="0 for any free one (the first free from 6006)")
@@ -247,8 +255,8 @@ def option_names(config: Any) -> Iterator[str]:
 
 
 def tensorboard(path: Path) -> str:
-    """The command that opens TensorBoard, which it binds to localhost, on a folder."""
-    return shlex.join([str(Path(sys.executable).parent / "tensorboard"), "--logdir", str(path)])
+    """The command that opens TensorBoard on a folder."""
+    return shlex.join(["torchopt-ref", "tensorboard", str(path)])
 
 
 def missing_extra(error: ModuleNotFoundError) -> UserError:

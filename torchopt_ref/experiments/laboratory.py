@@ -6,10 +6,9 @@ import hashlib
 import json
 import multiprocessing
 import platform
-import re
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from datetime import datetime
@@ -138,7 +137,6 @@ def conclude(
     folder.write_json("results.json", summary)
     with folder.fresh_writer("report") as writer:
         writer.add_text("report", write_markdown(folder.path, summary))
-        writer.add_custom_scalars({experiment.TITLE: charts(outcomes, config.engine_names)})
     return summary
 
 
@@ -147,20 +145,6 @@ def of_earlier(file: Path, read: Callable[[Path], Any]) -> Any:
         return read(file)
     except Damaged as damage:
         raise UserError(f"{file} is damaged: {damage}: run it again with --force") from damage
-
-
-def charts(
-    outcomes: Mapping[Any, Outcome], engines: Sequence[str]
-) -> dict[str, tuple[str, list[str]]]:
-    """TensorBoard's custom dashboard: a chart for each tag, with the curves of all variants."""
-    tags = [
-        tag
-        for outcome in outcomes.values()
-        for engine in engines
-        if engine in outcome
-        for tag in outcome[engine]["curves"]
-    ]
-    return {tag: ("Multiline", [f"^{re.escape(tag)}$"]) for tag in dict.fromkeys(tags)}
 
 
 def run_name(experiment: Experiment, config: Settings) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import summary
 
+from .history import NOT_FINITE
 from .over_layers import SPREAD
 
 BAND = "update to weight/rule of thumb"
@@ -37,6 +38,7 @@ def layout(optimizers: Sequence[str], tags: Collection[str]) -> list[Summary.Val
             "loss": several("loss"),
             "accuracy": several("accuracy"),
             "learning rate": below("learning rate"),
+            NOT_FINITE: starting(NOT_FINITE),
         },
         "Are the steps of a good size?": {
             **dict(banded(name) for name in optimizers),

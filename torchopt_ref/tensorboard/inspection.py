@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from torchopt_ref.errors import UserError
+from torchopt_ref.written import counted, number
 
 from .diagnosis import NOTHING, diagnose, unjudged
 from .event_file import PREFIX
@@ -31,6 +32,8 @@ SHOWN = (
 )
 BLOCKS, ASCII = "▁▂▃▄▅▆▇█", "_.-~=+*#"
 WIDTH, WORST = 40, 3
+FAR = 1.0
+"""Of a layer's badness: below it the layer is as layers are, whatever is wrong with the run."""
 MONITOR = "monitor"
 """Where a training's Monitor writes, in the training's folder; of an experiment, the parent of such
 folders."""
@@ -47,7 +50,7 @@ class Worst:
 
 @dataclass(frozen=True)
 class Inspection:
-    """A run's curves, its three worst layers and its diagnosis.
+    """A run's curves, its diagnosis and, where that found something, up to three worst layers.
 
     ``missing`` says which event files are damaged, and from where on.
     """
@@ -68,25 +71,34 @@ class Inspection:
         history = self.history
         shown = [tag for name in SHOWN for tag in history.curves if is_named(tag, name)]
         first, last_step = history.first_step(), history.last_step()
-        steps = f"steps {first} to {last_step}" if first > 1 else f"{last_step} steps"
+        steps = f"steps {first} to {last_step}" if first > 1 else counted(last_step, "step")
         lines = [f"{self.run}, {steps}", ""]
         for tag in shown:
             values = history.values(tag)
-            last = f"{values[0]:.4g} -> {values[-1]:.4g}"
+            last = f"{number(values[0], 4)} -> {number(values[-1], 4)}"
             lines.append(f"  {tag:28} {sparkline(values, encoding):{WIDTH}}  {last}")
         if self.worst:
             lines += ["", "Worst layers"]
             lines += [f"  {each.layer:28} {each.what}" for each in self.worst]
-        for finding in self.findings:
-            lines += ["", f"{finding.kind.capitalize()}{finding.where}"]
-            lines += [f"  {finding.evidence}", f"  Try: {finding.try_this}"]
-        if self.unjudged:
-            lines += ["", "No verdict on the whole:", *(f"  {why}" for why in self.unjudged)]
-        elif not self.findings:
-            lines += ["", NOTHING]
+        lines += ["", *self.verdict()]
         if "notes" in history.texts:
             lines += ["", history.texts["notes"]]
         return lines
+
+    def verdict(self) -> list[str]:
+        """The diagnosis in words, a line each: what was found, and what could not be judged."""
+        parts = [
+            [
+                f"{finding.kind.capitalize()}{finding.where}",
+                f"  {finding.evidence}",
+                f"  Try: {finding.try_this}",
+            ]
+            for finding in self.findings
+        ]
+        if self.unjudged:
+            parts.append(["No verdict on the whole:", *(f"  {why}" for why in self.unjudged)])
+        first, *others = parts or [[NOTHING]]
+        return first + [line for part in others for line in ("", *part)]
 
     def as_json(self) -> dict[str, Any]:
         history = self.history
@@ -105,18 +117,18 @@ def inspect(run: Path) -> Inspection:
     """Read ``run``; ``UserError`` if it holds no event files, or those of several runs."""
     folder = run_folder(run)
     history, missing = read(folder)
-    return Inspection(folder, history, missing, worst_layers(history), diagnose(history))
+    findings = diagnose(history)
+    return Inspection(folder, history, missing, worst_layers(history) if findings else [], findings)
 
 
 def run_folder(run: Path) -> Path:
-    """``run``, or the only folder below it that has event files; of a training, its Monitor's."""
+    """``run``, or the only folder below it that has event files; a Monitor's, if there is one."""
     if not run.is_dir():
         raise UserError(f"no folder {run}: give the folder of a run")
     found = run_folders(run)
     if not found:
         raise UserError(f"no event files in {run}: give the folder of a run")
-    if run / MONITOR in found:
-        return run / MONITOR
+    found = [each for each in found if MONITOR in each.relative_to(run).parts] or found
     if run in found:
         return run
     if len(found) > 1:
@@ -131,19 +143,22 @@ def run_folders(parent: Path) -> list[Path]:
 
 
 def worst_layers(history: History) -> list[Worst]:
-    """By how many decades the update is away from 1e-3 of the weights, or by how much is dead."""
+    """Those that are far from what is usual, by how many decades the update is away from 1e-3 of
+    the weights, or by how much is dead."""
     found = []
     for name, tag in history.layers("update to weight").items():
         ratio = late(history.values(tag))
         if ratio > 0:
             decades = abs(math.log10(ratio) + 3)
-            found.append(Worst(name, min(decades, 3.0), f"update to weight {ratio:.2g}"))
+            what = f"update {number(ratio)} times the size of its weights"
+            found.append(Worst(name, min(decades, 3.0), what))
     for quantity, word in (("dead units", "of its units are dead"), ("saturated", "saturated")):
         for name, tag in history.layers(quantity).items():
             share = late(history.values(tag))
             if share > 0:
                 found.append(Worst(name, 3 * share, f"{share:.0%} {word}"))
-    return sorted(found, key=lambda each: -each.badness)[:WORST]
+    far = [each for each in found if each.badness >= FAR]
+    return sorted(far, key=lambda each: -each.badness)[:WORST]
 
 
 def is_named(tag: str, name: str) -> bool:

@@ -17,6 +17,9 @@ from .history import NOT_FINITE, History
 from .over_layers import over_layers
 from .record import Record
 
+ABOUT = "settings and versions"
+"""The tag of the text that says what the run is, the first thing in a Monitor's event file."""
+
 
 class Output:
     """Writes records, the diagnosis as a text whenever its findings change, and the dashboard
@@ -36,7 +39,7 @@ class Output:
         self, about: str, optimizers: Sequence[str], hyper_parameters: Mapping[str, Any]
     ) -> None:
         """Write what the run is; the hyper-parameters follow with the first metrics."""
-        self.text("settings and versions", about, self._first_step)
+        self.text(ABOUT, about, self._first_step)
         self._optimizers, self._hyper_parameters = optimizers, hyper_parameters
 
     def event(self, event: Event) -> None:
@@ -59,6 +62,7 @@ class Output:
         found = {NOT_FINITE: float(step)}
         self._history.add(step, found)
         self._file.add(scalar_values(found), step)
+        self._lay_out(step)
         self.diagnose(step)
 
     def record(self, record: Record, metrics: list[str]) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from torchopt_ref.written import number
+
 from .history import History
 
 BIG_STEP = 0.3
@@ -101,12 +103,14 @@ def carried_over(history: History) -> Finding | None:
     if not len(later) or np.median(later) < CARRIED:
         return None
     norm = history.values("gradient norm/[all]")
-    growth = f" The gradient norm went from {norm[0]:.2g} to {norm[-1]:.2g}." if len(norm) else ""
+    growth = ""
+    if len(norm):
+        growth = f" The gradient norm went from {number(norm[0])} to {number(norm[-1])}."
     return Finding(
         "gradients are never zeroed",
         (),
         f"When the backward pass of step {steps[-1]} began, the gradient still held "
-        f"{later[-1]:.0%} of what the step then took.{growth}",
+        f"{number(100 * later[-1])}% of what the step then took.{growth}",
         "Call optimizer.zero_grad() once a step, before loss.backward().",
     )
 
@@ -129,18 +133,20 @@ def big_steps(history: History) -> Finding | None:
     first, worst = int(np.argmax(big)), int(np.argmax(medians))
     steps = history.steps(layers[0][1])
     order = np.argsort(-np.nan_to_num(values[first]))[:NAMED]
-    later = f", and {medians[worst]:.2g} in step {steps[worst]}" if worst != first else ""
+    later = ""
+    if worst != first:
+        later = f", and {number(medians[worst])} times in step {steps[worst]}"
     rise = (
-        f" The loss went from {loss[0]:.3g} up to {np.nanmax(loss):.3g}."
+        f" The loss went from {number(loss[0], 3)} up to {number(np.nanmax(loss), 3)}."
         if len(loss) and np.nanmax(loss) > 1.2 * loss[0]
         else ""
     )
     return Finding(
         "learning rate too high",
         tuple(layers[i][0] for i in order),
-        f"In step {steps[first]} the update was {medians[first]:.2g} of the weights in the median "
-        f"layer{later}; about 0.001 is usual.{rise}",
-        f"Divide the learning rate by {divisor(medians[first])}, and warm it up; a range test "
+        f"In step {steps[first]} the update was {number(medians[first])} times the size of the "
+        f"weights in the median layer{later}; about 0.001 times is usual.{rise}",
+        f"Divide the learning rate by {divisor(medians[first]):,}, and warm it up; a range test "
         "suggests one: torchopt-ref train --find-lr, or torchopt_ref.train.lr_range_test in a "
         "loop of your own.",
     )
@@ -211,7 +217,7 @@ def vanished(history: History) -> Finding | None:
         "vanishing gradients",
         tuple(layers[i][0] for i in small[:NAMED]),
         "As a fraction of the largest layer's, the gradient norm is "
-        + ", ".join(f"{shares[i]:.1g} in {layers[i][0]}" for i in small[:NAMED])
+        + ", ".join(f"{number(shares[i], 1)} in {layers[i][0]}" for i in small[:NAMED])
         + ".",
         "Choose initial weights by the activation (torchopt_ref.init.initialize), normalise "
         "between layers, add skip connections, or use ReLU in place of Sigmoid.",
@@ -229,7 +235,8 @@ def spikes(history: History) -> Finding | None:
     return Finding(
         "exploding gradients",
         (),
-        f"In step {steps[worst]} the gradient norm was {norms[worst]:.2g}; {usual:.2g} is usual.",
+        f"In step {steps[worst]} the gradient norm was {number(norms[worst])}; {number(usual)} is "
+        "usual.",
         "Clip the gradient (torch.nn.utils.clip_grad_norm_), look at the batch of that step, "
         "or warm the learning rate up.",
     )
@@ -249,8 +256,8 @@ def small_steps(history: History) -> Finding | None:
     return Finding(
         "learning rate too low",
         (),
-        f"The update was at most {largest:.1g} of the weights in the median layer; "
-        "about 0.001 is usual.",
+        f"The update was at most {number(largest, 1)} times the size of the weights in the median "
+        "layer; about 0.001 times is usual.",
         "Multiply the learning rate by 10 until the loss falls faster.",
     )
 
@@ -266,7 +273,7 @@ def still(history: History) -> Finding | None:
     total = len(history.layers("update to weight"))
     pushed = [name for name in frozen if history.values(f"gradient norm/{name}").any()]
     norm = history.values(f"gradient norm/{pushed[0]}")[-1] if pushed else 0.0
-    why = f"The gradient norm of {pushed[0]} is {norm:.2g}." if pushed else "No gradient came."
+    why = f"The gradient norm of {pushed[0]} is {number(norm)}." if pushed else "No gradient came."
     return Finding(
         "layers that do not move",
         tuple(frozen[:NAMED]),

@@ -19,6 +19,8 @@ try:
 except ModuleNotFoundError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+LOCK = "lock"
+"""Its file, in the folder."""
 LOOK = 0.1
 """Seconds between two tries."""
 
@@ -41,7 +43,7 @@ def locked(folder: Path, patience: float = 0.0) -> Iterator[Callable[[], None]]:
     Raises:
         UserError: another process has it, or the file cannot be made.
     """
-    path = folder / "lock"
+    path = folder / LOCK
     try:
         file = path.open("a+b", buffering=0)
     except OSError as error:

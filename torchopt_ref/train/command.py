@@ -13,6 +13,7 @@ from .config import Config
 from .data import LostWorker
 from .distributed import LostProcess, under_torchrun
 from .loop import train
+from .monitoring import verdict
 from .options import named_from_here
 from .stopping import Stopped
 
@@ -51,6 +52,8 @@ def run_command(config: Config, show_curves: Callable[[Path], str]) -> int:
         )
         return 1
     if folder and first and not (config.quiet or config.json_log):
+        if config.monitor:
+            print(*verdict(folder), sep="\n")
         print(f"See the curves: {show_curves(folder)}")
     return 0
 

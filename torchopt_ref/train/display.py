@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from torchopt_ref.terminal import Console
+from torchopt_ref.written import number
 
 from .checkpoints import warn
 from .config import Config
@@ -79,8 +80,8 @@ class Display:
             return
         position = self.position
         note = (
-            f"loss {position.loss / max(position.images, 1):.4f}  "
-            f"accuracy {position.hits / max(position.images, 1):.4f}  "
+            f"loss {number(position.loss / max(position.images, 1), 4)}  "
+            f"accuracy {number(position.hits / max(position.images, 1), 4)}  "
             f"{self._images / (now - self._started):,.0f} images/s  {memory_used(self.device)}"
         )
         epoch = f"{position.epoch + 1}/{self.config.epochs}"
@@ -94,7 +95,7 @@ class Display:
         """What an epoch brought."""
         self._print_json(row)
         numbers = "  ".join(
-            f"{name} {value:.4g}" for name, value in row.items() if isinstance(value, float)
+            f"{name} {number(value, 4)}" for name, value in row.items() if isinstance(value, float)
         )
         self.say(f"epoch {row['epoch']}/{self.config.epochs}: {numbers}")
 
@@ -105,7 +106,7 @@ class Display:
             return
         table = Table("", "", show_header=False)
         for name, value in row.items():
-            table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
+            table.add_row(name, number(value, 4) if isinstance(value, float) else str(value))
         with self._going_on():
             Console().print(table)
             print(f"Run folder: {folder}", flush=True)

@@ -28,7 +28,7 @@ from .display import Display
 from .distributed import choose_device, joined_processes
 from .find_lr import check_alone, find_lr
 from .memory import check_that_it_fits
-from .monitoring import diagnosis, monitored
+from .monitoring import findings, inspect_command, monitored
 from .not_finite import Diverged, NotFinite
 from .passes import Passes, least_images
 from .profiling import profiled
@@ -89,8 +89,9 @@ def train(config: Config) -> Path | None:
                 fit(training, config, data, folder, check_lock, stop)
         except Diverged:
             if processes.first:
-                for finding in diagnosis(folder.path):
+                for finding in findings(folder.path):
                     warn(finding)
+                warn(f"see it layer by layer: {inspect_command(folder.path)}")
             raise
         except (UserError, Stopped, BrokenPipeError):
             raise

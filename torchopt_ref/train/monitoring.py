@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from torchopt_ref.tensorboard import Monitor
-from torchopt_ref.tensorboard.inspection import MONITOR, inspect
+from torchopt_ref.tensorboard.inspection import MONITOR, Inspection, inspect
 
 from .config import Config
 from .state import Training
 
 WITHOUT_PARAMETERS = ("activations", "speed")
 """What can be recorded where the process that records has a part of each parameter only."""
+READ_AT_THE_END = 30 * 2**20
+"""Bytes of event files that are read when a training ends: that takes ten seconds."""
 
 
 def monitored(training: Training, config: Config, folder: Path) -> Monitor:
@@ -30,9 +33,29 @@ def monitored(training: Training, config: Config, folder: Path) -> Monitor:
     )
 
 
-def diagnosis(folder: Path) -> list[str]:
+def findings(folder: Path) -> list[str]:
     """What the monitor of the run in ``folder`` found wrong, the cause before its consequences."""
+    seen = inspected(folder)
     return [
         f"{finding.kind}{finding.where}: {finding.evidence} {finding.try_this}"
-        for finding in inspect(folder / MONITOR).findings
+        for finding in (seen.findings if seen else ())
     ]
+
+
+def verdict(folder: Path) -> list[str]:
+    """What the monitor of the run in ``folder`` has to say at its end, and how to see more."""
+    seen = inspected(folder)
+    said = ["What the monitor saw:", *(f"  {line}" for line in seen.verdict())] if seen else []
+    return [*said, f"See it layer by layer: {inspect_command(folder)}"]
+
+
+def inspect_command(folder: Path) -> str:
+    return shlex.join(["torchopt-ref", "inspect", str(folder)])
+
+
+def inspected(folder: Path) -> Inspection | None:
+    """The monitor's run, or None if it is too long to be read without being asked."""
+    monitor = folder / MONITOR
+    if sum(file.stat().st_size for file in monitor.iterdir()) > READ_AT_THE_END:
+        return None
+    return inspect(monitor)

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from torchopt_ref.errors import UserError
+from torchopt_ref.written import counted, number
 
 from .checkpoints import Checkpoints, warn
 from .state import Training
@@ -68,7 +69,7 @@ class NotFinite:
         rate = float(self._training.optimizer.param_groups[0]["lr"])
         what = (
             f"{culprit} in epoch {position.epoch + 1}, batch {position.batch + 1}, after "
-            f"{position.step} steps, at learning rate {rate:.3g}"
+            f"{counted(position.step, 'step')}, at learning rate {number(rate, 3)}"
         )
         if self._action == "stop":
             raise Diverged(
