@@ -1,8 +1,10 @@
 """A headless Chromium, driven by selenium."""
 
+import io
 import shutil
 import time
 
+import numpy as np
 import pytest
 
 FLAGS = (
@@ -31,12 +33,29 @@ look(document.body);
 return [text, drawn];
 """
 """The text that is visible, and how many pictures and curves; elements sit in shadow roots."""
+CHARTS = """
+const found = [];
+function look(node) {
+    if (node.shadowRoot) look(node.shadowRoot);
+    for (const each of node.children || []) {
+        const {x, y, width, height} = each.getBoundingClientRect();
+        const large = width > 200 && height > 100 && x >= 0 && y >= 0;
+        if (each.nodeName === 'CANVAS' || each.nodeName === 'svg') {
+            if (large && x + width <= innerWidth && y + height <= innerHeight)
+                found.push([x, y, width, height].map(Math.floor));
+        } else look(each);
+    }
+}
+look(document.body);
+return found;
+"""
+"""Where the charts are that can be seen without scrolling."""
 
 
 class Browser:
-    """Chromium at ``url``, with a profile of its own in ``folder``; use as a context."""
+    """Chromium with a profile of its own in ``folder``; use as a context."""
 
-    def __init__(self, url, folder):
+    def __init__(self, folder):
         webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
         places = {name: shutil.which(name) for name in PROGRAMS}
         for name, place in places.items():
@@ -48,7 +67,7 @@ class Browser:
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         service = webdriver.ChromeService(places["chromedriver"])
-        self._driver, self._url = webdriver.Chrome(options=options, service=service), url
+        self._driver = webdriver.Chrome(options=options, service=service)
 
     def __enter__(self):
         return self
@@ -56,8 +75,30 @@ class Browser:
     def __exit__(self, *_):
         self._driver.quit()
 
-    def open(self, page):
-        self._driver.get(f"{self._url}#{page}")
+    def open(self, address):
+        self._driver.get(address)
+
+    def open_anew(self, address):
+        """As a person who has just started the browser, whatever was seen in it before."""
+        self._driver.get("about:blank")
+        self._driver.get(address)
+
+    def wait_for_curves(self, seconds=60):
+        """Until a chart that is seen without scrolling has something drawn in it, in colour."""
+        from PIL import Image
+
+        deadline = time.monotonic() + seconds
+        while True:
+            charts = self._driver.execute_script(CHARTS)
+            picture = Image.open(io.BytesIO(self._driver.get_screenshot_as_png())).convert("RGB")
+            pixels = np.asarray(picture).astype(int)
+            colour = pixels.max(axis=2) - pixels.min(axis=2)
+            drawn = [(colour[y : y + high, x : x + wide] > 20).sum() for x, y, wide, high in charts]
+            if max(drawn, default=0) > 20:
+                return
+            if time.monotonic() > deadline:
+                raise AssertionError(f"after {seconds} s {len(charts)} charts have {drawn} pixels")
+            time.sleep(0.3)
 
     def wait_for(self, *texts, drawn=0, seconds=60):
         """Until all the texts, and so many curves or pictures, are visible."""

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,10 @@ import torch
 from browser import Browser
 from torch import nn
 
-from torchopt_ref.tensorboard import Monitor
+from torchopt_ref.errors import UserError
+from torchopt_ref.tensorboard import Monitor, RunFolder
+from torchopt_ref.tensorboard.run_lock import locked
+from torchopt_ref.train import Config, train
 
 torchvision = pytest.importorskip("torchvision")
 
@@ -58,34 +62,46 @@ def runs(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def url(runs):
-    """Of ``torchopt-ref tensorboard`` on a free port."""
+@contextmanager
+def served(folder):
+    """What ``torchopt-ref tensorboard`` prints before it waits, on a free port."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "torchopt_ref", "tensorboard", str(runs), "--port", "0"],
+        [sys.executable, "-m", "torchopt_ref", "tensorboard", str(folder), "--port", "0"],
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
     )
     try:
-        yield re.match(r"Open (http://127\.0\.0\.1:\d+/)", process.stdout.readline())[1]
+        yield process.stdout
     finally:
         process.terminate()
-        process.communicate()
+        assert process.communicate()[1] == "", "TensorBoard's notes on itself"
 
 
-def test_every_page_shows_the_run_and_the_console_has_no_error(url, tmp_path):
-    pictures = Path(os.environ.get("TORCHOPT_REF_SCREENSHOTS") or tmp_path / "screenshots")
-    pictures.mkdir(parents=True, exist_ok=True)
-    with Browser(url, tmp_path / "profile") as browser:
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    with Browser(tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    folder = os.environ.get("TORCHOPT_REF_SCREENSHOTS") or tmp_path_factory.mktemp("screenshots")
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return Path(folder)
+
+
+def test_every_page_shows_the_run_and_the_console_has_no_error(browser, runs, pictures):
+    with served(runs) as said:
+        url = re.fullmatch(r"Open (http://127\.0\.0\.1:\d+/)#.* \(.*\)\n", said.readline())[1]
         for page, texts in PAGES.items():
-            browser.open(page)
+            browser.open(f"{url}#{page}")
             browser.wait_for(*texts, drawn=DRAWN.get(page, 0))
             if page == "text":
                 shown = browser.text()
                 assert shown.index("diagnosis") < shown.index("settings and versions")
             browser.save(pictures / f"{page}.png")
-        browser.open("custom_scalars")
+        browser.open(f"{url}#custom_scalars")
         browser.wait_for(
             *("Are the layers alive?", "dead units", "samples per second"),
             *("parity drift from NumPy (ULP)", "parity drift from float64 (ULP)"),
@@ -94,3 +110,51 @@ def test_every_page_shows_the_run_and_the_console_has_no_error(url, tmp_path):
         assert browser.errors() == []
     for page in PAGES:
         assert (pictures / f"{page}.png").stat().st_size > 10_000
+
+
+@pytest.fixture(scope="module")
+def many_runs(tmp_path_factory):
+    """What ``run all``, ``train``, and a training that ended by NaN leave: 124 TensorBoard runs."""
+    parent = tmp_path_factory.mktemp("many")
+    for number in range(10):
+        with (
+            RunFolder(parent / f"experiment-{number}", "mnist-1") as folder,
+            locked(folder.path),
+        ):
+            for variant in range(12):
+                writer = folder.writer(f"variant-{variant}")
+                for step in range(1, 6):
+                    writer.add_scalar("loss/train", variant + 1 / step, step)
+    options = {"model": "mlp", "dataset": "fake", "augment": False, "epochs": 1, "quiet": True}
+    options |= {"out": parent / "train", "optimizer": "SGD"}
+    train(Config(**options, name="sound"))
+    with pytest.raises(UserError, match="the loss is nan"), pytest.warns(RuntimeWarning):
+        train(Config(**options, name="ended by NaN", lr=1e30))
+    return parent
+
+
+def test_the_first_view_shows_curves_whatever_was_run(browser, many_runs, pictures):
+    """Of 124 runs TensorBoard itself would select none, and draw nothing."""
+    with served(many_runs) as said:
+        first = re.fullmatch(r"Open (\S+) \(Ctrl-C ends it\)\n", said.readline())[1]
+        assert said.readline() == f"It shows the newest of 12 runs in {many_runs}. The others:\n"
+        listed = dict(said.readline().rsplit(maxsplit=1) for _ in range(10))
+        listed = {name.strip(): address for name, address in listed.items()}
+        assert said.readline() == "  and 1 older\n"
+        everything = said.readline().split()[-1]
+        views = {
+            "nan": (first, ("train/ended by NaN/monitor", "first step with a value that is not")),
+            "train": (listed["train/sound"], ("train/sound/monitor", "update to weight, over")),
+            "experiment": (listed["experiment-9/mnist-1"], ("experiment-9/mnist-1/variant-11",)),
+            "everything": (everything, ("experiment-0/mnist-1/variant-0", "accuracy/test")),
+        }
+        for name, (address, texts) in views.items():
+            browser.open_anew(address)
+            browser.wait_for(*texts)
+            browser.wait_for_curves()
+            browser.save(pictures / f"first view, {name}.png")
+            alone = name != "everything"
+            others = ("experiment-0", "experiment-8", "train/sound", "ended by NaN")
+            seen = [other for other in others if other in browser.text()]
+            assert len(seen) == (name in ("nan", "train")) if alone else len(seen) == 4
+        assert browser.errors() == []

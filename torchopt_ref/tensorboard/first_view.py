@@ -1,8 +1,10 @@
 """Where TensorBoard shows something at once: the address of the newest run, and of the others.
 
-Of a page with too many runs TensorBoard selects none, and what is seen is empty. It can be told by
-the address which runs are shown: ``runFilter`` is the field beside Time Series, ``regexInput``,
-behind the ``#``, that beside Custom Scalars and the older pages.
+Of too many runs TensorBoard selects none, and the page is empty. What the address says is written
+into the fields of the page, where it can be changed: ``runFilter`` chooses the runs of Time Series,
+``regexInput``, behind the ``#``, those of all other pages. With ``tagFilter=.``, which every curve
+fits, Time Series shows them all; without, those of the first two groups of all runs' curves only,
+and the chosen ones may have none of these.
 """
 
 from __future__ import annotations
@@ -121,8 +123,7 @@ def hints(url: str, folder: Path, runs: Sequence[Run]) -> list[str]:
 def address(url: str, run: Run, folder: Path, runs: Sequence[Run]) -> str:
     """Of the page that shows ``run`` alone, of the ``runs`` in ``folder``."""
     chosen = quote(pattern(run, folder, runs), safe="/")
-    there = f"{url}?runFilter={chosen}#{run.page}"
-    return there if run.page == "timeseries" else f"{there}&regexInput={chosen}"
+    return f"{url}?runFilter={chosen}&tagFilter=.#{run.page}&regexInput={chosen}"
 
 
 def pattern(run: Run, folder: Path, runs: Sequence[Run]) -> str:
