@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -39,6 +40,13 @@ def python(*arguments, **options) -> subprocess.Popen:
 def test_help(arguments, capsys):
     assert main(arguments) == 0
     assert "torchopt-ref run NAME" in capsys.readouterr().out
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"torchopt-ref {version('torchopt-ref')}\n"
+    main(["--help"])
+    assert "torchopt-ref --version" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("arguments", [["list"], ["run"], ["run", "--help"]])
@@ -213,7 +221,7 @@ def test_ctrl_c_leaves_whole_event_files_and_says_so(endless_run):
     *_, said, where = err.splitlines()
     assert said == "Interrupted"
     assert where.startswith("The event files are complete: ")
-    assert where.endswith(f"tensorboard --logdir {folder}")
+    assert where.endswith(f": torchopt-ref tensorboard {folder}")
     for engine in ("numpy", "torch"):
         steps = [event.step for event in losses(os.path.join(folder, f"SGD-{engine}"))]
         assert steps == list(range(1, 51))
@@ -340,6 +348,7 @@ def test_a_file_that_the_system_refuses_is_one_line(tmp_path, capsys, monkeypatc
 
 
 QUICK = [
+    ["--version"],
     *(["train", "--help"], ["train", "--lr", "fast"], ["train", "--name=-x"]),
     *(["parity", "--help"], ["parity", "--seed", "-1"], ["report", "--help"], ["list"]),
     *(["inspect", "--help"], ["tensorboard", "--help"], ["tensorboard", "--port", "x"]),

@@ -115,7 +115,28 @@ def test_the_second_call_installs_nothing_and_says_nothing(clone, script):
     ]
 
 
-@pytest.mark.parametrize("arguments", [["all"], ["--help"], ["optimizers", "--out", "a folder"]])
+@pytest.mark.parametrize("script", ["run", "test"])
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["optimizers", "--help"]])
+def test_help_installs_nothing_and_goes_on_once_all_is_there(clone, script, arguments):
+    done = clone(f"scripts/{script}", *arguments)
+    assert (done.returncode, done.stderr, clone.calls) == (0, "", [])
+    assert done.stdout.startswith(f"usage: scripts/{script} [")
+    assert "makes .venv" in done.stdout
+    assert not clone.venv.exists()
+    clone(f"scripts/{script}")
+    done = clone(f"scripts/{script}", *arguments)
+    command = {"run": "torchopt-ref run", "test": "python -m pytest"}[script]
+    assert clone.calls == [f"{command} {' '.join(arguments)}"]
+    assert done.stdout.startswith(f"usage: scripts/{script} [")
+
+
+def test_help_needs_no_python(clone):
+    clone.python3.unlink()
+    done = clone("scripts/run", "--help", PYTHON="/no/such python")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("arguments", [["all"], ["optimizers", "--out", "a folder"]])
 def test_arguments_go_to_torchopt_ref_run(clone, arguments):
     clone("scripts/run", *arguments)
     assert clone.calls[-1] == f"torchopt-ref run {' '.join(arguments)}"

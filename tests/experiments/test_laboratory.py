@@ -5,13 +5,13 @@ import struct
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.plugins.custom_scalar import layout_pb2
 
 from torchopt_ref.errors import UserError
 from torchopt_ref.experiments import EXPERIMENTS, experiment, laboratory, weight_init
 from torchopt_ref.experiments.report import with_seconds
 from torchopt_ref.experiments.results import Verdict, points, same_verdicts, spread
 from torchopt_ref.experiments.settings import Settings
+from torchopt_ref.tensorboard.first_view import runs_in
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -58,17 +58,15 @@ def test_seconds_stand_in_the_table_where_they_are_known():
     assert with_seconds(rows, {}) == rows
 
 
-def test_the_custom_dashboard_has_a_chart_for_each_tag(tmp_path):
+def test_what_a_run_leaves_is_one_run_to_tensorboard_with_every_curve(tmp_path):
     config = weight_init.Config(seeds=1, iterations=2, jobs=1, engines="torch", out=tmp_path)
     folder = laboratory.run(weight_init, config)
-    events = EventAccumulator(str(folder / "report"), {"tensors": 0})
+    (run,) = runs_in(tmp_path)
+    assert (run.folder, run.page) == (folder, "timeseries")
+    assert folder / "He-torch" in run.parts
+    events = EventAccumulator(str(folder / "He-torch"))
     events.Reload()
-    (event,) = events.Tensors("custom_scalars__config__")
-    layout = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
-    assert layout.category[0].title == weight_init.TITLE
-    charts = {chart.title: list(chart.multiline.tag) for chart in layout.category[0].chart}
-    assert charts["loss/train"] == ["^loss/train$"]
-    assert set(charts) == {"loss/train", "accuracy/train", "accuracy/test"}
+    assert events.Tags()["scalars"] == ["loss/train", "accuracy/train", "accuracy/test"]
     assert json.loads((folder / "results.json").read_text())["experiment"] == "weight-init"
     assert "verdict" in (folder / "report.md").read_text().lower()
 

@@ -74,7 +74,7 @@ def test_a_learning_rate_100_times_too_high(model, rule, tmp_path):
     assert {each.kind for each in found} <= {"learning rate too high", "not finite"}
     (finding,) = [each for each in found if each.kind == "learning rate too high"]
     assert len(finding.layers) >= 2
-    assert "about 0.001 is usual" in finding.evidence
+    assert "about 0.001 times is usual" in finding.evidence
     assert finding.try_this.startswith("Divide the learning rate by 10")
 
 

@@ -24,7 +24,12 @@ def test_it_learns_and_says_so(train):
     assert (results(folder)["epochs"], results(folder)["steps"]) == (6, 60)
     assert train.out.count("test accuracy") == 1
     assert f"Run folder: {folder}" in train.out
-    assert "tensorboard --logdir" in train.out
+    assert train.out.splitlines()[-4:] == [
+        "What the monitor saw:",
+        "  Nothing stands out.",
+        f"See it layer by layer: torchopt-ref inspect {folder}",
+        f"See the curves: torchopt-ref tensorboard {folder}",
+    ]
     lines = train.err.splitlines()
     assert lines[0] == f"Writing to {folder}"
     assert [line.partition(":")[0] for line in lines[1:]] == [f"epoch {n}/6" for n in range(1, 7)]
