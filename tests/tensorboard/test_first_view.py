@@ -50,7 +50,7 @@ def test_the_newest_run_is_opened_and_the_others_are_listed_after_it(tmp_path):
     first, said, *others, everything = hints(URL, tmp_path, runs)
     opened = re.fullmatch(r"Open (\S+) \(Ctrl-C ends it\)", first)[1]
     assert seen(opened, tmp_path) == {"train/first", "train/first/monitor"}
-    assert said == f"It shows the newest of 3 runs in {tmp_path}. The others:"
+    assert said == "It shows the newest of 3 runs. The others:"
     assert [line.split()[0] for line in others] == names[1:]
     optimizers = others[1].split()[1]
     assert seen(optimizers, tmp_path) == {

@@ -110,7 +110,7 @@ def hints(url: str, folder: Path, runs: Sequence[Run]) -> list[str]:
     older = len(others) - LISTED
     return [
         f"Open {address(url, newest, folder, runs)} (Ctrl-C ends it)",
-        f"It shows the newest of {len(runs)} runs in {folder}. The others:",
+        f"It shows the newest of {len(runs)} runs. The others:",
         *(
             f"  {name:{width}}  {address(url, run, folder, runs)}"
             for name, run in zip(names, others, strict=False)
