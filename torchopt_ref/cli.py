@@ -5,7 +5,7 @@
     torchopt-ref train [OPTIONS]        train an image classifier; --help lists the options
     torchopt-ref report [RUNS]          gather their latest runs on one page, runs/report.html
     torchopt-ref playground             optimizers to play with, a page for the browser
-    torchopt-ref tensorboard [RUNS]     the newest run's curves in TensorBoard, on this machine only
+    torchopt-ref tensorboard [RUNS]     show the newest run in TensorBoard, on this machine only
     torchopt-ref inspect RUN            what a monitored run shows, in the terminal, and what to try
     torchopt-ref parity [OPTIONS]       count the difference to the NumPy reference in ULP
     torchopt-ref check MODULE:CLASS     hold any optimizer against what torch.optim promises

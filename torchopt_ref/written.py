@@ -8,13 +8,13 @@ import math
 def number(value: float, digits: int = 2) -> str:
     """``value`` to so many significant digits: 110, 0.00056, 12,000, 1.8e27; never 1.1e+02.
 
-    Only what is below 0.0001, or a million and above, has an exponent.
+    Only what is below 0.0001, or ten million and above, has an exponent.
     """
     if not math.isfinite(value):
         return str(float(value))
     mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
     rounded = float(f"{mantissa}e{exponent}")
-    if rounded == 0 or 1e-4 <= abs(rounded) < 1e6:
+    if rounded == 0 or 1e-4 <= abs(rounded) < 1e7:
         return f"{rounded + 0.0:,.15g}"  # adding 0 makes 0 of -0
     return f"{float(mantissa):g}e{int(exponent)}"
 

@@ -8,9 +8,9 @@ from importlib.metadata import version
 import pytest
 import torch
 from torch import nn
-from trainings import batches, mlp, watched_by_hand
+from trainings import batches, mlp, train, watched_by_hand
 
-from torchopt_ref.tensorboard import Monitor
+from torchopt_ref.tensorboard import Monitor, NonFiniteError
 
 
 def test_text_of_the_run(tmp_path, read):
@@ -97,6 +97,19 @@ def test_the_dashboard_has_no_empty_chart(tmp_path, read):
     assert shown["Is it learning?"] == ["loss", "learning rate"]
     assert EXACT not in shown
     assert "saturated (fraction), over layers" not in shown["Are the layers alive?"]
+
+
+def test_a_training_that_ends_by_nan_in_its_first_step_has_a_dashboard(tmp_path, read):
+    """Nothing was recorded, and the page has to show something all the same."""
+    model = mlp(hidden=(5,))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with (
+        pytest.raises(NonFiniteError),
+        Monitor(model, optimizer, tmp_path, nonfinite="raise") as monitor,
+    ):
+        train(model, optimizer, monitor, steps=1, poison=1)
+    charts = [chart.title for chart in dashboard(read(tmp_path))["Is it learning?"]]
+    assert charts == ["first step with a value that is not finite"]
 
 
 def test_a_chart_with_a_band_for_each_optimizer(tmp_path, read):

@@ -27,7 +27,7 @@ def test_it_learns_and_says_so(train):
     assert train.out.splitlines()[-4:] == [
         "What the monitor saw:",
         "  Nothing stands out.",
-        f"See it layer by layer: torchopt-ref inspect {folder}",
+        f"See more: torchopt-ref inspect {folder}",
         f"See the curves: torchopt-ref tensorboard {folder}",
     ]
     lines = train.err.splitlines()

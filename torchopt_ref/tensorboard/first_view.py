@@ -9,6 +9,7 @@ and the chosen ones may have none of these.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -122,7 +123,7 @@ def hints(url: str, folder: Path, runs: Sequence[Run]) -> list[str]:
 
 def address(url: str, run: Run, folder: Path, runs: Sequence[Run]) -> str:
     """Of the page that shows ``run`` alone, of the ``runs`` in ``folder``."""
-    chosen = quote(pattern(run, folder, runs), safe="/")
+    chosen = quote(os.fsencode(pattern(run, folder, runs)), safe="/")
     return f"{url}?runFilter={chosen}&tagFilter=.#{run.page}&regexInput={chosen}"
 
 

@@ -91,7 +91,7 @@ def train(config: Config) -> Path | None:
             if processes.first:
                 for finding in findings(folder.path):
                     warn(finding)
-                warn(f"see it layer by layer: {inspect_command(folder.path)}")
+                warn(f"see more: {inspect_command(folder.path)}")
             raise
         except (UserError, Stopped, BrokenPipeError):
             raise

@@ -46,7 +46,7 @@ def verdict(folder: Path) -> list[str]:
     """What the monitor of the run in ``folder`` has to say at its end, and how to see more."""
     seen = inspected(folder)
     said = ["What the monitor saw:", *(f"  {line}" for line in seen.verdict())] if seen else []
-    return [*said, f"See it layer by layer: {inspect_command(folder)}"]
+    return [*said, f"See more: {inspect_command(folder)}"]
 
 
 def inspect_command(folder: Path) -> str:
