@@ -113,14 +113,16 @@ def test_a_run_of_something_else_shows_its_curves_and_is_not_judged(tmp_path, ca
 
 def test_of_a_training_the_monitor_in_its_folder_is_read(runs, tmp_path, capsys):
     """Its own event file holds no more than what it says of each epoch."""
-    shutil.copytree(runs / "saturated", tmp_path / "monitor")
-    file = EventFile(tmp_path, 1)
+    training = tmp_path / "train" / "one"
+    shutil.copytree(runs / "saturated", training / "monitor")
+    file = EventFile(training, 1)
     file.add(scalar_values({"loss/training": 1.0}), 61)
     file.close()
-    assert main(["inspect", str(tmp_path)]) == 0
-    out = capsys.readouterr().out
-    assert out.startswith(f"{tmp_path / 'monitor'}, 60 steps\n")
-    assert "Saturated activations" in out
+    for folder in (training / "monitor", training, training.parent, tmp_path):
+        assert main(["inspect", str(folder)]) == 0
+        out = capsys.readouterr().out
+        assert out.startswith(f"{training / 'monitor'}, 60 steps\n")
+        assert "Saturated activations" in out
 
 
 @pytest.mark.parametrize("records", [0, 2])
