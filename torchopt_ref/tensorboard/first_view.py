@@ -89,8 +89,8 @@ def event_files(part: Path) -> Iterator[Path]:
 
 
 def shown(folder: Path, runs: Sequence[Run]) -> Path:
-    """What TensorBoard is given: ``folder``, or the newest run, if none of so many were selected
-    on any page."""
+    """What TensorBoard is given: ``folder``, or the newest run where it would select none, whatever
+    the address says."""
     return folder if sum(len(run.parts) for run in runs) <= TIME_SERIES else runs[0].folder
 
 
