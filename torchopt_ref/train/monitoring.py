@@ -44,12 +44,9 @@ def findings(folder: Path) -> list[str]:
 
 def verdict(folder: Path) -> list[str]:
     """What the monitor of the run in ``folder`` has to say at its end, and how to see more."""
-    seen = inspected(folder)
-    said = (
-        ["What the monitor saw:", *(f"  {line}".rstrip() for line in seen.verdict())]
-        if seen
-        else []
-    )
+    said = []
+    if seen := inspected(folder):
+        said = ["What the monitor saw:", *(f"  {line}".rstrip() for line in seen.verdict())]
     return [*said, f"See more: {inspect_command(folder)}"]
 
 
