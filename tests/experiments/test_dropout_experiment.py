@@ -32,7 +32,7 @@ def results_of(folder):
 def test_a_run_has_its_report_and_figures(folder):
     assert "## Verdicts" in (folder / "report.md").read_text()
     for name in ("accuracy", "passes"):
-        assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert (folder / f"{name}.zh.svg").read_text().startswith("<svg")
 
 
 def test_the_engines_agree(folder):

@@ -24,7 +24,7 @@ def results_of(folder):
 
 def test_a_run_has_its_report_and_figure(folder):
     assert "## Verdicts" in (folder / "report.md").read_text()
-    assert (folder / "accuracy.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "accuracy.zh.svg").read_text().startswith("<svg")
 
 
 def test_the_torch_engine_alone_runs_by_default(folder):

@@ -19,8 +19,8 @@ def test_the_report_has_the_best_ten_and_the_figures(searched):
     assert [row["learning rate"] for row in table] == [f"{t['params']['lr']:.3g}" for t in best]
     text = (searched / "report.md").read_text()
     for name in ("best_trials", "slices", "importance"):
-        assert (searched / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-        assert f"({name}.png)" in text
+        assert (searched / f"{name}.zh.svg").read_text().startswith("<svg")
+        assert f"({name}.en.svg)" in text
     for row in table:
         assert f"| {row['trial']} | {row['round']} |" in text
 

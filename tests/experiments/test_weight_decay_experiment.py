@@ -26,7 +26,7 @@ def results_of(folder):
 
 def test_a_run_has_its_report_and_figure(folder):
     assert "## Verdicts" in (folder / "report.md").read_text()
-    assert (folder / "accuracy.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "accuracy.zh.svg").read_text().startswith("<svg")
 
 
 def test_the_engines_agree_and_both_forms_of_l2_coincide(folder):

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .activations_claims import SCHEMES, each, of_relu, of_sigmoid, of_tanh
-from .figures import histogram_grid, over_layers
+from .activations_figures import histograms, over_layers
 from .propagation import Stack, apart, measured, signals
 from .results import Outcome, Results, Unit, Verdict, spread
 from .settings import Settings
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from .svg import Figure
 
 NAME = "activations"
 TITLE = "Activations of 5 layers by initial weights"
@@ -119,19 +116,5 @@ def table(results: Results, config: Config) -> list[dict[str, str]]:
 
 
 def figures(results: Results, config: Config) -> dict[str, Figure]:
-    engine = results.engines[-1]
-    made = {}
-    for function in FUNCTIONS:
-        rows = {
-            s: list(results.of(f"{function}-{s}")[0][engine]["histograms"].values())
-            for s in SCHEMES
-        }
-        made[f"histograms_{function}"] = histogram_grid(rows, f"Activations of {function}")
-    labels = {"std": "activation/std", "gradient": "gradient/norm"}
-    for name, tag in labels.items():
-        curves = {
-            function: {s: results.curve(f"{function}-{s}", engine, tag) for s in SCHEMES}
-            for function in FUNCTIONS
-        }
-        made[name] = over_layers(curves, tag)
-    return made
+    made = {f"histograms_{function}": histograms(results, function) for function in FUNCTIONS}
+    return made | {what: over_layers(results, FUNCTIONS, what) for what in ("std", "gradient")}

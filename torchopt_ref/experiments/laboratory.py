@@ -34,9 +34,9 @@ from .report import show, write_markdown
 from .results import Outcome, Results, Unit, Verdict, bin_edges, points, same_verdicts, unit_name
 from .settings import Settings
 from .summary import Damaged, read_outcome, read_summary
+from .svg import Figure
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from torch.utils.tensorboard import SummaryWriter
 
 
@@ -125,7 +125,9 @@ def conclude(
     verdicts = experiment.verdicts(results, config)
     verdicts += same_verdicts(verdicts, config.engine_names)
     for name, figure in experiment.figures(results, config).items():
-        folder.add_figure(name, figure)
+        for lang in ("en", "zh"):
+            folder.write_text(f"{name}.{lang}.svg", figure.svg(lang))
+            folder.write_text(f"{name}.{lang}.narrow.svg", figure.svg(lang, narrow=True))
     summary = {
         "experiment": experiment.NAME,
         "title": experiment.TITLE,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,13 +10,11 @@ from torchopt_ref.errors import UserError
 
 from .agreement import agreement_units, agreement_verdicts, apart_columns, lockstep_verdicts
 from .both import Training, train
-from .figures import loss_curves, valley_paths
+from .optimizers_figures import learning, valley
 from .results import Results, Unit, Verdict, spread
 from .settings import Settings
+from .svg import Figure
 from .valley import walk
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 NAME = "optimizers"
 TITLE = "Five optimizers with the textbook's hyper-parameters"
@@ -131,11 +128,4 @@ def table(results: Results, config: Config) -> list[dict[str, str]]:
 
 
 def figures(results: Results, config: Config) -> dict[str, Figure]:
-    engine = results.engines[-1]
-    (valley,) = results.of("valley")
-    curves = {name: results.curve(name, engine, "loss/train").mean(axis=0) for name in NAMES}
-    paths = {name: np.array(path) for name, path in valley[engine]["paths"].items()}
-    return {
-        "training_loss": loss_curves(curves, f"{config.dataset}, {engine} engine"),
-        "valley": valley_paths(paths),
-    }
+    return {"valley": valley(results), "training_loss": learning(results, config.dataset)}

@@ -17,7 +17,10 @@ def write_markdown(folder: Path, summary: Mapping[str, Any]) -> str:
     lines = [f"# {summary['title']}", ""]
     lines += ["## Verdicts", "", *verdict_lines(summary["verdicts"]), ""]
     lines += ["## Numbers", "", *table_lines(summary["table"]), ""]
-    lines += [f"![{path.stem}]({path.name})\n" for path in sorted(folder.glob("*.png"))]
+    lines += [
+        f"![{path.name.removesuffix('.en.svg')}]({path.name})\n"
+        for path in sorted(folder.glob("*.en.svg"))
+    ]
     config = ", ".join(f"{name} = {value}" for name, value in summary["config"].items())
     lines += ["## Options", "", config, ""]
     text = "\n".join(lines)

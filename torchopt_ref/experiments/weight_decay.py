@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,9 +15,9 @@ from .networks import Arrays
 from .overfit import EPOCH, accuracies, accuracy_figure, gap_evidence, overfitting
 from .results import Results, Unit, Verdict, in_every_seed, spread
 from .settings import Settings
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from .svg import Figure
+from .weight_decay_figures import NAMES, norms
+from .words import Words
 
 NAME = "weight-decay"
 TITLE = "Weight decay: a 7-layer network on 300 images"
@@ -139,5 +138,8 @@ def table(results: Results, config: Config) -> list[dict[str, str]]:
 
 
 def figures(results: Results, config: Config) -> dict[str, Figure]:
-    panels = {name: name.replace("-", " ") for name in trainings(config)}
-    return {"accuracy": accuracy_figure(results, panels, TITLE)}
+    title = Words("Weight decay against overfitting", "用权值衰减抑制过拟合")
+    return {
+        "accuracy": accuracy_figure(results, NAMES, title),
+        "norms": norms(results, NORM),
+    }

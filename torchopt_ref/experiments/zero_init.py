@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from .agreement import agreement_units, agreement_verdicts
 from .both import CHANCE, Training, training_units
-from .figures import curves_with_spread, grouped_bars
 from .results import Results, Unit, Verdict, spread
 from .settings import Settings
+from .svg import Figure
 from .symmetry import equal_weights, symmetry
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from .zero_init_figures import losses, ranks
 
 NAME = "zero-init"
 TITLE = "All initial weights equal"
@@ -64,7 +61,7 @@ def verdicts(results: Results, config: Config) -> list[Verdict]:
                 max(largest(results, name, engine, kind) for name in names)
                 for kind in ("rank", "distinct_units")
             )
-            losses = {
+            ends = {
                 f"{depth}-{kind}": results.numbers(f"{depth}-{kind}", engine, "loss")
                 for depth in HIDDEN_SIZES
                 for kind in (scheme, "He")
@@ -81,11 +78,11 @@ def verdicts(results: Results, config: Config) -> list[Verdict]:
                 Verdict(
                     f"from {weights} learning stalls",
                     engine,
-                    all((losses[name] > 0.95 * CHANCE).all() for name in names),
+                    all((ends[name] > 0.95 * CHANCE).all() for name in names),
                     f"Chance is a loss of {CHANCE:.4g}; "
                     + ", ".join(
-                        f"the {depth} network ends at {spread(losses[f'{depth}-{scheme}'])}, from "
-                        f"He's weights at {spread(losses[f'{depth}-He'])}"
+                        f"the {depth} network ends at {spread(ends[f'{depth}-{scheme}'])}, from "
+                        f"He's weights at {spread(ends[f'{depth}-He'])}"
                         for depth in HIDDEN_SIZES
                     )
                     + ".",
@@ -120,16 +117,4 @@ def table(results: Results, config: Config) -> list[dict[str, str]]:
 
 
 def figures(results: Results, config: Config) -> dict[str, Figure]:
-    engine = results.engines[-1]
-    made = {}
-    for depth, hidden in HIDDEN_SIZES.items():
-        losses = {s: results.curve(f"{depth}-{s}", engine, "loss/train") for s in SCHEMES}
-        title = f"{TITLE}, or He's: {depth}"
-        made[f"training_loss_{depth}"] = curves_with_spread(losses, title, "training loss")
-        layers = [f"W{i}" for i in range(1, len(hidden) + 2)]
-        ranks = {
-            s: [results.curve(f"{depth}-{s}", engine, f"rank/{W}")[:, -1].mean() for W in layers]
-            for s in SCHEMES
-        }
-        made[f"rank_{depth}"] = grouped_bars(ranks, layers, title, "rank after training")
-    return made
+    return {"training_loss": losses(results, HIDDEN_SIZES), "rank": ranks(results, HIDDEN_SIZES)}
