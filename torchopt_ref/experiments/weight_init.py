@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from .agreement import agreement_units, agreement_verdicts
 from .both import CHANCE, Training, training_units
-from .figures import note, test_accuracies, training_losses
+from .figures import initial_weights, note, test_accuracies, training_losses
 from .results import Results, Unit, Verdict, in_every_seed, spread
 from .settings import Settings
 from .svg import Figure
@@ -88,7 +88,7 @@ def table(results: Results, config: Config) -> list[dict[str, str]]:
 
 
 def figures(results: Results, config: Config) -> dict[str, Figure]:
-    engine, names = results.engines[-1], {name: Words(name, name) for name in SCHEMES}
+    engine, names = results.engines[-1], {name: initial_weights(name) for name in SCHEMES}
     losses = {names[name]: results.curve(name, engine, "loss/train") for name in SCHEMES}
     return {
         "training_loss": Figure(
