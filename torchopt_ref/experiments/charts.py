@@ -33,6 +33,7 @@ POINT, STRIP = 2.8, 8
 """How many pixels the drawn points of a curve, and those read by pointing, are apart at least."""
 SIGNS = ("m-4,0a4,4 0 1,0 8,0a4,4 0 1,0 -8,0z", "m0,-5l5,5l-5,5l-5,-5z", "m0,-5l5,9h-10z")
 """A circle, a diamond, a triangle."""
+SQUARE = "m-5,-5h10v10h-10z"
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ class Lines(Panel):
 
 @dataclass(frozen=True)
 class Bars(Panel):
-    """In each group a bar for each name, with its value above it."""
+    """In each group a bar for each name, with its value above it where there is room."""
 
     groups: Sequence[Words]
     x: Axis
@@ -132,7 +133,9 @@ class Bars(Panel):
 
     @property
     def keys(self) -> list[Key]:
-        return [Key(name, COLORS[i], "", SIGNS[i]) for i, name in enumerate(self.values)]
+        return [
+            Key(name, color, sign=SQUARE) for name, color in zip(self.values, COLORS, strict=False)
+        ]
 
     def draw(self, lang: str) -> str:
         heights = [0.0, *(value for values in self.values.values() for value in values)]
@@ -142,6 +145,7 @@ class Bars(Panel):
         frame = framed(self, [], heights, 12, x, y)
         parts = [heading(self, lang), frame.axes(lang, x_ticks=False)]
         width = min(0.8 * (frame.x(1) - frame.x(0)) / len(self.values), 70.0)
+        right, above = -math.inf, 0.0  # of the last value
         for i, group in enumerate(self.groups):
             name = say(group, lang)
             parts.append(text(name, frame.x(i), frame.bottom + 17, anchor="middle"))
@@ -162,8 +166,11 @@ class Bars(Panel):
                     )
                 )
                 written, middle = y.text(values[i]), left + width / 2
-                if text_width(written) <= max(width, 24):
+                half = text_width(written) / 2
+                inside = frame.left < middle - half and middle + half < frame.right + 12
+                if inside and (middle - half > right or abs(edge - above) > LINE):
                     parts.append(text(written, middle, edge - 5, anchor="middle"))
+                    right, above = middle + half, edge
         return "".join(parts)
 
 
