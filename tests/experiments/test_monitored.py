@@ -91,5 +91,5 @@ def test_of_a_search_the_chosen_setting_is_watched(tmp_path, capsys):
 
 def test_without_the_torch_engine_there_is_nothing_to_watch(capsys):
     assert main(["run", "weight-init", "--engines", "numpy", "--monitor"]) == 2
-    error = "torchopt-ref: --monitor watches the torch engine: use --engines numpy,torch\n"
+    error = "torchopt-ref: --monitor watches the torch side: use --engines numpy,torch\n"
     assert capsys.readouterr().err == error
