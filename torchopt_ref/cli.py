@@ -130,6 +130,8 @@ def run(arguments: list[str]) -> int:
         return 0
     try:
         from torchopt_ref.experiments import laboratory
+        from torchopt_ref.experiments.report import SEE_CURVES
+        from torchopt_ref.experiments.words import in_language
 
         if name == "all":
             return run_all(options)
@@ -138,7 +140,7 @@ def run(arguments: list[str]) -> int:
         raise missing_extra(error) from error
     config = parse(module.Config, options, prog=f"torchopt-ref run {name}")
     path = laboratory.run(module, config)
-    print(f"See the curves: {tensorboard(path)}")
+    print(f"{in_language(SEE_CURVES, config.lang)}: {tensorboard(path)}")
     return 0
 
 
@@ -146,9 +148,10 @@ def run_all(options: list[str]) -> int:
     """``torchopt-ref run all``: every experiment, then their reports on one page."""
     from torchopt_ref.experiments import EXPERIMENTS, experiment, laboratory
     from torchopt_ref.experiments.page import write_page
-    from torchopt_ref.experiments.report import show_all
+    from torchopt_ref.experiments.report import ON_ONE_PAGE, SEE_CURVES, show_all
     from torchopt_ref.experiments.settings import Settings
     from torchopt_ref.experiments.summary import read_summary
+    from torchopt_ref.experiments.words import in_language
 
     prog = "torchopt-ref run all"
     shared = parse(Settings, options, prog)
@@ -161,8 +164,8 @@ def run_all(options: list[str]) -> int:
     page = shared.out / "report.html"
     write_page(page, summaries, shared.lang)
     show_all(summaries.values(), shared.lang)
-    print(f"All of it on one page: {near(page)}")
-    print(f"See the curves: {tensorboard(shared.out)}")
+    print(f"{in_language(ON_ONE_PAGE, shared.lang)}: {near(page)}")
+    print(f"{in_language(SEE_CURVES, shared.lang)}: {tensorboard(shared.out)}")
     return 0
 
 

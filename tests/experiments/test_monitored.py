@@ -63,7 +63,7 @@ def test_what_is_finished_is_not_watched(runs, capsys):
 @pytest.mark.parametrize("name", sorted(EXPERIMENTS.keys() - {"activations", "search"}))
 def test_every_experiment_that_trains_can_be_watched(name, tmp_path):
     module = experiment(name)
-    config = module.Config(quick=True, engines="torch")
+    config = module.Config(quick=True, engines="torch").as_run()
     units = [unit for unit in module.units(config) if unit.monitored(tmp_path) != unit]
     watched = units[0].monitored(tmp_path)
     assert numbers(watched.work(**watched.arguments)) == numbers(

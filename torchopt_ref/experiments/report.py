@@ -25,6 +25,8 @@ SIDES = {
     "torch": Words("torch", "torch"),
     "both": Words("both sides", "两种实现"),
 }
+ON_ONE_PAGE = Words("All of it on one page", "全部结果在一个页面上")
+SEE_CURVES = Words("See the curves", "查看曲线")
 MEANINGLESS = Words(
     "A quick run: it shows that everything runs. Its numbers mean nothing.",
     "这是快速运行（--quick），只表明程序能够运行，其中的数值没有意义。",

@@ -19,16 +19,18 @@ WHY = Words(
     "Momentum、AdaGrad、RMSprop 和 Adam 各用自己的办法来改进。",
 )
 
+START_POINT = f"({START[0]:g}, {START[1]:g})"
+
 
 def tried(config: Config) -> Words:
     return sentences(
         [
             Words(
-                f"{STEPS} steps of each optimizer down f(x, y) = x²/20 + y² from {START}; then "
+                f"{STEPS} steps of each optimizer down f(x, y) = x²/20 + y² from {START_POINT}; then "
                 f"{config.iterations:,} iterations of a ReLU network 784-100-100-100-100-10 from "
                 f"He's initial weights, on mini-batches of {config.batch_size} images, with the "
                 "textbook's hyper-parameters.",
-                f"先让每种优化器在 f(x, y) = x²/20 + y² 上从 {START} 出发走 {STEPS} 步；再用教科"
+                f"先让每种优化器在 f(x, y) = x²/20 + y² 上从 {START_POINT} 出发走 {STEPS} 步；再用教科"
                 "书的"
                 "超参数训练一个 784-100-100-100-100-10 的 ReLU 网络（He 初始值，mini-batch 大小为 "
                 f"{config.batch_size}），共 {config.iterations:,} 次迭代。",
