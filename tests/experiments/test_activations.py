@@ -118,8 +118,9 @@ def test_what_is_measured_of_tanh_and_relu():
     assert found["curves"]["activation/saturated"] == [4 / 6] * 2
     assert found["curves"]["activation/dead_units"] == [1 / 3] * 2
     for histogram in found["histograms"].values():
-        assert histogram["range"] == [0, 7]
+        assert histogram["range"] == [0, 3]
         assert sum(histogram["counts"]) == 6
+    assert found["histograms"]["activation/layer1"]["counts"][-1] == 1
 
 
 def test_apart_is_relative_to_the_largest_value_of_a_layer():

@@ -45,7 +45,9 @@ def strict_json(path):
 def test_the_folder_holds_report_figures_and_curves(folder):
     names = {path.name for path in folder.iterdir()}
     assert {f"{p}-{e}" for p in PLACES for e in ("numpy", "torch")} <= names
-    assert {f"{name}.en.svg" for name in ("training_accuracy", "initial_scales")} <= names
+    assert {
+        f"{n}.en.svg" for n in ("training_accuracy", "initial_scales", "learning_rates")
+    } <= names
     tags = EventAccumulator(str(folder / "before-torch")).Reload().Tags()["scalars"]
     assert set(tags) == {
         f"{kind}/train/{name}" for kind in ("loss", "accuracy") for name in [*SCALES, *RATES]
@@ -289,14 +291,13 @@ def test_the_panels_show_the_mean_curves(folder):
         for seed in range(2)
     }
     made = batchnorm.figures(Results(outcomes, ["numpy"]), batchnorm.Config())
-    panels = made["training_accuracy"]
-    assert [ax.get_title() for ax in panels.axes[::15]] == ["scale 1", "scale 0.0001"]
-    assert all(len(ax.lines) == 3 for ax in panels.axes)
-    assert panels.axes[0].lines[2].get_xydata().tolist() == [[1, 0.1], [2, 0.5]]
+    panels = made["training_accuracy"].panels
+    assert [panel.title.en for panel in panels[::15]] == ["std 1", "std 0.0001"]
+    assert all(len(panel.curves) == 3 for panel in panels)
+    assert panels[0].curves[2].values.mean(axis=0).tolist() == [0.1, 0.5]
     for name, x in (("initial_scales", batchnorm.SCALES), ("learning_rates", batchnorm.RATES)):
-        (ax,) = made[name].axes
-        assert ax.get_xscale() == "log"
-        assert [line.get_label() for line in ax.lines] == PLACES
-        assert list(ax.lines[0].get_xdata()) == list(x.values())
-        assert ax.lines[0].get_ydata() == pytest.approx([0.15] * len(x))
-    assert all(figure.get_figwidth() * 110 <= 900 for figure in made.values())
+        (panel,) = made[name].panels
+        assert panel.x.log
+        assert [curve.name.en for curve in panel.curves] == PLACES
+        assert list(panel.curves[0].x) == sorted(x.values())
+        assert panel.curves[0].values.mean(axis=0) == pytest.approx([0.15] * len(x))

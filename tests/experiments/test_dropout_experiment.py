@@ -33,7 +33,7 @@ def results_of(folder):
 def test_a_run_has_its_report_and_figures(folder):
     assert "## Claims" in (folder / "report.md").read_text()
     for name in ("accuracy", "passes"):
-        assert (folder / f"{name}.en.svg").read_text().startswith("<svg")
+        assert (folder / f"{name}.zh.svg").read_text().startswith("<svg")
 
 
 def test_the_engines_agree(folder):

@@ -25,7 +25,7 @@ def results_of(folder):
 
 def test_a_run_has_its_report_and_figure(folder):
     assert "## Claims" in (folder / "report.md").read_text()
-    assert (folder / "accuracy.en.svg").read_text().startswith("<svg")
+    assert (folder / "accuracy.zh.svg").read_text().startswith("<svg")
 
 
 def test_the_torch_engine_alone_runs_by_default(folder):

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from .figures import histogram_grid, over_layers
+from .activations_figures import histograms, over_layers
 from .propagation import Stack, apart, measured, signals
 from .results import Outcome, Results, Unit
 from .settings import Settings
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from .svg import Figure
 
 NAME = "activations"
-TITLE = "Activations of 5 layers by initial weights"
 FUNCTIONS = ("sigmoid", "tanh", "relu")
 SCHEMES: dict[str, str | float] = {"std=1": 1.0, "std=0.01": 0.01, "Xavier": "xavier", "He": "he"}
 """The kinds of initial weights."""
@@ -68,19 +64,5 @@ def propagate(stack: Stack, settings: Settings) -> Outcome:
 
 
 def figures(results: Results, config: Config) -> dict[str, Figure]:
-    engine = results.engines[-1]
-    made = {}
-    for function in FUNCTIONS:
-        rows = {
-            s: list(results.of(f"{function}-{s}")[0][engine]["histograms"].values())
-            for s in SCHEMES
-        }
-        made[f"histograms_{function}"] = histogram_grid(rows, f"Activations of {function}")
-    labels = {"std": "activation/std", "gradient": "gradient/norm"}
-    for name, tag in labels.items():
-        curves = {
-            function: {s: results.curve(f"{function}-{s}", engine, tag) for s in SCHEMES}
-            for function in FUNCTIONS
-        }
-        made[name] = over_layers(curves, tag)
-    return made
+    made = {f"histograms_{function}": histograms(results, function) for function in FUNCTIONS}
+    return made | {what: over_layers(results, FUNCTIONS, what) for what in ("std", "gradient")}

@@ -180,9 +180,9 @@ def why_curves_part(results: Results) -> Words:
         "another order on each side, and training amplifies that rounding: so the curves may "
         "part. As a proof, put back to the same weights before each of 30 steps in float64, the "
         f"sides end a step at most this far apart: {steps.en}.",
-        "两种实现的优化器更新逐位相同，但矩阵乘积的求和顺序不同，训练会放大这种舍入误差，因此"
-        "曲线可能逐渐分开。证据：在 float64 下，每一步之前都让两者回到相同的权重，连续 30 步中"
-        f"单步之后的最大差别为：{steps.zh}。",
+        "两种实现的优化器更新逐位相同，但矩阵乘积的求和顺序不同，训练会放大这种舍入误差，因此曲线"
+        "可能逐渐分开。证据：在 float64 下，每一步之前都让两者回到相同的权重，连续 30 步中单步之"
+        f"后的最大差别为：{steps.zh}。",
     )
 
 

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from .agreement import agreement_units
-from .batchnorm_measures import PLACES, RATES, SCALES, ends
+from .batchnorm_figures import over_values, training_accuracy
+from .batchnorm_measures import PLACES, RATES, SCALES
 from .both import Training
-from .figures import curves_in_panels, curves_with_spread
 from .results import Results, Unit
 from .series import train_series
 from .settings import Settings
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from .svg import Figure
 
 NAME = "batchnorm"
-TITLE = "Batch normalisation in a network of 5 hidden layers"
 
 
 @dataclass
@@ -67,21 +63,6 @@ def trainings(place: str, config: Config) -> dict[str, Training]:
 
 
 def figures(results: Results, config: Config) -> dict[str, Figure]:
-    engine = results.engines[-1]
-    panels = {
-        f"scale {scale:.3g}": {
-            place: results.curve(place, engine, f"accuracy/train/{name}") for place in PLACES
-        }
-        for name, scale in SCALES.items()
+    return {"training_accuracy": training_accuracy(results)} | {
+        name: over_values(results, name) for name in ("initial_scales", "learning_rates")
     }
-    made = {"training_accuracy": curves_in_panels(panels, TITLE, "training accuracy", "epoch")}
-    for name, values, xlabel in (
-        ("initial_scales", SCALES, "standard deviation of the initial weights"),
-        ("learning_rates", RATES, "learning rate, from He's initial weights"),
-    ):
-        reached = {p: ends(results, p, engine, "train_accuracy", values) for p in PLACES}
-        made[name] = curves_with_spread(
-            reached, TITLE, "final training accuracy", xlabel=xlabel, steps=[*values.values()]
-        )
-        made[name].axes[0].set(xscale="log", ylim=(0, 1.02))
-    return made

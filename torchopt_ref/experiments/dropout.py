@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from .agreement import agreement_units
 from .both import Training, fit
-from .figures import curves_with_spread
+from .dropout_figures import NAMES, passes_averaged
 from .overfit import accuracy_figure, overfitting
 from .probabilities import probabilities, quality
 from .results import Outcome, Results, Unit
 from .settings import Settings
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from .svg import Figure
+from .words import Words
 
 NAME = "dropout"
-TITLE = "Dropout: a 7-layer network on 300 images"
 SCALINGS = ("inverted", "inference")
 PASSES = (1, 3, 10, 50)
 """How many passes with dropout left on are averaged: from one stochastic pass to an ensemble."""
@@ -82,18 +79,8 @@ def work(training: Training, settings: Settings, seed: int, monitor: Path | None
 
 
 def figures(results: Results, config: Config) -> dict[str, Figure]:
-    panels = {"without": "without dropout"} | {name: f"{name} scaling" for name in SCALINGS}
-    likelihoods = {
-        f"{name} scaling": results.curve(name, results.engines[-1], "nll/mc_dropout")
-        for name in SCALINGS
-    }
+    title = Words("Dropout against overfitting", "用 Dropout 抑制过拟合")
     return {
-        "accuracy": accuracy_figure(results, panels, TITLE),
-        "passes": curves_with_spread(
-            likelihoods,
-            "Averaging passes with dropout left on",
-            "negative log likelihood of the test images",
-            xlabel="passes",
-            steps=PASSES,
-        ),
+        "accuracy": accuracy_figure(results, NAMES, title),
+        "passes": passes_averaged(results, PASSES),
     }

@@ -27,7 +27,6 @@ from torchopt_ref.tensorboard.run_lock import locked
 from torchopt_ref.whole_file import with_digest
 
 from .agreement import why_curves_part
-from .drawn import drawn
 from .monitored import diagnoses
 from .networks import one_thread
 from .processes import context
@@ -37,18 +36,11 @@ from .reports import report_of
 from .results import QUICK, Outcome, Results, Unit, bin_edges, points, unit_name
 from .settings import Settings
 from .summary import Damaged, read_outcome, read_summary
-from .words import LANGUAGES, Words, in_language
+from .svg import Figure
+from .words import LANGUAGES, in_language
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
-
-
-class Figure(Protocol):
-    """A drawing in all languages."""
-
-    title: Words
-
-    def svg(self, lang: str) -> str: ...
 
 
 class Experiment(Protocol):
@@ -136,12 +128,11 @@ def conclude(
     claims = report.claims(results, config)
     if config.quick:
         claims = [claim.undecided(QUICK) for claim in claims]
-    figures = {
-        name: drawn(name, each) for name, each in experiment.figures(results, config).items()
-    }
+    figures = experiment.figures(results, config)
     for name, figure in figures.items():
         for lang in LANGUAGES:
             folder.write_text(f"{name}.{lang}.svg", figure.svg(lang))
+            folder.write_text(f"{name}.{lang}.narrow.svg", figure.svg(lang, narrow=True))
     summary = {
         "experiment": experiment.NAME,
         "title": report.TITLE,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,16 +10,13 @@ from torchopt_ref.errors import UserError
 
 from .agreement import agreement_units
 from .both import Training, train
-from .figures import loss_curves, valley_paths
+from .optimizers_figures import learning, valley
 from .results import Results, Unit
 from .settings import Settings
+from .svg import Figure
 from .valley import walk
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 NAME = "optimizers"
-TITLE = "Five optimizers with the textbook's hyper-parameters"
 NAMES = ("SGD", "Momentum", "AdaGrad", "RMSprop", "Adam")
 SMOOTHING = 20
 """A loss is reached when the mean of so many iterations is below it."""
@@ -85,11 +81,4 @@ def iterations_to_reach_sgd(results: Results, engine: str, name: str) -> np.ndar
 
 
 def figures(results: Results, config: Config) -> dict[str, Figure]:
-    engine = results.engines[-1]
-    (valley,) = results.of("valley")
-    curves = {name: results.curve(name, engine, "loss/train").mean(axis=0) for name in NAMES}
-    paths = {name: np.array(path) for name, path in valley[engine]["paths"].items()}
-    return {
-        "training_loss": loss_curves(curves, f"{config.dataset}, {engine} engine"),
-        "valley": valley_paths(paths),
-    }
+    return {"valley": valley(results), "training_loss": learning(results, config.dataset)}

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from .both import Training, training_units
-from .figures import train_and_test
+from .figures import accuracy_panel, note
 from .results import Results, Unit, points
 from .settings import Settings
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from .svg import NOTHING, Figure
+from .words import Words
 
 NAME = "overfit"
-TITLE = "Overfitting: a 7-layer network on 300 images"
 OVERFITTING = Training(hidden_sizes=(100,) * 6, options={"lr": 0.01}, samples=300, batch_size=100)
 """The training that the remedies, weight decay and dropout, start from."""
 EPOCH = 3
@@ -49,19 +46,23 @@ def units(config: Config) -> list[Unit]:
 
 
 def figures(results: Results, config: Config) -> dict[str, Figure]:
-    return {"accuracy": accuracy_figure(results, {"overfit": "without a remedy"}, TITLE)}
+    title = Words("Learnt by heart, not understood", "记住了，却没有学会")
+    return {"accuracy": accuracy_figure(results, {"overfit": NOTHING}, title)}
 
 
-def accuracy_figure(results: Results, panels: Mapping[str, str], title: str) -> Figure:
+def accuracy_figure(results: Results, panels: Mapping[str, Words], title: Words) -> Figure:
     """Accuracies over epochs; ``panels`` maps variants to the titles of their panels."""
     engine = results.engines[-1]
     first = next(iter(panels))
     evaluations = points(results.of(first)[0][engine]["curves"]["accuracy/test"])
-    curves = {
-        panel: (
+    epochs = [step / EPOCH for step, _ in evaluations]
+    drawn = [
+        accuracy_panel(
+            name,
             results.curve(variant, engine, "accuracy/train"),
             results.curve(variant, engine, "accuracy/test"),
+            epochs,
         )
-        for variant, panel in panels.items()
-    }
-    return train_and_test(curves, [step / EPOCH for step, _ in evaluations], title)
+        for variant, name in panels.items()
+    ]
+    return Figure(title, drawn, note(results, first))

@@ -30,9 +30,9 @@ INTRODUCTION = Words(
     "question, shows what was seen, and says which claims hold on these numbers. A claim holds if "
     "it does in every seed and on every side; it is not decided where a number is not finite, "
     "where only one seed ran, or where the run was a quick one.",
-    "教科书中“与学习相关的技巧”一章的实验，在这台机器上运行的结果：每个实验提出一个问题，展示所看到的"
-    "现象，并根据这些数值判定哪些说法成立。只有在每个随机种子、每种实现下都成立，说法才算成立；如果数值"
-    "不是有限的、只运行了一个随机种子，或只是快速运行，则不作判定。",
+    "教科书中“与学习相关的技巧”一章的实验，在这台机器上运行的结果：每个实验提出一个问题，展示所看"
+    "到的现象，并根据这些数值判定哪些说法成立。只有在每个随机种子、每种实现下都成立，说法才算成立"
+    "；如果数值不是有限的、只运行了一个随机种子，或只是快速运行，则不作判定。",
 )
 SOME_QUICK = Words(
     "Some of this comes from quick runs, whose numbers mean nothing: ",

@@ -39,7 +39,8 @@ details ul { padding-left: 1.1rem; margin: .3rem 0; }
 @media (max-width: 40rem) {
   body { padding: .6rem; } section { padding: .8rem; }
   .claims, .claims thead, .claims tbody { display: block; }
-  .claims tr { display: grid; grid-template-columns: 1fr repeat(var(--sides), 3.6rem); column-gap: .4rem;
+  .claims tr { display: grid; grid-template-columns: 1fr repeat(var(--sides), 3.6rem);
+    column-gap: .4rem;
     border-bottom: 1px solid var(--line); padding: .3rem 0; }
   .claims th, .claims td { border: 0; padding: .1rem 0; }
   .claims td:first-child { font-weight: 600; }

@@ -15,15 +15,15 @@ from .progress import progress
 from .results import Outcome, Results
 from .search_chosen import tested
 from .search_events import write_trial
+from .search_figures import PARAMS
 from .search_plan import Plan
-from .search_report import PARAMS, best_trials, figures
+from .search_report import best_trials, figures
 from .search_workers import run_study
 from .settings import Settings
 from .validation import Objective, Parts, Recipe, split
 
 NAME = "search"
-TITLE = "Search for the learning rate and the weight decay"
-__all__ = ["NAME", "TITLE", "Config", "figures", "outcomes"]
+__all__ = ["NAME", "Config", "figures", "outcomes"]
 
 
 @dataclass

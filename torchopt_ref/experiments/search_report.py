@@ -9,15 +9,13 @@ import numpy as np
 from torchopt_ref.errors import UserError
 
 from .results import Outcome, Results
-from .search_figures import importances, learning_curves, slices
+from .search_figures import PARAMS, importances, learning_curves, slices
 from .search_plan import importance
+from .svg import Figure
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from .search import Config
 
-PARAMS = {"lr": "learning rate", "weight_decay": "weight decay"}
 ERRORS = 2
 """Test and validation accuracy agree if so many standard errors of their difference cover it."""
 
@@ -59,11 +57,9 @@ def figures(results: Results, config: Config) -> dict[str, Figure]:
     best = best_trials(results)
     first = [outcome for _, outcome in best if outcome["round"] == 1]
     made = {
-        "best_trials": learning_curves(
-            [(f"{accuracy(o):.2f}  trial {name}", o["torch"]["curves"]) for name, o in best[:20]]
-        ),
+        "best_trials": learning_curves({name: o["torch"]["curves"] for name, o in best[:20]}),
         "slices": slices(
-            {label: column(best, name) for name, label in PARAMS.items()},
+            {name: column(best, name) for name in PARAMS},
             np.array([accuracy(outcome) for _, outcome in best]),
             np.array([outcome["round"] for _, outcome in best]),
         ),
@@ -71,7 +67,7 @@ def figures(results: Results, config: Config) -> dict[str, Figure]:
     if len(first) >= 10:
         settings = [outcome["params"] for outcome in first]
         shares = importance(settings, [accuracy(outcome) for outcome in first], config.ranges)
-        made["importance"] = importances({PARAMS[name]: share for name, share in shares.items()})
+        made["importance"] = importances(shares)
     return made
 
 

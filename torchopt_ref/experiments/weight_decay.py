@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,12 +15,11 @@ from .networks import Arrays
 from .overfit import EPOCH, accuracy_figure, overfitting
 from .results import Results, Unit
 from .settings import Settings
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from .svg import Figure
+from .weight_decay_figures import NAMES, norms
+from .words import Words
 
 NAME = "weight-decay"
-TITLE = "Weight decay: a 7-layer network on 300 images"
 IN_LOSS, IN_OPTIMIZER = "SGD-L2-in-loss", "SGD-L2-in-optimizer"
 REMEDIES = {IN_LOSS: "SGD", IN_OPTIMIZER: "SGD", "Adam-L2": "Adam", "AdamW": "Adam"}
 """The trainings with weight decay, and the training without it that each is compared with."""
@@ -91,5 +89,8 @@ def weight_norm(weights: Arrays) -> dict[str, float]:
 
 
 def figures(results: Results, config: Config) -> dict[str, Figure]:
-    panels = {name: name.replace("-", " ") for name in trainings(config)}
-    return {"accuracy": accuracy_figure(results, panels, TITLE)}
+    title = Words("Weight decay against overfitting", "用权值衰减抑制过拟合")
+    return {
+        "accuracy": accuracy_figure(results, NAMES, title),
+        "norms": norms(results, NORM),
+    }

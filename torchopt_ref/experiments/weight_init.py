@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from .agreement import agreement_units
-from .both import Training, training_units
-from .figures import curves_with_spread
+from .both import CHANCE, Training, training_units
+from .figures import note, test_accuracies, training_losses
 from .results import Results, Unit
 from .settings import Settings
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from .svg import Figure
+from .words import Words
 
 NAME = "weight-init"
-TITLE = "Initial weights of a 5-layer ReLU network"
 SCHEMES: dict[str, str | float] = {"std=0.01": 0.01, "Xavier": "xavier", "He": "he"}
 
 
@@ -47,5 +44,15 @@ def units(config: Config) -> list[Unit]:
 
 
 def figures(results: Results, config: Config) -> dict[str, Figure]:
-    curves = {name: results.curve(name, results.engines[-1], "loss/train") for name in SCHEMES}
-    return {"training_loss": curves_with_spread(curves, TITLE, "training loss")}
+    engine, names = results.engines[-1], {name: Words(name, name) for name in SCHEMES}
+    losses = {names[name]: results.curve(name, engine, "loss/train") for name in SCHEMES}
+    return {
+        "training_loss": Figure(
+            Words("Three kinds of initial weights", "三种权重初始值"),
+            [
+                training_losses(Words("Training loss", "训练损失"), losses, chance=CHANCE),
+                test_accuracies(results, names),
+            ],
+            note(results, "He", next(iter(losses.values())).shape[1]),
+        )
+    }

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .agreement import agreement_units
 from .both import Training, training_units
-from .figures import curves_with_spread, grouped_bars
 from .results import Results, Unit
 from .settings import Settings
+from .svg import Figure
 from .symmetry import equal_weights, symmetry
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from .zero_init_figures import losses, ranks
 
 NAME = "zero-init"
-TITLE = "All initial weights equal"
 HIDDEN_SIZES = {"2-layer": (100,), "5-layer": (100, 100, 100, 100)}
 SCHEMES = ("zeros", "equal", "He")
 
@@ -64,16 +60,4 @@ def largest(results: Results, variant: str, engine: str, kind: str) -> np.ndarra
 
 
 def figures(results: Results, config: Config) -> dict[str, Figure]:
-    engine = results.engines[-1]
-    made = {}
-    for depth, hidden in HIDDEN_SIZES.items():
-        losses = {s: results.curve(f"{depth}-{s}", engine, "loss/train") for s in SCHEMES}
-        title = f"{TITLE}, or He's: {depth}"
-        made[f"training_loss_{depth}"] = curves_with_spread(losses, title, "training loss")
-        layers = [f"W{i}" for i in range(1, len(hidden) + 2)]
-        ranks = {
-            s: [results.curve(f"{depth}-{s}", engine, f"rank/{W}")[:, -1].mean() for W in layers]
-            for s in SCHEMES
-        }
-        made[f"rank_{depth}"] = grouped_bars(ranks, layers, title, "rank after training")
-    return made
+    return {"training_loss": losses(results, HIDDEN_SIZES), "rank": ranks(results, HIDDEN_SIZES)}

@@ -14,8 +14,8 @@ TITLE = Words("Do gradients vanish?", "梯度会消失吗？")
 WHY = Words(
     "A layer learns from what reaches it: activations on the way forward, gradients on the way "
     "back. The initial weights decide whether either fades before anything is learnt.",
-    "每一层靠传到它那里的信号来学习：正向传播的激活值，反向传播的梯度。初始权重决定了这些信号会"
-    "不会在学习开始之前就消失。",
+    "每一层靠传到它那里的信号来学习：正向传播的激活值，反向传播的梯度。初始权重决定了这些信号会不"
+    "会在学习开始之前就消失。",
 )
 AGREEMENT = 1e-12
 """The largest difference of the sides' activations in float64, relative to a layer's largest."""
@@ -30,10 +30,9 @@ def tried(config: Config) -> Words:
                 "initial weights: standard deviation 1, 0.01, Xavier's sqrt(1/n), He's sqrt(2/n). "
                 "Back comes the gradient of the sum of layer 5's activations.",
                 f"{config.samples:,} 个服从标准正态分布的 100 维输入，不经训练直接通过 5 层网络（"
-                "每层 100 "
-                "个神经元），激活函数为 sigmoid、tanh 或 ReLU，初始权重的标准差有四种：1；0.01；"
-                "Xavier "
-                "的 sqrt(1/n)；He 的 sqrt(2/n)。再把第 5 层激活值之和的梯度反向传播回来。",
+                "每层 100 个神经元），激活函数为 sigmoid、tanh 或 ReLU，初始权重的标准差有四种：1"
+                "；0.01；Xavier 的 sqrt(1/n)；He 的 sqrt(2/n)。再把第 5 层激活值之和的梯度反向传"
+                "播回来。",
             ),
             conditions(config),
         ]
@@ -59,10 +58,9 @@ def seen(results: Results, config: Config) -> Words:
         f"{back.en}. From layer 1 to layer 5 the spread of ReLU's activations changes by a factor "
         f"of: {relu.en}. In the histograms look at whether a layer's activations differ at all: "
         "gathered in one place, a hundred units express no more than one.",
-        f"使用 sigmoid 时，从第 5 层回到第 1 层，梯度的范数变为原来的：{back.zh}（倍）。使用 "
-        "ReLU 时，"
-        f"从第 1 层到第 5 层，激活值的标准差变为原来的：{relu.zh}（倍）。看直方图时，请注意同一层的"
-        "激活值是否有差异：如果都集中在一处，一百个神经元的表现力就和一个差不多。",
+        f"使用 sigmoid 时，从第 5 层回到第 1 层，梯度的范数变为原来的：{back.zh}（倍）。使用 ReLU "
+        f"时，从第 1 层到第 5 层，激活值的标准差变为原来的：{relu.zh}（倍）。看直方图时，请注意同"
+        "一层的激活值是否有差异：如果都集中在一处，一百个神经元的表现力就和一个差不多。",
     )
 
 

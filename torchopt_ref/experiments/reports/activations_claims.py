@@ -130,9 +130,8 @@ def gathers_at_the_centre(results: Results, engine: str) -> Finding:
         Words(
             f"Within 0.1 of 0.5 are, layer by layer, {each(center)} of them; over the inputs a "
             f"unit of layer 5 has a standard deviation of {differ}.",
-            f"与 0.5 相差不到 0.1 的比例，各层依次为 {each(center)}；第 5 层的一个神经元对不同输"
-            "入的"
-            f"标准差只有 {differ}。",
+            f"与 0.5 相差不到 0.1 的比例，各层依次为 {each(center)}；第 5 层的一个神经元对不同输入"
+            f"的标准差只有 {differ}。",
         ),
         numbers=[center],
     )
@@ -152,8 +151,7 @@ def is_spread(results: Results, engine: str) -> Finding:
             f"a standard deviation of {differ}.",
             f"各层中与 0 或 1 相差不到 0.1 的比例依次为 {each(ends)}，与 0.5 相差不到 0.1 的为 "
             f"{each(center)}。这里统计的是神经元之间的差异；第 5 层的一个神经元对不同输入的标准差"
-            "为 "
-            f"{differ}。",
+            f"为 {differ}。",
         ),
         numbers=[ends, center],
     )

@@ -15,8 +15,7 @@ WHY = Words(
     "normalisation forces it on every layer, mini-batch by mini-batch. That should make learning "
     "faster, and less dependent on where it starts.",
     "与其靠选择初始权重让激活值保持适当的广度，不如让每一层对每个 mini-batch 强制进行正规化，这就"
-    "是 "
-    "Batch Normalization。它应当能让学习更快，并且不那么依赖初始值。",
+    "是 Batch Normalization。它应当能让学习更快，并且不那么依赖初始值。",
 )
 NAMES = {
     "none": Words("none", "无"),
@@ -32,8 +31,8 @@ CLAIMS = {
         Words(
             f"epochs to a training accuracy of {WELL:.0%} from He's weights at a learning rate of "
             "0.01 (one more than all if never) are fewer.",
-            f"从 He 初始值出发，学习率为 0.01，训练精度达到 {WELL:.0%} 所需的 epoch 数（从未达到"
-            "则为总数加一）更少。",
+            f"从 He 初始值出发，学习率为 0.01，训练精度达到 {WELL:.0%} 所需的 epoch 数（从未达到则"
+            "为总数加一）更少。",
         ),
         Words("epochs", "epoch 数"),
     ),
@@ -45,8 +44,8 @@ CLAIMS = {
         Words(
             f"the largest of {len(RATES)} learning rates at which the training accuracy ends above "
             f"{LEARNT:.0%} (0 if none) is larger.",
-            f"在 {len(RATES)} 种学习率中，最终训练精度高于 {LEARNT:.0%} 的最大学习率（没有则为 "
-            "0）更大。",
+            f"在 {len(RATES)} 种学习率中，最终训练精度高于 {LEARNT:.0%} 的最大学习率（没有则为 0）"
+            "更大。",
         ),
         Words("largest rate", "最大学习率"),
     ),
@@ -79,8 +78,8 @@ CLAIMS = {
         Words(
             "the gap between training and test accuracy is smaller, averaged "
             f"over the learning rates at which both networks learn {WELL:.0%}.",
-            f"在两种网络的训练精度都达到 {WELL:.0%} 的那些学习率下取平均，训练精度与测试精度之差"
-            "更小。",
+            f"在两种网络的训练精度都达到 {WELL:.0%} 的那些学习率下取平均，训练精度与测试精度之差更"
+            "小。",
         ),
         Words("gap", "差距"),
     ),
@@ -97,12 +96,10 @@ def tried(config: Config) -> Words:
                 f"{config.batch_size}: without normalisation, with it before each activation, and "
                 f"after; from {len(SCALES)} standard deviations of the initial weights at a "
                 f"learning rate of 0.01, and from He's weights at {len(RATES)} learning rates.",
-                "有 5 个隐藏层（每层 100 个神经元）的 ReLU 网络，使用 SGD，在 "
-                f"{config.samples:,} 张图像上训练 {config.epochs} 个 epoch，mini-batch 大小为 "
-                f"{config.batch_size}。比较三种情况：不使用正规化、在激活函数之前使用、在激活函数"
-                "之后使用；"
-                f"初始权重的标准差取 {len(SCALES)} 种（学习率 0.01），或用 He 初始值配 "
-                f"{len(RATES)} 种学习率。",
+                f"有 5 个隐藏层（每层 100 个神经元）的 ReLU 网络，使用 SGD，在 {config.samples:,} "
+                f"张图像上训练 {config.epochs} 个 epoch，mini-batch 大小为 {config.batch_size}。比"
+                "较三种情况：不使用正规化、在激活函数之前使用、在激活函数之后使用；初始权重的标准"
+                f"差取 {len(SCALES)} 种（学习率 0.01），或用 He 初始值配 {len(RATES)} 种学习率。",
             ),
             conditions(config),
         ]
@@ -120,8 +117,7 @@ def seen(results: Results, config: Config) -> Words:
         f"learning rate that still learns: {rate.en}. From so many of {len(SCALES)} initial scales "
         f"it learns: {scales.en}. (None: without normalisation; before and after: the activation.)",
         f"训练精度达到 {WELL:.0%} 所需的 epoch 数：{epochs.zh}。仍能学习的最大学习率：{rate.zh}。"
-        "在 "
-        f"{len(SCALES)} 种初始权重标准差中能够学习的种数：{scales.zh}。",
+        f"在 {len(SCALES)} 种初始权重标准差中能够学习的种数：{scales.zh}。",
     )
 
 

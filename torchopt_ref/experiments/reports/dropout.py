@@ -14,8 +14,7 @@ WHY = Words(
     "Dropout switches random units off in every training step, so that no unit can rely on "
     "another. One network then acts like an ensemble of many that share their weights.",
     "Dropout 在每一步训练中随机关闭一部分神经元，使任何神经元都不能依赖另一个神经元。于是一个网络"
-    "就像"
-    "许多共享权重的网络的集成。",
+    "就像许多共享权重的网络的集成。",
 )
 NAMES = {
     "without": Words("without", "不使用"),
@@ -38,11 +37,9 @@ def tried(config: Config) -> Words:
                 f"epochs on 300 images, a hidden unit being dropped with probability "
                 f"{config.dropout:g}. What is kept is scaled by 1/(1 - p) in training (inverted) "
                 "or by 1 - p afterwards (at inference, as in the textbook).",
-                f"{DEEP.zh}，用 SGD（学习率 0.01）在 300 张图像上训练 {config.epochs} 个 epoch，"
-                "每个隐藏层"
-                f"神经元以 {config.dropout:g} 的概率被删除。保留下来的信号在训练时乘以 1/(1 - "
-                "p)（训练时缩放），"
-                "或在推理时乘以 1 - p（推理时缩放，与教科书相同）。",
+                f"{DEEP.zh}，用 SGD（学习率 0.01）在 300 张图像上训练 {config.epochs} 个 epoch，每"
+                f"个隐藏层神经元以 {config.dropout:g} 的概率被删除。保留下来的信号在训练时乘以 "
+                "1/(1 - p)（训练时缩放），或在推理时乘以 1 - p（推理时缩放，与教科书相同）。",
             ),
             conditions(config),
         ]
@@ -60,8 +57,7 @@ def seen(results: Results, config: Config) -> Words:
         f"testing makes an ensemble: one pass is right on {one} of the test images, the mean of "
         f"{PASSES[-1]} passes on {mean}, the network with dropout off on {off}.",
         f"训练精度与测试精度的最终差距：{gaps.zh}。测试时也不关闭 Dropout，就得到一个集成：单次前"
-        "向传播的"
-        f"精度为 {one}，{PASSES[-1]} 次的平均为 {mean}，关闭 Dropout 时为 {off}。",
+        f"向传播的精度为 {one}，{PASSES[-1]} 次的平均为 {mean}，关闭 Dropout 时为 {off}。",
     )
 
 
@@ -92,8 +88,8 @@ def claims(results: Results, config: Config) -> list[Claim]:
                 Words(
                     f"The mean of {PASSES[-1]} passes with dropout on {BETTER[measure].en} than "
                     f"one pass ({name.en})",
-                    f"不关闭 Dropout 时，{PASSES[-1]} 次前向传播的平均比单次{BETTER[measure].zh}"
-                    f"（{name.zh}）",
+                    f"不关闭 Dropout 时，{PASSES[-1]} 次前向传播的平均比单次{BETTER[measure].zh}（"
+                    f"{name.zh}）",
                 ),
                 Words(
                     "In every seed the mean of their probabilities is better on the test images.",

@@ -26,14 +26,13 @@ def tried(config: Config) -> Words:
     return sentences(
         [
             Words(
-                f"{STEPS} steps of each optimizer down f(x, y) = x²/20 + y² from {START_POINT}; then "
-                f"{config.iterations:,} iterations of a ReLU network 784-100-100-100-100-10 from "
-                f"He's initial weights, on mini-batches of {config.batch_size} images, with the "
-                "textbook's hyper-parameters.",
-                f"先让每种优化器在 f(x, y) = x²/20 + y² 上从 {START_POINT} 出发走 {STEPS} 步；再用教科"
-                "书的"
-                "超参数训练一个 784-100-100-100-100-10 的 ReLU 网络（He 初始值，mini-batch 大小为 "
-                f"{config.batch_size}），共 {config.iterations:,} 次迭代。",
+                f"{STEPS} steps of each optimizer down f(x, y) = x²/20 + y² from {START_POINT}; "
+                f"then {config.iterations:,} iterations of a ReLU network 784-100-100-100-100-10 "
+                f"from He's initial weights, on mini-batches of {config.batch_size} images, with "
+                "the textbook's hyper-parameters.",
+                f"先让每种优化器在 f(x, y) = x²/20 + y² 上从 {START_POINT} 出发走 {STEPS} 步；再用"
+                "教科书的超参数训练一个 784-100-100-100-100-10 的 ReLU 网络（He 初始值，"
+                f"mini-batch 大小为 {config.batch_size}），共 {config.iterations:,} 次迭代。",
             ),
             conditions(config),
         ]
@@ -51,8 +50,8 @@ def seen(results: Results, config: Config) -> Words:
         f"training loss ends at: {final.en}. Who is best there depends on the problem: on other "
         "images or with other learning rates the order changes.",
         f"在山谷中，f 从 {f(*START):.3g} 下降到：{heights.zh}。SGD 在山谷两侧来回跳动，其他优化器"
-        f"则或早或晚转向谷底的方向。在网络中，最终的训练损失为：{final.zh}。哪种优化器最好取决于"
-        "问题本身：换一个数据集或换一个学习率，名次就会改变。",
+        f"则或早或晚转向谷底的方向。在网络中，最终的训练损失为：{final.zh}。哪种优化器最好取决于问"
+        "题本身：换一个数据集或换一个学习率，名次就会改变。",
     )
 
 

@@ -15,8 +15,7 @@ WHY = Words(
     "right on those, and wrong on others. That is overfitting, which the next two experiments "
     "fight.",
     "参数很多的网络可以拟合少量图像而并没有真正学会：在这些图像上全对，在别的图像上却常常出错。这"
-    "就是"
-    "过拟合，后面两个实验将尝试抑制它。",
+    "就是过拟合，后面两个实验将尝试抑制它。",
 )
 DEEP = Words(
     "A ReLU network of 6 hidden layers of 100 units from He's initial weights",
@@ -32,8 +31,7 @@ def tried(config: Config) -> Words:
                 "epochs on 300 images in mini-batches of 100, and tested on images that it has "
                 "not seen.",
                 f"{DEEP.zh}，用 SGD（学习率 0.01）在 300 张图像上训练 {config.epochs} 个 epoch，"
-                "mini-batch "
-                "大小为 100，再用没有见过的图像测试。",
+                "mini-batch 大小为 100，再用没有见过的图像测试。",
             ),
             conditions(config),
         ]
@@ -50,8 +48,7 @@ def seen(results: Results, config: Config) -> Words:
         f"At the end {train} of the training images are right, but only {test} of the others: a "
         f"gap of {gap}. In the figure the two curves part early, and the gap stays.",
         f"训练结束时，训练精度为 {train}，而测试精度只有 {test}，差距为 {gap}。图中两条曲线很早就"
-        "分开，"
-        "此后差距一直存在。",
+        "分开，此后差距一直存在。",
     )
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..results import Claim, Finding, Results, Table, finding, spread
 from ..search import Config
+from ..search_figures import PARAMS
 from ..search_report import ERRORS, accuracy, best_trials, standard_errors
 from ..words import Words, listed, sentences
 from .common import conditions
@@ -16,13 +17,8 @@ WHY = Words(
     "the training images set aside for validation, never on the test images: those must stay "
     "unseen, or the accuracy on them says nothing about other images.",
     "合适的学习率和权值衰减系数无法事先知道，只能搜索。评估时使用从训练图像中留出的验证数据，绝不"
-    "能使用"
-    "测试图像：如果用了，测试精度就不再能说明网络在未知图像上的表现。",
+    "能使用测试图像：如果用了，测试精度就不再能说明网络在未知图像上的表现。",
 )
-PARAMS = {
-    "lr": Words("learning rate", "学习率"),
-    "weight_decay": Words("weight decay", "权值衰减系数"),
-}
 
 
 def tried(config: Config) -> Words:
@@ -36,8 +32,8 @@ def tried(config: Config) -> Words:
         narrower = Words(
             f"; then {later} in each of {config.rounds - 1} further rounds, in the narrower ranges "
             "of the best quarter so far",
-            f"；然后再进行 {config.rounds - 1} 轮，每轮 {later} 组，在目前最好的四分之一所覆盖的"
-            "较窄范围内抽样",
+            f"；然后再进行 {config.rounds - 1} 轮，每轮 {later} 组，在目前最好的四分之一所覆盖的较"
+            "窄范围内抽样",
         )
     return sentences(
         [
@@ -48,11 +44,9 @@ def tried(config: Config) -> Words:
                 "validates. The best setting is trained again from each seed, and only then "
                 "tested.",
                 f"先随机抽取 {config.trials} 组超参数（对数均匀分布，学习率 {lr.zh}，权值衰减系数 "
-                f"{decay.zh}）{narrower.zh}。每组都用 SGD 在 {config.samples:,} 张图像上训练一个"
-                "有 6 个隐藏层的 "
-                f"ReLU 网络，共 {config.epochs} 个 epoch，其中五分之一的图像用于验证。最好的一组"
-                "再用每个随机"
-                "种子重新训练，之后才进行测试。",
+                f"{decay.zh}）{narrower.zh}。每组都用 SGD 在 {config.samples:,} 张图像上训练一个有"
+                f" 6 个隐藏层的 ReLU 网络，共 {config.epochs} 个 epoch，其中五分之一的图像用于验证"
+                "。最好的一组再用每个随机种子重新训练，之后才进行测试。",
             ),
             conditions(config),
         ]
@@ -77,9 +71,9 @@ def seen(results: Results, config: Config) -> Words:
         f"The best setting is: {setting.en}. Its validation accuracy is {validation}, its test "
         f"accuracy {test}. Validation accuracy by round: {rounds.en}. The mean tells whether "
         "narrowing looks in better places, the best whether it finds a better one.",
-        f"最好的一组是：{setting.zh}。它的验证精度为 {validation}，测试精度为 {test}。各轮的验证"
-        "精度："
-        f"{rounds.zh}。平均值说明缩小范围后是否在更好的区域搜索，最好值说明是否找到了更好的结果。",
+        f"最好的一组是：{setting.zh}。它的验证精度为 {validation}，测试精度为 {test}。各轮的验证精"
+        f"度：{rounds.zh}。平均值说明缩小范围后是否在更好的区域搜索，最好值说明是否找到了更好的结"
+        "果。",
     )
 
 

@@ -6,7 +6,8 @@ import numpy as np
 
 from ..agreement import agreement_claims
 from ..results import Claim, Finding, Results, Table, finding, spread
-from ..weight_decay import DIFFERENT, IN_LOSS, IN_OPTIMIZER, NORM, REMEDIES, Config, trainings
+from ..weight_decay import DIFFERENT, NORM, REMEDIES, Config, trainings
+from ..weight_decay_figures import NAMES
 from ..words import Words, sentences
 from .common import (
     GAP,
@@ -26,17 +27,8 @@ WHY = Words(
     "Large weights often go with overfitting. Weight decay makes large weights expensive: each "
     "step also shrinks them a little, so that the network fits its images less closely.",
     "过拟合往往伴随着很大的权重。权值衰减对大的权重进行惩罚：每一步都让权重缩小一点，使网络不会把"
-    "训练"
-    "图像拟合得过于紧密。",
+    "训练图像拟合得过于紧密。",
 )
-NAMES = {
-    "SGD": Words("SGD", "SGD"),
-    IN_LOSS: Words("SGD, L2 in loss", "SGD，损失中的 L2"),
-    IN_OPTIMIZER: Words("SGD, L2 in step", "SGD，更新中的 L2"),
-    "Adam": Words("Adam", "Adam"),
-    "Adam-L2": Words("Adam, L2", "Adam，L2"),
-    "AdamW": Words("AdamW", "AdamW"),
-}
 
 
 def tried(config: Config) -> Words:
@@ -48,10 +40,8 @@ def tried(config: Config) -> Words:
                 f"{config.weight_decay:g}: as L2, which adds λ/2 ΣW² to the loss or λW to the "
                 "gradient, and decoupled from the gradient (AdamW).",
                 f"{DEEP.zh}，在 300 张图像上训练 {config.epochs} 个 epoch，优化器为 SGD（学习率 "
-                "0.01）和 "
-                f"Adam（0.001），使用或不使用权值衰减，λ = {config.weight_decay:g}：L2 形式，即在"
-                "损失中加上 "
-                "λ/2 ΣW²，或在梯度中加上 λW；以及与梯度解耦的形式（AdamW）。",
+                f"0.01）和 Adam（0.001），使用或不使用权值衰减，λ = {config.weight_decay:g}：L2 形"
+                "式，即在损失中加上 λ/2 ΣW²，或在梯度中加上 λW；以及与梯度解耦的形式（AdamW）。",
             ),
             conditions(config),
         ]
@@ -65,8 +55,7 @@ def seen(results: Results, config: Config) -> Words:
         f"The gap between training and test accuracy ends at: {told.en}. A smaller gap is a gain "
         "only where the test accuracy does not fall with it: who learns nothing has no gap.",
         f"训练精度与测试精度的最终差距：{told.zh}。只有测试精度没有随之下降时，差距变小才算是改进"
-        "：什么都"
-        "没学到的网络也没有差距。",
+        "：什么都没学到的网络也没有差距。",
     )
 
 
@@ -75,8 +64,8 @@ def claims(results: Results, config: Config) -> list[Claim]:
         claim(
             results,
             Words(
-                f"The gap is smaller with {NAMES[remedy].en} than with {without} alone",
-                f"使用 {NAMES[remedy].zh} 时的差距小于只用 {without} 时",
+                f"The gap is smaller with “{NAMES[remedy].en}” than with “{NAMES[without].en}”",
+                f"“{NAMES[remedy].zh}”的差距小于“{NAMES[without].zh}”",
             ),
             Words(
                 "In every seed training minus test accuracy ends lower.",
@@ -95,8 +84,8 @@ def claims(results: Results, config: Config) -> list[Claim]:
         claim(
             results,
             Words(
-                "L2 in the loss and L2 in the step give the same weights, bit for bit",
-                "损失中的 L2 与更新中的 L2 得到逐位相同的权重",
+                "L2 in the loss and L2 in the gradient give the same weights, bit for bit",
+                "在损失中加 L2 与在梯度中加 L2 得到逐位相同的权重",
             ),
             Words(
                 "In float64 no weight differs after any epoch, in any seed.",

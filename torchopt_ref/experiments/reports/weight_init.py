@@ -24,8 +24,8 @@ TITLE = Words(
 WHY = Words(
     "Each layer multiplies what it gets by its weights. If they are too small the signal fades on "
     "its way through the layers, and the gradient on its way back; then nothing is learnt.",
-    "每一层都把收到的信号乘上自己的权重。权重太小，信号在逐层传播时会越来越弱，梯度在反向传播时"
-    "也会消失，网络就什么也学不到。",
+    "每一层都把收到的信号乘上自己的权重。权重太小，信号在逐层传播时会越来越弱，梯度在反向传播时也"
+    "会消失，网络就什么也学不到。",
 )
 
 NAMES: dict[str, str | Words] = {
@@ -45,8 +45,7 @@ def tried(config: Config) -> Words:
                 "with Xavier's sqrt(1/n), and with He's sqrt(2/n), n being the number of inputs.",
                 "784-100-100-100-100-10 的 ReLU 网络，使用 SGD，学习率 0.01，mini-batch 大小为 "
                 f"{config.batch_size}，共 {config.iterations:,} 次迭代。初始权重的标准差有三种："
-                "0.01；"
-                "Xavier 的 sqrt(1/n)；He 的 sqrt(2/n)，其中 n 为前一层的节点数。",
+                "0.01；Xavier 的 sqrt(1/n)；He 的 sqrt(2/n)，其中 n 为前一层的节点数。",
             ),
             conditions(config),
         ]

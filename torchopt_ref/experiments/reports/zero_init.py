@@ -15,8 +15,8 @@ TITLE = Words("Can all initial weights be equal?", "可以把所有初始权重�
 WHY = Words(
     "Units that start alike get the same gradient, so they stay alike: a layer of a hundred units "
     "then does no more than a single one. That is why initial weights are random.",
-    "初始权重相同的神经元会得到相同的梯度，因此永远保持相同：一层一百个神经元，作用只相当于"
-    "一个。这就是初始权重必须随机的原因。",
+    "初始权重相同的神经元会得到相同的梯度，因此永远保持相同：一层一百个神经元，作用只相当于一个。"
+    "这就是初始权重必须随机的原因。",
 )
 DEPTHS = {"2-layer": Words("2 layers", "2 层"), "5-layer": Words("5 layers", "5 层")}
 WEIGHTS = {
@@ -35,9 +35,8 @@ def tried(config: Config) -> Words:
                 f"mini-batches of {config.batch_size} images: from weights of 0, from equal "
                 "weights above 0 (1 / fan_in, which pass on the mean), and from He's random ones.",
                 "训练 2 层和 5 层的 ReLU 网络（每个隐藏层 100 个神经元），使用 SGD，学习率 0.01，"
-                f"mini-batch 大小为 {config.batch_size}，共 {config.iterations:,} 次迭代。初始权"
-                "重有"
-                "三种：全为 0；相等且大于 0（1 / fan_in，传递输入的平均值）；He 的随机初始值。",
+                f"mini-batch 大小为 {config.batch_size}，共 {config.iterations:,} 次迭代。初始权重"
+                "有三种：全为 0；相等且大于 0（1 / fan_in，传递输入的平均值）；He 的随机初始值。",
             ),
             conditions(config),
         ]
@@ -59,8 +58,8 @@ def seen(results: Results, config: Config) -> Words:
         "a weight matrix says how many different units its layer has: equal weights leave 1 at "
         "most.",
         f"只靠猜测的网络损失为 {CHANCE:.4g}。初始权重为 0 时，最终损失为 {zeros.zh}；相等且大于 0 "
-        f"时为 {equal.zh}；He 初始值时为 {he.zh}。权重矩阵的秩说明该层有多少个互不相同的神经元："
-        "权重相等时最多只有 1。",
+        f"时为 {equal.zh}；He 初始值时为 {he.zh}。权重矩阵的秩说明该层有多少个互不相同的神经元：权"
+        "重相等时最多只有 1。",
     )
 
 
@@ -81,8 +80,7 @@ def claims(results: Results, config: Config) -> list[Claim]:
                     "In every seed, at every evaluation and in both networks: one distinct unit "
                     "in a hidden layer, but for rounding, and weight matrices of rank 1 at most.",
                     "在每个随机种子、每次评估和两种网络中：隐藏层里只有一个互不相同的神经元（舍入"
-                    "误差"
-                    "除外），且权重矩阵的秩不超过 1。",
+                    "误差除外），且权重矩阵的秩不超过 1。",
                 ),
                 stay_alike,
                 scheme,
