@@ -75,7 +75,7 @@ MISTAKES = {
     "device": ([*RUN, "--device", "gpu"], "unknown device 'gpu': did you mean 'cpu'"),
     "device number": ([*RUN, "--device", "cuda:x"], "unknown device 'cuda:x'"),
     "no such device": ([*RUN, "--device", "cuda:99"], "torch finds . CUDA devices here"),
-    "engine": ([*RUN, "--engines", "numpy,jax"], "unknown engine 'jax'"),
+    "engine": ([*RUN, "--engines", "numpy,jax"], "unknown side 'jax'"),
     "lockstep": ([*RUN, "--engines", "torch", "--lockstep"], "compares two engines"),
     "dataset": ([*RUN, "--dataset", "mnits"], "unknown dataset 'mnits': did you mean 'mnist'"),
     "data root": ([*RUN, "--data-root", "/nowhere"], "cannot read /nowhere/MNIST/raw"),

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from .agreement import agreement_units, agreement_verdicts
+from .agreement import agreement_units
 from .batchnorm_figures import over_values, training_accuracy
-from .batchnorm_measures import CLAIMS, PLACES, RATES, SCALES, measures
+from .batchnorm_measures import PLACES, RATES, SCALES
 from .both import Training
-from .results import Results, Unit, Verdict, in_every_seed, spread
+from .results import Results, Unit
 from .series import train_series
 from .settings import Settings
 from .svg import Figure
 
 NAME = "batchnorm"
-TITLE = "Batch normalisation in a network of 5 hidden layers"
 
 
 @dataclass
@@ -55,37 +54,12 @@ def trainings(place: str, config: Config) -> dict[str, Training]:
         batchnorm=PLACES[place],
         samples=config.samples,
         batch_size=config.batch_size,
-        iterations=epoch * (max(1, config.epochs // 10) if config.quick else config.epochs),
+        iterations=epoch * config.epochs,
         evaluate_every=epoch,
     )
     return {name: replace(common, weight_init=scale) for name, scale in SCALES.items()} | {
         name: replace(common, options={"lr": rate}) for name, rate in RATES.items()
     }
-
-
-def verdicts(results: Results, config: Config) -> list[Verdict]:
-    found = agreement_verdicts(results)
-    for engine in results.engines:
-        for name, values in measures(results, engine).items():
-            larger, smaller = values["none"], values["before"]
-            if name in ("largest lr", "scales learnt"):
-                larger, smaller = smaller, larger
-            claim, measure = CLAIMS[name]
-            numbers = ", ".join(f"{place} {spread(values[place])}" for place in PLACES)
-            found.append(
-                Verdict(claim, engine, in_every_seed(larger, smaller), f"{measure}: {numbers}.")
-            )
-    return found
-
-
-def table(results: Results, config: Config) -> list[dict[str, str]]:
-    found = {engine: measures(results, engine) for engine in results.engines}
-    return [
-        {"normalisation": place, "engine": engine}
-        | {name: spread(values[place]) for name, values in found[engine].items()}
-        for place in PLACES
-        for engine in results.engines
-    ]
 
 
 def figures(results: Results, config: Config) -> dict[str, Figure]:

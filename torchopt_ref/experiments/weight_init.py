@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .agreement import agreement_units, agreement_verdicts
+from .agreement import agreement_units
 from .both import CHANCE, Training, training_units
 from .figures import initial_weights, note, test_accuracies, training_losses
-from .results import Results, Unit, Verdict, in_every_seed, spread
+from .results import Results, Unit
 from .settings import Settings
 from .svg import Figure
 from .words import Words
 
 NAME = "weight-init"
-TITLE = "Initial weights of a 5-layer ReLU network"
 SCHEMES: dict[str, str | float] = {"std=0.01": 0.01, "Xavier": "xavier", "He": "he"}
 
 
@@ -37,54 +36,11 @@ def units(config: Config) -> list[Unit]:
             (100, 100, 100, 100),
             weight_init=scheme,
             batch_size=config.batch_size,
-            iterations=config.iterations // (10 if config.quick else 1),
+            iterations=config.iterations,
         )
         for name, scheme in SCHEMES.items()
     }
     return training_units(trainings, config) + agreement_units(trainings, config)
-
-
-def verdicts(results: Results, config: Config) -> list[Verdict]:
-    found = agreement_verdicts(results)
-    for engine in results.engines:
-        losses = {name: results.numbers(name, engine, "loss") for name in SCHEMES}
-        stalled = losses["std=0.01"]
-        found.append(
-            Verdict(
-                "with std 0.01 the network does not learn",
-                engine,
-                bool((stalled > 0.95 * CHANCE).all()),
-                f"Its loss ends at {spread(stalled)}, chance is {CHANCE:.4g}.",
-            )
-        )
-        areas = {
-            name: results.curve(name, engine, "loss/train").mean(axis=1)
-            for name in ("Xavier", "He")
-        }
-        found.append(
-            Verdict(
-                "He's initial weights learn fastest",
-                engine,
-                in_every_seed(areas["Xavier"], areas["He"])
-                and in_every_seed(stalled, losses["He"]),
-                f"Mean loss over the training: He {spread(areas['He'])}, "
-                f"Xavier {spread(areas['Xavier'])}.",
-            )
-        )
-    return found
-
-
-def table(results: Results, config: Config) -> list[dict[str, str]]:
-    return [
-        {
-            "initial weights": name,
-            "engine": engine,
-            "loss": spread(results.numbers(name, engine, "loss")),
-            "test accuracy": spread(results.numbers(name, engine, "test_accuracy")),
-        }
-        for name in SCHEMES
-        for engine in results.engines
-    ]
 
 
 def figures(results: Results, config: Config) -> dict[str, Figure]:
