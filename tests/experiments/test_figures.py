@@ -218,6 +218,17 @@ def test_a_page_may_hold_all_figures_and_github_each(drawn):
             assert all(re.match(r"\.tor-|@", each) for each in selectors.split(",")), selectors
 
 
+def test_text_has_the_colour_of_the_page_or_one_for_each_scheme(drawn):
+    svg = drawn["overfit", "accuracy", "en"]
+    assert not re.search(r"<text[^>]*(fill|style)=", svg)
+    (style,) = ElementTree.fromstring(svg).iter(f"{SVG}style")
+    assert ".tor-figure text{fill:currentColor}" in style.text
+    colors = re.findall(r"[^{}]*\{[^{}]*(?<!-)color:[^{}]*\}", style.text)
+    assert len(colors) == 2
+    assert all(rule.startswith(".tor-figure:root{") and "background:" in rule for rule in colors)
+    assert "@media (prefers-color-scheme:dark){" + colors[1] in style.text
+
+
 def test_a_figure_alone_is_as_wide_as_it_is_asked_for(figures, drawn):
     for key in (("overfit", "accuracy"), ("optimizers", "valley"), ("search", "best_trials")):
         wide = ElementTree.fromstring(drawn[(*key, "en")])

@@ -4,8 +4,9 @@ The module of an experiment defines what ``laboratory.Experiment`` lists and a `
 (``settings``), from which its command line is made. Shared: ``laboratory`` (units of work, kept one
 by one), ``results`` (outcomes and verdicts), ``both`` (one training by both engines), ``lockstep``
 and ``agreement`` (how far apart the engines are), ``series`` (many short trainings),
-``propagation`` (signals without training), ``networks``, ``progress``, ``figures``, ``report``. A
-file whose name starts with an experiment's is a part of it.
+``propagation`` (signals without training), ``networks``, ``progress``, ``report``, ``figures`` over
+``charts`` (kinds of panels) over ``svg``. A file whose name starts with an experiment's is a part
+of it.
 """
 
 import importlib

@@ -57,7 +57,7 @@ def ranks(results: Results, networks: Mapping[str, tuple[int, ...]]) -> Figure:
         }
         panels.append(Bars(title(hidden), matrices, WEIGHTS, RANK, found))
     return Figure(
-        Words("How many units are not copies", "有多少神经元不是彼此的复制品"),
+        Words("How many different units there are", "有多少个不同的神经元"),
         panels,
         Words(
             "A matrix of rank 1 has one unit, over and over.",
