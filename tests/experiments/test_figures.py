@@ -2,6 +2,7 @@
 
 import re
 from collections import defaultdict
+from dataclasses import replace
 from itertools import combinations
 from xml.etree import ElementTree
 
@@ -25,10 +26,16 @@ VALUES = {
     "infinite": lambda i: 1.0 if i < 2 else float("inf"),
     "zero": lambda i: 0.0,
     "huge": lambda i: 10.0 ** min(308, 50 * i),
+    "huge of both signs": lambda i: (-1) ** i * 1.7e308,
     "tiny": lambda i: 5e-324 if i else 1.0,
     "negative": lambda i: -1.0 - i,
 }
 """What a curve may be."""
+NAMES = {
+    *("sgd", "momentum", "adagrad", "rmsprop", "adam", "adamw", "xavier", "sigmoid", "tanh"),
+    *("relu", "batch", "normalization", "dropout", "epoch", "torch", "mnist", "ped", "anova"),
+}
+"""What has the same name in Chinese."""
 
 
 def found(name, value, seeds=2, length=30):
@@ -189,6 +196,9 @@ def test_a_figure_is_read_in_its_language_and_has_no_tags(figures, drawn):
         assert title.en not in svg or lang == "en"
         said = spoken(svg)
         assert bool(re.search(r"[\u4e00-\u9fff]", "".join(said))) == (lang == "zh")
+        if lang == "zh":
+            english = set(re.findall(r"[a-z]{3,}", " ".join(texts(svg)).lower()))
+            assert english <= NAMES, english - NAMES
         for each in said:
             assert not re.search(r"[a-z0-9]/[A-Za-z]|_|std=|-L2|\d-layer|None", each), each
 
@@ -260,6 +270,34 @@ def test_a_line_is_broken_where_it_has_no_values_and_its_name_says_so():
     assert ">it (1/2 inf)<" in lines([[1.0, 2.0], [1.0, float("inf")]]).draw("en")
     assert ">it (0)<" in lines([[1.0, 0.0]], log=True).draw("en")
     assert ">它 (nan)<" in lines([[nan, nan]]).draw("zh")
+
+
+def placed(svg, *wanted):
+    """Where these texts stand."""
+    root = ElementTree.fromstring(f"<g>{svg}</g>")
+    return [(float(e.get("x")), float(e.get("y"))) for e in root.iter("text") if e.text in wanted]
+
+
+def test_the_names_of_lines_that_end_together_stand_below_each_other_beside_the_plot():
+    words = Words("it", "它")
+    for ends in ([9.0, 9.0, 9.0], [0.0, 0.0, 0.0], [9.0, 5.0, 0.0], [5.0, 5.0, 9.0]):
+        curves = [Curve(words, [1, 2], np.array([[5.0, end]]), "#123456") for end in ends]
+        panel = Lines(words, Axis(words), Axis(words, limits=(0.0, 9.0)), curves)
+        heights = sorted(y for x, y in placed(panel.draw("en"), "it") if x > 300)
+        assert len(heights) == 3
+        assert np.diff(heights).min() >= 17
+        assert heights[0] > 48
+        assert heights[-1] < panel.size[1] - 30
+
+
+def test_ticks_whose_labels_would_touch_have_some_left_out():
+    words = Words("t", "t")
+    panel = lines([[1.0, 2.0]])
+    crowded = Lines(words, Axis(words, ticks=range(100, 200)), panel.y, panel.curves)
+    crowded = replace(crowded, x=crowded.x._replace(limits=(99.0, 200.0)))
+    xs = [x for x, _ in placed(crowded.draw("en"), *map(str, range(100, 200)))]
+    assert 3 < len(xs) < 12
+    assert np.diff(xs).min() > text_width("100")
 
 
 def test_pointing_at_a_line_tells_its_mean_and_range():

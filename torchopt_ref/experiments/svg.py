@@ -194,13 +194,13 @@ class Axis(NamedTuple):
         shown = values[self.shows(values)]
         if not shown.size:
             return (0.1, 1.0) if self.log else (0.0, 1.0)
-        shown = np.log10(shown) if self.log else np.clip(shown, -1e300, 1e300)
+        # Not up to float64's ends, so that the limits beyond them are numbers, too.
+        largest = 280 if self.log else 1e300
+        shown = np.clip(np.log10(shown) if self.log else shown, -largest, largest)
         low, high = float(shown.min()), float(shown.max())
         room = 0.04 * (high - low) or 0.1 * (1.0 if self.log else abs(high) or 1.0)
-        if not self.log:
-            return low - room, high + room
-        # Beyond are numbers that float64 has not, or not exactly.
-        return 10.0 ** max(low - room, -300), 10.0 ** min(high + room, 300)
+        low, high = low - room, high + room
+        return (10.0**low, 10.0**high) if self.log else (low, high)
 
     def text(self, value: float) -> str:
         return self.write(value) if self.write else number(value)
