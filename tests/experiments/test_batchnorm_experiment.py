@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+from made_up_reports import check_both_languages
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from numpy_ref.network import MultiLayerNet
@@ -301,3 +302,7 @@ def test_the_panels_show_the_mean_curves(folder):
         assert [curve.name.en for curve in panel.curves] == PLACES
         assert list(panel.curves[0].x) == sorted(x.values())
         assert panel.curves[0].values.mean(axis=0) == pytest.approx([0.15] * len(x))
+
+
+def test_the_report_is_in_both_languages(folder):
+    check_both_languages(folder)
