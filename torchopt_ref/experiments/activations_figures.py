@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from .charts import Histograms, Lines
-from .figures import LAYER, curves, note
+from .figures import LAYER, curves, initial_weights, note
 from .results import Results
 from .svg import COLORS, Axis, Figure, joined, percent
 from .words import Words
@@ -35,9 +35,7 @@ def histograms(results: Results, function: str) -> Figure:
     engine = results.engines[-1]
     x = Axis(Words("activation", "激活值"))
     y = Axis(
-        Words(
-            "share of the layer; each layer to its own peak", "占该层的比例，各层以自己的最大值为准"
-        ),
+        Words("share of the layer's activations", "占该层激活值的比例"),
         write=percent,
     )
     panels = [
@@ -54,13 +52,20 @@ def histograms(results: Results, function: str) -> Figure:
     if function == "relu":
         high = panels[0].layers[0]["range"][1]
         beyond = Words(
-            f"The last bar holds all above {high:g} too.", f"最后一条包含所有大于 {high:g} 的值。"
+            f"Activations above {high:g} are in the last bar.",
+            f"大于 {high:g} 的值都算在最后一条中。",
         )
     shown = function_name(function)
     return Figure(
         Words(f"Activations of {shown}, layer by layer", f"各层激活值的分布：{shown}"),
         panels,
-        joined(Words("Initial weights as named.", "标题是权重初始值。"), beyond),
+        joined(
+            Words(
+                "Each panel: one kind of initial weights. Numbers: the tallest bar; ↑: it is cut.",
+                "每幅图是一种权重初始值。数字是最高一条的比例，↑ 表示该条被截断。",
+            ),
+            beyond,
+        ),
     )
 
 
@@ -88,7 +93,7 @@ def over_layers(results: Results, functions: Sequence[str], what: str) -> Figure
 def names(results: Results, function: str) -> dict[str, Words]:
     """The kinds of initial weights, and what they are called in a figure."""
     schemes = [v.removeprefix(f"{function}-") for v in results.variants if v.startswith(function)]
-    return {s: Words(s.replace("=", " "), s.replace("std=", "标准差 ")) for s in schemes}
+    return {scheme: initial_weights(scheme) for scheme in schemes}
 
 
 def function_name(function: str) -> str:

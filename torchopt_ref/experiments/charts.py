@@ -29,10 +29,11 @@ from .svg import (
 )
 from .words import Words
 
-POINTS, STRIPS = 120, 40
-"""So many points of a curve are drawn, and so many of them can be read by pointing."""
+POINT, STRIP = 2.8, 8
+"""How many pixels the drawn points of a curve, and those read by pointing, are apart at least."""
 SIGNS = ("m-4,0a4,4 0 1,0 8,0a4,4 0 1,0 -8,0z", "m0,-5l5,5l-5,5l-5,-5z", "m0,-5l5,9h-10z")
 """A circle, a diamond, a triangle."""
+SQUARE = "m-5,-5h10v10h-10z"
 
 
 @dataclass(frozen=True)
@@ -97,14 +98,14 @@ class Lines(Panel):
                 points = [end, (frame.right + 6, y), (frame.right + 22, y)]
                 parts.append(line(points, curve.color, curve.dash, width=1.2))
                 parts.append(text(name, frame.right + 26, y + 4.5))
-        parts.append(frame.strips(self._readings(lang)))
+        parts.append(frame.strips(self._readings(lang, frame.right - frame.left)))
         return "".join(parts)
 
-    def _readings(self, lang: str) -> list[tuple[float, str]]:
-        """What can be read at some of the values of x."""
+    def _readings(self, lang: str, width: float) -> list[tuple[float, str]]:
+        """What can be read at some of the values of x, in a plot of this width."""
         longest = max((curve.x for curve in self.curves), key=len)
         readings = []
-        for x in np.asarray(longest)[some(len(longest), STRIPS)]:
+        for x in np.asarray(longest)[some(len(longest), int(width / STRIP))]:
             lines = [f"{say(self.x.name, lang)}: {self.x.text(float(x))}"]
             for curve in self.curves:
                 at = np.flatnonzero(np.asarray(curve.x) == x)
@@ -123,7 +124,7 @@ class Lines(Panel):
 
 @dataclass(frozen=True)
 class Bars(Panel):
-    """In each group a bar for each name, with its value above it."""
+    """In each group a bar for each name, with its value above it where there is room."""
 
     groups: Sequence[Words]
     x: Axis
@@ -132,7 +133,9 @@ class Bars(Panel):
 
     @property
     def keys(self) -> list[Key]:
-        return [Key(name, COLORS[i], "", SIGNS[i]) for i, name in enumerate(self.values)]
+        return [
+            Key(name, color, sign=SQUARE) for name, color in zip(self.values, COLORS, strict=False)
+        ]
 
     def draw(self, lang: str) -> str:
         heights = [0.0, *(value for values in self.values.values() for value in values)]
@@ -142,6 +145,7 @@ class Bars(Panel):
         frame = framed(self, [], heights, 12, x, y)
         parts = [heading(self, lang), frame.axes(lang, x_ticks=False)]
         width = min(0.8 * (frame.x(1) - frame.x(0)) / len(self.values), 70.0)
+        right, above = -math.inf, 0.0  # of the last value
         for i, group in enumerate(self.groups):
             name = say(group, lang)
             parts.append(text(name, frame.x(i), frame.bottom + 17, anchor="middle"))
@@ -162,8 +166,11 @@ class Bars(Panel):
                     )
                 )
                 written, middle = y.text(values[i]), left + width / 2
-                if text_width(written) <= max(width, 24):
+                half = text_width(written) / 2
+                inside = frame.left < middle - half and middle + half < frame.right + 12
+                if inside and (middle - half > right or abs(edge - above) > LINE):
                     parts.append(text(written, middle, edge - 5, anchor="middle"))
+                    right, above = middle + half, edge
         return "".join(parts)
 
 
@@ -208,7 +215,11 @@ class Points(Panel):
 
 @dataclass(frozen=True)
 class Histograms(Panel):
-    """Histograms (``results.Outcome``) of the layers, each with a vertical scale of its own."""
+    """Histograms (``results.Outcome``) of the layers, each with a vertical scale of its own.
+
+    Above each stands the share of its tallest bar, after an arrow if that is cut: one that is more
+    than three times as tall as every other would leave nothing to be seen of them.
+    """
 
     x: Axis
     y: Axis
@@ -226,16 +237,19 @@ class Histograms(Panel):
             left, right = 10 + i * cell + 4, 10 + (i + 1) * cell - 8
             low, high = edges[0], edges[-1]
             x = Axis(self.x.name, limits=(low, high))
-            y = Axis(self.y.name, limits=(0.0, shares.max() or 1.0), write=self.y.write)
+            second, peak = np.sort(shares)[-2:]
+            scale = min(peak, 3 * second) or peak or 1.0
+            y = Axis(self.y.name, limits=(0.0, scale), write=self.y.write)
             frame = Frame(x, y, [], [], (left, top, right, bottom))
             layer = f"第 {i + 1} 层" if lang == "zh" else f"layer {i + 1}"
             parts.append(text(layer, left, top - 22, class_="tor-name"))
-            parts.append(text(y.text(shares.max()), left, top - 6))
+            arrow = "↑ " if peak > scale else ""
+            parts.append(text(arrow + y.text(peak), left, top - 6))
             for share, a, b in zip(shares, edges, edges[1:], strict=False):
                 if share == 0:
                     continue
                 title = f"{number(a)} … {number(b)}: {y.text(share)}"
-                height = max(0.7, bottom - frame.y(share))
+                height = max(0.7, bottom - frame.y(min(share, scale)))
                 parts.append(
                     element(
                         "rect",
@@ -285,8 +299,9 @@ class Valley(Panel):
         if points:
             inside.append(line(points, self.color, width=1.5))
         for step, ((a, b), (px, py)) in enumerate(zip(finite, points, strict=True)):
-            title = f"{('step', '第')[lang == 'zh']} {step}{('', ' 步')[lang == 'zh']}"
-            title += f"\n({number(a)}, {number(b)})\nf = {number(a**2 / 20 + b**2)}"
+            title = f"第 {step} 步" if lang == "zh" else f"step {step}"
+            with np.errstate(over="ignore"):
+                title += f"\n({number(a)}, {number(b)})\nf = {number(a**2 / 20 + b**2)}"
             inside.append(
                 element("circle", element("title", title), cx=px, cy=py, r=3.2, fill=self.color)
             )
@@ -297,7 +312,8 @@ class Valley(Panel):
 
 
 def heading(panel: Panel, lang: str) -> str:
-    return text(say(panel.title, lang), 8, 17, class_="tor-name")
+    title = say(panel.title, lang)
+    return text(title, 8, 17, class_="tor-name") if title else ""
 
 
 def framed(
@@ -315,7 +331,7 @@ def framed(
 def traced(curve: Curve, frame: Frame, dots: bool) -> tuple[str, str, tuple[float, float]]:
     """The band and the line of a curve, broken where it has no values, and where the line ends."""
     values = curve.drawn(frame.y_axis)
-    at = some(len(curve.x), POINTS)
+    at = some(len(curve.x), int((frame.right - frame.left) / POINT))
     xs = frame.x(np.asarray(curve.x, dtype=float)[at])
     shown = frame.x_axis.shows(np.asarray(curve.x)[at])
     mean, low, high = (

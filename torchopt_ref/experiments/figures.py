@@ -16,8 +16,8 @@ from .words import Words
 
 WINDOW = 20
 """Losses are shown as the mean of so many iterations, if there are ten times as many."""
-ITERATION = Axis(Words("iteration", "迭代次数"))
-EPOCH = Axis(Words("epoch", "epoch（轮）"))
+ITERATION = Axis(Words("iteration", "迭代次数"), whole=True)
+EPOCH = Axis(Words("epoch", "epoch（轮）"), whole=True)
 LAYER = Axis(Words("layer", "层"))
 LOSS = Axis(Words("cross-entropy", "交叉熵误差"))
 LOG_LOSS = Axis(Words("cross-entropy, logarithmic", "交叉熵误差（对数刻度）"), log=True)
@@ -82,6 +82,11 @@ def test_accuracies(results: Results, names: Mapping[str, Words]) -> Lines:
     }
     title = Words("Accuracy on new images", "对未见过的图像的识别精度")
     return Lines(title, ITERATION, TEST_ACCURACY, curves(found, steps))
+
+
+def initial_weights(scheme: str) -> Words:
+    """What a figure calls a kind of initial weights."""
+    return Words(scheme.replace("=", " "), scheme.replace("std=", "标准差 "))
 
 
 def note(results: Results, variant: str, length: int = 0, engine: str = "") -> Words:

@@ -11,7 +11,7 @@ from .svg import COLORS, DASHES, Axis, Figure
 from .valley import LEARNING_RATES, f
 from .words import Words
 
-STEP = Axis(Words("step", "步数"))
+STEP = Axis(Words("step", "步数"), whole=True)
 HEIGHT = Axis(Words("f(x, y), logarithmic", "f(x, y)（对数刻度）"), log=True)
 
 
@@ -24,10 +24,11 @@ def valley(results: Results) -> Figure:
         Valley(Words(f"{name}, lr = {rate:g}", f"{name}，学习率 {rate:g}"), paths[name], color)
         for (name, rate), color in zip(LEARNING_RATES.items(), COLORS, strict=False)
     ]
-    heights = [
-        Curve(Words(name, name), range(len(path)), f(*path.T)[None], color, dash)
-        for (name, path), color, dash in zip(paths.items(), COLORS, DASHES, strict=False)
-    ]
+    with np.errstate(over="ignore"):
+        heights = [
+            Curve(Words(name, name), range(len(path)), f(*path.T)[None], color, dash)
+            for (name, path), color, dash in zip(paths.items(), COLORS, DASHES, strict=False)
+        ]
     steps = len(paths["SGD"]) - 1
     return Figure(
         Words("Five ways down a long valley", "五种方法走下狭长的山谷"),
@@ -36,7 +37,7 @@ def valley(results: Results) -> Figure:
             Lines(Words("Height after each step", "每一步之后的高度"), STEP, HEIGHT, heights),
         ],
         Words(
-            f"f(x, y) = x²/20 + y², {steps} steps from (\N{MINUS SIGN}7, 2); the cross marks 0.",
+            f"f(x, y) = x²/20 + y², {steps} steps from (\N{MINUS SIGN}7, 2); + is the minimum.",
             f"f(x, y) = x²/20 + y²，从 (\N{MINUS SIGN}7, 2) 出发走 {steps} 步，十字是最小值。",
         ),
     )

@@ -25,7 +25,7 @@ COLUMN = 370
 FULL, HALF = (COLUMN, 260), (COLUMN // 2, 180)
 """The sizes of panels: one of them, or two beside each other, fill a column."""
 TEXT, LINE = 13, 17
-COLORS = ("#2a7fd0", "#d55e00", "#009e73", "#a25fd0", "#a87a00", "#d6456e")
+COLORS = ("#2a7fd0", "#d55e00", "#009e73", "#a25fd0", "#8f8800", "#d6456e")
 """Told apart by colour-blind readers; each has a contrast of 3 to 1 on white and on dark grey."""
 PLAIN = "#7d8590"
 """The colour of what the others are compared with."""
@@ -45,7 +45,7 @@ STYLE = """
 .tor-figure .tor-hover:hover{fill-opacity:.1}
 .tor-figure:not(:root){width:100%;max-width:480px}
 .tor-figure.tor-wide:not(:root){max-width:920px}
-.tor-figure:root{color:#1c1e21;background:#fff}
+.tor-figure:root{max-width:100%;color:#1c1e21;background:#fff}
 @media (prefers-color-scheme:dark){.tor-figure:root{color:#e6e8eb;background:#0d1117}}
 @media (max-width:720px){
 .tor-figure.tor-wide:not(:root){aspect-ratio:var(--shape);max-width:480px}
@@ -172,13 +172,14 @@ def sample(key: Key, x: float, y: float) -> str:
 
 
 class Axis(NamedTuple):
-    """Its name with the unit, and how values stand on it."""
+    """Its name with the unit, and how values stand on it; ``whole``: at whole numbers."""
 
     name: Words
     log: bool = False
     limits: tuple[float, float] | None = None
     write: Callable[[float], str] | None = None
     ticks: Sequence[float] | None = None
+    whole: bool = False
 
     def shows(self, values: Any) -> np.ndarray:
         """Which values have a place on it."""
@@ -193,17 +194,13 @@ class Axis(NamedTuple):
         shown = values[self.shows(values)]
         if not shown.size:
             return (0.1, 1.0) if self.log else (0.0, 1.0)
-        low, high = (
-            (np.log10(shown.min()), np.log10(shown.max()))
-            if self.log
-            else (
-                shown.min(),
-                shown.max(),
-            )
-        )
+        shown = np.log10(shown) if self.log else np.clip(shown, -1e300, 1e300)
+        low, high = float(shown.min()), float(shown.max())
         room = 0.04 * (high - low) or 0.1 * (1.0 if self.log else abs(high) or 1.0)
-        low, high = low - room, high + room
-        return (10.0**low, 10.0**high) if self.log else (float(low), float(high))
+        if not self.log:
+            return low - room, high + room
+        # Beyond are numbers that float64 has not, or not exactly.
+        return 10.0 ** max(low - room, -300), 10.0 ** min(high + room, 300)
 
     def text(self, value: float) -> str:
         return self.write(value) if self.write else number(value)
@@ -314,6 +311,7 @@ def ticks(axis: Axis, limits: tuple[float, float], most: int) -> list[float]:
             return found[:: math.ceil(len(found) / most)]
     step = 10.0 ** math.floor(math.log10((high - low) / most))
     step *= next(k for k in (1, 2, 5, 10) if (high - low) / (k * step) <= most)
+    step = max(step, 1.0) if axis.whole else step
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [i * step for i in range(first, last + 1)]
 
@@ -322,7 +320,7 @@ def number(value: float) -> str:
     """As people write it: 12,000, 0.05, 3·10⁻⁷."""
     if not math.isfinite(value):
         return str(value).replace("-", "\N{MINUS SIGN}")
-    mantissa, exponent = f"{value:.2e}".split("e")
+    mantissa, exponent = f"{value:.3e}".split("e")
     if value == 0 or -4 <= int(exponent) <= 5:
         digits = max(0, 3 - int(exponent))
         written = f"{value:,.{digits}f}"
@@ -335,7 +333,9 @@ def number(value: float) -> str:
 
 
 def percent(value: float) -> str:
-    return f"{number(float(f'{100 * value:.3g}'))} %" if math.isfinite(value) else number(value)
+    return (
+        f"{number(float(f'{100 * float(value):.3g}'))} %" if math.isfinite(value) else number(value)
+    )
 
 
 def say(words: Words, lang: str) -> str:
@@ -349,8 +349,17 @@ def joined(*sentences: Words | None) -> Words:
 
 
 def text_width(content: str, size: float = TEXT) -> float:
-    """About how wide a text is: a Chinese character as wide as high, others about half."""
-    return sum(size if ord(c) > 0x2E80 else 0.6 * size for c in content)
+    """About how wide a text is in a wide font, such as DejaVu Sans."""
+    return size * sum(
+        1.0
+        if ord(c) > 0x2E80
+        else 0.98
+        if c in "mwMW%"
+        else 0.4
+        if c in "fijlrt.,:;'|() "
+        else 0.64
+        for c in content
+    )
 
 
 def wrapped(content: str, width: float, size: float = TEXT) -> Iterator[str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from .agreement import agreement_units
 from .both import CHANCE, Training, training_units
-from .figures import note, test_accuracies, training_losses
+from .figures import initial_weights, note, test_accuracies, training_losses
 from .results import Results, Unit
 from .settings import Settings
 from .svg import Figure
@@ -44,7 +44,7 @@ def units(config: Config) -> list[Unit]:
 
 
 def figures(results: Results, config: Config) -> dict[str, Figure]:
-    engine, names = results.engines[-1], {name: Words(name, name) for name in SCHEMES}
+    engine, names = results.engines[-1], {name: initial_weights(name) for name in SCHEMES}
     losses = {names[name]: results.curve(name, engine, "loss/train") for name in SCHEMES}
     return {
         "training_loss": Figure(
