@@ -308,7 +308,7 @@ os._exit(status)
 def test_a_reader_that_has_gone_ends_a_command_quietly(arguments, tmp_path):
     run = tmp_path / "dropout" / "one"
     run.mkdir(parents=True)
-    found = dict.fromkeys(("title", "why", "tried", "seen", "sides"), ["x", "x"])
+    found = {name: ["x", "x"] for name in ("title", "why", "tried", "seen", "sides")}
     found |= {"experiment": "x", "config": {}, "figures": {}, "claims": [], "tables": []}
     (run / "results.json").write_text(json.dumps(found | {"environment": {"finished": "now"}}))
     reader, writer = os.pipe()

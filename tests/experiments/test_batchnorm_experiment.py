@@ -11,6 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from numpy_ref.network import MultiLayerNet
 from torchopt_ref import data
+from torchopt_ref.errors import UserError
 from torchopt_ref.experiments import batchnorm, laboratory
 from torchopt_ref.experiments.agreement import agreement
 from torchopt_ref.experiments.batchnorm_measures import MEASURES
@@ -162,6 +163,13 @@ def test_numpy_warns_again_after_a_series():
     config = batchnorm.Config(**SMALL, engines="numpy")
     train_series({"lr-10": batchnorm.trainings("none", config)["lr-10"]}, config, 0)
     assert np.geterr() == before
+
+
+@pytest.mark.parametrize("samples", [24, 10_001])
+def test_so_many_samples_as_there_are_and_as_fill_a_mini_batch(samples, tmp_path):
+    config = batchnorm.Config(samples=samples, batch_size=25, out=tmp_path)
+    with pytest.raises(UserError, match=r"--samples must be at least .*25, and at most .*10000"):
+        laboratory.run(batchnorm, config)
 
 
 def test_scales_and_rates():
