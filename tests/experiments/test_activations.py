@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from made_up_reports import check_both_languages
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from torchopt_ref.experiments import activations, laboratory
@@ -254,3 +255,7 @@ def test_a_claim_on_what_is_not_finite_is_not_decided(which, variant, values):
     expected[which] = UNDECIDED
     with np.errstate(all="ignore"):
         assert outcomes(made_up((variant, values))) == expected
+
+
+def test_the_report_is_in_both_languages(folder):
+    check_both_languages(folder)

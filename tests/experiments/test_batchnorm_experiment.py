@@ -6,10 +6,12 @@ import warnings
 
 import numpy as np
 import pytest
+from made_up_reports import check_both_languages
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from numpy_ref.network import MultiLayerNet
 from torchopt_ref import data
+from torchopt_ref.errors import UserError
 from torchopt_ref.experiments import batchnorm, laboratory
 from torchopt_ref.experiments.agreement import agreement
 from torchopt_ref.experiments.batchnorm_measures import MEASURES
@@ -163,6 +165,13 @@ def test_numpy_warns_again_after_a_series():
     assert np.geterr() == before
 
 
+@pytest.mark.parametrize("samples", [24, 10_001])
+def test_so_many_samples_as_there_are_and_as_fill_a_mini_batch(samples, tmp_path):
+    config = batchnorm.Config(samples=samples, batch_size=25, out=tmp_path)
+    with pytest.raises(UserError, match=r"--samples must be at least .*25, and at most .*10000"):
+        laboratory.run(batchnorm, config)
+
+
 def test_scales_and_rates():
     assert list(batchnorm.SCALES.values()) == pytest.approx(
         [10 ** (-4 * k / 15) for k in range(16)]
@@ -301,3 +310,7 @@ def test_the_panels_show_the_mean_curves(folder):
         assert [curve.name.en for curve in panel.curves] == PLACES
         assert list(panel.curves[0].x) == sorted(x.values())
         assert panel.curves[0].values.mean(axis=0) == pytest.approx([0.15] * len(x))
+
+
+def test_the_report_is_in_both_languages(folder):
+    check_both_languages(folder)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies
+from made_up_reports import check_both_languages
 
 from numpy_ref.network import MultiLayerNet
 from numpy_ref.optimizers import SGD
@@ -225,3 +226,7 @@ def outcomes(results, outcome):
 def test_a_claim_on_what_is_not_finite_is_not_decided(results, undecided):
     assert outcomes(results, UNDECIDED) == undecided
     assert outcomes(results, FAILS) == []
+
+
+def test_the_report_is_in_both_languages(folder):
+    check_both_languages(folder)

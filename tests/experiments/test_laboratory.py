@@ -5,6 +5,7 @@ import struct
 
 import numpy as np
 import pytest
+from made_up_reports import check_both_languages
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 
@@ -98,6 +99,7 @@ def test_the_custom_dashboard_has_a_chart_for_each_tag(tmp_path):
     assert set(charts) == {"loss/train", "accuracy/train", "accuracy/test"}
     assert json.loads((folder / "results.json").read_text())["experiment"] == "weight-init"
     assert "## Claims" in (folder / "report.md").read_text()
+    check_both_languages(folder)
 
 
 def test_experiments_find_a_missing_test_file_before_any_work(tmp_path):

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from made_up_reports import check_both_languages
 
 from torchopt_ref import data
 from torchopt_ref.experiments import laboratory, overfit
@@ -108,3 +109,7 @@ def test_the_evidence_has_the_spread_over_the_seeds():
         assert "0.995 ± 0.0071" in learnt[lang]
         assert "0.75 ± 0.071" in gap[lang]
         assert "0.245 ± 0.078" in gap[lang]
+
+
+def test_the_report_is_in_both_languages(folder):
+    check_both_languages(folder)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from made_up_reports import check_both_languages
 from search_cases import TINY, results_of, trials_of
 
 from torchopt_ref.errors import UserError
@@ -83,3 +84,7 @@ def test_a_search_without_any_complete_trial_says_so(tmp_path):
     config = replace(TINY, lr_low=1e25, lr_high=1e30, rounds=1, trials=2, out=tmp_path)
     with pytest.raises(UserError, match=r"no trial was completed \(the loss.*--lr-high"):
         laboratory.run(search, config)
+
+
+def test_the_report_is_in_both_languages(searched):
+    check_both_languages(searched)

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from made_up_reports import check_both_languages
 
 import numpy_ref.optimizers as reference
 from torchopt_ref.experiments import laboratory, weight_decay
@@ -199,3 +200,7 @@ def test_forms_that_both_end_in_nan_are_not_the_same():
     with np.errstate(all="ignore"):
         found = compare(forms, weight_decay.Config(dtype="float64", engines="torch"), 0, every=1)
     assert np.isnan(found["torch"]["numbers"]["difference"])
+
+
+def test_the_report_is_in_both_languages(folder):
+    check_both_languages(folder)

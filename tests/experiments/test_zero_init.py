@@ -5,6 +5,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from made_up_reports import check_both_languages
 
 from torchopt_ref.experiments import laboratory, zero_init
 from torchopt_ref.experiments.both import batches
@@ -17,7 +18,9 @@ ENGINES = ("numpy", "torch")
 
 def run(out):
     config = zero_init.Config(out=out, seeds=1, iterations=12, batch_size=10, jobs=1)
-    return json.loads((laboratory.run(zero_init, config) / "results.json").read_text())
+    folder = laboratory.run(zero_init, config)
+    check_both_languages(folder)
+    return json.loads((folder / "results.json").read_text())
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from torchopt_ref.errors import UserError
+
 from .agreement import agreement_units
 from .batchnorm_figures import over_values, training_accuracy
 from .batchnorm_measures import PLACES, RATES, SCALES
@@ -33,6 +35,15 @@ class Config(Settings):
     """an epoch is samples / batch size iterations"""
     batch_size: int = 100
     """images in a mini-batch"""
+
+    def check(self) -> None:
+        super().check()
+        images = len(self.split("train")[1])
+        if not self.batch_size <= self.samples <= images:
+            raise UserError(
+                f"--samples must be at least the --batch-size, {self.batch_size}, and at most the "
+                f"{images} images of the training set"
+            )
 
 
 def units(config: Config) -> list[Unit]:

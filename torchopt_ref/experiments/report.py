@@ -13,7 +13,7 @@ from torchopt_ref.whole_file import write_whole
 
 from .results import FAILS, HOLDS, QUICK, UNDECIDED
 from .summary import counted, outcome
-from .words import Words, in_language
+from .words import Words, in_language, listed
 
 OUTCOME = {
     HOLDS: Words("holds", "成立"),
@@ -27,6 +27,7 @@ SIDES = {
 }
 ON_ONE_PAGE = Words("All of it on one page", "全部结果在一个页面上")
 SEE_CURVES = Words("See the curves", "查看曲线")
+SECONDS = Words("Seconds of training, from each seed", "每个随机种子的训练用时（秒）")
 MEANINGLESS = Words(
     "A quick run: it shows that everything runs. Its numbers mean nothing.",
     "这是快速运行（--quick），只表明程序能够运行，其中的数值没有意义。",
@@ -85,6 +86,8 @@ def show(summary: Mapping[str, Any], lang: str) -> None:
         console.print(f"\n{in_language(table['title'], lang)}", markup=False)
         console.print(grid(table["columns"], table["rows"], lang))
     console.print()
+    if spent := seconds(summary):
+        console.print(f"{in_language(SECONDS, lang)}: {in_language(spent, lang)}\n", markup=False)
     found = Table.grid(padding=(0, 2, 0, 0))
     for claim in summary["claims"]:
         said = in_language(claim["claim"], lang)
@@ -93,6 +96,20 @@ def show(summary: Mapping[str, Any], lang: str) -> None:
             found.add_row("", line)
     console.print(found)
     console.print()
+
+
+def seconds(summary: Mapping[str, Any]) -> Words | None:
+    """What each side spent in training steps, if that is known."""
+    spent: dict[str, float] = {}
+    for sides in summary["environment"].get("seconds", {}).values():
+        for side, value in sides.items():
+            spent[side] = spent.get(side, 0.0) + value
+    if not spent:
+        return None
+    return listed(
+        Words(f"{value:.1f} ({SIDES[side].en})", f"{value:.1f}（{SIDES[side].zh}）")
+        for side, value in ((side, spent[side]) for side in SIDES if side in spent)
+    )
 
 
 def grid(columns: Iterable[Any], rows: Iterable[Iterable[Any]], lang: str) -> Table:

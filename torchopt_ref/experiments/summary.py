@@ -12,6 +12,8 @@ from torchopt_ref.whole_file import without_digest
 from .results import OUTCOMES, of_all_sides
 from .words import LANGUAGES
 
+SIDES = ("numpy", "torch", "both")
+"""Who judges a claim."""
 TEXTS = ("title", "why", "tried", "seen", "sides")
 """What a summary says, each in all languages."""
 SUMMARY = {
@@ -65,7 +67,9 @@ def read_summary(file: Path) -> dict[str, Any]:
         check_texts("a claim", claim, "claim", "rule")
         if not claim["sides"]:
             raise Damaged("a claim has no side")
-        for found in claim["sides"].values():
+        for side, found in claim["sides"].items():
+            if side not in SIDES:
+                raise Damaged(f"a claim has a side {side!r}")
             check_texts("a side of a claim", found, "evidence", "because")
             if found.get("outcome") not in OUTCOMES:
                 raise Damaged(f"a claim has no outcome among {', '.join(OUTCOMES)}")

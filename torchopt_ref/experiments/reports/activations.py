@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from ..activations import FUNCTIONS, SCHEMES, Config
+from ..activations_figures import function_name
 from ..results import Claim, Results, Table, finding, spread
 from ..words import Words, sentences
-from .activations_claims import curves, of_functions
+from .activations_claims import NAMES, curves, of_functions
 from .common import SIDE, SIDES, by_name, conditions
 
 TITLE = Words("Do gradients vanish?", "梯度会消失吗？")
@@ -34,7 +35,7 @@ def tried(config: Config) -> Words:
                 "；0.01；Xavier 的 sqrt(1/n)；He 的 sqrt(2/n)。再把第 5 层激活值之和的梯度反向传"
                 "播回来。",
             ),
-            conditions(config),
+            conditions(config, images=False),
         ]
     )
 
@@ -105,7 +106,7 @@ def sides_agree(results: Results) -> list[Claim]:
 def tables(results: Results, config: Config) -> list[Table]:
     start: list[str | Words] = [Words("activation", "激活函数"), Words("weights", "初始权重"), SIDE]
     rows: list[tuple[list[str | Words], str, str]] = [
-        ([function, scheme, SIDES[engine]], f"{function}-{scheme}", engine)
+        ([function_name(function), NAMES[scheme], SIDES[engine]], f"{function}-{scheme}", engine)
         for function in FUNCTIONS
         for scheme in SCHEMES
         for engine in results.engines

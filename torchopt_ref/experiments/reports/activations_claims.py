@@ -9,6 +9,8 @@ from ..results import Claim, Finding, Results, finding, spread
 from ..words import Words
 from .common import by_name, claim
 
+NAMES = {s: Words(s.replace("=", " "), s.replace("std=", "标准差 ")) for s in SCHEMES}
+
 
 def of_functions(results: Results) -> list[Claim]:
     every_layer = Words("In every seed and every layer: ", "在每个随机种子和每一层：")
@@ -110,15 +112,15 @@ def gathers_at_the_ends(results: Results, engine: str) -> Finding:
 def gradient_vanishes(results: Results, engine: str) -> Finding:
     back = curves(results, engine, "sigmoid", "gradient/norm")
     factor = {s: curve[:, 0] / curve[:, -1] for s, curve in back.items()}
-    others = by_name({s: values for s, values in factor.items() if s != "std=1"})
-    one = spread(factor["std=1"])
+    mine = factor.pop(NAMES["std=1"])
+    one, others = spread(mine), by_name(factor)
     return finding(
-        factor["std=1"] < 0.1,
+        mine < 0.1,
         Words(
             f"The norm of the gradient changes by a factor of {one} (others: {others.en}).",
             f"梯度的范数变为原来的 {one} 倍（其他初始值：{others.zh}）。",
         ),
-        numbers=[factor["std=1"]],
+        numbers=[mine],
     )
 
 
@@ -192,7 +194,7 @@ def fades(results: Results, engine: str) -> Finding:
     factors = {
         s: curve[:, -1] / curve[:, 0]
         for s, curve in curves(results, engine, "relu", "activation/std").items()
-        if s in ("std=0.01", "Xavier")
+        if s in (NAMES["std=0.01"], NAMES["Xavier"])
     }
     told = by_name(factors)
     return finding(
@@ -205,9 +207,9 @@ def fades(results: Results, engine: str) -> Finding:
     )
 
 
-def curves(results: Results, engine: str, function: str, tag: str) -> dict[str, np.ndarray]:
+def curves(results: Results, engine: str, function: str, tag: str) -> dict[Words, np.ndarray]:
     """Values (seeds, layers) for each kind of initial weights."""
-    return {s: results.curve(f"{function}-{s}", engine, tag) for s in SCHEMES}
+    return {NAMES[s]: results.curve(f"{function}-{s}", engine, tag) for s in SCHEMES}
 
 
 def each(curve: np.ndarray) -> str:

@@ -21,21 +21,22 @@ TEST = Words("test accuracy", "测试精度")
 GAP = Words("gap", "差距")
 
 
-def conditions(config: Settings) -> Words:
-    """On which images, how often and by which sides an experiment ran."""
+def conditions(config: Settings, images: bool = True) -> Words:
+    """How often, by which sides and, where there are any, on which images an experiment ran."""
     seeds = "1 seed" if config.seeds == 1 else f"{config.seeds} seeds"
     names = [SIDES[name] for name in config.engine_names]
     if len(names) == 2:
         by = Words(
-            "by the NumPy side and the torch side from the same weights, mini-batches and masks",
-            "由 NumPy 和 torch 两种实现分别完成，两者的初始权重、mini-batch 和掩码完全相同",
+            "by the NumPy side and the torch side with the same random numbers",
+            "由 NumPy 和 torch 两种实现分别完成，两者使用相同的随机数",
         )
     else:
         by = Words(f"by the {names[0]} side", f"由 {names[0]} 实现完成")
     data = DATASETS[config.dataset]
+    on = Words(f" on {data}", f"数据集为 {data}，") if images else Words("", "")
     return Words(
-        f"All of it on {data} in {config.dtype}, from {seeds}, {by.en}.",
-        f"数据集为 {data}，精度为 {config.dtype}，随机种子 {config.seeds} 个，{by.zh}。",
+        f"All of it{on.en} in {config.dtype}, from {seeds}, {by.en}.",
+        f"{on.zh}数据类型为 {config.dtype}，随机种子 {config.seeds} 个，{by.zh}。",
     )
 
 

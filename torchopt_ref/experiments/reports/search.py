@@ -29,9 +29,9 @@ def tried(config: Config) -> Words:
     )
     narrower = Words("", "")
     if config.rounds > 1:
+        further = f"{config.rounds - 1} further round{'s' if config.rounds > 2 else ''}"
         narrower = Words(
-            f"; then {later} in each of {config.rounds - 1} further rounds, in the narrower ranges "
-            "of the best quarter so far",
+            f"; then, in {further}, {later} each in the narrower ranges of the best quarter so far",
             f"；然后再进行 {config.rounds - 1} 轮，每轮 {later} 组，在目前最好的四分之一所覆盖的较"
             "窄范围内抽样",
         )
