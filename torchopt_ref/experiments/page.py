@@ -16,7 +16,7 @@ from torchopt_ref.whole_file import write_whole
 
 from . import EXPERIMENTS
 from .page_style import STYLE
-from .report import MEANINGLESS, OUTCOME, SIDES, evidence, said_outcome
+from .report import COLON, MEANINGLESS, OUTCOME, SIDES, evidence, said_outcome
 from .results import FAILS, HOLDS, UNDECIDED
 from .summary import Damaged, counted, read_summary
 from .words import Words, in_language
@@ -123,7 +123,7 @@ def latest_runs(runs: Path) -> dict[Path, dict[str, Any]]:
 def count(summary: Mapping[str, Any], text: Callable[[Any], str]) -> str:
     """How many of its claims hold, do not hold, and are not decided."""
     return " · ".join(
-        f'<span class="{name}">{SIGNS[name]}</span> {text(OUTCOME[name])}: {number}'
+        f'<span class="{name}">{SIGNS[name]}</span> {text(OUTCOME[name])}{text(COLON)}{number}'
         for name, number in counted(summary).items()
         if number
     )
@@ -137,8 +137,7 @@ def section(folder: Path, summary: Mapping[str, Any], lang: str, text: Callable[
     options = ", ".join(f"{name} = {value}" for name, value in summary["config"].items())
     numbers = "".join(
         f"<details><summary>{text(table['title'])}</summary>\n"
-        f'{grid(table["columns"], table["rows"], text)}<p class="soft">{text(SPREAD)}</p>'
-        "</details>\n"
+        f"{grid(table['columns'], table['rows'], text)}</details>\n"
         for table in summary["tables"]
     )
     return (
@@ -209,7 +208,8 @@ def grid(columns: Sequence[Any], rows: Sequence[Sequence[Any]], text: Callable[[
     body = "".join(
         "<tr>" + "".join(f"<td>{text(cell)}</td>" for cell in row) + "</tr>\n" for row in rows
     )
+    spread = f'<p class="soft">{text(SPREAD)}</p>\n' if "±" in body else ""
     return (
         f'<div class="scroll"><table class="numbers"><thead><tr>{head}</tr></thead>\n'
-        f"<tbody>{body}</tbody></table></div>\n"
+        f"<tbody>{body}</tbody></table></div>\n{spread}"
     )

@@ -27,6 +27,7 @@ SIDES = {
 }
 ON_ONE_PAGE = Words("All of it on one page", "全部结果在一个页面上")
 SEE_CURVES = Words("See the curves", "查看曲线")
+COLON = Words(": ", "：")
 SECONDS = Words("Seconds of training, from each seed", "每个随机种子的训练用时（秒）")
 MEANINGLESS = Words(
     "A quick run: it shows that everything runs. Its numbers mean nothing.",
@@ -73,7 +74,8 @@ def table_lines(cells: Sequence[Sequence[str]]) -> list[str]:
 def said_outcome(found: Mapping[str, Any], lang: str) -> str:
     """What one side decided, and if nothing, why."""
     said = in_language(OUTCOME[found["outcome"]], lang)
-    return f"{said}: {in_language(found['because'], lang)}" if found["because"][0] else said
+    because = in_language(found["because"], lang)
+    return f"{said}{in_language(COLON, lang)}{because}" if because else said
 
 
 def show(summary: Mapping[str, Any], lang: str) -> None:
@@ -87,7 +89,10 @@ def show(summary: Mapping[str, Any], lang: str) -> None:
         console.print(grid(table["columns"], table["rows"], lang))
     console.print()
     if spent := seconds(summary):
-        console.print(f"{in_language(SECONDS, lang)}: {in_language(spent, lang)}\n", markup=False)
+        console.print(
+            f"{in_language(SECONDS, lang)}{in_language(COLON, lang)}{in_language(spent, lang)}\n",
+            markup=False,
+        )
     found = Table.grid(padding=(0, 2, 0, 0))
     for claim in summary["claims"]:
         said = in_language(claim["claim"], lang)
@@ -132,7 +137,7 @@ def evidence(claim: Mapping[str, Any], lang: str) -> Iterator[str]:
             line = f"({in_language(found['because'], lang)}) {line}"
         by_line.setdefault(line, []).append(in_language(SIDES[side], lang))
     for line, sides in by_line.items():
-        yield f"{', '.join(sides)}: {line}"
+        yield f"{in_language(listed(sides), lang)}{in_language(COLON, lang)}{line}"
 
 
 def show_all(summaries: Iterable[Mapping[str, Any]], lang: str) -> None:
