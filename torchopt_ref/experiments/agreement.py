@@ -167,22 +167,21 @@ def why_curves_part(results: Results) -> Words:
     found = agreements(results)
     if not found:
         return Words("", "")
-    names = farthest_steps(found).values()
-    steps = listed(
-        Words(
-            f"{found[name]['step ULP']:,.4g} ULP ({name})",
-            f"{found[name]['step ULP']:,.4g} ULP（{name}）",
-        )
-        for name in names
-    )
+    steps = []
+    for name in farthest_steps(found).values():
+        ulp = found[name]["step ULP"]
+        said = f"{ulp:.3g}" if ulp < 100 else f"{ulp:,.0f}"
+        steps.append(Words(f"{said} ULP ({name})", f"{said} ULP（{name}）"))
+    told = listed(steps)
     return Words(
         "The two sides' optimizer steps have the same bits, but matrix products are summed in "
         "another order on each side, and training amplifies that rounding: so the curves may "
-        "part. As a proof, put back to the same weights before each of 30 steps in float64, the "
-        f"sides end a step at most this far apart: {steps.en}.",
+        "part. As a proof, put back to the same weights before each of 30 steps in float64, and "
+        "each with its own gradients, the sides end a step at most this far apart: "
+        f"{told.en}.",
         "两种实现的优化器更新逐位相同，但矩阵乘积的求和顺序不同，训练会放大这种舍入误差，因此曲线"
-        "可能逐渐分开。证据：在 float64 下，每一步之前都让两者回到相同的权重，连续 30 步中单步之"
-        f"后的最大差别为：{steps.zh}。",
+        "可能逐渐分开。证据：在 float64 下，每一步之前都让两者回到相同的权重，再各自计算梯度，连续 "
+        f"30 步中单步之后的最大差别为：{told.zh}。",
     )
 
 

@@ -177,7 +177,9 @@ def claims(summary: Mapping[str, Any], lang: str, text: Callable[[Any], str]) ->
         else:
             marks = "".join(mark(claim["sides"].get(side), "", lang) for side in columns)
         *_, first = (found["evidence"] for found in claim["sides"].values())
-        folded = "".join(f"<li>{escape(line)}</li>" for line in evidence(claim, lang))
+        lines = [*evidence(claim, lang)]
+        # One line is what stands above it.
+        folded = "".join(f"<li>{escape(line)}</li>" for line in lines if len(lines) > 1)
         rows.append(
             f"<tr><td>{text(claim['claim'])}</td>{marks}<td>{text(first)}"
             f"<details><summary>{text(FURTHER)}</summary><p>{text(claim['rule'])}</p>"
