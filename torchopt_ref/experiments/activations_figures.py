@@ -10,8 +10,8 @@ import numpy as np
 from .charts import Histograms, Lines
 from .figures import LAYER, curves, initial_weights, note
 from .results import Results
-from .svg import COLORS, Axis, Figure, joined, percent
-from .words import Words
+from .svg import COLORS, Axis, Figure, percent
+from .words import Words, sentences
 
 BACK = Axis(Words("layer, from the last back to the first", "层（从最后一层向前）"))
 TITLES = {
@@ -48,24 +48,25 @@ def histograms(results: Results, function: str) -> Figure:
         )
         for (scheme, name), color in zip(names(results, function).items(), COLORS, strict=False)
     ]
-    beyond = None
+    explained = [
+        Words(
+            "Each panel: one kind of initial weights. Numbers: the tallest bar; ↑: it is cut.",
+            "每幅图是一种权重初始值。数字是最高一条的比例，↑ 表示该条被截断。",
+        )
+    ]
     if function == "relu":
         high = panels[0].layers[0]["range"][1]
-        beyond = Words(
-            f"Activations above {high:g} are in the last bar.",
-            f"大于 {high:g} 的值都算在最后一条中。",
+        explained.append(
+            Words(
+                f"Activations above {high:g} are in the last bar.",
+                f"大于 {high:g} 的值都算在最后一条中。",
+            )
         )
     shown = function_name(function)
     return Figure(
         Words(f"Activations of {shown}, layer by layer", f"各层激活值的分布：{shown}"),
         panels,
-        joined(
-            Words(
-                "Each panel: one kind of initial weights. Numbers: the tallest bar; ↑: it is cut.",
-                "每幅图是一种权重初始值。数字是最高一条的比例，↑ 表示该条被截断。",
-            ),
-            beyond,
-        ),
+        sentences(explained),
     )
 
 

@@ -6,8 +6,8 @@ from .batchnorm_measures import RATES, SCALES, ends
 from .charts import Lines
 from .figures import ACCURACY, EPOCH, curves, note
 from .results import Results
-from .svg import HALF, NOTHING, Axis, Figure, joined
-from .words import Words
+from .svg import HALF, NOTHING, Axis, Figure
+from .words import Words, sentences
 
 PLACES = {
     "none": Words("none", "无"),
@@ -42,7 +42,7 @@ def training_accuracy(results: Results) -> Figure:
     return Figure(
         Words("Learning from 16 initial scales", "16 种权重初始值的标准差"),
         panels,
-        joined(EXPLAINED, note(results, "none")),
+        sentences([EXPLAINED, note(results, "none")]),
         [curve.key for curve in panels[0].curves],
     )
 
@@ -71,4 +71,4 @@ def over_values(results: Results, name: str) -> Figure:
     )
     found = curves(reached, [values[name] for name in rising], plain=True)
     panel = Lines(NOTHING, Axis(axis, log=True), y, found, dots=True)
-    return Figure(title, [panel], joined(EXPLAINED, note(results, "none")))
+    return Figure(title, [panel], sentences([EXPLAINED, note(results, "none")]))

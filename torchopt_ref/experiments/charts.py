@@ -23,11 +23,10 @@ from .svg import (
     line,
     number,
     path,
-    say,
     text,
     text_width,
 )
-from .words import Words
+from .words import Words, in_language
 
 POINT, STRIP = 2.8, 8
 """How many pixels the drawn points of a curve, and those read by pointing, are apart at least."""
@@ -61,9 +60,9 @@ class Curve:
         """The name, and what cannot be shown of the last values."""
         hidden = [value for value in self.values[:, -1] if not axis.shows(value)]
         if not hidden:
-            return say(self.name, lang)
+            return in_language(self.name, lang)
         share = f"{len(hidden)}/{len(self.values)} " if len(self.values) > 1 else ""
-        return f"{say(self.name, lang)} ({share}{number(hidden[0])})"
+        return f"{in_language(self.name, lang)} ({share}{number(hidden[0])})"
 
 
 @dataclass(frozen=True)
@@ -106,11 +105,11 @@ class Lines(Panel):
         longest = max((curve.x for curve in self.curves), key=len)
         readings = []
         for x in np.asarray(longest)[some(len(longest), int(width / STRIP))]:
-            lines = [f"{say(self.x.name, lang)}: {self.x.text(float(x))}"]
+            lines = [f"{in_language(self.x.name, lang)}: {self.x.text(float(x))}"]
             for curve in self.curves:
                 at = np.flatnonzero(np.asarray(curve.x) == x)
                 if at.size:
-                    lines.append(f"{say(curve.name, lang)}: {self._reading(curve, at[0])}")
+                    lines.append(f"{in_language(curve.name, lang)}: {self._reading(curve, at[0])}")
             readings.append((float(x), "\n".join(lines)))
         return readings
 
@@ -147,13 +146,13 @@ class Bars(Panel):
         width = min(0.8 * (frame.x(1) - frame.x(0)) / len(self.values), 70.0)
         right, above = -math.inf, 0.0  # of the last value
         for i, group in enumerate(self.groups):
-            name = say(group, lang)
+            name = in_language(group, lang)
             parts.append(text(name, frame.x(i), frame.bottom + 17, anchor="middle"))
             for j, (label, values) in enumerate(self.values.items()):
                 left = float(frame.x(i)) + (j - len(self.values) / 2) * width
                 height = values[i] if math.isfinite(values[i]) else 0.0
                 edge = float(frame.y(height))
-                title = f"{say(label, lang)}, {name}: {y.text(values[i])}"
+                title = f"{in_language(label, lang)}, {name}: {y.text(values[i])}"
                 parts.append(
                     element(
                         "rect",
@@ -198,8 +197,9 @@ class Points(Panel):
                 if not (self.x.shows(x) and self.y.shows(y)):
                     continue
                 title = (
-                    f"{say(name, lang)}\n{say(self.x.name, lang)}: {self.x.text(x)}\n"
-                    f"{say(self.y.name, lang)}: {self.y.text(y)}"
+                    f"{in_language(name, lang)}\n"
+                    f"{in_language(self.x.name, lang)}: {self.x.text(x)}\n"
+                    f"{in_language(self.y.name, lang)}: {self.y.text(y)}"
                 )
                 parts.append(
                     element(
@@ -266,8 +266,8 @@ class Histograms(Panel):
             parts.append(text(number(low), left, bottom + 16))
             parts.append(text(number(high), right, bottom + 16, anchor="end"))
         middle = self.size[0] / 2
-        name = say(self.x.name, lang)
-        parts.append(text(say(self.y.name, lang), 8, 38, class_="tor-soft"))
+        name = in_language(self.x.name, lang)
+        parts.append(text(in_language(self.y.name, lang), 8, 38, class_="tor-soft"))
         parts.append(text(name, middle, bottom + 32, anchor="middle", class_="tor-soft"))
         return "".join(parts)
 
@@ -312,7 +312,7 @@ class Valley(Panel):
 
 
 def heading(panel: Panel, lang: str) -> str:
-    title = say(panel.title, lang)
+    title = in_language(panel.title, lang)
     return text(title, 8, 17, class_="tor-name") if title else ""
 
 

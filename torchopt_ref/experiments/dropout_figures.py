@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from .charts import Lines
 from .figures import curves, note
 from .results import Results
-from .svg import NOTHING, Axis, Figure, joined
-from .words import Words
+from .svg import NOTHING, Axis, Figure
+from .words import Words, sentences
 
 NAMES = {
     "without": Words("without dropout", "不使用 Dropout"),
@@ -32,11 +32,13 @@ def passes_averaged(results: Results, passes: Sequence[int]) -> Figure:
     return Figure(
         Words("Averaging passes with dropout left on", "推理时保留 Dropout，多次取平均"),
         [Lines(NOTHING, x, y, curves(found, passes), dots=True)],
-        joined(
-            Words(
-                "Lower is better. Inverted: scaled in training; inference: scaled afterwards.",
-                "越低越好。",
-            ),
-            note(results, "inverted"),
+        sentences(
+            [
+                Words(
+                    "Lower is better. Inverted: scaled in training; inference: scaled afterwards.",
+                    "越低越好。",
+                ),
+                note(results, "inverted"),
+            ]
         ),
     )

@@ -11,8 +11,8 @@ import numpy as np
 
 from .charts import Curve, Lines
 from .results import Results, points
-from .svg import COLORS, DASHES, PLAIN, Axis, joined, percent
-from .words import Words
+from .svg import COLORS, DASHES, PLAIN, Axis, percent
+from .words import Words, sentences
 
 WINDOW = 20
 """Losses are shown as the mean of so many iterations, if there are ten times as many."""
@@ -94,18 +94,21 @@ def note(results: Results, variant: str, length: int = 0, engine: str = "") -> W
     engine = engine or results.engines[-1]
     side = "NumPy" if engine == "numpy" else engine
     seeds, window = len(results.of(variant)), smoothing(length)
-    return joined(
-        Words(f"Computed by {side}.", f"由 {side} 计算。"),
-        Words(
-            f"Lines: means over {seeds} seeds; bands: from the smallest to the largest.",
-            f"曲线是 {seeds} 个随机种子的平均值，色带从最小值到最大值。",
+    said = [Words(f"Computed by {side}.", f"由 {side} 计算。")]
+    if seeds > 1:
+        said.append(
+            Words(
+                f"Lines: means over {seeds} seeds; bands: from the smallest to the largest.",
+                f"曲线是 {seeds} 个随机种子的平均值，色带从最小值到最大值。",
+            )
         )
-        if seeds > 1
-        else Words("One seed.", "只有 1 个随机种子。"),
-        Words(
-            f"Losses are smoothed: each point is the mean of {window} iterations.",
-            f"损失经过平滑：每个点是 {window} 次迭代的平均值。",
+    else:
+        said.append(Words("One seed.", "只有 1 个随机种子。"))
+    if window > 1:
+        said.append(
+            Words(
+                f"Losses are smoothed: each point is the mean of {window} iterations.",
+                f"损失经过平滑：每个点是 {window} 次迭代的平均值。",
+            )
         )
-        if window > 1
-        else None,
-    )
+    return sentences(said)

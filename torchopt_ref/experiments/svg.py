@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .words import Words
+from .words import Words, in_language
 
 NOTHING = Words("", "")
 
@@ -133,22 +133,22 @@ class Figure:
             height=height,
             style=style,
             role="img",
-            aria_label=say(self.title, lang),
+            aria_label=in_language(self.title, lang),
             lang="zh-CN" if lang == "zh" else "en",
         )
 
     def _header(self, lang: str, width: float) -> tuple[str, float]:
         """Title, note and keys, and their height."""
         parts, y = [], 4.0
-        for words in wrapped(say(self.title, lang), width - 16, 17):
+        for words in wrapped(in_language(self.title, lang), width - 16, 17):
             y += 21
             parts.append(text(words, 8, y - 4, class_="tor-title"))
-        for words in wrapped(say(self.note, lang), width - 16):
+        for words in wrapped(in_language(self.note, lang), width - 16):
             y += LINE
             parts.append(text(words, 8, y - 3, class_="tor-soft"))
         x = 8.0
         for i, key in enumerate(self.keys):
-            name = say(key.name, lang)
+            name = in_language(key.name, lang)
             if i == 0 or x + 34 + text_width(name) > width - 8:
                 x, y = 8, y + LINE + 2
             parts.append(sample(key, x, y - 7) + text(name, x + 28, y - 3))
@@ -242,10 +242,10 @@ class Frame:
                 last = x + text_width(label) / 2 + 6
         corner = [(self.left, self.top), (self.left, self.bottom), (self.right, self.bottom)]
         parts.append(line(corner, class_="tor-axis"))
-        name = say(self.x_axis.name, lang)
+        name = in_language(self.x_axis.name, lang)
         middle = (self.left + self.right) / 2
         parts.append(text(name, middle, self.bottom + 33, anchor="middle", class_="tor-soft"))
-        parts.append(text(say(self.y_axis.name, lang), 8, self.top - 12, class_="tor-soft"))
+        parts.append(text(in_language(self.y_axis.name, lang), 8, self.top - 12, class_="tor-soft"))
         return "".join(parts)
 
     def widest_label(self) -> float:
@@ -336,16 +336,6 @@ def percent(value: float) -> str:
     return (
         f"{number(float(f'{100 * float(value):.3g}'))} %" if math.isfinite(value) else number(value)
     )
-
-
-def say(words: Words, lang: str) -> str:
-    """The words in a language, "en" or "zh"."""
-    return words._asdict()[lang]
-
-
-def joined(*sentences: Words | None) -> Words:
-    given = [words for words in sentences if words]
-    return Words(" ".join(words.en for words in given), "".join(words.zh for words in given))
 
 
 def text_width(content: str, size: float = TEXT) -> float:
