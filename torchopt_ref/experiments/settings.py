@@ -26,7 +26,7 @@ MOST = {"seed": 2**62, "jobs": 1024, "workers": 1024}
 
 @dataclass
 class Settings:
-    """Options shared by all experiments; an experiment's ``Config`` adds its own."""
+    """The options that all experiments have."""
 
     seeds: int = 3
     """how often everything is repeated, each time with other weights and mini-batches"""
