@@ -83,8 +83,8 @@ MISTAKES = {
     "device": ([*RUN, "--device", "gpu"], "unknown device 'gpu': did you mean 'cpu'"),
     "device number": ([*RUN, "--device", "cuda:x"], "unknown device 'cuda:x'"),
     "no such device": ([*RUN, "--device", "cuda:99"], "torch finds . CUDA devices here"),
-    "engine": ([*RUN, "--engines", "numpy,jax"], "unknown engine 'jax'"),
-    "lockstep": ([*RUN, "--engines", "torch", "--lockstep"], "compares two engines"),
+    "engine": ([*RUN, "--engines", "numpy,jax"], "unknown side 'jax'"),
+    "lockstep": ([*RUN, "--engines", "torch", "--lockstep"], "compares two sides"),
     "dataset": ([*RUN, "--dataset", "mnits"], "unknown dataset 'mnits': did you mean 'mnist'"),
     "data root": ([*RUN, "--data-root", "/nowhere"], "cannot read /nowhere/MNIST/raw"),
     "optimizer": ([*PARITY, "--optimizers", "Adma"], "unknown optimizer 'Adma': did you mean"),
@@ -250,7 +250,7 @@ sys.exit(main(sys.argv[2:]))
 """
 
 
-@pytest.mark.parametrize("module", ["tyro", "tensorboard", "matplotlib"])
+@pytest.mark.parametrize("module", ["tyro", "tensorboard", "rich"])
 def test_a_missing_extra_names_the_line_that_installs_it(module, tmp_path):
     process = python("-c", BLOCKED, module, *RUN, "--out", str(tmp_path))
     assert process.communicate(timeout=60) == (
@@ -316,8 +316,9 @@ os._exit(status)
 def test_a_reader_that_has_gone_ends_a_command_quietly(arguments, tmp_path):
     run = tmp_path / "dropout" / "one"
     run.mkdir(parents=True)
-    names = {"experiment": "x", "title": "x", "config": {}, "verdicts": [], "table": []}
-    (run / "results.json").write_text(json.dumps(names | {"environment": {"finished": "now"}}))
+    found = {name: ["x", "x"] for name in ("title", "why", "tried", "seen", "sides")}
+    found |= {"experiment": "x", "config": {}, "figures": {}, "claims": [], "tables": []}
+    (run / "results.json").write_text(json.dumps(found | {"environment": {"finished": "now"}}))
     reader, writer = os.pipe()
     os.close(reader)
     words = [each.format(runs=tmp_path) for each in arguments]
@@ -341,7 +342,7 @@ def test_a_file_that_the_system_refuses_is_one_line(tmp_path, capsys, monkeypatc
     def refuse(folder):
         raise PermissionError(13, "Permission denied", str(folder))
 
-    monkeypatch.setattr("torchopt_ref.experiments.page.write_page", refuse)
+    monkeypatch.setattr("torchopt_ref.experiments.page.latest_runs", refuse)
     assert main(["report", str(tmp_path)]) == 2
     said = f"torchopt-ref: the system refuses {tmp_path}: Permission denied\n"
     assert capsys.readouterr().err == said

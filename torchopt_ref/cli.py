@@ -3,7 +3,8 @@
     torchopt-ref run NAME [OPTIONS]     run an experiment; NAME --help lists its options
     torchopt-ref list                   name the experiments
     torchopt-ref train [OPTIONS]        train an image classifier; --help lists the options
-    torchopt-ref report [RUNS]          gather their latest runs on one page, runs/report.html
+    torchopt-ref report [RUNS]          gather their latest runs on one page, runs/report.html;
+                                        --lang zh: in Chinese
     torchopt-ref playground             optimizers to play with, a page for the browser
     torchopt-ref tensorboard [RUNS]     show the newest run in TensorBoard, on this machine only
     torchopt-ref inspect RUN            what a monitored run shows, in the terminal, and what to try
@@ -25,7 +26,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import fields, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -127,12 +128,10 @@ def a_path(text: str) -> Path:
 
 
 def run(arguments: list[str]) -> int:
-    """``torchopt-ref run``: one experiment, its options made from its ``Config``."""
+    """``torchopt-ref run``: one experiment, its options made from its ``Config``, or all."""
     from torchopt_ref.experiments import EXPERIMENTS, experiment
 
     name, *options = arguments or ["--help"]
-    if name == "all":
-        return max(run([each, *options]) for each in EXPERIMENTS)
     if name in ("-h", "--help"):
         print("usage: torchopt-ref run NAME [OPTIONS]\n")
         print("NAME is all, or one of these, whose options NAME --help lists:")
@@ -140,13 +139,42 @@ def run(arguments: list[str]) -> int:
         return 0
     try:
         from torchopt_ref.experiments import laboratory
+        from torchopt_ref.experiments.report import SEE_CURVES
+        from torchopt_ref.experiments.words import in_language
 
+        if name == "all":
+            return run_all(options)
         module = experiment(name)
     except ModuleNotFoundError as error:
         raise missing_extra(error) from error
     config = parse(module.Config, options, prog=f"torchopt-ref run {name}")
     path = laboratory.run(module, config)
-    print(f"See the curves: {tensorboard(path)}")
+    print(f"{in_language(SEE_CURVES, config.lang)}: {tensorboard(path)}")
+    return 0
+
+
+def run_all(options: list[str]) -> int:
+    """``torchopt-ref run all``: every experiment, then their reports on one page."""
+    from torchopt_ref.experiments import EXPERIMENTS, experiment, laboratory
+    from torchopt_ref.experiments.page import write_page
+    from torchopt_ref.experiments.report import ON_ONE_PAGE, SEE_CURVES, show_all
+    from torchopt_ref.experiments.settings import Settings
+    from torchopt_ref.experiments.summary import read_summary
+    from torchopt_ref.experiments.words import in_language
+
+    prog = "torchopt-ref run all"
+    shared = parse(Settings, options, prog)
+    modules = [experiment(name) for name in EXPERIMENTS]
+    configs = [parse(module.Config, options, prog) for module in modules]
+    for config in configs:  # before the first of them takes its time
+        config.check()
+    folders = [laboratory.run(*each) for each in zip(modules, configs, strict=True)]
+    summaries = {folder: read_summary(folder / "results.json") for folder in folders}
+    page = shared.out / "report.html"
+    write_page(page, summaries, shared.lang)
+    show_all(summaries.values(), shared.lang)
+    print(f"{in_language(ON_ONE_PAGE, shared.lang)}: {near(page)}")
+    print(f"{in_language(SEE_CURVES, shared.lang)}: {tensorboard(shared.out)}")
     return 0
 
 
@@ -168,11 +196,21 @@ def train(arguments: list[str]) -> int:
 
 def report(arguments: list[str]) -> int:
     """``torchopt-ref report``: the latest run of each experiment on one page."""
-    from torchopt_ref.experiments.page import write_page
+    from torchopt_ref.experiments.words import LANGUAGES
 
     parser = Parser(prog="torchopt-ref report", description=report.__doc__)
     parser.add_argument("runs", type=a_path, nargs="?", default=Path("runs"), help="folder (runs)")
-    print(f"Open it in a browser: {write_page(parser.parse_args(arguments).runs)}")
+    parser.add_argument("--lang", default="en", help="en for English (default), zh for Chinese")
+    options = parser.parse_args(arguments)
+    if options.lang not in LANGUAGES:
+        raise unknown("language", options.lang, LANGUAGES)
+    try:
+        from torchopt_ref.experiments.page import latest_runs, write_page
+    except ModuleNotFoundError as error:
+        raise missing_extra(error) from error
+    page = options.runs / "report.html"
+    write_page(page, latest_runs(options.runs), options.lang)
+    print(f"Open it in a browser: {near(page)}")
     return 0
 
 
@@ -255,8 +293,15 @@ def option_names(config: Any) -> Iterator[str]:
 
 
 def tensorboard(path: Path) -> str:
-    """The command that opens TensorBoard on a folder."""
-    return shlex.join(["torchopt-ref", "tensorboard", str(path)])
+    """The command that opens TensorBoard on a folder, to be pasted."""
+    return shlex.join(["torchopt-ref", "tensorboard", str(near(path))])
+
+
+def near(path: Path) -> Path:
+    """The path as seen from the current folder, if it is in there."""
+    with suppress(ValueError):
+        return path.absolute().relative_to(Path.cwd())
+    return path
 
 
 def missing_extra(error: ModuleNotFoundError) -> UserError:

@@ -4,12 +4,14 @@ import json
 
 import numpy as np
 import pytest
+from made_up_reports import check_both_languages
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from torchopt_ref.experiments import activations, laboratory
 from torchopt_ref.experiments.networks import one_thread
 from torchopt_ref.experiments.propagation import Stack, apart, measured, signals
-from torchopt_ref.experiments.results import Results
+from torchopt_ref.experiments.reports import activations as report
+from torchopt_ref.experiments.results import FAILS, HOLDS, UNDECIDED, Results
 
 ENGINES = ("numpy", "torch")
 VARIANTS = [f"{f}-{s}" for f in activations.FUNCTIONS for s in activations.SCHEMES]
@@ -117,8 +119,9 @@ def test_what_is_measured_of_tanh_and_relu():
     assert found["curves"]["activation/saturated"] == [4 / 6] * 2
     assert found["curves"]["activation/dead_units"] == [1 / 3] * 2
     for histogram in found["histograms"].values():
-        assert histogram["range"] == [0, 7]
+        assert histogram["range"] == [0, 3]
         assert sum(histogram["counts"]) == 6
+    assert found["histograms"]["activation/layer1"]["counts"][-1] == 1
 
 
 def test_apart_is_relative_to_the_largest_value_of_a_layer():
@@ -146,7 +149,7 @@ def test_one_engine_alone_measures_the_same(folder, engine):
             alone = unit.work(**unit.arguments)
         assert list(alone) == [engine]
         assert alone[engine]["numbers"] == results(folder)["units"][unit.name][engine]["numbers"]
-    assert activations.agreement(Results({("relu-He", 0): alone}, [engine])) == []
+    assert report.sides_agree(Results({("relu-He", 0): alone}, [engine])) == []
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -207,19 +210,19 @@ def made_up(change=None):
     return Results(outcomes, ["torch"])
 
 
-def holding(results):
-    return [verdict.holds for verdict in activations.verdicts(results, activations.Config())]
+def outcomes(results):
+    claims = report.claims(results, activations.Config())
+    return [found.outcome for claim in claims for found in claim.sides.values()]
 
 
 def test_the_claims_hold_where_they_should():
-    assert holding(made_up()) == [True] * 8
+    assert outcomes(made_up()) == [HOLDS] * 8
 
 
 @pytest.mark.parametrize(
     ("which", "variant", "values"),
     [
         (0, "relu-He", {"apart": 2e-12}),
-        (0, "relu-He", {"apart": float("nan")}),
         (1, "sigmoid-std=1", {"saturated": [0.6, 0.6, 0.6, 0.6, 0.4]}),
         (2, "sigmoid-std=1", {"norm": [0.2, 0.1, 0.1, 0.1, 1.0]}),
         (3, "sigmoid-std=0.01", {"center": [0.8, 1.0, 1.0, 1.0, 1.0]}),
@@ -234,6 +237,25 @@ def test_the_claims_hold_where_they_should():
     ],
 )
 def test_a_claim_fails_by_one_seed(which, variant, values):
-    expected = [True] * 8
-    expected[which] = False
-    assert holding(made_up((variant, values))) == expected
+    expected = [HOLDS] * 8
+    expected[which] = FAILS
+    assert outcomes(made_up((variant, values))) == expected
+
+
+@pytest.mark.parametrize(
+    ("which", "variant", "values"),
+    [
+        (0, "relu-He", {"apart": float("nan")}),
+        (2, "sigmoid-std=1", {"norm": [0.0, 0.0, 0.0, 0.0, 0.0]}),
+        (6, "relu-He", {"std": [0.0, 1.0, 1.0, 1.0, 1.0]}),
+    ],
+)
+def test_a_claim_on_what_is_not_finite_is_not_decided(which, variant, values):
+    expected = [HOLDS] * 8
+    expected[which] = UNDECIDED
+    with np.errstate(all="ignore"):
+        assert outcomes(made_up((variant, values))) == expected
+
+
+def test_the_report_is_in_both_languages(folder):
+    check_both_languages(folder)

@@ -1,17 +1,22 @@
 """The batch normalisation experiment: what it computes, what it concludes, what it writes."""
 
 import json
+import re
 import warnings
 
 import numpy as np
 import pytest
+from made_up_reports import check_both_languages
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from numpy_ref.network import MultiLayerNet
 from torchopt_ref import data
+from torchopt_ref.errors import UserError
 from torchopt_ref.experiments import batchnorm, laboratory
 from torchopt_ref.experiments.agreement import agreement
-from torchopt_ref.experiments.results import Results
+from torchopt_ref.experiments.batchnorm_measures import MEASURES
+from torchopt_ref.experiments.reports import batchnorm as report
+from torchopt_ref.experiments.results import FAILS, HOLDS, UNDECIDED, Results
 from torchopt_ref.experiments.series import train_series
 
 PLACES = ["none", "before", "after"]
@@ -42,14 +47,16 @@ def strict_json(path):
 def test_the_folder_holds_report_figures_and_curves(folder):
     names = {path.name for path in folder.iterdir()}
     assert {f"{p}-{e}" for p in PLACES for e in ("numpy", "torch")} <= names
-    assert {"training_accuracy.png", "initial_scales.png", "learning_rates.png"} <= names
+    assert {
+        f"{n}.en.svg" for n in ("training_accuracy", "initial_scales", "learning_rates")
+    } <= names
     tags = EventAccumulator(str(folder / "before-torch")).Reload().Tags()["scalars"]
     assert set(tags) == {
         f"{kind}/train/{name}" for kind in ("loss", "accuracy") for name in [*SCALES, *RATES]
     }
-    assert "DOES NOT" not in (folder / "report.md").read_text()
-    for claim, measure in batchnorm.CLAIMS.values():
-        assert (folder / "report.md").read_text().count(f"{claim}. {measure}") == 2
+    for claim, _, label in report.CLAIMS.values():
+        assert (folder / "report.md").read_text().count(f": {claim.en}. In every seed") == 1
+        assert (folder / "report.md").read_text().count(f"): {label.en.capitalize()}: ") == 2
 
 
 def test_every_file_is_strict_json_and_a_loss_that_is_not_finite_is_null(folder):
@@ -80,9 +87,9 @@ def test_the_engines_agree(folder):
         strict_json(folder / f"units/agreement-{place}-seed0.json")["agreement"]["loss"]
         for place in PLACES
     ]
-    agree, steps = strict_json(folder / "results.json")["verdicts"][:2]
-    assert (agree["engine"], agree["holds"]) == ("both", max(losses) <= 1e-9)
-    assert (steps["engine"], steps["holds"]) == ("both", True)
+    agree, steps = (c["sides"]["both"] for c in strict_json(folder / "results.json")["claims"][:2])
+    assert (agree["outcome"] == "holds") == (max(losses) <= 1e-9)
+    assert steps["outcome"] == "holds"
 
 
 def test_after_the_activation_single_steps_agree():
@@ -158,6 +165,13 @@ def test_numpy_warns_again_after_a_series():
     assert np.geterr() == before
 
 
+@pytest.mark.parametrize("samples", [24, 10_001])
+def test_so_many_samples_as_there_are_and_as_fill_a_mini_batch(samples, tmp_path):
+    config = batchnorm.Config(samples=samples, batch_size=25, out=tmp_path)
+    with pytest.raises(UserError, match=r"--samples must be at least .*25, and at most .*10000"):
+        laboratory.run(batchnorm, config)
+
+
 def test_scales_and_rates():
     assert list(batchnorm.SCALES.values()) == pytest.approx(
         [10 ** (-4 * k / 15) for k in range(16)]
@@ -167,7 +181,7 @@ def test_scales_and_rates():
     assert {t.weight_init for n, t in trainings.items() if n in RATES} == {"he"}
     assert {t.options["lr"] for n, t in trainings.items() if n in SCALES} == {0.01}
     assert {(t.iterations, t.evaluate_every) for t in trainings.values()} == {(200, 10)}
-    quick = batchnorm.trainings("none", batchnorm.Config(quick=True))
+    quick = batchnorm.trainings("none", batchnorm.Config(quick=True).as_run())
     assert {t.iterations for t in quick.values()} == {20}
 
 
@@ -192,40 +206,48 @@ def outcome(curve, scales, rates, test):
 
 
 def concluded(none, before):
-    """Verdicts by measure; ``none`` and ``before`` have a made-up network for each seed."""
+    """Findings by measure; ``none`` and ``before`` have a made-up network for each seed."""
     outcomes = {
         (place, seed): outcome(**kind)
         for place, kinds in {"none": none, "before": before, "after": before}.items()
         for seed, kind in enumerate(kinds)
     }
-    verdicts = batchnorm.verdicts(Results(outcomes, ["numpy"]), batchnorm.Config())
-    return dict(zip(batchnorm.CLAIMS, verdicts, strict=True))
+    claims = report.claims(Results(outcomes, ["numpy"]), batchnorm.Config())
+    return dict(zip(MEASURES, (claim.sides["numpy"] for claim in claims), strict=True))
+
+
+def numbers(found):
+    """What is said of each place, without the spread, in the order none, before, after."""
+    return re.findall(r"([\w.]+)(?: ± 0)? \((?:none|before|after)\)", found.evidence.en)
 
 
 def test_every_claim_holds_where_normalisation_is_better():
-    verdicts = concluded([BAD] * 3, [GOOD] * 3)
-    assert all(verdict.holds and verdict.engine == "numpy" for verdict in verdicts.values())
-    for name, numbers in {
-        "epochs": "none 3 ± 0, before 2 ± 0, after 2 ± 0.",
-        "largest lr": "none 0.3162 ± 0, before 1.778 ± 0, after 1.778 ± 0.",
-        "scales learnt": "none 3 ± 0, before 16 ± 0, after 16 ± 0.",
-        "range over scales": "none 0.8 ± 0, before 0 ± 0, after 0 ± 0.",
-        "gap": "none 0.3 ± 0, before 0.1 ± 0, after 0.1 ± 0.",
+    found = concluded([BAD] * 3, [GOOD] * 3)
+    assert {each.outcome for each in found.values()} == {HOLDS}
+    for name, expected in {
+        "epochs": ["3", "2", "2"],
+        "largest lr": ["0.3162", "1.778", "1.778"],
+        "scales learnt": ["3", "16", "16"],
+        "range over scales": ["0.8", "0", "0"],
+        "gap": ["0.3", "0.1", "0.1"],
     }.items():
-        assert verdicts[name].evidence.endswith(f": {numbers}")
-        assert verdicts[name].claim == batchnorm.CLAIMS[name][0]
+        assert numbers(found[name]) == expected
 
 
 @pytest.mark.parametrize(
     ("none", "before"),
-    [([GOOD], [BAD]), ([GOOD], [GOOD]), ([BAD], [BAD]), ([BAD, GOOD], [GOOD, GOOD])],
-    ids=["worse", "both good", "both bad", "better in one seed of two"],
+    [([GOOD] * 2, [BAD] * 2), ([GOOD] * 2, [GOOD] * 2), ([BAD, GOOD], [GOOD, GOOD])],
+    ids=["worse", "both good", "better in one seed of two"],
 )
 def test_no_claim_holds_where_normalisation_is_not_better_in_every_seed(none, before):
-    assert not any(verdict.holds for verdict in concluded(none, before).values())
+    assert {each.outcome for each in concluded(none, before).values()} == {FAILS}
 
 
-@pytest.mark.parametrize("name", batchnorm.CLAIMS)
+def test_one_seed_decides_nothing():
+    assert {each.outcome for each in concluded([BAD], [GOOD]).values()} == {UNDECIDED}
+
+
+@pytest.mark.parametrize("name", MEASURES)
 def test_each_claim_is_decided_by_its_own_measure(name):
     (parts, others) = {
         "epochs": (["curve"], []),
@@ -235,35 +257,35 @@ def test_each_claim_is_decided_by_its_own_measure(name):
         "gap": (["test"], []),
     }[name]
     mixed = BAD | {part: GOOD[part] for part in parts}
-    holding = {n for n, verdict in concluded([BAD], [mixed]).items() if verdict.holds}
+    found = concluded([BAD] * 2, [mixed] * 2)
+    holding = {n for n, each in found.items() if each.outcome == HOLDS}
     assert holding == {name, *others}
 
 
 def test_never_learning_well_counts_as_one_epoch_more_than_all():
     never = GOOD | {"curve": [0.3, 0.4, 0.79]}
-    verdict = concluded([never], [GOOD | {"curve": [0.3, 0.4, 0.8]}])["epochs"]
-    assert verdict.holds
-    assert verdict.evidence.endswith("none 4, before 3, after 3.")
-    assert not concluded([never], [never])["epochs"].holds
+    found = concluded([never] * 2, [GOOD | {"curve": [0.3, 0.4, 0.8]}] * 2)["epochs"]
+    assert found.outcome == HOLDS
+    assert numbers(found) == ["4", "3", "3"]
+    assert concluded([never] * 2, [never] * 2)["epochs"].outcome == FAILS
 
 
 def test_learning_at_no_rate_counts_as_rate_zero():
     nothing = {"curve": [0.1, 0.5], "scales": [0.5] * 16, "rates": [0.1] * 4, "test": 0.1}
-    verdicts = concluded([nothing], [GOOD])
-    assert verdicts["largest lr"].evidence.endswith("none 0, before 1.778, after 1.778.")
-    assert verdicts["scales learnt"].evidence.endswith("none 0, before 16, after 16.")
+    found = concluded([nothing], [GOOD])
+    assert numbers(found["largest lr"]) == ["0", "1.778", "1.778"]
+    assert numbers(found["scales learnt"]) == ["0", "16", "16"]
 
 
 def test_the_gap_is_that_of_the_rates_at_which_both_learn_well():
     none = BAD | {"rates": [0.8, 0.7, 0.9, 0.9]}
     before = GOOD | {"rates": [0.95, 0.9, 0.1, 0.79]}
     # Both learn well at the first two of the five rates.
-    evidence = concluded([none], [before])["gap"].evidence
-    assert evidence.endswith("none 0.25, before 0.125, after 0.125.")
+    assert numbers(concluded([none], [before])["gap"]) == ["0.25", "0.125", "0.125"]
     stalled = BAD | {"curve": [0.1, 0.2], "rates": [0.1] * 4}
-    verdict = concluded([stalled], [GOOD])["gap"]
-    assert not verdict.holds
-    assert "none nan, before nan" in verdict.evidence
+    found = concluded([stalled] * 2, [GOOD] * 2)["gap"]
+    assert found.outcome == UNDECIDED
+    assert "nan/nan (none)" in found.evidence.en
 
 
 def test_the_panels_show_the_mean_curves(folder):
@@ -278,14 +300,17 @@ def test_the_panels_show_the_mean_curves(folder):
         for seed in range(2)
     }
     made = batchnorm.figures(Results(outcomes, ["numpy"]), batchnorm.Config())
-    panels = made["training_accuracy"]
-    assert [ax.get_title() for ax in panels.axes[::15]] == ["scale 1", "scale 0.0001"]
-    assert all(len(ax.lines) == 3 for ax in panels.axes)
-    assert panels.axes[0].lines[2].get_xydata().tolist() == [[1, 0.1], [2, 0.5]]
+    panels = made["training_accuracy"].panels
+    assert [panel.title.en for panel in panels[::15]] == ["std 1", "std 0.0001"]
+    assert all(len(panel.curves) == 3 for panel in panels)
+    assert panels[0].curves[2].values.mean(axis=0).tolist() == [0.1, 0.5]
     for name, x in (("initial_scales", batchnorm.SCALES), ("learning_rates", batchnorm.RATES)):
-        (ax,) = made[name].axes
-        assert ax.get_xscale() == "log"
-        assert [line.get_label() for line in ax.lines] == PLACES
-        assert list(ax.lines[0].get_xdata()) == list(x.values())
-        assert ax.lines[0].get_ydata() == pytest.approx([0.15] * len(x))
-    assert all(figure.get_figwidth() * 110 <= 900 for figure in made.values())
+        (panel,) = made[name].panels
+        assert panel.x.log
+        assert [curve.name.en for curve in panel.curves] == PLACES
+        assert list(panel.curves[0].x) == sorted(x.values())
+        assert panel.curves[0].values.mean(axis=0) == pytest.approx([0.15] * len(x))
+
+
+def test_the_report_is_in_both_languages(folder):
+    check_both_languages(folder)

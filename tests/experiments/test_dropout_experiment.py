@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies
+from made_up_reports import check_both_languages
 
 from numpy_ref.network import MultiLayerNet
 from numpy_ref.optimizers import SGD
@@ -15,7 +16,8 @@ from torchopt_ref.experiments import dropout, laboratory
 from torchopt_ref.experiments.both import engines
 from torchopt_ref.experiments.networks import NumpyEngine
 from torchopt_ref.experiments.probabilities import probabilities, quality
-from torchopt_ref.experiments.results import Results
+from torchopt_ref.experiments.reports import dropout as report
+from torchopt_ref.experiments.results import FAILS, UNDECIDED, Results
 
 TINY = {"epochs": 1, "seeds": 1, "jobs": 1}
 
@@ -30,15 +32,15 @@ def results_of(folder):
 
 
 def test_a_run_has_its_report_and_figures(folder):
-    assert "## Verdicts" in (folder / "report.md").read_text()
+    assert "## Claims" in (folder / "report.md").read_text()
     for name in ("accuracy", "passes"):
-        assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert (folder / f"{name}.zh.svg").read_text().startswith("<svg")
 
 
 def test_the_engines_agree(folder):
-    losses, steps, _ = (v for v in results_of(folder)["verdicts"] if v["engine"] == "both")
-    assert losses["holds"]
-    assert steps["holds"]
+    claims = results_of(folder)["claims"]
+    found = [c["sides"]["both"]["outcome"] for c in claims if "both" in c["sides"]]
+    assert found == ["holds", "holds"]
 
 
 def test_with_equal_masks_both_engines_give_the_same_probabilities(folder):
@@ -168,10 +170,17 @@ def masks(p):
     return lambda shape: generator.keep_mask(shape, p)
 
 
-def made_up(gaps, accuracy=(0.6, 0.7), nll=(1.0, 0.9), ece=(0.2, 0.1)):
+def made_up(gaps, accuracy=(0.6, 0.7), nll=(1.0, 0.9), ece=(0.2, 0.1), loss=0.1):
     ends = {"accuracy": accuracy, "nll": nll, "ece": ece}
     curves = {f"{name}/mc_dropout": [[1, a], [3, 0.5], [50, b]] for name, (a, b) in ends.items()}
-    numbers = {"test_accuracy": 0.7, "accuracy": 0.7, "nll": 1.0, "ece": 0.1}
+    numbers = {
+        "loss": loss,
+        "train_accuracy": 0.9,
+        "test_accuracy": 0.7,
+        "accuracy": 0.7,
+        "nll": 1.0,
+        "ece": 0.1,
+    }
     outcomes = {
         (name, seed): {"torch": {"numbers": numbers | {"gap": gaps[name][seed]}, "curves": curves}}
         for name in gaps
@@ -192,11 +201,32 @@ SMALLER = {"without": (0.3, 0.2), "inverted": (0.2, 0.1), "inference": (0.2, 0.1
         (made_up(SMALLER, accuracy=(0.7, 0.7)), [1, 5]),
         (made_up(SMALLER, accuracy=(0.7, 0.6)), [1, 5]),
         (made_up(SMALLER, nll=(0.9, 1.0)), [2, 6]),
-        (made_up(SMALLER, nll=(1.0, np.nan)), [2, 6]),
         (made_up(SMALLER, ece=(0.1, 0.2)), [3, 7]),
     ],
 )
 def test_a_claim_holds_only_if_it_does_for_every_seed(results, fails):
-    verdicts = dropout.verdicts(results, dropout.Config())
-    assert [k for k, verdict in enumerate(verdicts) if not verdict.holds] == fails
-    assert len(verdicts) == 8
+    assert outcomes(results, FAILS) == fails
+
+
+def outcomes(results, outcome):
+    """Which claims have it."""
+    claims = report.claims(results, dropout.Config())
+    assert len(claims) == 8
+    return [k for k, claim in enumerate(claims) if claim.sides["torch"].outcome == outcome]
+
+
+@pytest.mark.parametrize(
+    ("results", "undecided"),
+    [
+        (made_up(SMALLER | {"inverted": (0.2, np.nan)}), [0]),
+        (made_up(SMALLER, nll=(1.0, np.nan)), [2, 6]),
+        (made_up(SMALLER, loss=np.inf), [*range(8)]),
+    ],
+)
+def test_a_claim_on_what_is_not_finite_is_not_decided(results, undecided):
+    assert outcomes(results, UNDECIDED) == undecided
+    assert outcomes(results, FAILS) == []
+
+
+def test_the_report_is_in_both_languages(folder):
+    check_both_languages(folder)

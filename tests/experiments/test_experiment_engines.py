@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from torchopt_ref.experiments.agreement import agreement_units, steps_verdict
+from torchopt_ref.experiments.agreement import agreement, agreement_units, steps_claim
 from torchopt_ref.experiments.both import Training, engines, fit
 from torchopt_ref.experiments.lockstep import apart, largest_differences, step_bound
 from torchopt_ref.experiments.networks import one_thread
+from torchopt_ref.experiments.results import FAILS, HOLDS, UNDECIDED
 from torchopt_ref.experiments.settings import Settings
+from torchopt_ref.experiments.words import Words
 from torchopt_ref.testing.configurations import BY_NAME
 
 
@@ -120,13 +122,21 @@ def test_the_verdict_on_steps_holds_if_every_training_keeps_its_bound():
         return {"step ULP": ulp, "step": 1e-16, "bound": bound}
 
     found = {"SGD": part(4.0, 4.0), "Momentum": part(1.0, 4.0), "Adam": part(9.0, 262144.0)}
-    verdict = steps_verdict("the first 30 steps", found)
-    assert verdict.holds
-    assert "SGD 4 of at most 4" in verdict.evidence
-    assert "Adam 9 of at most 262144" in verdict.evidence
-    assert "Momentum" not in verdict.evidence
-    for ulp in (4.5, float("nan")):
-        assert not steps_verdict("steps", {**found, "Momentum": part(ulp, 4.0)}).holds
+    steps = steps_claim(Words("", ""), found).sides["both"]
+    assert steps.outcome == HOLDS
+    assert "4 of at most 4 (SGD)" in steps.evidence.en
+    assert "9 of at most 262144 (Adam)" in steps.evidence.en
+    assert "Momentum" not in steps.evidence.en
+    for ulp, outcome in ((4.5, FAILS), (float("nan"), UNDECIDED)):
+        claim = steps_claim(Words("", ""), {**found, "Momentum": part(ulp, 4.0)})
+        assert claim.sides["both"].outcome == outcome
+
+
+def test_losses_that_are_nan_are_not_in_agreement():
+    training = deep("SGD", options={"lr": 1e200})
+    with one_thread(), np.errstate(all="ignore"):
+        found = agreement(training, Settings(dtype="float64"), 0)["agreement"]
+    assert np.isnan(found["loss"])
 
 
 def test_one_thread_while_training_and_as_many_as_before_afterwards():

@@ -6,16 +6,23 @@ import shlex
 import numpy as np
 import pytest
 from fashion_files import write_fashion
+from made_up_reports import check_both_languages, make_all
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from torchopt_ref.cli import main
 from torchopt_ref.experiments import optimizers
-from torchopt_ref.experiments.results import Results
+from torchopt_ref.experiments.reports import optimizers as report
+from torchopt_ref.experiments.results import FAILS, HOLDS, UNDECIDED, Results
 
 OPTIMIZERS = ["SGD", "Momentum", "AdaGrad", "RMSprop", "Adam"]
 WRITERS = [f"{name}-{engine}" for name in OPTIMIZERS for engine in ("numpy", "torch")]
 ITERATIONS = 105
-PNG = b"\x89PNG\r\n\x1a\n"
+FIGURES = [
+    f"{name}.{lang}{width}.svg"
+    for name in ("valley", "training_loss")
+    for lang in ("en", "zh")
+    for width in ("", ".narrow")
+]
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +77,9 @@ def apart(folder, name):
 
 def test_a_folder_holds_a_writer_for_each_optimizer_and_engine(folder):
     names = {path.name for path in folder.iterdir()}
-    files = {"results.json", "report.md", "valley.png", "training_loss.png", "lock"}
+    files = {"results.json", "report.md", "lock", *FIGURES}
     valley = {"valley-numpy", "valley-torch"}
-    assert names == {*WRITERS, *valley, "figures", "report", "units", *files}
+    assert names == {*WRITERS, *valley, "report", "units", *files}
 
 
 @pytest.mark.parametrize("writer", WRITERS)
@@ -129,17 +136,16 @@ def test_in_lockstep_every_single_step_is_measured(small, name):
 def test_in_lockstep_the_table_says_how_many_steps_keep_the_bound(small, run):
     exact = run(3, "--lockstep", "--dtype", "float64")
     for folder in (small, exact):
-        for row in results(folder)["table"]:
-            name = row["optimizer"]
+        _, table = results(folder)["tables"]
+        for name, *_, most, limit, within in table["rows"]:
             ulps = np.array([*dict(curve(folder / f"{name}-numpy", "lockstep/max_ulp")).values()])
             bound = 4 if name in ("SGD", "Momentum") else 2**18
-            assert row["bound"] == str(bound)
-            assert row["within"] == f"{(ulps <= bound).mean():.2%}"
-            assert row["step ULP"] == f"{apart(folder, name)['step ULP']:.4g}"
-    (verdict,) = (v for v in results(exact)["verdicts"] if v["claim"].startswith("all steps"))
-    assert verdict["holds"]
-    assert "262144" in verdict["evidence"]
-    assert not [v for v in results(small)["verdicts"] if v["claim"].startswith("all steps")]
+            assert limit == str(bound)
+            assert within == f"{(ulps <= bound).mean():.2%}"
+            assert most == f"{apart(folder, name)['step ULP']:.4g}"
+    (claim,) = (c for c in results(exact)["claims"] if c["claim"][0].startswith("Every step"))
+    assert "262144" in claim["sides"]["both"]["evidence"][0]
+    assert not [c for c in results(small)["claims"] if c["claim"][0].startswith("Every step")]
 
 
 def test_without_lockstep_there_is_nothing_of_it(folder):
@@ -147,17 +153,30 @@ def test_without_lockstep_there_is_nothing_of_it(folder):
     assert apart(folder, "SGD").keys() == {"first 100", "ever"}
 
 
-def test_figures_are_files_and_images(folder):
-    assert set(events(folder / "figures").Tags()["images"]) == {"valley", "training_loss"}
-    for name in ("valley", "training_loss"):
-        assert (folder / f"{name}.png").read_bytes().startswith(PNG)
-        (image,) = events(folder / "figures").Images(name)
-        assert image.encoded_image_string.startswith(PNG)
+def test_figures_are_files_in_both_languages_wide_and_narrow(folder):
+    for name in FIGURES:
+        assert (folder / name).read_text().startswith("<svg")
 
 
 def test_the_config_is_in_the_results(small):
     config = results(small)["config"]
-    assert config["iterations"] == 30
+    assert config["iterations"] == 3
+    assert config["seeds"] == 1
+    for lang, words in enumerate(("3 iterations", "3 次迭代")):
+        assert words in results(small)["tried"][lang]
+
+
+def test_a_quick_run_decides_nothing_and_says_why(small, run):
+    check_both_languages(small)
+    claims = results(small)["claims"]
+    assert len(claims) == 4
+    for found in (found for claim in claims for found in claim["sides"].values()):
+        assert found["outcome"] == "undecided"
+        assert "quick" in found["because"][0]
+
+
+def test_the_config_keeps_the_other_options(small):
+    config = results(small)["config"]
     assert config["quick"] is True
     assert config["lockstep"] is True
     assert config["dtype"] == "float32"
@@ -208,21 +227,35 @@ def test_the_table_shows_each_number_and_how_to_see_the_curves(tmp_path, capsys)
     assert main([*command, "--out", str(parent)]) == 0
     out, err = capsys.readouterr()
     (folder,) = (parent / "optimizers").iterdir()
-    rows = [
-        line.split() for line in out.splitlines() if line.split() and line.split()[0] in OPTIMIZERS
-    ]
-    assert [row[:2] for row in rows] == [[n, e] for n in OPTIMIZERS for e in ("numpy", "torch")]
+    rows = [line.split() for line in out.splitlines() if line.startswith(tuple(OPTIMIZERS))][:10]
+    assert [row[:2] for row in rows] == [[n, e] for n in OPTIMIZERS for e in ("NumPy", "torch")]
     sgd = numbers(folder, "SGD", "numpy")
     assert rows[0][3:5] == [f"{sgd['loss']:.4g}", f"{sgd['test_accuracy']:.4g}"]
-    seconds = results(folder)["environment"]["seconds"]["SGD"]["numpy"]
-    assert rows[0][-1] == f"{seconds:.1f}"
+    seconds = results(folder)["environment"]["seconds"].values()
+    one, other = (sum(each.get(side, 0) for each in seconds) for side in ("numpy", "torch"))
+    assert f"Seconds of training, from each seed: {one:.1f} (NumPy), {other:.1f} (torch)" in out
     assert max(map(len, out.splitlines()[:-1])) <= 80
     last = out.splitlines()[-1]
-    command = shlex.split(last.removeprefix("See the curves: "))
-    assert command == ["torchopt-ref", "tensorboard", str(folder)]
-    writing, progress = err.splitlines()
+    hint = shlex.split(last.removeprefix("See the curves: "))
+    assert hint == ["torchopt-ref", "tensorboard", str(folder)]
+    # The terminal has a bar; a log has a line for each unit.
+    writing, *progress = err.splitlines()
     assert writing == f"Writing to {folder}"
-    assert progress.startswith("optimizers: 11 of 11")
+    units = [f"{path.stem}" for path in (folder / "units").iterdir()]
+    assert len(progress) == len(units) == 11
+    for number, line in enumerate(progress, start=1):
+        start, name = line.split(", ")
+        assert start == f"optimizers: {number} of 11"
+        units.remove(name)
+
+
+def test_a_folder_below_the_current_one_is_named_as_seen_from_there(tmp_path, capsys, monkeypatch):
+    make_all(tmp_path / "runs", ["overfit"])
+    monkeypatch.chdir(tmp_path)
+    for out in ("runs", str(tmp_path / "runs")):
+        assert main(["run", "overfit", "--out", out]) == 0
+        last = capsys.readouterr().out.splitlines()[-1]
+        assert last.startswith("See the curves: torchopt-ref tensorboard runs/overfit/mnist-")
 
 
 def test_what_is_finished_is_not_done_again_unless_forced(tmp_path, capsys):
@@ -260,7 +293,7 @@ def test_an_interrupted_run_resumes_from_the_last_finished_unit(tmp_path, capsys
     assert whole == resumed
 
 
-def test_the_verdict_on_reaching_sgds_loss():
+def test_the_claim_on_reaching_sgds_loss():
     """Made-up curves: Adam reaches SGD's final loss at once, Momentum never."""
 
     def outcome(curve):
@@ -271,14 +304,21 @@ def test_the_verdict_on_reaching_sgds_loss():
     curves = {name: np.full(100, 0.5) for name in OPTIMIZERS} | {"SGD": falling}
     config = optimizers.Config(engines="torch")
 
-    def verdict(curves):
-        found = Results({(name, 0): outcome(list(curves[name])) for name in OPTIMIZERS}, ["torch"])
-        return optimizers.verdicts(found, config)[0]
+    def reaching(curves, seeds=(0, 1)):
+        outcomes = {(n, seed): outcome(list(curves[n])) for n in OPTIMIZERS for seed in seeds}
+        claim, _ = report.claims(Results(outcomes, ["torch"]), config)
+        return claim.sides["torch"]
 
-    assert verdict(curves).holds
-    assert not verdict(curves | {"Momentum": np.full(100, 1.5)}).holds
+    assert reaching(curves).outcome == HOLDS
+    never = reaching(curves | {"Momentum": np.full(100, 1.5)})
+    assert never.outcome == FAILS
+    assert "never/never (Momentum)" in never.evidence.en
+    assert "从未/从未（Momentum）" in never.evidence.zh
     late = np.where(np.arange(100) < 60, 2.0, 0.5)
-    assert not verdict(curves | {"RMSprop": late}).holds
+    assert reaching(curves | {"RMSprop": late}).outcome == FAILS
+    assert reaching(curves, seeds=[0]).outcome == UNDECIDED
+    for name in ("SGD", "Adam"):
+        assert reaching(curves | {name: np.full(100, np.nan)}).outcome == UNDECIDED
 
 
 def test_the_images_come_from_the_data_root(tmp_path):

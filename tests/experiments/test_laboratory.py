@@ -3,14 +3,25 @@
 import json
 import struct
 
+import numpy as np
 import pytest
+from made_up_reports import check_both_languages
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from torchopt_ref.errors import UserError
 from torchopt_ref.experiments import EXPERIMENTS, experiment, laboratory, weight_init
-from torchopt_ref.experiments.report import with_seconds
-from torchopt_ref.experiments.results import Verdict, points, same_verdicts, spread
+from torchopt_ref.experiments.reports import report_of
+from torchopt_ref.experiments.results import (
+    FAILS,
+    HOLDS,
+    UNDECIDED,
+    finding,
+    of_all_sides,
+    points,
+    spread,
+)
 from torchopt_ref.experiments.settings import Settings
+from torchopt_ref.experiments.words import Words
 from torchopt_ref.tensorboard.first_view import runs_in
 
 
@@ -22,21 +33,44 @@ def test_every_experiment_keeps_the_contract(name):
     assert module.__doc__.endswith(".")
     assert module.Config.__doc__
     assert hasattr(module, "units") or hasattr(module, "outcomes")
-    for part in ("verdicts", "table", "figures"):
-        assert callable(getattr(module, part))
+    assert callable(module.figures)
+    report = report_of(name)
+    for text in (report.TITLE, report.WHY, report.tried(module.Config())):
+        assert isinstance(text, Words)
+    assert report.TITLE.en.endswith("?")
+    assert report.TITLE.zh.endswith("？")
+    for part in ("seen", "claims", "tables"):
+        assert callable(getattr(report, part))
 
 
-def test_engines_that_decide_alike_and_engines_that_do_not():
-    def verdicts(numpy, torch):
-        return [Verdict("a", "numpy", numpy, ""), Verdict("a", "torch", torch, "")]
+NOTHING = Words("", "")
 
-    (same,) = same_verdicts(verdicts(False, False), ["numpy", "torch"])
-    assert same.holds
-    (other,) = same_verdicts(verdicts(True, False), ["numpy", "torch"])
-    assert not other.holds
-    assert "a" in other.evidence
-    assert same_verdicts(verdicts(True, False), ["torch"]) == []
-    assert same_verdicts([Verdict("b", "both", True, "")], ["numpy", "torch"]) == []
+
+@pytest.mark.parametrize(
+    ("holds", "numbers", "options", "expected"),
+    [
+        ([True, True], [1.0, 2.0], {}, HOLDS),
+        ([True, False], [1.0, 2.0], {}, FAILS),
+        ([True, True], [1.0, np.nan], {}, UNDECIDED),
+        ([False, False], [1.0, -np.inf], {}, UNDECIDED),
+        ([True, True], [1.0, None], {}, UNDECIDED),
+        ([True], [1.0], {}, UNDECIDED),
+        ([False], [1.0], {}, UNDECIDED),
+        (True, [1.0], {"least_seeds": 1}, HOLDS),
+        (False, [1.0], {"least_seeds": 1}, FAILS),
+        (True, [np.nan], {"least_seeds": 1}, UNDECIDED),
+    ],
+)
+def test_a_claim_is_decided_by_every_seed_and_by_finite_numbers(holds, numbers, options, expected):
+    found = finding(holds, NOTHING, numbers=[numbers], **options)
+    assert found.outcome == expected
+    assert (found.because == NOTHING) == (expected != UNDECIDED)
+
+
+def test_a_claim_counts_once_and_holds_if_it_does_for_every_side():
+    assert of_all_sides([HOLDS, HOLDS]) == HOLDS
+    assert of_all_sides([HOLDS, UNDECIDED]) == UNDECIDED
+    assert of_all_sides([FAILS, UNDECIDED]) == of_all_sides([HOLDS, FAILS]) == FAILS
 
 
 def test_spread():
@@ -52,12 +86,6 @@ def test_points():
     assert points([]) == []
 
 
-def test_seconds_stand_in_the_table_where_they_are_known():
-    rows = [{"variant": "He", "engine": "torch"}]
-    assert with_seconds(rows, {"He": {"torch": 1.26}})[0]["seconds"] == "1.3"
-    assert with_seconds(rows, {}) == rows
-
-
 def test_what_a_run_leaves_is_one_run_to_tensorboard_with_every_curve(tmp_path):
     config = weight_init.Config(seeds=1, iterations=2, jobs=1, engines="torch", out=tmp_path)
     folder = laboratory.run(weight_init, config)
@@ -68,7 +96,8 @@ def test_what_a_run_leaves_is_one_run_to_tensorboard_with_every_curve(tmp_path):
     events.Reload()
     assert events.Tags()["scalars"] == ["loss/train", "accuracy/train", "accuracy/test"]
     assert json.loads((folder / "results.json").read_text())["experiment"] == "weight-init"
-    assert "verdict" in (folder / "report.md").read_text().lower()
+    assert "## Claims" in (folder / "report.md").read_text()
+    check_both_languages(folder)
 
 
 def test_experiments_find_a_missing_test_file_before_any_work(tmp_path):

@@ -63,7 +63,7 @@ def test_what_is_finished_is_not_watched(runs, capsys):
 @pytest.mark.parametrize("name", sorted(EXPERIMENTS.keys() - {"activations", "search"}))
 def test_every_experiment_that_trains_can_be_watched(name, tmp_path):
     module = experiment(name)
-    config = module.Config(quick=True, engines="torch")
+    config = module.Config(quick=True, engines="torch").as_run()
     units = [unit for unit in module.units(config) if unit.monitored(tmp_path) != unit]
     watched = units[0].monitored(tmp_path)
     assert numbers(watched.work(**watched.arguments)) == numbers(
@@ -91,5 +91,5 @@ def test_of_a_search_the_chosen_setting_is_watched(tmp_path, capsys):
 
 def test_without_the_torch_engine_there_is_nothing_to_watch(capsys):
     assert main(["run", "weight-init", "--engines", "numpy", "--monitor"]) == 2
-    error = "torchopt-ref: --monitor watches the torch engine: use --engines numpy,torch\n"
+    error = "torchopt-ref: --monitor watches the torch side: use --engines numpy,torch\n"
     assert capsys.readouterr().err == error

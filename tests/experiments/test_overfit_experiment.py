@@ -4,11 +4,13 @@ import json
 
 import numpy as np
 import pytest
+from made_up_reports import check_both_languages
 
 from torchopt_ref import data
 from torchopt_ref.experiments import laboratory, overfit
 from torchopt_ref.experiments.both import batches
-from torchopt_ref.experiments.results import Results
+from torchopt_ref.experiments.reports import overfit as report
+from torchopt_ref.experiments.results import FAILS, HOLDS, UNDECIDED, Results
 
 TINY = {"epochs": 7, "seeds": 2, "jobs": 1}
 
@@ -23,13 +25,13 @@ def results_of(folder):
 
 
 def test_a_run_has_its_report_and_figure(folder):
-    assert "## Verdicts" in (folder / "report.md").read_text()
-    assert (folder / "accuracy.png").read_bytes().startswith(b"\x89PNG")
+    assert "## Claims" in (folder / "report.md").read_text()
+    assert (folder / "accuracy.zh.svg").read_text().startswith("<svg")
 
 
 def test_the_torch_engine_alone_runs_by_default(folder):
     found = results_of(folder)
-    assert [verdict["engine"] for verdict in found["verdicts"]] == ["torch", "torch"]
+    assert [[*claim["sides"]] for claim in found["claims"]] == [["torch"], ["torch"]]
     assert set(found["units"]["overfit-seed0"]) == {"torch"}
 
 
@@ -48,7 +50,7 @@ def test_the_same_options_give_the_same_results(folder, tmp_path):
 
 
 def test_only_the_first_300_images_are_seen():
-    training = overfit.overfitting(200, quick=False)
+    training = overfit.overfitting(200)
     assert training.iterations == 600
     assert training.hidden_sizes == (100,) * 6
     assert (training.optimizer, training.options) == ("book.SGD", {"lr": 0.01})
@@ -59,14 +61,24 @@ def test_only_the_first_300_images_are_seen():
 
 
 def test_quick_is_a_tenth_but_at_least_one_epoch():
-    assert overfit.overfitting(200, quick=True).iterations == 60
-    assert overfit.overfitting(3, quick=True).iterations == 3
+    for epochs, quick in ((200, 20), (3, 1)):
+        config = overfit.Config(epochs=epochs, quick=True).as_run()
+        assert (config.epochs, config.seeds) == (quick, 1)
+        (unit,) = overfit.units(config)
+        assert unit.arguments["training"].iterations == 3 * quick
 
 
-def made_up(*accuracies):
+def made_up(*accuracies, loss=0.1):
     outcomes = {
         ("overfit", seed): {
-            "torch": {"numbers": {"train_accuracy": a, "test_accuracy": b, "gap": a - b}}
+            "torch": {
+                "numbers": {
+                    "train_accuracy": a,
+                    "test_accuracy": b,
+                    "gap": a - b,
+                    "loss": loss,
+                }
+            }
         }
         for seed, (a, b) in enumerate(accuracies)
     }
@@ -74,21 +86,30 @@ def made_up(*accuracies):
 
 
 @pytest.mark.parametrize(
-    ("accuracies", "holds"),
+    ("results", "outcomes"),
     [
-        ([(0.99, 0.7), (1.0, 0.8)], [True, True]),
-        ([(0.989, 0.7), (1.0, 0.8)], [False, True]),
-        ([(1.0, 0.7), (1.0, 0.91)], [True, False]),
-        ([(np.nan, 0.7), (1.0, 0.8)], [False, False]),
+        (made_up((0.99, 0.7), (1.0, 0.8)), [HOLDS, HOLDS]),
+        (made_up((0.989, 0.7), (1.0, 0.8)), [FAILS, HOLDS]),
+        (made_up((1.0, 0.7), (1.0, 0.91)), [HOLDS, FAILS]),
+        (made_up((np.nan, 0.7), (1.0, 0.8)), [UNDECIDED, UNDECIDED]),
+        (made_up((1.0, 0.7)), [UNDECIDED, UNDECIDED]),
+        # Of a network of NaN argmax makes a guess, and so an accuracy.
+        (made_up((0.1, 0.1), (0.1, 0.1), loss=np.nan), [UNDECIDED, UNDECIDED]),
     ],
 )
-def test_a_claim_holds_only_if_it_does_for_every_seed(accuracies, holds):
-    verdicts = overfit.verdicts(made_up(*accuracies), overfit.Config())
-    assert [verdict.holds for verdict in verdicts] == holds
+def test_a_claim_holds_only_if_it_does_for_every_seed(results, outcomes):
+    claims = report.claims(results, overfit.Config())
+    assert [claim.sides["torch"].outcome for claim in claims] == outcomes
 
 
 def test_the_evidence_has_the_spread_over_the_seeds():
-    learnt, gap = overfit.verdicts(made_up((1.0, 0.7), (0.99, 0.8)), overfit.Config())
-    assert "0.995 ± 0.0071" in learnt.evidence
-    assert "0.75 ± 0.071" in gap.evidence
-    assert "0.245 ± 0.078" in gap.evidence
+    claims = report.claims(made_up((1.0, 0.7), (0.99, 0.8)), overfit.Config())
+    learnt, gap = (claim.sides["torch"].evidence for claim in claims)
+    for lang in (0, 1):
+        assert "0.995 ± 0.0071" in learnt[lang]
+        assert "0.75 ± 0.071" in gap[lang]
+        assert "0.245 ± 0.078" in gap[lang]
+
+
+def test_the_report_is_in_both_languages(folder):
+    check_both_languages(folder)

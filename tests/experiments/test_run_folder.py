@@ -2,12 +2,15 @@
 
 import json
 import threading
+from functools import partial
 
 import pytest
+from made_up_reports import summary
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from torchopt_ref.cli import main
 from torchopt_ref.errors import UserError
-from torchopt_ref.experiments.page import write_page
+from torchopt_ref.experiments.page import latest_runs, write_page
 from torchopt_ref.tensorboard import RunFolder
 
 
@@ -75,13 +78,16 @@ def test_other_errors_pass(tmp_path):
 def test_what_was_there_stays_when_there_is_no_room_for_the_new(tmp_path, name):
     """The system's own full device takes the place of the file that is written first."""
     folder = RunFolder(tmp_path / "experiment", "run")
-    run = {"experiment": "e", "title": "T", "config": {}, "verdicts": [], "table": []}
-    folder.write_json("results.json", run | {"environment": {"finished": "now"}})
-    file = write_page(tmp_path) if name == "report.html" else folder.path / name
+    folder.write_json("results.json", summary("e", "T"))
+    assert main(["report", str(tmp_path)]) == 0
+    file = tmp_path / name if name == "report.html" else folder.path / name
     before = file.read_text()
     file.with_name(f"{file.name}.partial").symlink_to("/dev/full")
+    write = partial(folder.write_json, name, {"a": 1})
+    if name == "report.html":
+        write = partial(write_page, file, latest_runs(tmp_path), "en")
     with pytest.raises(UserError, match=f"cannot write {file}: No space left on device"):
-        write_page(tmp_path) if name == "report.html" else folder.write_json(name, {"a": 1})
+        write()
     assert file.read_text() == before
     assert not file.with_name(f"{file.name}.partial").is_symlink()
-    assert json.loads((folder.path / "results.json").read_text())["title"] == "T"
+    assert json.loads((folder.path / "results.json").read_text())["title"] == ["T?", "T吗？"]

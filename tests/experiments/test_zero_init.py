@@ -1,13 +1,16 @@
 """Equal initial weights: what is measured, and what follows from it."""
 
 import json
+from itertools import product
 
 import numpy as np
 import pytest
+from made_up_reports import check_both_languages
 
 from torchopt_ref.experiments import laboratory, zero_init
 from torchopt_ref.experiments.both import batches
-from torchopt_ref.experiments.results import Results
+from torchopt_ref.experiments.reports import zero_init as report
+from torchopt_ref.experiments.results import FAILS, HOLDS, UNDECIDED, Results
 from torchopt_ref.experiments.symmetry import distinct_units, equal_weights, symmetry
 
 ENGINES = ("numpy", "torch")
@@ -15,7 +18,9 @@ ENGINES = ("numpy", "torch")
 
 def run(out):
     config = zero_init.Config(out=out, seeds=1, iterations=12, batch_size=10, jobs=1)
-    return json.loads((laboratory.run(zero_init, config) / "results.json").read_text())
+    folder = laboratory.run(zero_init, config)
+    check_both_languages(folder)
+    return json.loads((folder / "results.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -32,18 +37,15 @@ def test_the_same_options_give_the_same_results(results, tmp_path):
 
 def test_units_stay_identical_from_equal_weights_only(results):
     found = {
-        (row["network"], row["initial weights"], row["engine"]): (
-            int(row["largest rank"]),
-            int(row["distinct units"]),
-        )
-        for row in results["table"]
+        (depth[0], scheme[0], side): (int(rank), int(distinct))
+        for depth, scheme, side, rank, distinct, *_ in results["tables"][0]["rows"]
     }
-    expected = {"zeros": (0, 1), "equal": (1, 1), "He": (100, 100)}
+    expected = {"0": (0, 1), "equal, above 0": (1, 1), "He": (100, 100)}
     assert found == {
-        (depth, scheme, engine): expected[scheme]
-        for depth in ("2-layer", "5-layer")
+        (depth, scheme, side): expected[scheme]
+        for depth in ("2 layers", "5 layers")
         for scheme in expected
-        for engine in ENGINES
+        for side in ("NumPy", "torch")
     }
 
 
@@ -111,45 +113,45 @@ def test_symmetry_is_measured_of_every_layer():
 
 
 def made_up(changed=(), loss=2.3, rank=1.0, distinct=1.0):
-    """One seed by torch, in which the networks named in ``changed`` have these values."""
+    """Two seeds by torch; in the second the networks named in ``changed`` have these values."""
     outcomes = {}
-    for depth in ("2-layer", "5-layer"):
+    for seed, depth in product((0, 1), ("2-layer", "5-layer")):
         for scheme in ("zeros", "equal", "He"):
             name = f"{depth}-{scheme}"
             usual = (0.3, 10.0, 100.0) if scheme == "He" else (2.3, 1.0, 1.0)
-            values = (loss, rank, distinct) if name in changed else usual
+            values = (loss, rank, distinct) if seed and name in changed else usual
             curves = {
                 # The largest value over all evaluations counts, not the last.
                 "rank/W1": [[1, values[1]], [2, 1.0]],
                 "rank/W2": [[1, 1.0], [2, 1.0]],
                 "distinct_units/W1": [[1, values[2]], [2, 1.0]],
             }
-            outcomes[name, 0] = {"torch": {"curves": curves, "numbers": {"loss": values[0]}}}
+            outcomes[name, seed] = {"torch": {"curves": curves, "numbers": {"loss": values[0]}}}
     return Results(outcomes, ["torch"])
 
 
-def holding(results):
-    verdicts = zero_init.verdicts(results, zero_init.Config())
-    assert len(verdicts) == 4
-    return [verdict.holds for verdict in verdicts]
+def outcomes(results):
+    claims = report.claims(results, zero_init.Config())
+    return [claim.sides["torch"].outcome for claim in claims]
 
 
 def test_the_claims_hold_where_they_should():
-    assert holding(made_up()) == [True] * 4
+    assert outcomes(made_up()) == [HOLDS] * 4
 
 
 @pytest.mark.parametrize("depth", ["2-layer", "5-layer"])
 @pytest.mark.parametrize(("scheme", "first"), [("zeros", 0), ("equal", 2)])
 @pytest.mark.parametrize(
-    ("values", "which"),
+    ("values", "expected"),
     [
-        ({"rank": 2.0}, 0),
-        ({"distinct": 2.0}, 0),
-        ({"loss": 2.1}, 1),
-        ({"loss": float("nan")}, 1),
+        ({"rank": 2.0}, [FAILS, HOLDS]),
+        ({"distinct": 2.0}, [FAILS, HOLDS]),
+        ({"loss": 2.1}, [HOLDS, FAILS]),
+        # Of weights that are NaN none differs from another.
+        ({"loss": float("nan")}, [UNDECIDED, UNDECIDED]),
     ],
 )
-def test_a_claim_fails_by_one_network(depth, scheme, first, values, which):
-    expected = [True] * 4
-    expected[first + which] = False
-    assert holding(made_up([f"{depth}-{scheme}"], **values)) == expected
+def test_a_claim_fails_by_one_network_of_one_seed(depth, scheme, first, values, expected):
+    found = outcomes(made_up([f"{depth}-{scheme}"], **values))
+    assert found[first : first + 2] == expected
+    assert found[:first] + found[first + 2 :] == [HOLDS, HOLDS]

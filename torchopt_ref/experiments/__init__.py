@@ -1,11 +1,14 @@
 """The laboratory: one file per experiment, over shared parts.
 
 The module of an experiment defines what ``laboratory.Experiment`` lists and a ``Config`` dataclass
-(``settings``), from which its command line is made. Shared: ``laboratory`` (units of work, kept one
-by one), ``results`` (outcomes and verdicts), ``both`` (one training by both engines), ``lockstep``
-and ``agreement`` (how far apart the engines are), ``series`` (many short trainings),
-``propagation`` (signals without training), ``networks``, ``progress``, ``figures``, ``report``. A
-file whose name starts with an experiment's is a part of it.
+(``settings``), from which its command line is made; what is said of it stands in a module of
+``reports``. Shared: ``laboratory`` (units of work, kept one by one), ``results`` (outcomes and
+claims), ``words`` (a text in two languages), ``both`` (one training by both sides), ``lockstep``
+and ``agreement`` (how far apart the sides are), ``series`` (many short trainings), ``propagation``
+(signals without training), ``networks``, ``progress``; for what is shown ``svg``, ``charts`` and
+``figures`` (drawings), ``report`` (terminal and markdown), ``summary`` (``results.json``, read
+back), ``page`` and ``page_style`` (all on one page). A file whose name starts with an experiment's
+is a part of it.
 """
 
 import importlib

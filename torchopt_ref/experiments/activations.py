@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-import numpy as np
-
-from .activations_claims import SCHEMES, each, of_relu, of_sigmoid, of_tanh
-from .figures import histogram_grid, over_layers
+from .activations_figures import histograms, over_layers
 from .propagation import Stack, apart, measured, signals
-from .results import Outcome, Results, Unit, Verdict, spread
+from .results import Outcome, Results, Unit
 from .settings import Settings
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from .svg import Figure
 
 NAME = "activations"
-TITLE = "Activations of 5 layers by initial weights"
 FUNCTIONS = ("sigmoid", "tanh", "relu")
+SCHEMES: dict[str, str | float] = {"std=1": 1.0, "std=0.01": 0.01, "Xavier": "xavier", "He": "he"}
+"""The kinds of initial weights."""
 
 
 @dataclass
@@ -68,70 +63,6 @@ def propagate(stack: Stack, settings: Settings) -> Outcome:
     return outcome
 
 
-def verdicts(results: Results, config: Config) -> list[Verdict]:
-    found = agreement(results)
-    for engine in results.engines:
-        claims = [*of_sigmoid(results, engine), of_tanh(results, engine), *of_relu(results, engine)]
-        found += [
-            Verdict(claim, engine, bool(holds), evidence) for claim, holds, evidence in claims
-        ]
-    return found
-
-
-def agreement(results: Results) -> list[Verdict]:
-    found = [outcome["apart"] for outcome in results.outcomes.values() if "apart" in outcome]
-    if not found:
-        return []
-    worst = {what: np.max([part[what] for part in found]) for what in ("activations", "gradients")}
-    return [
-        Verdict(
-            "the engines' activations agree to 1e-12 in float64",
-            "both",
-            bool(worst["activations"] <= 1e-12),
-            f"Largest difference {worst['activations']:.1e}, relative to the largest activation "
-            f"of the layer; {worst['gradients']:.1e} of gradients.",
-        )
-    ]
-
-
-def table(results: Results, config: Config) -> list[dict[str, str]]:
-    rows = []
-    for variant in results.variants:
-        for engine in results.engines:
-            std = results.curve(variant, engine, "activation/std")
-            gradient = results.numbers(variant, engine, "gradient/norm")
-            mean, saturated, dead = (
-                results.numbers(variant, engine, f"activation/{what}").mean()
-                for what in ("mean", "saturated", "dead_units")
-            )
-            rows.append(
-                {
-                    "layers": variant,
-                    "engine": engine,
-                    "std, layers 1 to 5": each(std),
-                    "mean, layer 5": f"{mean:.2g}",
-                    "saturated": f"{saturated:.0%}",
-                    "dead units": f"{dead:.0%}",
-                    "gradient, layer 1": spread(gradient),
-                }
-            )
-    return rows
-
-
 def figures(results: Results, config: Config) -> dict[str, Figure]:
-    engine = results.engines[-1]
-    made = {}
-    for function in FUNCTIONS:
-        rows = {
-            s: list(results.of(f"{function}-{s}")[0][engine]["histograms"].values())
-            for s in SCHEMES
-        }
-        made[f"histograms_{function}"] = histogram_grid(rows, f"Activations of {function}")
-    labels = {"std": "activation/std", "gradient": "gradient/norm"}
-    for name, tag in labels.items():
-        curves = {
-            function: {s: results.curve(f"{function}-{s}", engine, tag) for s in SCHEMES}
-            for function in FUNCTIONS
-        }
-        made[name] = over_layers(curves, tag)
-    return made
+    made = {f"histograms_{function}": histograms(results, function) for function in FUNCTIONS}
+    return made | {what: over_layers(results, FUNCTIONS, what) for what in ("std", "gradient")}

@@ -1,4 +1,4 @@
-"""Whether the engines agree: units of work that measure it, and the verdict."""
+"""Whether the two sides agree: units of work that measure it, and what a report says of it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import numpy as np
 
 from .both import Training, batches, engines, fit
 from .lockstep import apart, step_bound
-from .results import Outcome, Results, Unit, Verdict
+from .results import Claim, Outcome, Results, Table, Unit, finding
 from .settings import Settings
+from .words import Words, listed
 
 LOSS_BOUND = 1e-9
-"""The largest relative difference of the engines' losses in the first 100 float64 iterations."""
+"""The largest relative difference of the sides' losses in the first 100 float64 iterations."""
+PREFIX = "agreement-"
+"""What the name of a unit starts with that compares the two sides."""
 
 
 def agreement_units(trainings: dict[str, Training], settings: Settings) -> list[Unit]:
@@ -26,7 +29,7 @@ def agreement_units(trainings: dict[str, Training], settings: Settings) -> list[
     seed = settings.seed
     return [
         Unit(
-            f"agreement-{variant}",
+            f"{PREFIX}{variant}",
             seed,
             agreement,
             {"training": training, "settings": exact, "seed": seed},
@@ -40,35 +43,65 @@ def agreement(training: Training, settings: Settings, seed: int) -> Outcome:
     ``apart`` of :func:`fit` over 30 in lockstep, with the ``bound`` of ``step ULP``."""
     free = replace(training, iterations=100, lockstep=False)
     made = engines(free, settings, seed)
-    error = 0.0
+    errors = []
     for x, t in batches(free, settings, seed):
         by_torch, by_numpy = made["torch"].step(x, t), made["numpy"].step(x, t)
-        error = max(error, abs(by_torch - by_numpy) / abs(by_torch))
+        errors.append(abs(by_torch - by_numpy) / abs(by_torch))
     _, locked = fit(replace(training, iterations=30, lockstep=True), settings, seed)
     bound = step_bound(training.optimizer)
-    return {"agreement": {"loss": error, **locked["apart"], "bound": bound}}
+    return {"agreement": {"loss": float(np.max(errors)), **locked["apart"], "bound": bound}}
 
 
-def agreement_verdicts(results: Results) -> list[Verdict]:
-    """That both engines compute the same, in the words of a verdict."""
-    variants = [name for name in results.variants if name.startswith("agreement-")]
-    if not variants:
+def agreement_claims(results: Results) -> list[Claim]:
+    """That both sides compute the same; nothing if one side ran alone."""
+    found = agreements(results)
+    if not found:
         return []
-    found = {name.removeprefix("agreement-"): results.of(name)[0]["agreement"] for name in variants}
-    farthest = max(found, key=lambda name: found[name]["loss"])
+    losses = np.array([part["loss"] for part in found.values()])
+    farthest = list(found)[int(losses.argmax())]  # a NaN, if there is one
     return [
-        Verdict(
-            "the engines' losses agree to 1e-9 over the first 100 iterations in float64",
-            "both",
-            found[farthest]["loss"] <= LOSS_BOUND,
-            f"Largest relative difference {found[farthest]['loss']:.1e} ({farthest}).",
+        Claim(
+            Words(
+                "The losses of both sides agree for 100 iterations in float64",
+                "在 float64 下，两种实现的损失在前 100 次迭代中一致",
+            ),
+            Words(
+                f"The relative difference is at most {LOSS_BOUND:.0e} in every training compared.",
+                f"在每个被比较的训练中，相对差不超过 {LOSS_BOUND:.0e}。",
+            ),
+            {
+                "both": finding(
+                    losses.max() <= LOSS_BOUND,
+                    Words(
+                        f"Largest relative difference: {losses.max():.1e} ({farthest}).",
+                        f"最大相对差：{losses.max():.1e}（{farthest}）。",
+                    ),
+                    numbers=losses,
+                    least_seeds=1,
+                )
+            },
         ),
-        steps_verdict("the first 30 steps", found),
+        steps_claim(
+            Words(
+                "Each of the first 30 steps, taken from the same weights, agrees in float64",
+                "在 float64 下，从相同权重出发，前 30 步中的每一步都一致",
+            ),
+            found,
+        ),
     ]
 
 
-def lockstep_verdicts(results: Results, optimizers: Sequence[str]) -> list[Verdict]:
-    """The verdict on whole float64 trainings in lockstep, whose variants are the optimizers."""
+def agreements(results: Results) -> dict[str, dict[str, float]]:
+    """What each unit of agreement measured, by the training that it compared."""
+    return {
+        name.removeprefix(PREFIX): results.of(name)[0]["agreement"]
+        for name in results.variants
+        if name.startswith(PREFIX)
+    }
+
+
+def lockstep_claims(results: Results, optimizers: Sequence[str]) -> list[Claim]:
+    """The claim on whole float64 trainings in lockstep, whose variants are the optimizers."""
     found = {
         name: {
             "bound": step_bound(name),
@@ -76,50 +109,116 @@ def lockstep_verdicts(results: Results, optimizers: Sequence[str]) -> list[Verdi
         }
         for name in optimizers
     }
-    return [steps_verdict("all steps of the trainings", found)]
+    every_step = Words(
+        "Every step of the trainings, taken from the same weights, agrees in float64",
+        "在 float64 下，从相同权重出发，训练中的每一步都一致",
+    )
+    return [steps_claim(every_step, found)]
 
 
-def steps_verdict(steps: str, found: Mapping[str, Mapping[str, float]]) -> Verdict:
+def steps_claim(claim: Words, found: Mapping[str, Mapping[str, float]]) -> Claim:
     """Whether each training's ``step ULP`` is within its ``bound``; ``step`` is the same absolute.
 
     The evidence names, of the trainings with the same bound, the one that is farthest apart.
     """
+    farthest = farthest_steps(found)
+    absolute = [f"{found[name]['step']:.1e}" for name in farthest.values()]
+    return Claim(
+        claim,
+        Words(
+            "A weight differs by no more than its optimizer's bound, counted in units in the last "
+            "place (ULP) of the largest weight of its layer.",
+            "权重之差不超过该优化器的界限，以所在层最大权重的末位单位（ULP）计。",
+        ),
+        {
+            "both": finding(
+                all(part["step ULP"] <= part["bound"] for part in found.values()),
+                Words(
+                    "Largest difference in ULP: "
+                    + ", ".join(
+                        f"{found[name]['step ULP']:.4g} of at most {bound:.0f} ({name})"
+                        for bound, name in farthest.items()
+                    )
+                    + f"; absolute: {', '.join(absolute)}.",
+                    "最大差（ULP）："
+                    + "，".join(
+                        f"{found[name]['step ULP']:.4g}，界限 {bound:.0f}（{name}）"
+                        for bound, name in farthest.items()
+                    )
+                    + f"；绝对值：{'，'.join(absolute)}。",
+                ),
+                numbers=[part["step ULP"] for part in found.values()],
+                least_seeds=1,
+            )
+        },
+    )
+
+
+def farthest_steps(found: Mapping[str, Mapping[str, float]]) -> dict[float, str]:
+    """For each bound, smallest first, the training whose steps are farthest apart."""
     farthest: dict[float, str] = {}
     for name in sorted(found, key=lambda name: found[name]["step ULP"]):
         farthest[found[name]["bound"]] = name
-    evidence = ", ".join(
-        f"{name} {found[name]['step ULP']:.4g} of at most {bound:.0f} ({found[name]['step']:.1e})"
-        for bound, name in sorted(farthest.items())
-    )
-    return Verdict(
-        f"{steps}, each from the same weights, agree to the stated ULP in float64",
-        "both",
-        all(part["step ULP"] <= part["bound"] for part in found.values()),
-        f"Largest difference, in the last place of the largest weight of a layer: {evidence}.",
+    return dict(sorted(farthest.items()))
+
+
+def why_curves_part(results: Results) -> Words:
+    """What both sides show beside each other; empty if one side ran alone."""
+    found = agreements(results)
+    if not found:
+        return Words("", "")
+    steps = []
+    for name in farthest_steps(found).values():
+        ulp = found[name]["step ULP"]
+        said = f"{ulp:.3g}" if ulp < 100 else f"{ulp:,.0f}"
+        steps.append(Words(f"{said} ULP ({name})", f"{said} ULP（{name}）"))
+    told = listed(steps)
+    return Words(
+        "The two sides' optimizer steps have the same bits, but matrix products are summed in "
+        "another order on each side, and training amplifies that rounding: so the curves may "
+        "part. As a proof, put back to the same weights before each of 30 steps in float64, and "
+        "each with its own gradients, the sides end a step at most this far apart: "
+        f"{told.en}.",
+        "两种实现的优化器更新逐位相同，但矩阵乘积的求和顺序不同，训练会放大这种舍入误差，因此曲线"
+        "可能逐渐分开。证据：在 float64 下，每一步之前都让两者回到相同的权重，再各自计算梯度，连续 "
+        f"30 步中单步之后的最大差别为：{told.zh}。",
     )
 
 
-def apart_columns(results: Results, optimizer: str) -> dict[str, str]:
-    """The columns of a table on how far apart the engines are, the largest over the seeds.
+def apart_table(results: Results, optimizers: Sequence[str]) -> Table:
+    """How far apart the sides are, a row for each optimizer, the largest over the seeds.
 
     ``within`` is the part of the steps within the bound, which is one of float64.
     """
-    found = results.of(optimizer)[0].get("apart", {})
-    columns = {
-        f"apart, {key}": f"{worst(results, optimizer, key):.0e}"
-        for key in ("first 100", "ever")
-        if key in found
-    }
-    if "step ULP" in found:
-        bound = step_bound(optimizer)
-        ulps = results.curve(optimizer, "numpy", "lockstep/max_ulp")
-        columns |= {
-            "step": f"{worst(results, optimizer, 'step'):.0e}",
-            "step ULP": f"{worst(results, optimizer, 'step ULP'):.4g}",
-            "bound": f"{bound:.0f}",
-            "within": f"{(ulps <= bound).mean():.2%}",
-        }
-    return columns
+    rows: list[list[str | Words]] = []
+    for name in optimizers:
+        found = results.of(name)[0]["apart"]
+        row: list[str | Words] = [name]
+        row += [f"{worst(results, name, key):.0e}" for key in ("first 100", "ever")]
+        if "step ULP" in found:
+            bound = step_bound(name)
+            ulps = results.curve(name, "numpy", "lockstep/max_ulp")
+            row += [
+                f"{worst(results, name, 'step'):.0e}",
+                f"{worst(results, name, 'step ULP'):.4g}",
+                f"{bound:.0f}",
+                f"{(ulps <= bound).mean():.2%}",
+            ]
+        rows.append(row)
+    columns: list[str | Words] = [
+        Words("optimizer", "优化器"),
+        Words("loss, first 100", "损失，前 100 次"),
+        Words("loss, ever", "损失，全程"),
+        Words("a step", "单步"),
+        "ULP",
+        Words("bound", "界限"),
+        Words("within", "界限内"),
+    ]
+    return Table(
+        Words("How far apart the two sides are", "两种实现相差多少"),
+        columns[: len(rows[0])],
+        rows,
+    )
 
 
 def worst(results: Results, variant: str, key: str) -> float:
@@ -146,7 +245,7 @@ def compare(forms: tuple[Training, Training], settings: Settings, seed: int, eve
     return {
         key: {
             "curves": {"weights/difference": curve},
-            "numbers": {"difference": max(distance for _, distance in curve)},
+            "numbers": {"difference": float(np.max([distance for _, distance in curve]))},
             "seconds": first[key].seconds + second[key].seconds,
         }
         for key, curve in curves.items()

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
-from .agreement import agreement_units, agreement_verdicts
-from .batchnorm_measures import CLAIMS, PLACES, RATES, SCALES, ends, measures
+from torchopt_ref.errors import UserError
+
+from .agreement import agreement_units
+from .batchnorm_figures import over_values, training_accuracy
+from .batchnorm_measures import PLACES, RATES, SCALES
 from .both import Training
-from .figures import curves_in_panels, curves_with_spread
-from .results import Results, Unit, Verdict, in_every_seed, spread
+from .results import Results, Unit
 from .series import train_series
 from .settings import Settings
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from .svg import Figure
 
 NAME = "batchnorm"
-TITLE = "Batch normalisation in a network of 5 hidden layers"
 
 
 @dataclass
@@ -37,6 +35,15 @@ class Config(Settings):
     """an epoch is samples / batch size iterations"""
     batch_size: int = 100
     """images in a mini-batch"""
+
+    def check(self) -> None:
+        super().check()
+        images = len(self.split("train")[1])
+        if not self.batch_size <= self.samples <= images:
+            raise UserError(
+                f"--samples must be at least the --batch-size, {self.batch_size}, and at most the "
+                f"{images} images of the training set"
+            )
 
 
 def units(config: Config) -> list[Unit]:
@@ -58,7 +65,7 @@ def trainings(place: str, config: Config) -> dict[str, Training]:
         batchnorm=PLACES[place],
         samples=config.samples,
         batch_size=config.batch_size,
-        iterations=epoch * (max(1, config.epochs // 10) if config.quick else config.epochs),
+        iterations=epoch * config.epochs,
         evaluate_every=epoch,
     )
     return {name: replace(common, weight_init=scale) for name, scale in SCALES.items()} | {
@@ -66,47 +73,7 @@ def trainings(place: str, config: Config) -> dict[str, Training]:
     }
 
 
-def verdicts(results: Results, config: Config) -> list[Verdict]:
-    found = agreement_verdicts(results)
-    for engine in results.engines:
-        for name, values in measures(results, engine).items():
-            larger, smaller = values["none"], values["before"]
-            if name in ("largest lr", "scales learnt"):
-                larger, smaller = smaller, larger
-            claim, measure = CLAIMS[name]
-            numbers = ", ".join(f"{place} {spread(values[place])}" for place in PLACES)
-            found.append(
-                Verdict(claim, engine, in_every_seed(larger, smaller), f"{measure}: {numbers}.")
-            )
-    return found
-
-
-def table(results: Results, config: Config) -> list[dict[str, str]]:
-    found = {engine: measures(results, engine) for engine in results.engines}
-    return [
-        {"normalisation": place, "engine": engine}
-        | {name: spread(values[place]) for name, values in found[engine].items()}
-        for place in PLACES
-        for engine in results.engines
-    ]
-
-
 def figures(results: Results, config: Config) -> dict[str, Figure]:
-    engine = results.engines[-1]
-    panels = {
-        f"scale {scale:.3g}": {
-            place: results.curve(place, engine, f"accuracy/train/{name}") for place in PLACES
-        }
-        for name, scale in SCALES.items()
+    return {"training_accuracy": training_accuracy(results)} | {
+        name: over_values(results, name) for name in ("initial_scales", "learning_rates")
     }
-    made = {"training_accuracy": curves_in_panels(panels, TITLE, "training accuracy", "epoch")}
-    for name, values, xlabel in (
-        ("initial_scales", SCALES, "standard deviation of the initial weights"),
-        ("learning_rates", RATES, "learning rate, from He's initial weights"),
-    ):
-        reached = {p: ends(results, p, engine, "train_accuracy", values) for p in PLACES}
-        made[name] = curves_with_spread(
-            reached, TITLE, "final training accuracy", xlabel=xlabel, steps=[*values.values()]
-        )
-        made[name].axes[0].set(xscale="log", ylim=(0, 1.02))
-    return made

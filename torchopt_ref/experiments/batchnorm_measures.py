@@ -1,4 +1,4 @@
-"""What batch normalisation is judged by: the trainings compared, the measures, the claims."""
+"""What batch normalisation is judged by: the trainings compared, the measures."""
 
 from __future__ import annotations
 
@@ -13,30 +13,7 @@ SCALES = {f"scale-{scale:.3g}": float(scale) for scale in np.logspace(0, -4, 16)
 RATES = {f"lr-{rate:.3g}": float(rate) for rate in np.logspace(-2, 1, 5)}
 LEARNT, WELL = 0.5, 0.8
 """Training accuracies at which a network has learnt something, and has learnt well."""
-CLAIMS = {
-    "epochs": (
-        "with batch normalisation the network learns faster at the same learning rate",
-        "Epochs to 80 % training accuracy from He's weights at 0.01, one more than all if never",
-    ),
-    "largest lr": (
-        "the largest learning rate that still learns is larger with batch normalisation",
-        "Largest of the rates at which training accuracy ends above 50 %, 0 if none",
-    ),
-    "scales learnt": (
-        "with batch normalisation the network learns from more of the initial scales",
-        "Of 16 scales so many end above 50 % training accuracy",
-    ),
-    "range over scales": (
-        "with batch normalisation the result depends less on the initial scale",
-        "Final training accuracy over the scales, largest minus smallest",
-    ),
-    "gap": (
-        "batch normalisation curbs overfitting",
-        "Training minus test accuracy, averaged over the learning rates at which the network "
-        "learns 80 % both without and with normalisation before the activation",
-    ),
-}
-"""For each measure the claim that it decides, and what it is."""
+MEASURES = ("epochs", "largest lr", "scales learnt", "range over scales", "gap")
 
 
 def ends(results: Results, place: str, engine: str, tag: str, names: Iterable[str]) -> np.ndarray:
@@ -45,10 +22,10 @@ def ends(results: Results, place: str, engine: str, tag: str, names: Iterable[st
 
 
 def measures(results: Results, engine: str) -> dict[str, dict[str, np.ndarray]]:
-    """For each of ``CLAIMS`` and each place, a value for each seed."""
+    """For each of ``MEASURES`` and each place, a value for each seed."""
     by_rate = {p: ends(results, p, engine, "train_accuracy", RATES) for p in PLACES}
     both_well = (by_rate["none"] >= WELL) & (by_rate["before"] >= WELL)
-    found: dict[str, dict[str, np.ndarray]] = {name: {} for name in CLAIMS}
+    found: dict[str, dict[str, np.ndarray]] = {name: {} for name in MEASURES}
     for place in PLACES:
         well = results.curve(place, engine, "accuracy/train/lr-0.01") >= WELL
         by_scale = ends(results, place, engine, "train_accuracy", SCALES)

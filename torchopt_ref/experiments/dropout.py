@@ -4,30 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from .agreement import agreement_units, agreement_verdicts
+from .agreement import agreement_units
 from .both import Training, fit
-from .figures import curves_with_spread
-from .overfit import accuracies, accuracy_figure, gap_evidence, overfitting
+from .dropout_figures import NAMES, passes_averaged
+from .overfit import accuracy_figure, overfitting
 from .probabilities import probabilities, quality
-from .results import Outcome, Results, Unit, Verdict, in_every_seed, spread
+from .results import Outcome, Results, Unit
 from .settings import Settings
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from .svg import Figure
+from .words import Words
 
 NAME = "dropout"
-TITLE = "Dropout: a 7-layer network on 300 images"
 SCALINGS = ("inverted", "inference")
 PASSES = (1, 3, 10, 50)
 """How many passes with dropout left on are averaged: from one stochastic pass to an ensemble."""
-BETTER = {
-    "accuracy": "is more accurate",
-    "nll": "has a lower negative log likelihood",
-    "ece": "has a lower calibration error",
-}
-"""The measures of ``quality``, and what each says of the better of two."""
+MEASURES = ("accuracy", "nll", "ece")
+"""Those of ``quality``."""
 
 
 @dataclass
@@ -50,7 +43,7 @@ class Config(Settings):
 
 
 def trainings(config: Config) -> dict[str, Training]:
-    without = overfitting(config.epochs, config.quick)
+    without = overfitting(config.epochs)
     return {"without": without} | {
         scaling: replace(without, dropout=config.dropout, scaling=scaling) for scaling in SCALINGS
     }
@@ -78,73 +71,16 @@ def work(training: Training, settings: Settings, seed: int, monitor: Path | None
         outcome[key]["numbers"] |= quality(probabilities(engine, x), t)
         if training.dropout > 0:
             found = {passes: quality(probabilities(engine, x, passes), t) for passes in PASSES}
-            for name in BETTER:
+            for name in MEASURES:
                 outcome[key]["curves"][f"{name}/mc_dropout"] = [
                     [passes, qualities[name]] for passes, qualities in found.items()
                 ]
     return outcome
 
 
-def verdicts(results: Results, config: Config) -> list[Verdict]:
-    found = agreement_verdicts(results)
-    for engine in results.engines:
-        without = results.numbers("without", engine, "gap")
-        for scaling in SCALINGS:
-            gap = results.numbers(scaling, engine, "gap")
-            found.append(
-                Verdict(
-                    "the gap between training and test accuracy is smaller with dropout "
-                    f"({scaling} scaling)",
-                    engine,
-                    in_every_seed(without, gap),
-                    f"{gap_evidence(results, scaling, engine)}, without dropout "
-                    f"{gap_evidence(results, 'without', engine)}.",
-                )
-            )
-            found += [improvement(results, engine, scaling, name) for name in BETTER]
-    return found
-
-
-def improvement(results: Results, engine: str, scaling: str, name: str) -> Verdict:
-    """Whether averaging improves one measure; accuracy is better higher, the others lower."""
-    curve = results.curve(scaling, engine, f"{name}/mc_dropout")
-    one, all_passes = curve[:, 0], curve[:, -1]
-    return Verdict(
-        f"the mean of {PASSES[-1]} passes with dropout on {BETTER[name]} than one of them "
-        f"({scaling} scaling)",
-        engine,
-        in_every_seed(all_passes, one) if name == "accuracy" else in_every_seed(one, all_passes),
-        f"Mean {spread(all_passes)}, one pass {spread(one)}, "
-        f"with dropout off {spread(results.numbers(scaling, engine, name))}.",
-    )
-
-
-def table(results: Results, config: Config) -> list[dict[str, str]]:
-    return [
-        {"dropout": name, "engine": engine}
-        | accuracies(results, name, engine)
-        | {
-            label: spread(results.numbers(name, engine, number))
-            for label, number in (("test NLL", "nll"), ("test ECE", "ece"))
-        }
-        for name in trainings(config)
-        for engine in results.engines
-    ]
-
-
 def figures(results: Results, config: Config) -> dict[str, Figure]:
-    panels = {"without": "without dropout"} | {name: f"{name} scaling" for name in SCALINGS}
-    likelihoods = {
-        f"{name} scaling": results.curve(name, results.engines[-1], "nll/mc_dropout")
-        for name in SCALINGS
-    }
+    title = Words("Dropout against overfitting", "用 Dropout 抑制过拟合")
     return {
-        "accuracy": accuracy_figure(results, panels, TITLE),
-        "passes": curves_with_spread(
-            likelihoods,
-            "Averaging passes with dropout left on",
-            "negative log likelihood of the test images",
-            xlabel="passes",
-            steps=PASSES,
-        ),
+        "accuracy": accuracy_figure(results, NAMES, title),
+        "passes": passes_averaged(results, PASSES),
     }

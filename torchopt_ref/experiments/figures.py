@@ -1,184 +1,114 @@
-"""Figures like the textbook's."""
+"""What the experiments' figures share: axes, smoothed losses, accuracies, a note of what is shown.
+
+The kinds of panels are in ``charts``, the drawing itself in ``svg``.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from .results import bin_edges
+from .charts import Curve, Lines
+from .results import Results, points
+from .svg import COLORS, DASHES, PLAIN, Axis, percent
+from .words import Words, sentences
 
-COLORS = {
-    "SGD": "#4c72b0",
-    "Momentum": "#dd8452",
-    "AdaGrad": "#55a868",
-    "RMSprop": "#8172b3",
-    "Adam": "#c44e52",
-}
-
-
-def valley_paths(paths: Mapping[str, np.ndarray]) -> Figure:
-    """Paths (steps, 2) over the contours of x^2/20 + y^2, a panel for each optimizer."""
-    figure = Figure(figsize=(3.2 * len(paths), 3.2), layout="constrained")
-    x, y = np.meshgrid(np.linspace(-10, 10, 201), np.linspace(-5, 5, 201))
-    axes = figure.subplots(1, len(paths), sharex=True, sharey=True)
-    for ax, (name, path) in zip(np.atleast_1d(axes), paths.items(), strict=True):
-        ax.contour(x, y, x**2 / 20 + y**2, levels=14, colors="0.75", linewidths=0.6)
-        ax.plot(*path.T, "o-", color=COLORS[name], markersize=3, linewidth=1)
-        ax.plot(0, 0, "k+", markersize=9)
-        ax.set(title=name, xlabel="x", xlim=(-10, 10), ylim=(-5, 5))
-    np.atleast_1d(axes)[0].set_ylabel("y")
-    figure.suptitle("f(x, y) = x²/20 + y², from (-7, 2)")
-    return figure
+WINDOW = 20
+"""Losses are shown as the mean of so many iterations, if there are ten times as many."""
+ITERATION = Axis(Words("iteration", "迭代次数"), whole=True)
+EPOCH = Axis(Words("epoch", "epoch（轮）"), whole=True)
+LAYER = Axis(Words("layer", "层"))
+LOSS = Axis(Words("cross-entropy", "交叉熵误差"))
+LOG_LOSS = Axis(Words("cross-entropy, logarithmic", "交叉熵误差（对数刻度）"), log=True)
+ACCURACY = Axis(Words("accuracy", "识别精度"), limits=(0.0, 1.0), write=percent)
+TEST_ACCURACY = ACCURACY._replace(name=Words("test accuracy", "测试数据的识别精度"), limits=None)
+TRAINING, TEST = Words("training", "训练数据"), Words("test", "测试数据")
+CHANCE = Words("chance", "随机猜测")
 
 
-def loss_curves(losses: Mapping[str, Sequence[float]], title: str) -> Figure:
-    """Training loss per iteration, averaged over the last 20, logarithmic."""
-    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
-    ax = figure.subplots()
-    for name, curve in losses.items():
-        window = min(20, len(curve))
-        smooth = np.convolve(curve, np.ones(window) / window, mode="valid")
-        ax.plot(np.arange(window, len(curve) + 1), smooth, color=COLORS[name], label=name)
-    ax.set(xlabel="iteration", ylabel="training loss", title=title, yscale="log")
-    ax.grid(alpha=0.3)
-    ax.legend()
-    return figure
+def curves(
+    values: Mapping[Words, np.ndarray], x: Sequence[float] | None = None, plain: bool = False
+) -> list[Curve]:
+    """Curves (seeds, points) over x, or 1, 2, 3 ...; ``plain``: others are compared with the first.
+
+    Each has the colour and the dash of its place.
+    """
+    styles = list(zip(COLORS, DASHES, strict=True))
+    if plain:
+        styles.insert(0, (PLAIN, "none"))
+    return [
+        Curve(name, range(1, each.shape[1] + 1) if x is None else x, each, *style)
+        for (name, each), style in zip(values.items(), styles, strict=False)
+    ]
 
 
-def curves_with_spread(
-    curves: Mapping[str, np.ndarray],
-    title: str,
-    ylabel: str,
+def training_losses(
+    title: Words,
+    losses: Mapping[Words, np.ndarray],
     *,
-    xlabel: str = "iteration",
-    steps: Sequence[float] | None = None,
     log: bool = False,
-) -> Figure:
-    """For each name the mean over seeds of curves (seeds, points), and the range as a band.
+    chance: float | None = None,
+) -> Lines:
+    """Losses (seeds, iterations), smoothed if they are long, and that of mere chance."""
+    length = next(iter(losses.values())).shape[1]
+    window = smoothing(length)
+    kernel = np.ones(window) / window
+    smooth = {
+        name: np.array([np.convolve(row, kernel, mode="valid") for row in values])
+        for name, values in losses.items()
+    }
+    found = curves(smooth, range(window, length + 1))
+    if chance is not None:
+        found.append(Curve(CHANCE, (1, length), np.full((1, 2), chance), PLAIN, "1 3"))
+    return Lines(title, ITERATION, LOG_LOSS if log else LOSS, found)
 
-    Curves of more than 200 points are averaged over 20 neighbours.
-    """
-    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
-    ax = figure.subplots()
-    for name, values in curves.items():
-        window = 20 if values.shape[1] > 200 else 1
-        kernel = np.ones(window) / window
-        smooth = np.array([np.convolve(row, kernel, mode="valid") for row in values])
-        x = (np.arange(1, values.shape[1] + 1) if steps is None else np.array(steps))[window - 1 :]
-        (line,) = ax.plot(x, smooth.mean(axis=0), label=name)
-        ax.fill_between(
-            x, smooth.min(axis=0), smooth.max(axis=0), color=line.get_color(), alpha=0.2
+
+def smoothing(length: int) -> int:
+    return WINDOW if length >= 10 * WINDOW else 1
+
+
+def accuracy_panel(title: Words, train: np.ndarray, test: np.ndarray, x: Sequence[float]) -> Lines:
+    """Accuracies (seeds, points) over the epochs x on training and on test images."""
+    return Lines(title, EPOCH, ACCURACY, curves({TRAINING: train, TEST: test}, x))
+
+
+def test_accuracies(results: Results, names: Mapping[str, Words]) -> Lines:
+    """The accuracy on test images over the iterations, of each variant by its name."""
+    engine, first = results.engines[-1], next(iter(names))
+    steps = [step for step, _ in points(results.of(first)[0][engine]["curves"]["accuracy/test"])]
+    found = {
+        name: results.curve(variant, engine, "accuracy/test") for variant, name in names.items()
+    }
+    title = Words("Accuracy on new images", "对未见过的图像的识别精度")
+    return Lines(title, ITERATION, TEST_ACCURACY, curves(found, steps))
+
+
+def initial_weights(scheme: str) -> Words:
+    """What a figure calls a kind of initial weights."""
+    return Words(scheme.replace("=", " "), scheme.replace("std=", "标准差 "))
+
+
+def note(results: Results, variant: str, length: int = 0, engine: str = "") -> Words:
+    """Which side computed what is shown, of how many seeds, and how losses were smoothed."""
+    engine = engine or results.engines[-1]
+    side = "NumPy" if engine == "numpy" else engine
+    seeds, window = len(results.of(variant)), smoothing(length)
+    said = [Words(f"Computed by {side}.", f"由 {side} 计算。")]
+    if seeds > 1:
+        said.append(
+            Words(
+                f"Lines: means over {seeds} seeds; bands: from the smallest to the largest.",
+                f"曲线是 {seeds} 个随机种子的平均值，色带从最小值到最大值。",
+            )
         )
-    ax.set(xlabel=xlabel, ylabel=ylabel, title=title, yscale="log" if log else "linear")
-    ax.grid(alpha=0.3)
-    ax.legend()
-    return figure
-
-
-def grouped_bars(
-    values: Mapping[str, Sequence[float]], groups: Sequence[str], title: str, ylabel: str
-) -> Figure:
-    """For each name a bar in every group, with its value above it."""
-    figure = Figure(figsize=(7.5, 4.0), layout="constrained")
-    ax = figure.subplots()
-    width = 0.8 / len(values)
-    for k, (name, heights) in enumerate(values.items()):
-        x = np.arange(len(groups)) + (k - (len(values) - 1) / 2) * width
-        ax.bar_label(ax.bar(x, heights, width, label=name), fmt="%.3g", fontsize=8)
-    ax.set(title=title, ylabel=ylabel)
-    ax.set_xticks(range(len(groups)), groups)
-    ax.grid(alpha=0.3, axis="y")
-    ax.legend()
-    return figure
-
-
-def curves_in_panels(
-    panels: Mapping[str, Mapping[str, np.ndarray]], title: str, ylabel: str, xlabel: str
-) -> Figure:
-    """Rows of four panels; in each, curves (seeds, points): the mean, and the range as a band."""
-    rows = -(-len(panels) // 4)
-    figure = Figure(figsize=(8, 2 * rows + 0.6), layout="constrained")
-    axes = figure.subplots(rows, 4, sharex=True, sharey=True, squeeze=False)
-    for ax, (panel, curves) in zip(axes.flat, panels.items(), strict=False):
-        for name, values in curves.items():
-            x = np.arange(1, values.shape[1] + 1)
-            (line,) = ax.plot(x, values.mean(axis=0), label=name)
-            ax.fill_between(
-                x, values.min(axis=0), values.max(axis=0), color=line.get_color(), alpha=0.2
+    else:
+        said.append(Words("One seed.", "只有 1 个随机种子。"))
+    if window > 1:
+        said.append(
+            Words(
+                f"Losses are smoothed: each point is the mean of {window} iterations.",
+                f"损失经过平滑：每个点是 {window} 次迭代的平均值。",
             )
-        ax.set_title(panel, fontsize=9)
-        ax.grid(alpha=0.3)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    for ax in axes[-1]:
-        ax.set_xlabel(xlabel, fontsize=9)
-    figure.supylabel(ylabel, fontsize=10)
-    figure.suptitle(title)
-    return figure
-
-
-def train_and_test(
-    panels: Mapping[str, tuple[np.ndarray, np.ndarray]], epochs: Sequence[float], title: str
-) -> Figure:
-    """A panel for each name: accuracy (seeds, points) on training and test images over epochs.
-
-    Lines are means over the seeds, bands their range.
-    """
-    columns = min(len(panels), 3)
-    rows = -(-len(panels) // columns)
-    width = 6.5 if columns == 1 else 8.0
-    figure = Figure(figsize=(width, 1 + 3.0 * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    for ax, (name, accuracies) in zip(axes.flat, panels.items(), strict=False):
-        for label, style, values in zip(("training", "test"), ("-", "--"), accuracies, strict=True):
-            (line,) = ax.plot(epochs, values.mean(axis=0), style, label=label)
-            ax.fill_between(
-                epochs, values.min(axis=0), values.max(axis=0), color=line.get_color(), alpha=0.2
-            )
-        ax.set(title=name, ylim=(0, 1.02))
-        ax.grid(alpha=0.3)
-    for ax in axes[-1]:
-        ax.set_xlabel("epoch")
-    for ax in axes[:, 0]:
-        ax.set_ylabel("accuracy")
-    axes[0, 0].legend(loc="lower right")
-    figure.suptitle(title)
-    return figure
-
-
-def histogram_grid(rows: Mapping[str, Sequence[Mapping[str, Any]]], title: str) -> Figure:
-    """A row of histograms (``results.Outcome``) for each name, a column for each layer.
-
-    All share the vertical scale, which ends at a fifth of a layer: higher bars are cut.
-    """
-    columns = max(map(len, rows.values()))
-    figure = Figure(figsize=(8, 1.6 * len(rows) + 0.5), layout="constrained")
-    axes = figure.subplots(len(rows), columns, squeeze=False)
-    for (name, histograms), line in zip(rows.items(), axes, strict=True):
-        for i, (histogram, ax) in enumerate(zip(histograms, line, strict=True), start=1):
-            counts = np.array(histogram["counts"])
-            ax.stairs(counts / counts.sum(), bin_edges(histogram), fill=True)
-            ax.set(xlim=histogram["range"], ylim=(0, 0.2), yticks=[])
-            ax.tick_params(labelsize=7)
-            if ax in axes[0]:
-                ax.set_title(f"layer {i}", fontsize=9)
-        line[0].set_ylabel(name)
-    figure.suptitle(f"{title}: fractions of a layer, cut at 0.2")
-    return figure
-
-
-def over_layers(curves: Mapping[str, Mapping[str, np.ndarray]], ylabel: str) -> Figure:
-    """A panel for each name, with curves (seeds, layers) over the layers: mean and range."""
-    figure = Figure(figsize=(8, 3.6), layout="constrained")
-    axes = np.atleast_1d(figure.subplots(1, len(curves), sharey=True))
-    for ax, (panel, lines) in zip(axes, curves.items(), strict=True):
-        for name, values in lines.items():
-            x = np.arange(1, values.shape[1] + 1)
-            (line,) = ax.plot(x, values.mean(axis=0), "o-", markersize=4, label=name)
-            low, high = values.min(axis=0), values.max(axis=0)
-            ax.fill_between(x, low, high, color=line.get_color(), alpha=0.2)
-        ax.set(title=panel, xlabel="layer", yscale="log")
-        ax.grid(alpha=0.3)
-    axes[0].set_ylabel(ylabel)
-    axes[0].legend()
-    return figure
+        )
+    return sentences(said)

@@ -1,4 +1,4 @@
-"""Running an experiment: its units in parallel, kept one by one, then verdicts, figures, report."""
+"""Running an experiment: its units in parallel, kept one by one, then claims, figures, report."""
 
 from __future__ import annotations
 
@@ -25,17 +25,20 @@ from torchopt_ref.tensorboard.inspection import MONITOR
 from torchopt_ref.tensorboard.run_lock import locked
 from torchopt_ref.whole_file import with_digest
 
+from .agreement import why_curves_part
 from .monitored import diagnoses
 from .networks import one_thread
 from .processes import context
 from .progress import progress
 from .report import show, write_markdown
-from .results import Outcome, Results, Unit, Verdict, bin_edges, points, same_verdicts, unit_name
+from .reports import report_of
+from .results import QUICK, Outcome, Results, Unit, bin_edges, points, unit_name
 from .settings import Settings
 from .summary import Damaged, read_outcome, read_summary
+from .svg import Figure
+from .words import LANGUAGES
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from torch.utils.tensorboard import SummaryWriter
 
 
@@ -43,15 +46,13 @@ class Experiment(Protocol):
     """What the module of an experiment defines, beside its ``Config``.
 
     One that does not consist of units defines ``outcomes(config, folder)`` instead of ``units``.
+    What is said of it stands in a module of ``reports``.
     """
 
     NAME: str
-    TITLE: str
 
     def units(self, config: Any) -> list[Unit]: ...
-    def verdicts(self, results: Results, config: Any) -> list[Verdict]: ...
     def figures(self, results: Results, config: Any) -> dict[str, Figure]: ...
-    def table(self, results: Results, config: Any) -> list[dict[str, str]]: ...
 
 
 def run(experiment: Experiment, config: Settings) -> Path:
@@ -62,6 +63,7 @@ def run(experiment: Experiment, config: Settings) -> Path:
     the same options, but for its ``environment``.
     """
     config.check()
+    config = config.as_run()
     with RunFolder(config.out / experiment.NAME, run_name(experiment, config)) as folder:
         if (folder.path / "results.json").exists() and not config.force:
             print(f"Finished earlier (--force runs it again): {folder.path}", file=sys.stderr)
@@ -76,7 +78,7 @@ def run(experiment: Experiment, config: Settings) -> Path:
             collect = getattr(experiment, "outcomes", partial(unit_outcomes, experiment))
             with locked(folder.path):
                 summary = conclude(experiment, config, folder, collect(config, folder))
-        show(summary)
+        show(summary, config.lang)
     if config.monitor:
         print("Seen by the monitor", *diagnoses(folder.path), sep="\n  ", end="\n\n")
     return folder.path
@@ -119,18 +121,32 @@ def conclude(
     folder: RunFolder,
     outcomes: Mapping[tuple[str, int], Outcome],
 ) -> dict[str, Any]:
-    """Verdicts, figures and report from the outcomes; the content of ``results.json``."""
+    """Claims, figures and report from the outcomes; the content of ``results.json``."""
     results = Results(outcomes, config.engine_names)
-    verdicts = experiment.verdicts(results, config)
-    verdicts += same_verdicts(verdicts, config.engine_names)
-    for name, figure in experiment.figures(results, config).items():
-        folder.add_figure(name, figure)
+    report = report_of(experiment.NAME)
+    claims = report.claims(results, config)
+    if config.quick:
+        claims = [claim.undecided(QUICK) for claim in claims]
+    figures = experiment.figures(results, config)
+    for name, figure in figures.items():
+        for lang in LANGUAGES:
+            folder.write_text(f"{name}.{lang}.svg", figure.svg(lang))
+            folder.write_text(f"{name}.{lang}.narrow.svg", figure.svg(lang, narrow=True))
     summary = {
         "experiment": experiment.NAME,
-        "title": experiment.TITLE,
+        "title": report.TITLE,
+        "why": report.WHY,
+        "tried": report.tried(config),
+        "seen": report.seen(results, config),
+        "sides": why_curves_part(results),
         "config": config.as_json(),
-        "verdicts": [vars(verdict) for verdict in verdicts],
-        "table": experiment.table(results, config),
+        "figures": {name: figure.title for name, figure in figures.items()},
+        "claims": [
+            claim._asdict()
+            | {"sides": {side: found._asdict() for side, found in claim.sides.items()}}
+            for claim in claims
+        ],
+        "tables": [table._asdict() for table in report.tables(results, config)],
         "units": {unit_name(*key): without_seconds(value) for key, value in outcomes.items()},
         "environment": environment(outcomes),
     }

@@ -2,75 +2,87 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from html import escape
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 from torchopt_ref.errors import UserError
 from torchopt_ref.whole_file import write_whole
 
-from .summary import Damaged, read_summary
+from . import EXPERIMENTS
+from .page_style import STYLE
+from .report import COLON, MEANINGLESS, OUTCOME, SIDES, evidence, said_outcome
+from .results import FAILS, HOLDS, UNDECIDED
+from .summary import Damaged, counted, read_summary
+from .words import Words, in_language
 
-STYLE = """
-:root { color-scheme: light dark; --text: #1c1e21; --soft: #5b6270; --page: #fbfbfc; --card: #fff;
-  --line: #dfe2e7; --good: #1a7f4b; --bad: #b3372f; }
-@media (prefers-color-scheme: dark) {
-  :root { --text: #e6e8eb; --soft: #9aa3b0; --page: #15181c; --card: #1d2126; --line: #343a42;
-    --good: #57c78f; --bad: #f08a80; }
-}
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 60rem; padding: 1rem; background: var(--page);
-  color: var(--text); font: 16px/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.6rem; } h2 { font-size: 1.25rem; margin: 0; }
-section { background: var(--card); border: 1px solid var(--line); border-radius: .6rem;
-  padding: 1rem; margin: 1.2rem 0; }
-.soft { color: var(--soft); font-size: .85rem; }
-ul { padding: 0; list-style: none; } li { margin: .6rem 0; }
-.holds { color: var(--good); font-weight: 600; } .fails { color: var(--bad); font-weight: 600; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
-th, td { text-align: left; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid var(--line);
-  white-space: nowrap; }
-img { max-width: 100%; height: auto; background: #fff; border-radius: .4rem; margin-top: 1rem; }
-a { color: inherit; }
-"""
+Summaries = Mapping[Path, Mapping[str, Any]]
+"""What was found in each run, by its folder."""
+SIGNS = {HOLDS: "✓", FAILS: "✗", UNDECIDED: "?"}
+TITLE = Words("What makes training work", "与学习相关的技巧")
+INTRODUCTION = Words(
+    "The experiments of the textbook's chapter on training, run on this machine: each asks a "
+    "question, shows what was seen, and says which claims hold on these numbers. A claim holds if "
+    "it does in every seed and on every side; it is not decided where a number is not finite, "
+    "where only one seed ran, or where the run was a quick one.",
+    "教科书中“与学习相关的技巧”一章的实验，在这台机器上运行的结果：每个实验提出一个问题，展示所看"
+    "到的现象，并根据这些数值判定哪些说法成立。只有在每个随机种子、每种实现下都成立，说法才算成立"
+    "；如果数值不是有限的、只运行了一个随机种子，或只是快速运行，则不作判定。",
+)
+SOME_QUICK = Words(
+    "Some of this comes from quick runs, whose numbers mean nothing: ",
+    "以下部分结果来自快速运行（--quick），其中的数值没有意义：",
+)
+SPREAD = Words(
+    "A number with ± is the mean over the seeds and their standard deviation.",
+    "带 ± 的数值是各随机种子的平均值和标准差。",
+)
+TRIED, SEEN, CLAIMS, OPTIONS, FURTHER = (
+    Words("What was tried", "做了什么"),
+    Words("What is seen", "看到了什么"),
+    Words("What is claimed", "哪些说法成立"),
+    Words("The options that ran", "实际使用的选项"),
+    Words("rule and numbers", "判定规则与数值"),
+)
+CLAIM, EVIDENCE = Words("claim", "说法"), Words("evidence", "依据")
+FINISHED = Words("finished", "完成于")
 
 
-def write_page(runs: Path) -> Path:
-    """Gather the latest finished run of each experiment under ``runs`` into one HTML file.
+def write_page(page: Path, summaries: Summaries, lang: str) -> None:
+    """Write the runs' reports, in the chapter's order, into one HTML file in that language.
 
-    A run whose ``results.json`` is damaged is left out, which a line on stderr says. The old page
-    stays until the new one is whole.
+    The old page stays until the new one is whole.
 
     Raises:
-        UserError: no finished run, or a page that cannot be written.
+        UserError: it cannot be written.
     """
-    summaries, left_out = latest_runs(runs)
-    if not summaries:
-        raise UserError(
-            left_out[0]
-            if left_out
-            else f"no finished experiment in {runs}: start with torchopt-ref run all"
-        )
-    for line in left_out:
-        print(f"torchopt-ref: {line}", file=sys.stderr)
-    body = "\n".join(section(folder, summary) for folder, summary in summaries.items())
+
+    def text(words: str | Sequence[str]) -> str:
+        return escape(in_language(words, lang))
+
+    quick = [each for each in summaries.values() if each["config"].get("quick")]
+    warning = ""
+    if quick:
+        what = "" if len(quick) == len(summaries) else ", ".join(text(s["title"]) for s in quick)
+        warning = text(SOME_QUICK) + what if what else text(MEANINGLESS)
+        warning = f'<p class="warning">{warning}</p>\n'
     contents = "".join(
-        f'<li><a href="#{escape(summary["experiment"])}">{escape(summary["title"])}</a>: '
-        f"{verdict_count(summary)}</li>"
-        for summary in summaries.values()
+        f'<li><a href="#{escape(each["experiment"])}">{text(each["title"])}</a> '
+        f'<span class="soft">{count(each, text)}</span></li>\n'
+        for each in summaries.values()
     )
-    page = runs / "report.html"
+    body = "".join(section(folder, each, lang, text) for folder, each in summaries.items())
     html = (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
+        f'<!doctype html>\n<html lang="{lang}"><head><meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>What makes training work</title><style>{STYLE}</style></head><body>\n"
-        f"<h1>What makes training work</h1>\n<ul>{contents}</ul>\n{body}\n</body></html>\n"
+        f"<title>{text(TITLE)}</title><style>{STYLE}</style></head><body>\n"
+        f"<header><h1>{text(TITLE)}</h1>\n<p>{text(INTRODUCTION)}</p>\n{warning}"
+        f"<nav><ol>\n{contents}</ol></nav></header>\n{body}</body></html>\n"
     )
     try:
         # Names may hold bytes that are no UTF-8.
@@ -79,13 +91,16 @@ def write_page(runs: Path) -> Path:
         raise UserError(
             f"cannot write {page}: {error.strerror}: make room there, and let it be written"
         ) from error
-    return page
 
 
-def latest_runs(runs: Path) -> tuple[dict[Path, dict[str, Any]], list[str]]:
-    """The summary of each experiment's latest finished run, by its folder, in the order of names.
+def latest_runs(runs: Path) -> dict[Path, dict[str, Any]]:
+    """The summary of each experiment's latest finished run in ``runs``, by its folder.
 
-    And a line for each damaged one. ``train`` leaves a ``results.json`` of its own, which is none.
+    A damaged one is left out, which a line on stderr says. ``train`` leaves a ``results.json`` of
+    its own, which is none.
+
+    Raises:
+        UserError: there is no finished run.
     """
     finished: dict[str, tuple[Path, dict[str, Any]]] = {}
     left_out = []
@@ -96,50 +111,107 @@ def latest_runs(runs: Path) -> tuple[dict[Path, dict[str, Any]], list[str]]:
             finished[file.parent.parent.name] = file.parent, read_summary(file)
         except Damaged as damage:
             left_out.append(f"left out {file}: {damage}: run the experiment again with --force")
-    return dict(finished[name] for name in sorted(finished)), left_out
+    if not finished:
+        nothing = f"no finished experiment in {runs}: start with torchopt-ref run all"
+        raise UserError(left_out[0] if left_out else nothing)
+    for line in left_out:
+        print(f"torchopt-ref: {line}", file=sys.stderr)
+    order = {name: number for number, name in enumerate(EXPERIMENTS)}
+    return dict(finished[name] for name in sorted(finished, key=lambda n: (order.get(n, 99), n)))
 
 
-def section(folder: Path, summary: Mapping[str, Any]) -> str:
+def count(summary: Mapping[str, Any], text: Callable[[Any], str]) -> str:
+    """How many of its claims hold, do not hold, and are not decided."""
+    return " · ".join(
+        f'<span class="{name}">{SIGNS[name]}</span> {text(OUTCOME[name])}{text(COLON)}{number}'
+        for name, number in counted(summary).items()
+        if number
+    )
+
+
+def section(folder: Path, summary: Mapping[str, Any], lang: str, text: Callable[[Any], str]) -> str:
+    """One experiment: its question, the figures first, then what is seen and what is claimed."""
+    quick = summary["config"].get("quick")
+    warning = f'<p class="warning">{text(MEANINGLESS)}</p>\n' if quick else ""
+    sides = f"<p>{text(summary['sides'])}</p>\n" if summary["sides"][0] else ""
     options = ", ".join(f"{name} = {value}" for name, value in summary["config"].items())
+    numbers = "".join(
+        f"<details><summary>{text(table['title'])}</summary>\n"
+        f"{grid(table['columns'], table['rows'], text)}</details>\n"
+        for table in summary["tables"]
+    )
     return (
-        f'<section id="{escape(summary["experiment"])}"><h2>{escape(summary["title"])}</h2>\n'
-        f'<p class="soft">{escape(folder.name)}, finished '
-        f"{escape(summary['environment']['finished'])}</p>\n"
-        f"<ul>{''.join(map(verdict, summary['verdicts']))}</ul>\n"
-        f"{''.join(images(folder))}\n"
-        f'<div class="scroll">{table(summary["table"])}</div>\n'
-        f'<p class="soft">{escape(options)}</p></section>'
+        f'<section id="{escape(summary["experiment"])}"><h2>{text(summary["title"])}</h2>\n'
+        f"{warning}<p>{text(summary['why'])}</p>\n"
+        f"<h3>{text(TRIED)}</h3>\n<p>{text(summary['tried'])}</p>\n"
+        f"{''.join(drawings(folder, summary['figures'], lang))}"
+        f"<h3>{text(SEEN)}</h3>\n<p>{text(summary['seen'])}</p>\n{sides}"
+        f"<h3>{text(CLAIMS)}</h3>\n{claims(summary, lang, text)}"
+        f"{numbers}<details><summary>{text(OPTIONS)}</summary>\n"
+        f'<p class="soft">{escape(options)}</p>\n<p class="soft">{escape(folder.name)}, '
+        f"{text(FINISHED)} {escape(summary['environment']['finished'])}</p></details>\n"
+        "</section>\n"
     )
 
 
-def verdict(found: Mapping[str, Any]) -> str:
-    kind, word = ("holds", "Holds") if found["holds"] else ("fails", "Does not hold")
-    return (
-        f'<li><span class="{kind}">{word}</span> ({escape(found["engine"])}): '
-        f'{escape(found["claim"])}. <span class="soft">{escape(found["evidence"])}</span></li>'
-    )
-
-
-def verdict_count(summary: Mapping[str, Any]) -> str:
-    verdicts = summary["verdicts"]
-    return f"{sum(found['holds'] for found in verdicts)} of {len(verdicts)} verdicts hold"
-
-
-def images(folder: Path) -> Iterator[str]:
-    for path in sorted(folder.glob("*.png")):
-        if path.is_fifo():
+def drawings(folder: Path, figures: Mapping[str, Any], lang: str) -> Iterator[str]:
+    """The figures of a run; a page without one is better than none."""
+    for name in figures:
+        file = folder / f"{name}.{lang}.svg"
+        if file.is_fifo():
             continue
-        with suppress(OSError):  # a page without a figure is better than none
-            data = base64.b64encode(path.read_bytes()).decode()
-            yield f'<img alt="{escape(path.stem)}" src="data:image/png;base64,{data}">\n'
+        with suppress(OSError, ValueError, ElementTree.ParseError):
+            drawing = file.read_text(encoding="utf-8")
+            ElementTree.fromstring(drawing)  # half a drawing would swallow the rest of the page
+            yield f'<figure class="scroll">{drawing[drawing.index("<svg") :]}</figure>\n'
 
 
-def table(rows: list[Mapping[str, str]]) -> str:
-    if not rows:
-        return ""
-    head = "".join(f"<th>{escape(column)}</th>" for column in rows[0])
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row.values()) + "</tr>"
-        for row in rows
+def claims(summary: Mapping[str, Any], lang: str, text: Callable[[Any], str]) -> str:
+    """A row for each claim: what each side decided, the evidence, and the rule, folded."""
+    sides = [side for side in SIDES if any(side in each["sides"] for each in summary["claims"])]
+    columns = [side for side in sides if side != "both"] or sides
+    rows = []
+    for claim in summary["claims"]:
+        if "both" in claim["sides"]:
+            marks = mark(claim["sides"]["both"], f' colspan="{len(columns)}"', lang)
+        else:
+            marks = "".join(mark(claim["sides"].get(side), "", lang) for side in columns)
+        *_, first = (found["evidence"] for found in claim["sides"].values())
+        lines = [*evidence(claim, lang)]
+        # One line is what stands above it.
+        folded = "".join(f"<li>{escape(line)}</li>" for line in lines if len(lines) > 1)
+        rows.append(
+            f"<tr><td>{text(claim['claim'])}</td>{marks}<td>{text(first)}"
+            f"<details><summary>{text(FURTHER)}</summary><p>{text(claim['rule'])}</p>"
+            f"<ul>{folded}</ul></details></td></tr>\n"
+        )
+    names = "".join(f'<th class="side">{text(SIDES[side])}</th>' for side in columns)
+    return (
+        f'<table class="claims" style="--sides: {len(columns)}"><thead><tr>'
+        f"<th>{text(CLAIM)}</th>{names}<th>{text(EVIDENCE)}</th></tr></thead>\n"
+        f"<tbody>{''.join(rows)}</tbody></table>\n"
     )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def mark(found: Mapping[str, Any] | None, span: str, lang: str) -> str:
+    """The cell that says what one side decided; empty if it did not judge."""
+    if found is None:
+        return "<td></td>"
+    said = escape(said_outcome(found, lang))
+    kind = found["outcome"]
+    return (
+        f'<td{span} class="mark {kind}" title="{said}"><span aria-hidden="true">{SIGNS[kind]}'
+        f'</span><span class="hidden">{said}</span></td>'
+    )
+
+
+def grid(columns: Sequence[Any], rows: Sequence[Sequence[Any]], text: Callable[[Any], str]) -> str:
+    head = "".join(f"<th>{text(column)}</th>" for column in columns)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{text(cell)}</td>" for cell in row) + "</tr>\n" for row in rows
+    )
+    spread = f'<p class="soft">{text(SPREAD)}</p>\n' if "±" in body else ""
+    return (
+        f'<div class="scroll"><table class="numbers"><thead><tr>{head}</tr></thead>\n'
+        f"<tbody>{body}</tbody></table></div>\n{spread}"
+    )

@@ -9,12 +9,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 @contextmanager
 def progress(task: str, total: int) -> Iterator[Callable[[str], None]]:
-    """A bar on a terminal, one plain line at the end elsewhere.
+    """A bar on a terminal; elsewhere, as in a log, a plain line for each finished step.
 
-    Yields a function to call after each of the ``total`` steps with a note, such as the loss.
+    Yields a function to call after each of the ``total`` steps with a note, such as its name.
     """
     console = Console(stderr=True)
-    note = ""
     columns = [
         TextColumn(f"{task:<10}"),
         BarColumn(),
@@ -22,14 +21,15 @@ def progress(task: str, total: int) -> Iterator[Callable[[str], None]]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     ]
+    done = 0
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         bar_id = bar.add_task(task, total=total, note="")
 
-        def advance(latest: str) -> None:
-            nonlocal note
-            note = latest
+        def advance(note: str) -> None:
+            nonlocal done
+            done += 1
             bar.update(bar_id, advance=1, note=note)
+            if not console.is_terminal:
+                print(f"{task}: {done} of {total}, {note}", file=console.file, flush=True)
 
         yield advance
-    if not console.is_terminal:
-        print(f"{task}: {total} of {total}, {note}", file=console.file, flush=True)

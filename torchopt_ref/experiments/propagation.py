@@ -15,6 +15,9 @@ Layers = list[np.ndarray]
 
 NEAR = 0.1
 """How far from a bound, or from sigmoid's centre, an activation counts as at it."""
+BEYOND = 3.0
+"""ReLU's activations above it are counted in the last bin of a histogram: with some weights they
+grow without bound, and a range that holds them shows nothing of the other layers."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ def measured(function: str, outputs: Layers, gradients: Layers) -> dict[str, Any
     """Curves over the layers, and a histogram of each layer in a range that all layers share."""
     outputs = [y.astype(np.float64) for y in outputs]
     low = -1.0 if function == "tanh" else 0.0
-    high = float(max(y.max() for y in outputs)) if function == "relu" else 1.0
+    high = BEYOND if function == "relu" else 1.0
     curves = {
         "activation/mean": [y.mean() for y in outputs],
         "activation/std": [y.std() for y in outputs],
@@ -92,7 +95,7 @@ def measured(function: str, outputs: Layers, gradients: Layers) -> dict[str, Any
     histograms = {
         f"activation/layer{i}": {
             "range": [low, high],
-            "counts": np.histogram(y, 30, (low, high))[0].tolist(),
+            "counts": np.histogram(np.minimum(y, high), 30, (low, high))[0].tolist(),
         }
         for i, y in enumerate(outputs, start=1)
     }

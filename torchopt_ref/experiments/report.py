@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,63 +11,140 @@ from rich.table import Table
 from torchopt_ref.terminal import Console
 from torchopt_ref.whole_file import write_whole
 
+from .results import FAILS, HOLDS, QUICK, UNDECIDED
+from .summary import counted, outcome
+from .words import Words, in_language, listed
+
+OUTCOME = {
+    HOLDS: Words("holds", "成立"),
+    FAILS: Words("does not hold", "不成立"),
+    UNDECIDED: Words("not decided", "未判定"),
+}
+SIDES = {
+    "numpy": Words("NumPy", "NumPy"),
+    "torch": Words("torch", "torch"),
+    "both": Words("both sides", "两种实现"),
+}
+ON_ONE_PAGE = Words("All of it on one page", "全部结果在一个页面上")
+SEE_CURVES = Words("See the curves", "查看曲线")
+COLON = Words(": ", "：")
+SECONDS = Words("Seconds of training, from each seed", "每个随机种子的训练用时（秒）")
+MEANINGLESS = Words(
+    "A quick run: it shows that everything runs. Its numbers mean nothing.",
+    "这是快速运行（--quick），只表明程序能够运行，其中的数值没有意义。",
+)
+
 
 def write_markdown(folder: Path, summary: Mapping[str, Any]) -> str:
-    """Write ``report.md`` from the content of ``results.json`` and the figures; its text."""
-    lines = [f"# {summary['title']}", ""]
-    lines += ["## Verdicts", "", *verdict_lines(summary["verdicts"]), ""]
-    lines += ["## Numbers", "", *table_lines(summary["table"]), ""]
-    lines += [f"![{path.stem}]({path.name})\n" for path in sorted(folder.glob("*.png"))]
-    config = ", ".join(f"{name} = {value}" for name, value in summary["config"].items())
-    lines += ["## Options", "", config, ""]
-    text = "\n".join(lines)
-    write_whole(folder / "report.md", text)
-    return text
+    """Write ``report.md``, in English, from the content of ``results.json``; its text."""
+
+    def text(words: str | Sequence[str]) -> str:
+        return in_language(words, "en")
+
+    lines = [f"# {text(summary['title'])}", ""]
+    if summary["config"]["quick"]:
+        lines += [f"**{text(MEANINGLESS)}**", ""]
+    lines += [text(summary["why"]), "", text(summary["tried"]), ""]
+    lines += [f"![{text(words)}]({name}.en.svg)\n" for name, words in summary["figures"].items()]
+    lines += [text(summary["seen"]), "", text(summary["sides"]), "", "## Claims", ""]
+    for claim in summary["claims"]:
+        lines.append(
+            f"- **{text(OUTCOME[outcome(claim)])}**: {text(claim['claim'])}. {text(claim['rule'])}"
+        )
+        lines += [
+            f"  - {text(SIDES[side])} ({said_outcome(found, 'en')}): {text(found['evidence'])}"
+            for side, found in claim["sides"].items()
+        ]
+    for table in summary["tables"]:
+        cells = [[text(cell) for cell in row] for row in (table["columns"], *table["rows"])]
+        lines += ["", f"## {text(table['title'])}", "", *table_lines(cells)]
+    options = ", ".join(f"{name} = {value}" for name, value in summary["config"].items())
+    lines += ["", "## Options", "", options, ""]
+    whole = "\n".join(lines)
+    write_whole(folder / "report.md", whole)
+    return whole
 
 
-def show(summary: Mapping[str, Any]) -> None:
-    """Print the table, with the seconds of each row where they are known, and the verdicts."""
+def table_lines(cells: Sequence[Sequence[str]]) -> list[str]:
+    """A markdown table, whose first row is its head."""
+    head, *rows = ("| " + " | ".join(row) + " |" for row in cells)
+    return [head, "|" + " --- |" * len(cells[0]), *rows]
+
+
+def said_outcome(found: Mapping[str, Any], lang: str) -> str:
+    """What one side decided, and if nothing, why."""
+    said = in_language(OUTCOME[found["outcome"]], lang)
+    because = in_language(found["because"], lang)
+    return f"{said}{in_language(COLON, lang)}{because}" if because else said
+
+
+def show(summary: Mapping[str, Any], lang: str) -> None:
+    """Print the tables, and each claim with its evidence, in a width of 80 columns."""
     console = Console(highlight=False)
-    rows = with_seconds(summary["table"], summary["environment"].get("seconds", {}))
-    if rows:
-        table = Table(box=None, padding=(0, 1, 0, 0))
-        for column in rows[0]:
-            table.add_column(column, overflow="fold")
-        for row in rows:
-            table.add_row(*row.values())
-        console.print(table)
-    for line in verdict_lines(summary["verdicts"]):
-        console.print("\n" + line.replace("**", ""), markup=False)
+    console.print(f"\n{in_language(summary['title'], lang)}", markup=False)
+    if summary["config"]["quick"]:
+        console.print(in_language(MEANINGLESS, lang), markup=False)
+    for table in summary["tables"]:
+        console.print(f"\n{in_language(table['title'], lang)}", markup=False)
+        console.print(grid(table["columns"], table["rows"], lang))
+    console.print()
+    if spent := seconds(summary):
+        console.print(
+            f"{in_language(SECONDS, lang)}{in_language(COLON, lang)}{in_language(spent, lang)}\n",
+            markup=False,
+        )
+    found = Table.grid(padding=(0, 2, 0, 0))
+    for claim in summary["claims"]:
+        said = in_language(claim["claim"], lang)
+        found.add_row(in_language(OUTCOME[outcome(claim)], lang), said)
+        for line in evidence(claim, lang):
+            found.add_row("", line)
+    console.print(found)
     console.print()
 
 
-def with_seconds(
-    rows: Sequence[Mapping[str, str]], seconds: Mapping[str, Mapping[str, float]]
-) -> list[dict[str, str]]:
-    """The rows with the seconds of their variant, in the first column, and engine."""
-    found = [
-        seconds.get(next(iter(row.values())), {}).get(row.get("engine", ""), None) for row in rows
-    ]
-    if None in found:
-        return [dict(row) for row in rows]
-    return [{**row, "seconds": f"{value:.1f}"} for row, value in zip(rows, found, strict=True)]
+def seconds(summary: Mapping[str, Any]) -> Words | None:
+    """What each side spent in training steps, if that is known."""
+    spent: dict[str, float] = {}
+    for sides in summary["environment"].get("seconds", {}).values():
+        for side, value in sides.items():
+            spent[side] = spent.get(side, 0.0) + value
+    if not spent:
+        return None
+    return listed(
+        Words(f"{value:.1f} ({SIDES[side].en})", f"{value:.1f}（{SIDES[side].zh}）")
+        for side, value in ((side, spent[side]) for side in SIDES if side in spent)
+    )
 
 
-def verdict_lines(verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
-    return [
-        f"- **{'Holds' if v['holds'] else 'Does not hold'}** ({v['engine']}): {v['claim']}. "
-        f"{v['evidence']}"
-        for v in verdicts
-    ]
+def grid(columns: Iterable[Any], rows: Iterable[Iterable[Any]], lang: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for column in columns:
+        table.add_column(in_language(column, lang), overflow="fold")
+    for row in rows:
+        table.add_row(*(in_language(cell, lang) for cell in row))
+    return table
 
 
-def table_lines(rows: Sequence[Mapping[str, str]]) -> list[str]:
-    """A markdown table of rows that share their keys."""
-    if not rows:
-        return []
-    columns = list(rows[0])
-    return [
-        "| " + " | ".join(columns) + " |",
-        "|" + " --- |" * len(columns),
-        *("| " + " | ".join(row[column] for column in columns) + " |" for row in rows),
-    ]
+def evidence(claim: Mapping[str, Any], lang: str) -> Iterator[str]:
+    """A line for each side, and one for all that decide alike by the same numbers."""
+    by_line: dict[str, list[str]] = {}
+    for side, found in claim["sides"].items():
+        line = in_language(found["evidence"], lang)
+        if outcome(claim) != found["outcome"]:
+            line = f"({said_outcome(found, lang)}) {line}"
+        elif found["because"][0] and [*found["because"]] != [*QUICK]:  # which is said at the top
+            line = f"({in_language(found['because'], lang)}) {line}"
+        by_line.setdefault(line, []).append(in_language(SIDES[side], lang))
+    for line, sides in by_line.items():
+        yield f"{in_language(listed(sides), lang)}{in_language(COLON, lang)}{line}"
+
+
+def show_all(summaries: Iterable[Mapping[str, Any]], lang: str) -> None:
+    """Print how many claims of each experiment hold, do not hold, and are not decided."""
+    columns = [Words("experiment", "实验"), *OUTCOME.values()]
+    rows = [[each["experiment"], *map(str, counted(each).values())] for each in summaries]
+    console = Console(highlight=False)
+    console.print()
+    console.print(grid(columns, rows, lang))
+    console.print()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from .words import Words
 
 Outcome = dict[str, Any]
 """What a unit returns, as plain values. For each engine that ran: ``curves``, a list of values or
@@ -80,36 +81,72 @@ def bin_edges(histogram: Mapping[str, Any]) -> np.ndarray:
     return np.linspace(low, high, len(histogram["counts"]) + 1)
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """Whether a claim holds on what one engine computed, and the numbers that decide it."""
-
-    claim: str
-    engine: str
-    holds: bool
-    evidence: str
-
-    def __str__(self) -> str:
-        return f"{'holds' if self.holds else 'DOES NOT HOLD'} ({self.engine}): {self.claim}"
+HOLDS, FAILS, UNDECIDED = OUTCOMES = ("holds", "fails", "undecided")
+"""What may come of a claim."""
+NOT_FINITE = Words("a deciding number is infinite or NaN", "起决定作用的数值中有无穷大或 NaN")
+ONE_SEED = Words("only one seed ran, which shows no rule", "只运行了一个随机种子，看不出规律")
+QUICK = Words("a quick run decides nothing", "快速运行（--quick）不作判定")
 
 
-def same_verdicts(verdicts: Sequence[Verdict], engines: Sequence[str]) -> list[Verdict]:
-    """That all engines, if there are several, decide every claim alike, as a verdict of its own."""
-    decided: dict[str, dict[str, bool]] = {}
-    for verdict in verdicts:
-        if verdict.engine in engines:
-            decided.setdefault(verdict.claim, {})[verdict.engine] = verdict.holds
-    if len(engines) < 2 or not decided:
-        return []
-    apart = [claim for claim, by in decided.items() if len(set(by.values())) > 1]
-    return [
-        Verdict(
-            "both engines reach the same verdicts",
-            "both",
-            not apart,
-            f"They differ in: {'; '.join(apart)}." if apart else f"Claims: {len(decided)}.",
+class Finding(NamedTuple):
+    """What one side's numbers say of a claim, in a sentence that has them.
+
+    ``outcome`` is one of ``OUTCOMES``; ``because`` says why a claim is not decided.
+    """
+
+    outcome: str
+    evidence: Words
+    because: Words = Words("", "")
+
+
+class Claim(NamedTuple):
+    """A claim, the rule that decides it, and what each side found: NumPy, torch, or both at once.
+
+    ``sides`` are named as ``Results.engines``, or ``"both"``.
+    """
+
+    claim: Words
+    rule: Words
+    sides: dict[str, Finding]
+
+    def undecided(self, because: Words) -> Claim:
+        """The same claim with the same evidence, not decided."""
+        return self._replace(
+            sides={
+                side: Finding(UNDECIDED, found.evidence, because)
+                for side, found in self.sides.items()
+            }
         )
-    ]
+
+
+def finding(
+    holds: Any, evidence: Words, *, numbers: Iterable[Any] = (), least_seeds: int = 2
+) -> Finding:
+    """A claim holds if it does in every seed; ``holds`` has a truth value for each.
+
+    It is not decided where one of the ``numbers``, which decide it, is infinite or NaN, or where
+    fewer seeds ran than ``least_seeds``: 2, since one seed shows no rule; 1 for what is arithmetic.
+    """
+    holds = np.atleast_1d(holds)
+    if not all(np.isfinite(np.asarray(each, dtype=float)).all() for each in numbers):
+        return Finding(UNDECIDED, evidence, NOT_FINITE)
+    if len(holds) < least_seeds:
+        return Finding(UNDECIDED, evidence, ONE_SEED)
+    return Finding(HOLDS if holds.all() else FAILS, evidence)
+
+
+def of_all_sides(outcomes: Iterable[str]) -> str:
+    """What comes of a claim: it holds if it holds for every side, and fails if it does for one."""
+    found = set(outcomes)
+    return next(outcome for outcome in (FAILS, UNDECIDED, HOLDS) if outcome in found)
+
+
+class Table(NamedTuple):
+    """Numbers for reading. A cell is a text, or the same text in two languages."""
+
+    title: Words
+    columns: list[str | Words]
+    rows: list[list[str | Words]]
 
 
 def spread(values: Any) -> str:
@@ -122,8 +159,3 @@ def spread(values: Any) -> str:
     # Of equal values the mean is rounded, and so their deviation from it is not quite 0.
     deviation = values.std(ddof=1) if np.ptp(values) != 0 else 0.0
     return f"{values.mean():.4g} ± {deviation:.2g}"
-
-
-def in_every_seed(larger: np.ndarray, smaller: np.ndarray) -> bool:
-    """Whether the first exceeds the second in each seed by itself; NaN never does."""
-    return bool((np.asarray(larger) > np.asarray(smaller)).all())

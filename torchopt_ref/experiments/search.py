@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from torchopt_ref.errors import UserError, unknown
@@ -15,15 +15,15 @@ from .progress import progress
 from .results import Outcome, Results
 from .search_chosen import tested
 from .search_events import write_trial
+from .search_figures import PARAMS
 from .search_plan import Plan
-from .search_report import PARAMS, best_trials, figures, table, verdicts
+from .search_report import best_trials, figures
 from .search_workers import run_study
 from .settings import Settings
 from .validation import Objective, Parts, Recipe, split
 
 NAME = "search"
-TITLE = "Search for the learning rate and the weight decay"
-__all__ = ["NAME", "TITLE", "Config", "figures", "outcomes", "table", "verdicts"]
+__all__ = ["NAME", "Config", "figures", "outcomes"]
 
 
 @dataclass
@@ -88,6 +88,12 @@ class Config(Settings):
         options = super().as_json()
         return {key: options[key] for key in options if key not in ("workers", "storage")}
 
+    def as_run(self) -> Config:
+        """With ``quick`` one seed, a fifth of the trials, and two rounds at most."""
+        if not self.quick:
+            return self
+        return replace(self, seeds=1, trials=max(2, self.trials // 5), rounds=min(2, self.rounds))
+
     @property
     def ranges(self) -> dict[str, tuple[float, float]]:
         return {
@@ -95,13 +101,11 @@ class Config(Settings):
         }
 
     def plan(self, storage: str, name: str) -> Plan:
-        first = max(2, self.trials // 5) if self.quick else self.trials
-        later = self.rounds - 1
         return Plan(
             storage=storage,
             name=name,
             seed=self.seed,
-            rounds=(first, *[first // 2] * (min(1, later) if self.quick else later)),
+            rounds=(self.trials, *[self.trials // 2] * (self.rounds - 1)),
             ranges=self.ranges,
             sampler=self.sampler,
             pruner=self.pruner,
@@ -124,7 +128,7 @@ def outcomes(config: Config, folder: RunFolder) -> dict[tuple[str, int], Outcome
         for point, outcome in run_study(plan, objective, config.workers or config.processes):
             trials[f"trial-{point:03d}", config.seed] = outcome
             write_trial(folder.path, f"{point:03d}", outcome)
-            advance(outcome["state"])
+            advance(f"trial {point:03d} {outcome['state']}")
     trials = dict(sorted(trials.items()))
     chosen = best_trials(Results(trials, ["torch"]))[0][1]
     monitor = folder.path / MONITOR / "chosen" if config.monitor else None

@@ -3,63 +3,95 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import zip_longest
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
+
+from .charts import Bars, Lines, Points
+from .figures import ACCURACY, EPOCH, TRAINING, curves
+from .svg import HALF, NOTHING, Axis, Figure, percent
+from .words import Words
+
+VALIDATION = Words("validation", "验证数据")
+PARAMS = {
+    "lr": Words("learning rate", "学习率"),
+    "weight_decay": Words("weight decay", "权值衰减系数"),
+}
 
 
-def learning_curves(trials: Sequence[tuple[str, Mapping[str, Sequence[float]]]]) -> Figure:
-    """A grid, five wide, of each trial's title over its accuracy per epoch on both parts."""
-    rows = -(-len(trials) // 5)
-    height = 1 + 1.5 * rows
-    # Margins in inches: a layout engine takes seconds for so many axes.
-    figure = Figure(figsize=(8, height))
-    figure.subplots_adjust(0.08, 0.5 / height, 0.99, 1 - 0.6 / height, 0.12, 0.3)
-    grid = figure.subplots(rows, 5, sharex=True, sharey=True, squeeze=False)
-    for ax, trial in zip_longest(grid.flat, trials):
-        if trial is None:
-            ax.set_axis_off()
-            continue
-        title, curves = trial
-        epochs = np.arange(1, len(curves["accuracy/train"]) + 1)
-        ax.plot(epochs, curves["accuracy/validation"], label="validation")
-        ax.plot(epochs, curves["accuracy/train"], "--", label="train")
-        ax.set_title(title, fontsize=8)
-        ax.set_ylim(0, 1)
-        ax.grid(alpha=0.3)
-    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="upper right", ncols=2)
-    figure.supxlabel("epoch", fontsize=10, y=0.1 / height)
-    figure.supylabel("accuracy", fontsize=10)
-    figure.suptitle(f"The best {len(trials)} trials", x=0.02, y=1 - 0.1 / height, ha="left")
-    return figure
+def learning_curves(trials: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
+    """Of each trial, by its name, the accuracy per epoch on both parts."""
+    panels = [
+        Lines(
+            Words(f"trial {name}", f"试验 {name}"),
+            EPOCH,
+            ACCURACY,
+            curves(
+                {
+                    VALIDATION: np.array([found["accuracy/validation"]], dtype=float),
+                    TRAINING: np.array([found["accuracy/train"]], dtype=float),
+                }
+            ),
+            size=HALF,
+        )
+        for name, found in trials.items()
+    ]
+    return Figure(
+        Words(f"The {len(trials)} best trials", f"最好的 {len(trials)} 次试验"),
+        panels,
+        Words(
+            "Best first, by the last accuracy on the validation images.",
+            "按最后在验证数据上的识别精度从高到低排列。",
+        ),
+        [curve.key for curve in panels[0].curves],
+    )
 
 
-def slices(
-    settings: Mapping[str, np.ndarray], accuracies: np.ndarray, rounds: np.ndarray
-) -> Figure:
-    """The validation accuracy over each hyper-parameter (logarithmic), a colour for each round."""
-    figure = Figure(figsize=(7.5, 4), layout="constrained")
-    axes = figure.subplots(1, len(settings), sharey=True, squeeze=False)[0]
-    for ax, (name, values) in zip(axes, settings.items(), strict=True):
-        for number in np.unique(rounds):
-            chosen = rounds == number
-            ax.scatter(values[chosen], accuracies[chosen], s=16, label=f"round {number}")
-        ax.set(xlabel=name, xscale="log")
-        ax.grid(alpha=0.3)
-    axes[0].set_ylabel("validation accuracy")
-    axes[0].legend()
-    figure.suptitle("What each hyper-parameter does")
-    return figure
+def slices(settings: Mapping[str, np.ndarray], values: np.ndarray, rounds: np.ndarray) -> Figure:
+    """The validation accuracy over each hyper-parameter, with a sign for each round."""
+    y = ACCURACY._replace(name=Words("validation accuracy", "验证数据的识别精度"))
+    panels = [
+        Points(
+            PARAMS[name],
+            Axis(PARAMS[name], log=True),
+            y,
+            {
+                Words(f"round {number}", f"第 {number} 轮"): (
+                    chosen[rounds == number],
+                    values[rounds == number],
+                )
+                for number in np.unique(rounds)
+            },
+        )
+        for name, chosen in settings.items()
+    ]
+    return Figure(
+        Words("What each hyper-parameter does", "每个超参数的影响"),
+        panels,
+        Words(
+            "Each sign is a trial. Later rounds search in the ranges of the best so far.",
+            "每个点是一次试验，后面的轮次在目前最好的范围内搜索。",
+        ),
+        panels[0].keys,
+    )
 
 
 def importances(shares: Mapping[str, Any]) -> Figure:
     """A bar for each hyper-parameter's share."""
-    figure = Figure(figsize=(7.5, 2.2), layout="constrained")
-    ax = figure.subplots()
-    bars = ax.barh(list(shares), list(shares.values()))
-    ax.bar_label(bars, fmt="%.2f", padding=3)
-    ax.set(xlim=(0, 1.1), xlabel="share (PED-ANOVA)", title="Importance in the first round")
-    ax.invert_yaxis()
-    return figure
+    bars = Bars(
+        NOTHING,
+        [PARAMS[name] for name in shares],
+        Axis(Words("hyper-parameter", "超参数")),
+        Axis(
+            Words("share of the differences it explains", "对差异的贡献"),
+            limits=(0.0, 1.1),
+            write=percent,
+            ticks=(0, 0.5, 1),
+        ),
+        {Words("share", "贡献"): list(shares.values())},
+    )
+    return Figure(
+        Words("Which hyper-parameter matters", "哪个超参数更重要"),
+        [bars],
+        Words("Of the first, random round; by PED-ANOVA.", "由第一轮随机搜索按 PED-ANOVA 计算。"),
+    )

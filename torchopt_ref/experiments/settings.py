@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -13,7 +13,11 @@ from torchopt_ref import data
 from torchopt_ref.devices import check_device
 from torchopt_ref.errors import LARGEST, UserError, check_path, check_whole, unknown
 
-WITHOUT_EFFECT = ("out", "jobs", "force", "data_root", "download", "monitor")
+from .words import LANGUAGES
+
+AnySettings = TypeVar("AnySettings", bound="Settings")
+
+WITHOUT_EFFECT = ("out", "jobs", "force", "data_root", "download", "monitor", "lang")
 """The options that do not change what an experiment computes."""
 MAY_BE_ZERO = ("seed", "jobs", "workers")
 MOST = {"seed": 2**62, "jobs": 1024, "workers": 1024}
@@ -22,7 +26,7 @@ MOST = {"seed": 2**62, "jobs": 1024, "workers": 1024}
 
 @dataclass
 class Settings:
-    """Options shared by all experiments; an experiment's ``Config`` adds its own."""
+    """The options that all experiments have."""
 
     seeds: int = 3
     """how often everything is repeated, each time with other weights and mini-batches"""
@@ -33,9 +37,9 @@ class Settings:
     dtype: str = "float32"
     """float32 or float64"""
     device: str = "cpu"
-    """of the torch engine: cpu, cuda"""
+    """of the torch side: cpu, cuda"""
     engines: str = "numpy,torch"
-    """which engines run: numpy, torch or both"""
+    """which sides run: numpy, torch or both"""
     dataset: str = "mnist"
     """mnist or fashion"""
     data_root: Path | None = None
@@ -47,7 +51,9 @@ class Settings:
     force: bool = False
     """run again what is finished"""
     monitor: bool = False
-    """watch the first seed's trainings by the torch engine, and say what is wrong with them"""
+    """watch the first seed's trainings by the torch side, and say what is wrong with them"""
+    lang: str = "en"
+    """what is printed is in English (en) or Chinese (zh)"""
     out: Path = Path("runs")
     """where the experiment's folder is made"""
 
@@ -60,7 +66,18 @@ class Settings:
 
     @property
     def all_seeds(self) -> range:
-        return range(self.seed, self.seed + (1 if self.quick else self.seeds))
+        return range(self.seed, self.seed + self.seeds)
+
+    def as_run(self: AnySettings) -> AnySettings:
+        """The options that really run: with ``quick`` one seed, and a tenth of the training."""
+        if not self.quick:
+            return self
+        fewer = {
+            name: -(-getattr(self, name) // 10)
+            for name in ("iterations", "epochs")
+            if hasattr(self, name)
+        }
+        return replace(self, seeds=1, **fewer)
 
     @property
     def processes(self) -> int:
@@ -70,11 +87,13 @@ class Settings:
         """Raise ``UserError`` for a value that cannot be run."""
         if self.dtype not in ("float32", "float64"):
             raise unknown("dtype", self.dtype, ("float32", "float64"))
+        if self.lang not in LANGUAGES:
+            raise unknown("language", self.lang, LANGUAGES)
         for engine in self.engine_names:
             if engine not in ("numpy", "torch"):
-                raise unknown("engine", engine, ("numpy", "torch"))
+                raise unknown("side", engine, ("numpy", "torch"))
         if self.monitor and "torch" not in self.engine_names:
-            raise UserError("--monitor watches the torch engine: use --engines numpy,torch")
+            raise UserError("--monitor watches the torch side: use --engines numpy,torch")
         for name, value in vars(self).items():
             if type(value) is int:
                 least = 0 if name in MAY_BE_ZERO else 1

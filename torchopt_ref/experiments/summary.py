@@ -9,11 +9,17 @@ from typing import Any
 
 from torchopt_ref.whole_file import without_digest
 
+from .results import OUTCOMES, of_all_sides
+from .words import LANGUAGES
+
+SIDES = ("numpy", "torch", "both")
+"""Who judges a claim."""
+TEXTS = ("title", "why", "tried", "seen", "sides")
+"""What a summary says, each in all languages."""
 SUMMARY = {
-    **{"experiment": str, "title": str, "config": dict},
-    **{"verdicts": list, "table": list, "environment": dict},
+    **{"experiment": str, "config": dict, "figures": dict, "claims": list},
+    **{"tables": list, "environment": dict},
 }
-VERDICT = {"claim": str, "engine": str, "holds": bool, "evidence": str}
 
 
 class Damaged(Exception):
@@ -46,14 +52,36 @@ def read_outcome(file: Path) -> dict[str, Any]:
 def read_summary(file: Path) -> dict[str, Any]:
     """The summary that ``laboratory`` wrote; ``Damaged`` if it is none."""
     summary = read_json(file)
+    if "verdicts" in summary:
+        raise Damaged("it was written by an earlier version")
     check_keys("it", summary, SUMMARY)
+    check_texts("it", summary, *TEXTS)
     check_keys("its environment", summary["environment"], {"finished": str})
-    for verdict in summary["verdicts"]:
-        check_keys("a verdict", verdict, VERDICT)
-    for row in summary["table"]:
-        if not isinstance(row, dict) or row.keys() != summary["table"][0].keys():
-            raise Damaged("the rows of its table differ")
-        check_keys("a row of its table", row, dict.fromkeys(row, str))
+    for name, title in summary["figures"].items():
+        # It becomes the name of a file in the run's folder.
+        if not name.replace("_", "").replace("-", "").isalnum():
+            raise Damaged(f"it has a figure called {name!r}")
+        check_texts("a figure", {"title": title}, "title")
+    for claim in summary["claims"]:
+        check_keys("a claim", claim, {"sides": dict})
+        check_texts("a claim", claim, "claim", "rule")
+        if not claim["sides"]:
+            raise Damaged("a claim has no side")
+        for side, found in claim["sides"].items():
+            if side not in SIDES:
+                raise Damaged(f"a claim has a side {side!r}")
+            check_texts("a side of a claim", found, "evidence", "because")
+            if found.get("outcome") not in OUTCOMES:
+                raise Damaged(f"a claim has no outcome among {', '.join(OUTCOMES)}")
+    for table in summary["tables"]:
+        check_keys("a table", table, {"columns": list, "rows": list})
+        check_texts("a table", table, "title")
+        for row in (table["columns"], *table["rows"]):
+            if not isinstance(row, list) or len(row) != len(table["columns"]):
+                raise Damaged("the rows of a table differ")
+            for cell in row:
+                if not isinstance(cell, str):
+                    check_texts("a row of a table", {"cell": cell}, "cell")
     return summary
 
 
@@ -63,3 +91,22 @@ def check_keys(name: str, found: Any, kinds: Mapping[str, type]) -> None:
     for key, kind in kinds.items():
         if not isinstance(found.get(key), kind):
             raise Damaged(f"{name} has no {key!r} that is a {kind.__name__}")
+
+
+def check_texts(name: str, found: Any, *keys: str) -> None:
+    """That these are ``words.Words``."""
+    check_keys(name, found, dict.fromkeys(keys, list))
+    for key in keys:
+        if [type(text) for text in found[key]] != [str] * len(LANGUAGES):
+            raise Damaged(f"{name} has no {key!r} in {' and '.join(LANGUAGES)}")
+
+
+def outcome(claim: Mapping[str, Any]) -> str:
+    """What comes of a claim of a summary, which counts once, however many sides judged it."""
+    return of_all_sides(found["outcome"] for found in claim["sides"].values())
+
+
+def counted(summary: Mapping[str, Any]) -> dict[str, int]:
+    """How many of its claims hold, fail, and are not decided."""
+    found = [outcome(claim) for claim in summary["claims"]]
+    return {name: found.count(name) for name in OUTCOMES}

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from torchopt_ref.errors import UserError
 
-from .agreement import agreement_units, agreement_verdicts, compare
+from .agreement import agreement_units, compare
 from .both import Training, is_weight, training_units
 from .networks import Arrays
-from .overfit import EPOCH, accuracies, accuracy_figure, gap_evidence, overfitting
-from .results import Results, Unit, Verdict, in_every_seed, spread
+from .overfit import EPOCH, accuracy_figure, overfitting
+from .results import Results, Unit
 from .settings import Settings
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from .svg import Figure
+from .weight_decay_figures import NAMES, norms
+from .words import Words
 
 NAME = "weight-decay"
-TITLE = "Weight decay: a 7-layer network on 300 images"
 IN_LOSS, IN_OPTIMIZER = "SGD-L2-in-loss", "SGD-L2-in-optimizer"
 REMEDIES = {IN_LOSS: "SGD", IN_OPTIMIZER: "SGD", "Adam-L2": "Adam", "AdamW": "Adam"}
 """The trainings with weight decay, and the training without it that each is compared with."""
@@ -55,7 +53,7 @@ class Config(Settings):
 
 
 def trainings(config: Config) -> dict[str, Training]:
-    sgd = replace(overfitting(config.epochs, config.quick), optimizer="SGD")
+    sgd = replace(overfitting(config.epochs), optimizer="SGD")
     adam = replace(sgd, optimizer="Adam", options={"lr": 0.001})
     return {
         "SGD": sgd,
@@ -90,54 +88,9 @@ def weight_norm(weights: Arrays) -> dict[str, float]:
     return {NORM: float(np.sqrt(sum(squares)))}
 
 
-def verdicts(results: Results, config: Config) -> list[Verdict]:
-    found = agreement_verdicts(results)
-    for engine in results.engines:
-        for remedy, without in REMEDIES.items():
-            smaller = results.numbers(remedy, engine, "gap")
-            larger = results.numbers(without, engine, "gap")
-            found.append(
-                Verdict(
-                    f"the gap between training and test accuracy is smaller with {remedy} "
-                    f"than with {without}",
-                    engine,
-                    in_every_seed(larger, smaller),
-                    f"{gap_evidence(results, remedy, engine)}, without weight decay "
-                    f"{gap_evidence(results, without, engine)}.",
-                )
-            )
-        difference = results.numbers("L2-forms", engine, "difference")
-        found.append(
-            Verdict(
-                "L2 in the loss and L2 by the optimizer give the same weights, bit for bit",
-                engine,
-                bool((difference == 0).all()),
-                f"Largest difference of any weight after any epoch, in float64: "
-                f"{difference.max():.1e}.",
-            )
-        )
-        l2, decoupled = (results.curve(name, engine, NORM)[:, -1] for name in ("Adam-L2", "AdamW"))
-        found.append(
-            Verdict(
-                "for Adam decoupled weight decay differs from L2",
-                engine,
-                bool((np.abs(l2 / decoupled - 1) > DIFFERENT).all()),
-                f"Norm of all weights: decoupled {spread(decoupled)}, L2 {spread(l2)}.",
-            )
-        )
-    return found
-
-
-def table(results: Results, config: Config) -> list[dict[str, str]]:
-    return [
-        {"training": name, "engine": engine}
-        | accuracies(results, name, engine)
-        | {"norm of weights": spread(results.curve(name, engine, NORM)[:, -1])}
-        for name in trainings(config)
-        for engine in results.engines
-    ]
-
-
 def figures(results: Results, config: Config) -> dict[str, Figure]:
-    panels = {name: name.replace("-", " ") for name in trainings(config)}
-    return {"accuracy": accuracy_figure(results, panels, TITLE)}
+    title = Words("Weight decay against overfitting", "用权值衰减抑制过拟合")
+    return {
+        "accuracy": accuracy_figure(results, NAMES, title),
+        "norms": norms(results, NORM),
+    }

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from .agreement import agreement_units, agreement_verdicts
+from .agreement import agreement_units
 from .both import CHANCE, Training, training_units
-from .figures import curves_with_spread
-from .results import Results, Unit, Verdict, in_every_seed, spread
+from .figures import initial_weights, note, test_accuracies, training_losses
+from .results import Results, Unit
 from .settings import Settings
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from .svg import Figure
+from .words import Words
 
 NAME = "weight-init"
-TITLE = "Initial weights of a 5-layer ReLU network"
 SCHEMES: dict[str, str | float] = {"std=0.01": 0.01, "Xavier": "xavier", "He": "he"}
 
 
@@ -39,56 +36,23 @@ def units(config: Config) -> list[Unit]:
             (100, 100, 100, 100),
             weight_init=scheme,
             batch_size=config.batch_size,
-            iterations=config.iterations // (10 if config.quick else 1),
+            iterations=config.iterations,
         )
         for name, scheme in SCHEMES.items()
     }
     return training_units(trainings, config) + agreement_units(trainings, config)
 
 
-def verdicts(results: Results, config: Config) -> list[Verdict]:
-    found = agreement_verdicts(results)
-    for engine in results.engines:
-        losses = {name: results.numbers(name, engine, "loss") for name in SCHEMES}
-        stalled = losses["std=0.01"]
-        found.append(
-            Verdict(
-                "with std 0.01 the network does not learn",
-                engine,
-                bool((stalled > 0.95 * CHANCE).all()),
-                f"Its loss ends at {spread(stalled)}, chance is {CHANCE:.4g}.",
-            )
-        )
-        areas = {
-            name: results.curve(name, engine, "loss/train").mean(axis=1)
-            for name in ("Xavier", "He")
-        }
-        found.append(
-            Verdict(
-                "He's initial weights learn fastest",
-                engine,
-                in_every_seed(areas["Xavier"], areas["He"])
-                and in_every_seed(stalled, losses["He"]),
-                f"Mean loss over the training: He {spread(areas['He'])}, "
-                f"Xavier {spread(areas['Xavier'])}.",
-            )
-        )
-    return found
-
-
-def table(results: Results, config: Config) -> list[dict[str, str]]:
-    return [
-        {
-            "initial weights": name,
-            "engine": engine,
-            "loss": spread(results.numbers(name, engine, "loss")),
-            "test accuracy": spread(results.numbers(name, engine, "test_accuracy")),
-        }
-        for name in SCHEMES
-        for engine in results.engines
-    ]
-
-
 def figures(results: Results, config: Config) -> dict[str, Figure]:
-    curves = {name: results.curve(name, results.engines[-1], "loss/train") for name in SCHEMES}
-    return {"training_loss": curves_with_spread(curves, TITLE, "training loss")}
+    engine, names = results.engines[-1], {name: initial_weights(name) for name in SCHEMES}
+    losses = {names[name]: results.curve(name, engine, "loss/train") for name in SCHEMES}
+    return {
+        "training_loss": Figure(
+            Words("Three kinds of initial weights", "三种权重初始值"),
+            [
+                training_losses(Words("Training loss", "训练损失"), losses, chance=CHANCE),
+                test_accuracies(results, names),
+            ],
+            note(results, "He", next(iter(losses.values())).shape[1]),
+        )
+    }

@@ -68,9 +68,13 @@ class RunFolder:
         Raises:
             UserError: there is no room for it, or it may not be written.
         """
+        self.write_text(name, json.dumps(data, indent=2) + "\n")
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write ``text`` to the file ``name``, whole or not at all; raises as ``write_json``."""
         try:
             (self.path / name).parent.mkdir(exist_ok=True)
-            write_whole(self.path / name, json.dumps(data, indent=2) + "\n")
+            write_whole(self.path / name, text)
         except OSError as error:
             raise self._unwritable(error) from error
 

@@ -1,0 +1,108 @@
+"""What several reports say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..results import Claim, Finding, Results, Table, spread
+from ..settings import Settings
+from ..words import Words, listed
+
+DATASETS = {"mnist": "MNIST", "fashion": "Fashion-MNIST"}
+SIDES = {"numpy": "NumPy", "torch": "torch"}
+NUMBERS = Words("The numbers", "数值")
+SIDE = Words("side", "实现")
+LOSS = Words("loss", "损失")
+TRAIN = Words("training accuracy", "训练精度")
+TEST = Words("test accuracy", "测试精度")
+GAP = Words("gap", "差距")
+
+
+def conditions(config: Settings, images: bool = True) -> Words:
+    """How often, by which sides and, where there are any, on which images an experiment ran."""
+    seeds = "1 seed" if config.seeds == 1 else f"{config.seeds} seeds"
+    names = [SIDES[name] for name in config.engine_names]
+    if len(names) == 2:
+        by = Words(
+            "by the NumPy side and the torch side with the same random numbers",
+            "由 NumPy 和 torch 两种实现分别完成，两者使用相同的随机数",
+        )
+    else:
+        by = Words(f"by the {names[0]} side", f"由 {names[0]} 实现完成")
+    data = DATASETS[config.dataset]
+    on = Words(f" on {data}", f"数据集为 {data}，") if images else Words("", "")
+    return Words(
+        f"All of it{on.en} in {config.dtype}, from {seeds}, {by.en}.",
+        f"{on.zh}数据类型为 {config.dtype}，随机种子 {config.seeds} 个，{by.zh}。",
+    )
+
+
+def claim(
+    results: Results,
+    words: Words,
+    rule: Words,
+    decide: Callable[..., Finding],
+    *arguments: Any,
+) -> Claim:
+    """A claim that each side decides by its own numbers: ``decide(results, side, *arguments)``."""
+    sides = {engine: decide(results, engine, *arguments) for engine in results.engines}
+    return Claim(words, rule, sides)
+
+
+def by_name(values: Mapping[Any, Any]) -> Words:
+    """Each value with its name behind it; of an array the mean and deviation over the seeds."""
+    found = []
+    for name, value in values.items():
+        en, zh = name if isinstance(name, Words) else (name, name)
+        said = value if isinstance(value, str) else spread(value)
+        found.append(Words(f"{said} ({en})", f"{said}（{zh}）"))
+    return listed(found)
+
+
+def table_of_numbers(
+    results: Results,
+    first: Words,
+    variants: dict[str, str | Words],
+    columns: Sequence[tuple[Words, Callable[[str, str], str]]],
+) -> Table:
+    """A row for each variant, by its label, and side; a column's function takes both."""
+    return Table(
+        NUMBERS,
+        [first, SIDE, *(name for name, _ in columns)],
+        [
+            [label, SIDES[engine], *(value(variant, engine) for _, value in columns)]
+            for variant, label in variants.items()
+            for engine in results.engines
+        ],
+    )
+
+
+def measures_by_variant(
+    results: Results,
+    measure: Words,
+    variants: Iterable[str | Words],
+    rows: Sequence[tuple[Words, Callable[[str], Iterable[np.ndarray]]]],
+) -> Table:
+    """A row for each measure and side; its function gives the value of each variant."""
+    return Table(
+        NUMBERS,
+        [measure, SIDE, *variants],
+        [
+            [name, SIDES[engine], *map(spread, values(engine))]
+            for name, values in rows
+            for engine in results.engines
+        ],
+    )
+
+
+def mean_of(results: Results, name: str) -> Callable[[str, str], str]:
+    """A column: a number of each variant, over the seeds."""
+    return lambda variant, engine: spread(results.numbers(variant, engine, name))
+
+
+def losses(results: Results, engine: str, variants: Iterable[str]) -> list[np.ndarray]:
+    """The final losses, which are infinite or NaN where a training went astray."""
+    return [results.numbers(variant, engine, "loss") for variant in variants]

@@ -1,0 +1,142 @@
+"""What is said of the five optimizers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..agreement import agreement_claims, apart_table, lockstep_claims
+from ..optimizers import NAMES, SMOOTHING, Config, iterations_to_reach_sgd
+from ..results import Claim, Finding, Results, Table, finding, spread
+from ..valley import START, STEPS, f
+from ..words import Words, listed, sentences
+from .common import DATASETS, LOSS, NUMBERS, SIDE, SIDES, TEST, by_name, claim, conditions, losses
+
+TITLE = Words("Which optimizer learns fastest?", "哪种优化器学得最快？")
+WHY = Words(
+    "SGD follows the steepest slope, which in a narrow valley points across it rather than along: "
+    "the path zig-zags. Momentum, AdaGrad, RMSprop and Adam each mend that in a way of their own.",
+    "SGD 总是沿着最陡的方向前进。在狭长的山谷里，这个方向几乎横切山谷，所以路径呈“之”字形。"
+    "Momentum、AdaGrad、RMSprop 和 Adam 各用自己的办法来改进。",
+)
+
+START_POINT = f"({START[0]:g}, {START[1]:g})"
+
+
+def tried(config: Config) -> Words:
+    return sentences(
+        [
+            Words(
+                f"{STEPS} steps of each optimizer down f(x, y) = x²/20 + y² from {START_POINT}; "
+                f"then {config.iterations:,} iterations of a ReLU network 784-100-100-100-100-10 "
+                f"from He's initial weights, on mini-batches of {config.batch_size} images, with "
+                "the textbook's hyper-parameters.",
+                f"先让每种优化器在 f(x, y) = x²/20 + y² 上从 {START_POINT} 出发走 {STEPS} 步；再用"
+                "教科书的超参数训练一个 784-100-100-100-100-10 的 ReLU 网络（He 初始值，"
+                f"mini-batch 大小为 {config.batch_size}），共 {config.iterations:,} 次迭代。",
+            ),
+            conditions(config),
+        ]
+    )
+
+
+def seen(results: Results, config: Config) -> Words:
+    engine = results.engines[-1]
+    (valley,) = results.of("valley")
+    heights = by_name({name: f"{valley[engine]['numbers'][name]:.2g}" for name in NAMES})
+    final = by_name({name: results.numbers(name, engine, "loss") for name in NAMES})
+    return Words(
+        f"In the valley f falls from {f(*START):.3g} to: {heights.en}. SGD jumps from side to "
+        "side; the others turn into the valley's direction sooner or later. In the network the "
+        f"training loss ends at: {final.en}. Who is best there depends on the problem: on other "
+        "images or with other learning rates the order changes.",
+        f"在山谷中，f 从 {f(*START):.3g} 下降到：{heights.zh}。SGD 在山谷两侧来回跳动，其他优化器"
+        f"则或早或晚转向谷底的方向。在网络中，最终的训练损失为：{final.zh}。哪种优化器最好取决于问"
+        "题本身：换一个数据集或换一个学习率，名次就会改变。",
+    )
+
+
+def claims(results: Results, config: Config) -> list[Claim]:
+    found = agreement_claims(results)
+    if config.lockstep and config.dtype == "float64":
+        found += lockstep_claims(results, NAMES)
+    return [
+        *found,
+        claim(
+            results,
+            Words(
+                "Momentum and the adaptive methods reach SGD's final loss in half its iterations",
+                "Momentum 和自适应方法只用一半的迭代次数就能达到 SGD 的最终损失",
+            ),
+            Words(
+                f"In every seed the mean loss of {SMOOTHING} iterations falls to SGD's final one "
+                "before half of the iterations are over, by each of the four.",
+                f"在每个随机种子下，这四种方法的损失（{SMOOTHING} 次迭代的平均值）都在迭代过半之前"
+                "降到 SGD 的最终损失。",
+            ),
+            reaches_sgd,
+        ),
+        claim(
+            results,
+            Words(
+                "One and the same optimizer ends with the lowest training loss in every seed",
+                "在每个随机种子下，最终训练损失最低的都是同一种优化器",
+            ),
+            Words(
+                "The mean loss of the last 100 iterations is compared.",
+                "比较的是最后 100 次迭代的平均损失。",
+            ),
+            same_best,
+            config,
+        ),
+    ]
+
+
+def reaches_sgd(results: Results, engine: str) -> Finding:
+    reached = {name: iterations_to_reach_sgd(results, engine, name) for name in NAMES[1:]}
+    length = results.curve("SGD", engine, "loss/train").shape[1]
+    needed = by_name(reached)
+    needed = Words(needed.en.replace("inf", "never"), needed.zh.replace("inf", "从未"))
+    return finding(
+        np.all([steps <= length / 2 for steps in reached.values()], axis=0),
+        Words(
+            f"Of {length:,} iterations they needed: {needed.en}.",
+            f"在 {length:,} 次迭代中，它们所需的次数为：{needed.zh}。",
+        ),
+        numbers=losses(results, engine, NAMES),
+    )
+
+
+def same_best(results: Results, engine: str, config: Config) -> Finding:
+    final = losses(results, engine, NAMES)
+    best = np.argmin(final, axis=0)
+    names = listed(NAMES[i] for i in best)
+    data = DATASETS[config.dataset]
+    return finding(
+        best == best[0],
+        Words(
+            f"Best, seed by seed: {names.en} (on {data}).",
+            f"各种子下最好的依次为：{names.zh}（{data}）。",
+        ),
+        numbers=final,
+    )
+
+
+def tables(results: Results, config: Config) -> list[Table]:
+    (valley,) = results.of("valley")
+    numbers = Table(
+        NUMBERS,
+        [Words("optimizer", "优化器"), SIDE, Words("valley", "山谷"), LOSS, TEST],
+        [
+            [
+                name,
+                SIDES[engine],
+                f"{valley[engine]['numbers'][name]:.2g}",
+                spread(results.numbers(name, engine, "loss")),
+                spread(results.numbers(name, engine, "test_accuracy")),
+            ]
+            for name in NAMES
+            for engine in results.engines
+        ],
+    )
+    both = len(results.engines) > 1
+    return [numbers, apart_table(results, NAMES)] if both else [numbers]

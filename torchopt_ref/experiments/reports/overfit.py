@@ -1,0 +1,149 @@
+"""What is said of a network that sees few images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..overfit import FITTED, LARGE_GAP, Config
+from ..results import Claim, Finding, Results, Table, finding, spread
+from ..words import Words, listed, sentences
+from .common import GAP, NUMBERS, SIDE, SIDES, TEST, TRAIN, claim, conditions, losses
+
+TITLE = Words("Does a network learn its images by heart?", "网络会把训练图像“背”下来吗？")
+WHY = Words(
+    "A network with many weights can fit a few images without having understood anything: it is "
+    "right on those, and wrong on others. That is overfitting, which the next two experiments "
+    "fight.",
+    "参数很多的网络可以拟合少量图像而并没有真正学会：在这些图像上全对，在别的图像上却常常出错。这"
+    "就是过拟合，后面两个实验将尝试抑制它。",
+)
+DEEP = Words(
+    "A ReLU network of 6 hidden layers of 100 units from He's initial weights",
+    "有 6 个隐藏层（每层 100 个神经元）的 ReLU 网络，使用 He 初始值",
+)
+
+
+def tried(config: Config) -> Words:
+    return sentences(
+        [
+            Words(
+                f"{DEEP.en}, trained by SGD with a learning rate of 0.01 for {config.epochs} "
+                "epochs on 300 images in mini-batches of 100, and tested on images that it has "
+                "not seen.",
+                f"{DEEP.zh}，用 SGD（学习率 0.01）在 300 张图像上训练 {config.epochs} 个 epoch，"
+                "mini-batch 大小为 100，再用没有见过的图像测试。",
+            ),
+            conditions(config),
+        ]
+    )
+
+
+def seen(results: Results, config: Config) -> Words:
+    engine = results.engines[-1]
+    train, test, gap = (
+        spread(results.numbers("overfit", engine, name))
+        for name in ("train_accuracy", "test_accuracy", "gap")
+    )
+    return Words(
+        f"At the end {train} of the training images are right, but only {test} of the others: a "
+        f"gap of {gap}. In the figure the two curves part early, and the gap stays.",
+        f"训练结束时，训练精度为 {train}，而测试精度只有 {test}，差距为 {gap}。图中两条曲线很早就"
+        "分开，此后差距一直存在。",
+    )
+
+
+def claims(results: Results, config: Config) -> list[Claim]:
+    return [
+        claim(
+            results,
+            Words(
+                "The network learns its training images almost without error",
+                "网络几乎没有错误地学会了训练图像",
+            ),
+            Words(
+                f"In every seed its training accuracy ends at {FITTED:.0%} or above.",
+                f"在每个随机种子下，最终训练精度不低于 {FITTED:.0%}。",
+            ),
+            learns,
+        ),
+        claim(
+            results,
+            Words("It does much worse on other images", "在别的图像上差得多"),
+            Words(
+                f"In every seed its test accuracy is lower by more than {LARGE_GAP}.",
+                f"在每个随机种子下，测试精度比训练精度低 {LARGE_GAP} 以上。",
+            ),
+            overfits,
+        ),
+    ]
+
+
+def learns(results: Results, engine: str) -> Finding:
+    accuracy = results.numbers("overfit", engine, "train_accuracy")
+    return finding(
+        accuracy >= FITTED,
+        Words(
+            f"Its training accuracy ends at {spread(accuracy)}.",
+            f"最终训练精度为 {spread(accuracy)}。",
+        ),
+        numbers=[accuracy, *losses(results, engine, ["overfit"])],
+    )
+
+
+def overfits(results: Results, engine: str) -> Finding:
+    gap = results.numbers("overfit", engine, "gap")
+    test = spread(results.numbers("overfit", engine, "test_accuracy"))
+    return finding(
+        gap > LARGE_GAP,
+        Words(
+            f"Its test accuracy ends at {test}, a gap of {spread(gap)}.",
+            f"最终测试精度为 {test}，差距为 {spread(gap)}。",
+        ),
+        numbers=[gap, *losses(results, engine, ["overfit"])],
+    )
+
+
+def tables(results: Results, config: Config) -> list[Table]:
+    return [
+        Table(
+            NUMBERS,
+            [SIDE, TRAIN, TEST, GAP],
+            [
+                [SIDES[engine], *accuracies(results, "overfit", engine)]
+                for engine in results.engines
+            ],
+        )
+    ]
+
+
+def accuracies(results: Results, variant: str, engine: str) -> list[str]:
+    """The cells that tell how far a network overfits: ``TRAIN``, ``TEST`` and ``GAP``."""
+    names = ("train_accuracy", "test_accuracy", "gap")
+    return [spread(results.numbers(variant, engine, name)) for name in names]
+
+
+def gaps_and_tests(results: Results, engine: str, names: Mapping[str, Words]) -> Words:
+    """The gap of each variant, with its test accuracy: who learns nothing has no gap, either."""
+    found = []
+    for variant, name in names.items():
+        _, test, gap = accuracies(results, variant, engine)
+        found.append(
+            Words(
+                f"{gap} ({name.en}, test accuracy {test})",
+                f"{gap}（{name.zh}，测试精度 {test}）",
+            )
+        )
+    return listed(found)
+
+
+def smaller_gap(
+    results: Results, engine: str, remedy: str, without: str, names: Mapping[str, Words]
+) -> Finding:
+    """Whether the gap of a remedy is smaller than that of the training without it."""
+    gaps = [results.numbers(variant, engine, "gap") for variant in (remedy, without)]
+    said = gaps_and_tests(results, engine, {name: names[name] for name in (remedy, without)})
+    return finding(
+        gaps[0] < gaps[1],
+        Words(f"Gap: {said.en}.", f"差距：{said.zh}。"),
+        numbers=[*gaps, *losses(results, engine, [remedy, without])],
+    )
