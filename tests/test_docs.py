@@ -3,13 +3,17 @@
 import os
 import re
 import runpy
+import shlex
 from pathlib import Path
 
 import pytest
 
+from torchopt_ref.cli import main
+
 ROOT = Path(__file__).parents[1]
 TOOL = runpy.run_path(str(ROOT / "scripts" / "docs.py"))
 DOCUMENTS = TOOL["DOCUMENTS"]
+NUMBER = r"\d[\d.,]*(?:e-?\d+)?(?<=\d)"
 each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 
 
@@ -37,6 +41,18 @@ def test_what_a_document_quotes_is_what_the_source_says(document):
     text = document.read_text()
     assert TOOL["rewritten"](text, document.parent) == text
     assert len(TOOL["QUOTATION"].findall(text)) == text.count("<!-- source:"), "a marker is damaged"
+
+
+def test_the_monitor_says_what_the_readme_shows(tmp_path, monkeypatch, capsys):
+    """In the same words; numbers depend on the processor."""
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "README.md").read_text()
+    command, shown = re.search(
+        r"^\$ torchopt-ref (train .*)\n\.\.\.\n((?:.+\n)*)```", text, re.M
+    ).groups()
+    assert main(shlex.split(command)) == 0
+    printed = capsys.readouterr().out
+    assert re.sub(NUMBER, "N", printed).endswith(re.sub(NUMBER, "N", shown))
 
 
 def quotation(marker, code=""):
