@@ -117,7 +117,7 @@ def test_the_largest_difference_of_a_training_is_nan_if_one_is():
     assert np.isnan([found["step ULP"], found["step"]]).all()
 
 
-def test_the_verdict_on_steps_holds_if_every_training_keeps_its_bound():
+def test_the_claim_on_steps_holds_if_every_training_keeps_its_bound():
     def part(ulp, bound):
         return {"step ULP": ulp, "step": 1e-16, "bound": bound}
 

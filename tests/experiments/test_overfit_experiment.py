@@ -1,4 +1,4 @@
-"""Overfitting: a tiny run, and what the verdicts make of numbers."""
+"""Overfitting: a tiny run, and what the claims make of numbers."""
 
 import json
 

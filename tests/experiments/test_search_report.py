@@ -1,4 +1,4 @@
-"""What a person gets of a search: verdicts, table, figures."""
+"""What a person gets of a search: claims, table, figures."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Weight decay: a tiny run, the comparison of the two forms of L2, the verdicts."""
+"""Weight decay: a tiny run, the comparison of the two forms of L2, the claims."""
 
 import json
 from dataclasses import replace

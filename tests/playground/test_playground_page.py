@@ -86,6 +86,19 @@ def test_both_languages_say_everything(opened):
         for i in range(2)
     }
     assert hyper <= words["en"].keys(), "a hyper-parameter has no words"
+    parts = [*PACKAGE.glob("*.js"), PACKAGE / "page.html"]
+    text = "".join(part.read_text(encoding="utf-8") for part in parts if part.name != "words.js")
+    made = opened.run(
+        """
+        return Object.values(OPTIMIZERS).flatMap(({ dialect, hyper, forms }) => [
+          `dialect_${dialect}`,
+          ...Object.keys(hyper),
+          ...forms.flatMap((form) => Object.keys(form.slots({})).map((name) => `slot_${name}`)),
+        ]);
+        """
+    )
+    unused = words["en"].keys() - hyper - {*made} - {*re.findall(r"\w+", text)}
+    assert not unused, "nobody says it"
 
 
 def test_the_language_is_the_browsers_or_the_one_asked_for(chromium, tmp_path):

@@ -269,7 +269,6 @@ function readTheme() {
     "low",
     "high",
     "contour",
-    "grid",
     "one",
     "two",
     "accent",

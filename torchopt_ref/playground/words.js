@@ -110,8 +110,6 @@ const WORDS = {
     keys: "Keyboard: Space plays and pauses, left and right go one step, Tab reaches every control. One of the two pictures runs at a time.",
     dialect_torch: "torch.optim",
     dialect_book: "textbook",
-    dialect_keras: "Keras",
-    dialect_optax: "Optax",
   },
   zh: {
     title: "优化器演练场",
@@ -219,8 +217,6 @@ const WORDS = {
     keys: "键盘：空格键播放和暂停，左右方向键走一步，Tab 键可到达所有控件。两个图同一时间只有一个在运行。",
     dialect_torch: "torch.optim",
     dialect_book: "教科书",
-    dialect_keras: "Keras",
-    dialect_optax: "Optax",
   },
 };
 

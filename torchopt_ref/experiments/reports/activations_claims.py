@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from ..activations import SCHEMES
+from ..figures import initial_weights
 from ..results import Claim, Finding, Results, finding, spread
 from ..words import Words
 from .common import by_name, claim
 
-NAMES = {s: Words(s.replace("=", " "), s.replace("std=", "标准差 ")) for s in SCHEMES}
+NAMES = {scheme: initial_weights(scheme) for scheme in SCHEMES}
 
 
 def of_functions(results: Results) -> list[Claim]:

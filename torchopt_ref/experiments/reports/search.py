@@ -7,7 +7,7 @@ import numpy as np
 from ..results import Claim, Finding, Results, Table, finding, spread
 from ..search import Config
 from ..search_figures import PARAMS
-from ..search_report import ERRORS, accuracy, best_trials, standard_errors
+from ..search_trials import ERRORS, accuracy, best_trials, standard_errors
 from ..words import Words, listed, sentences
 from .common import conditions
 
