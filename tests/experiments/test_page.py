@@ -65,6 +65,8 @@ def test_a_claim_counts_once_and_has_a_sign_for_each_side(tmp_path):
     assert "".join(signs) == "✓✓✓✗?✓✓"
     assert '<td colspan="2" class="mark holds"' in page
     assert "not decided: one seed" in visible(page)
+    folded = re.findall("<ul>(.*?)</ul>", page)
+    assert [each.count("<li>") for each in folded] == [2, 2], "what both sides say stands above"
 
 
 @pytest.mark.parametrize("lang", ["en", "zh"])
