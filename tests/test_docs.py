@@ -1,5 +1,6 @@
 """The documents: their code runs, the files they link to exist, what they quote is the source's."""
 
+import json
 import os
 import re
 import runpy
@@ -114,16 +115,18 @@ def test_a_quotation_of_what_is_not_there_is_named(marker):
         TOOL["rewritten"](quotation(marker), ROOT)
 
 
-def test_figures_are_those_of_the_latest_finished_run(tmp_path):
+def test_figures_are_those_of_the_latest_finished_run_that_is_not_quick(tmp_path):
     shown = {match for path in DOCUMENTS for match in TOOL["FIGURE"].findall(path.read_text())}
     assert shown
     for experiment, name in shown:
-        for age, run in enumerate(("latest", "older", "unfinished")):
+        for age, run in enumerate(("quick", "latest", "older", "unfinished")):
             folder = tmp_path / "runs" / experiment / run
             folder.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(f"{run} {name}")
             if run != "unfinished":
-                (folder / "results.json").touch()
+                (folder / "results.json").write_text(
+                    json.dumps({"config": {"quick": run == "quick"}})
+                )
                 os.utime(folder / "results.json", (1000 - age, 1000 - age))
     TOOL["copy_figures"](tmp_path / "runs", tmp_path / "figures")
     for experiment, name in shown:
