@@ -60,7 +60,7 @@ def test_the_newest_run_is_opened_and_the_others_are_listed_after_it(tmp_path):
     assert everything == f"All of them: {URL}#timeseries"
 
 
-NAMES = ["a", "a-2", "A-3", "b/a", "lr=0.1 (a+b)", "lr=001 (aab)", "50%&x=#?", "[x]", "x", "é"]
+NAMES = ["a", "q", "Q-3", "b/a", "lr=0.1 (a+b)", "lr=001 (aab)", "50%&x=#?", "[x]", "x", "é"]
 
 
 def test_an_address_chooses_one_run_whatever_the_names_are(tmp_path):

@@ -9,18 +9,8 @@ from ..results import Claim, Finding, Results, Table, finding, spread
 from ..weight_decay import DIFFERENT, NORM, REMEDIES, Config, trainings
 from ..weight_decay_figures import NAMES
 from ..words import Words, sentences
-from .common import (
-    GAP,
-    NUMBERS,
-    SIDE,
-    SIDES,
-    TEST,
-    TRAIN,
-    claim,
-    conditions,
-    losses,
-)
-from .overfit import DEEP, accuracies, gaps_and_tests, smaller_gap
+from .common import GAP, TEST, TRAIN, claim, conditions, losses, mean_of, table_of_numbers
+from .overfit import DEEP, gaps_and_tests, smaller_gap
 
 TITLE = Words("Does weight decay curb overfitting?", "权值衰减能抑制过拟合吗？")
 WHY = Words(
@@ -134,20 +124,14 @@ def decoupled_differs(results: Results, engine: str) -> Finding:
 
 
 def tables(results: Results, config: Config) -> list[Table]:
-    columns: list[str | Words] = [Words("training", "训练"), SIDE, TRAIN, TEST, GAP]
-    return [
-        Table(
-            NUMBERS,
-            [*columns, Words("norm of weights", "权重的范数")],
-            [
-                [
-                    NAMES[name],
-                    SIDES[engine],
-                    *accuracies(results, name, engine),
-                    spread(results.curve(name, engine, NORM)[:, -1]),
-                ]
-                for name in trainings(config)
-                for engine in results.engines
-            ],
-        )
+    columns = [
+        (TRAIN, mean_of(results, "train_accuracy")),
+        (TEST, mean_of(results, "test_accuracy")),
+        (GAP, mean_of(results, "gap")),
+        (
+            Words("norm of weights", "权重的范数"),
+            lambda variant, engine: spread(results.curve(variant, engine, NORM)[:, -1]),
+        ),
     ]
+    variants: dict[str, str | Words] = {name: NAMES[name] for name in trainings(config)}
+    return [table_of_numbers(results, Words("training", "训练"), variants, columns)]
