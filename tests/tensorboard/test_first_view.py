@@ -110,6 +110,14 @@ def test_where_no_page_would_select_any_the_newest_run_is_shown_alone(tmp_path):
     assert other == f"Another one: torchopt-ref tensorboard {tmp_path / 'old'}"
 
 
+@pytest.mark.parametrize(("count", "runs"), [(500, 1), (501, 501)])
+def test_folders_of_no_command_are_compared_if_tensorboard_can_show_so_many(count, runs, tmp_path):
+    for number in range(count):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "events.out.tfevents.1").touch()
+    assert len(runs_in(tmp_path)) == runs
+
+
 @pytest.mark.parametrize("arguments", [[], ["."], ["nowhere"]])
 def test_where_there_is_no_run_one_line_says_what_makes_one(
     arguments, tmp_path, capsys, monkeypatch
