@@ -118,10 +118,6 @@ class Browser:
     def text(self):
         return self._driver.execute_script(SEEN)[0]
 
-    def load(self, url=None):
-        """The page at another address, or the browser's own, anew."""
-        self._driver.get(url or self._url)
-
     def run(self, script, *arguments):
         """What a script returns, which sees the names that the page's own scripts define."""
         return self._driver.execute_script(script, *arguments)

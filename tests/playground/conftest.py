@@ -7,22 +7,27 @@ from torchopt_ref.playground import page
 
 
 @pytest.fixture(scope="session")
-def chromium(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("playground")
-    (folder / "page.html").write_text(page("en"), encoding="utf-8")
-    with Browser((folder / "page.html").as_uri(), folder / "profile") as browser:
+def address(tmp_path_factory):
+    file = tmp_path_factory.mktemp("playground") / "page.html"
+    file.write_text(page("en"), encoding="utf-8")
+    return file.as_uri()
+
+
+@pytest.fixture(scope="session")
+def chromium(address, tmp_path_factory):
+    with Browser(tmp_path_factory.mktemp("profile")) as browser:
         browser.devtools(
             "Emulation.setEmulatedMedia",
             features=[{"name": "prefers-reduced-motion", "value": "reduce"}],
         )
-        browser.load()
+        browser.open(address)
         yield browser
 
 
 @pytest.fixture
-def opened(chromium):
+def opened(chromium, address):
     """The page as it is when it has just been opened, and is not playing."""
-    chromium.load()
+    chromium.open(address)
     chromium.errors()
     yield chromium
     assert chromium.errors() == []

@@ -96,7 +96,7 @@ def test_the_language_is_the_browsers_or_the_one_asked_for(chromium, tmp_path):
         (tmp_path / "page.html").write_text(page(asked), encoding="utf-8")
         override = {"userAgent": agent, "acceptLanguage": browsers}
         chromium.devtools("Emulation.setUserAgentOverride", **override)
-        chromium.load((tmp_path / "page.html").as_uri())
+        chromium.open((tmp_path / "page.html").as_uri())
         shown[asked, browsers] = chromium.run("return [language, document.documentElement.lang]")
     chromium.devtools("Emulation.setUserAgentOverride", userAgent=agent, acceptLanguage="en-GB")
     assert shown == {
