@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -21,6 +22,8 @@ def write_whole(path: Path, content: str | bytes) -> None:
     """
     partial = path.with_name(f"{path.name}.partial")
     try:
+        if path.exists() and not path.is_file():  # the whole file would take a device's place
+            raise OSError(errno.EEXIST, "it is there, and no file")
         with partial.open("wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()

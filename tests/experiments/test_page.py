@@ -103,7 +103,9 @@ def test_the_page_needs_nothing_from_outside(tmp_path):
     assert 'name="viewport"' in page
 
 
-@pytest.mark.parametrize("drawing", ["", "<svg>", "<svg></svg><p>", "a pipe", "no file"])
+@pytest.mark.parametrize(
+    "drawing", ["", "<svg>", "<svg></svg><p>", "<!-- <svg --><svg/>", "a pipe", "no file"]
+)
 def test_half_a_drawing_does_not_swallow_the_page(drawing, tmp_path):
     file = make_run(tmp_path, "overfit", "only") / "accuracy.en.svg"
     if drawing in ("a pipe", "no file"):
@@ -115,6 +117,19 @@ def test_half_a_drawing_does_not_swallow_the_page(drawing, tmp_path):
     page = page_of(tmp_path)
     assert "<figure" not in page
     assert "The seen." in page
+
+
+def test_nothing_in_a_figure_is_run_or_fetched(tmp_path):
+    file = make_run(tmp_path, "overfit", "only") / "accuracy.en.svg"
+    file.write_text("<svg><script>alert()</script></svg>")
+    before, _ = page_of(tmp_path).split("<script>")
+    assert "Content-Security-Policy\" content=\"default-src 'none'; style-src" in before
+
+
+def test_a_figure_whose_name_no_file_can_have_is_left_out(tmp_path):
+    file = make_run(tmp_path, "overfit", "only") / "results.json"
+    file.write_text(file.read_text().replace('"accuracy"', f'"{"a" * 300}"'))
+    assert "<figure" not in page_of(tmp_path)
 
 
 def test_run_all_ends_with_what_all_found_and_where_it_stands(tmp_path, capsys, monkeypatch):
@@ -176,7 +191,8 @@ def test_without_a_finished_run_it_says_how_to_make_one(tmp_path, name, capsys):
         runs.mkdir()
     assert main(["report", str(runs)]) == 2
     assert capsys.readouterr().err == (
-        f"torchopt-ref: no finished experiment in {runs}: start with torchopt-ref run all\n"
+        f"torchopt-ref: no finished experiment in {runs}: give the folder of all experiments, or "
+        "start with torchopt-ref run all\n"
     )
 
 

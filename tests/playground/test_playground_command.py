@@ -1,5 +1,6 @@
 """``torchopt-ref playground``."""
 
+import os
 import re
 
 import pytest
@@ -36,6 +37,13 @@ def test_a_mistake_is_one_line_and_writes_nothing(arguments, tmp_path, monkeypat
     assert captured.err.count("\n") == 1
     assert captured.out == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_device_keeps_its_place(tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe")
+    assert main(["playground", "--out", str(tmp_path / "pipe")]) == 2
+    assert "pipe: it is there, and no file" in capsys.readouterr().err
+    assert [path.is_fifo() for path in tmp_path.iterdir()] == [True]
 
 
 def own(update, scalars):

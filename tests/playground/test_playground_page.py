@@ -200,6 +200,29 @@ def test_a_number_is_typed_and_one_that_cannot_be_is_refused_in_words(opened):
         assert opened.run(typed, name, text) == [0.123456789, 0.9, 0.999, 0, True, expected]
 
 
+def test_what_was_refused_is_forgotten_with_another_surface_and_said_in_the_new_language(opened):
+    found = opened.run(
+        """
+        const type = (box, text) => {
+          box.value = text;
+          box.dispatchEvent(new Event("input"));
+        };
+        const [rate, eps] = ["lr", "eps"].map((name) =>
+          [...document.querySelectorAll(`#cards [data-hyper="${name}"]`)].at(-1),
+        );
+        const steps = document.getElementById("steps");
+        for (const box of [rate.querySelector("[type=text]"), steps]) type(box, "0.5e");
+        type(eps.querySelector("[type=text]"), "-1");
+        document.querySelector("button[data-language=zh]").click();
+        players.paths.choose("beale");
+        const [said, ...others] = [eps, rate].map((row) => row.querySelector(".wrong").textContent);
+        const boxes = [rate.querySelector("[type=text]"), steps];
+        return [said, others, boxes.map((box) => [box.ariaInvalid, box.checkValidity()])];
+        """
+    )
+    assert found == ["必须是不小于 0 的数", [""], [["false", True], ["false", True]]]
+
+
 @pytest.fixture
 def screen(opened, request):
     opened.devtools("Emulation.setDeviceMetricsOverride", **request.param)
@@ -365,6 +388,33 @@ def test_the_network_learns_and_its_choices_start_it_again(opened):
     opened.run("toggle('paths')")
     assert opened.run("return playing") == "paths", "one at a time"
     opened.run("pause()")
+
+
+def test_another_optimizer_does_not_go_on_with_what_the_last_one_remembers(opened):
+    """With a rate of 0 the textbook's Momentum stays where it is, unless it is given a velocity."""
+    before, after = opened.run(
+        """
+        const choose = (key) => {
+          const [dialect] = document.querySelectorAll("#trainer select");
+          dialect.value = OPTIMIZERS[key].dialect;
+          dialect.dispatchEvent(new Event("change"));
+          const [, name] = document.querySelectorAll("#trainer select");
+          name.value = key;
+          name.dispatchEvent(new Event("change"));
+        };
+        const steps = (count) => {
+          for (let k = 0; k < count; k++) players.spirals.step(1);
+          return document.getElementById("plane-text").textContent.split(":")[1];
+        };
+        choose("SGD");
+        SPIRALS.run.h.momentum = 0.9;
+        const before = steps(30);
+        choose("book.Momentum");
+        SPIRALS.run.h.lr = 0;
+        return [before, steps(5)];
+        """
+    )
+    assert after == before
 
 
 def test_what_diverges_is_said_and_does_not_break_the_page(opened):

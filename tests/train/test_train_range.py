@@ -330,6 +330,7 @@ def test_it_stops_where_the_loss_is_not_finite_or_far_above_the_first():
     assert len(nan.losses) == 151
     assert "nan" in nan.ended
     assert nan.suggestion is not None
+    assert "where the loss was nan" in nan.reason
     far = of_losses([falling(k) for k in range(150)] + [9.0] * 50)
     assert 151 < len(far.losses) < 160
     assert "9" in far.ended
@@ -351,6 +352,15 @@ MISTAKES = {
         "leave schedulers out",
     ),
 }
+
+
+@pytest.mark.parametrize("rate", [-1.0, math.nan, math.inf])
+def test_a_group_whose_rate_is_none_is_refused(rate):
+    model = Quadratic(1.0)
+    optimizer = optim.SGD([model.x], lr=0.25)
+    optimizer.param_groups[0]["lr"] = rate
+    with pytest.raises(ValueError, match="at least 0 and finite"):
+        found_for(model, optimizer)
 
 
 @pytest.mark.parametrize("name", MISTAKES)
@@ -378,3 +388,20 @@ def test_the_outcome_as_a_figure_and_as_json():
         assert len(marks) == (outcome.suggestion is not None)
         assert not marks or f"{outcome.suggestion:g}" in texts
         assert "nan" not in "".join(each.get("d", "") for each in root.iter())
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [
+        [1e-14 * (1 - k / 300) for k in range(200)],
+        [1e3 + 1e-2 * (1 - k / 300) for k in range(200)],
+        [1e16 - 2.0 * k for k in range(200)],
+        [5e-324 * (400 - k) for k in range(200)],
+        [1.7e308] * 100 + [-1.7e308] * 100,
+    ],
+    ids=["tiny", "all alike", "alike to the last bit", "the least", "the largest"],
+)
+def test_the_figure_names_its_ticks_apart_whatever_the_losses_are(losses):
+    root = ElementTree.fromstring(of_losses(losses).svg())
+    found = [each.text for each in root.iter() if each.get("text-anchor") == "end"]
+    assert 2 <= len(found) == len({*found}) <= 9

@@ -80,6 +80,9 @@ def write_page(page: Path, summaries: Summaries, lang: str) -> None:
     html = (
         f'<!doctype html>\n<html lang="{lang}"><head><meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        # The figures are files that others may have given: nothing in them is run or fetched.
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
+        "style-src 'unsafe-inline'\">\n"
         f"<title>{text(TITLE)}</title><style>{STYLE}</style></head><body>\n"
         f"<header><h1>{text(TITLE)}</h1>\n<p>{text(INTRODUCTION)}</p>\n{warning}"
         f"<nav><ol>\n{contents}</ol></nav></header>\n{body}</body></html>\n"
@@ -112,7 +115,10 @@ def latest_runs(runs: Path) -> dict[Path, dict[str, Any]]:
         except Damaged as damage:
             left_out.append(f"left out {file}: {damage}: run the experiment again with --force")
     if not finished:
-        nothing = f"no finished experiment in {runs}: start with torchopt-ref run all"
+        nothing = (
+            f"no finished experiment in {runs}: give the folder of all experiments, or start with "
+            "torchopt-ref run all"
+        )
         raise UserError(left_out[0] if left_out else nothing)
     for line in left_out:
         print(f"torchopt-ref: {line}", file=sys.stderr)
@@ -158,12 +164,12 @@ def drawings(folder: Path, figures: Mapping[str, Any], lang: str) -> Iterator[st
     """The figures of a run; a page without one is better than none."""
     for name in figures:
         file = folder / f"{name}.{lang}.svg"
-        if file.is_fifo():
-            continue
         with suppress(OSError, ValueError, ElementTree.ParseError):
-            drawing = file.read_text(encoding="utf-8")
+            # Not a pipe, for which one would wait for ever.
+            drawing = file.read_text(encoding="utf-8") if file.is_file() else ""
             ElementTree.fromstring(drawing)  # half a drawing would swallow the rest of the page
-            yield f'<figure class="scroll">{drawing[drawing.index("<svg") :]}</figure>\n'
+            if drawing.startswith("<svg"):
+                yield f'<figure class="scroll">{drawing}</figure>\n'
 
 
 def claims(summary: Mapping[str, Any], lang: str, text: Callable[[Any], str]) -> str:

@@ -28,9 +28,9 @@ class Damaged(Exception):
 
 def read_json(file: Path) -> dict[str, Any]:
     """The object in a JSON file; ``Damaged`` if there is none."""
-    if file.is_fifo():
-        raise Damaged("a pipe, for which one would wait for ever")
     try:
+        if file.exists() and not file.is_file():  # of a pipe one would wait for the end for ever
+            raise Damaged("no file, but a folder, a pipe or a device")
         found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise Damaged(error.strerror) from error

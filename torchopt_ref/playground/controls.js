@@ -82,15 +82,18 @@ function slider(words, code, value, scale, range, changed) {
     autocomplete: "off",
     "aria-labelledby": `${id}-name`,
   });
-  const message = element("span", { className: "wrong", role: "status" });
+  const message = element("span", { className: "wrong", role: "status", data: range });
+  const judge = (key) => {
+    number.setAttribute("aria-invalid", key !== null);
+    message.textContent = key === null ? "" : t(key, range);
+    if (key === null) delete message.dataset.t;
+    else message.dataset.t = key;
+  };
   const show = (shown) => {
     bar.value = scale.position(shown);
     bar.setAttribute("aria-valuetext", shown);
     number.value = shown;
-  };
-  const judge = (key) => {
-    number.setAttribute("aria-invalid", key !== null);
-    message.textContent = key === null ? "" : t(key, range);
+    judge(null);
   };
   bar.addEventListener("input", () => {
     const moved = scale.value(Number(bar.value));

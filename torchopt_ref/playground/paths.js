@@ -73,14 +73,21 @@ function paths() {
     mark(context, number, width / 2, height / 2, 6.5);
   }
 
+  function judge(box, wrong) {
+    box.setAttribute("aria-invalid", wrong !== "");
+    box.setCustomValidity(wrong);
+  }
+
   function choose(name) {
     PATHS.surface = name;
     const { start, steps, noise } = surface();
     Object.assign(PATHS, { start: [...start], steps, noise: noise ?? 0, time: 0 });
     pen = [...start];
     find("surface").value = name;
-    find("steps").value = steps;
-    find("noise").value = PATHS.noise;
+    for (const id of ["steps", "noise"]) {
+      find(id).value = PATHS[id];
+      judge(find(id), "");
+    }
     for (const run of PATHS.runs) {
       run.h.lr = rate(OPTIMIZERS[run.key]) ?? run.h.lr;
       run.card.showRate();
@@ -243,8 +250,7 @@ function paths() {
     find(id).addEventListener("input", ({ target }) => {
       const value = target.valueAsNumber;
       const fits = value >= least && value <= most && (!round || Number.isInteger(value));
-      target.setAttribute("aria-invalid", !fits);
-      target.setCustomValidity(fits ? "" : t("between", { least, most }));
+      judge(target, fits ? "" : t("between", { least, most }));
       if (!fits) return target.reportValidity();
       PATHS[id] = value;
       recompute();

@@ -41,7 +41,7 @@ function learning() {
   const image = new ImageData(CELLS, CELLS);
   const picture = document.createElement("canvas");
   Object.assign(picture, { width: CELLS, height: CELLS });
-  let training = null; // { network, state, random, losses, right }
+  let training = null; // { network, key, state, random, losses, right }
   let row = 0; // of the plane, the next to be drawn
 
   // A new network, before its first step. One batch goes through it for the histograms.
@@ -56,7 +56,7 @@ function learning() {
       random,
     });
     network.initialise(INITIAL[initial], random);
-    training = { network, state: newState(), random, losses: [] };
+    training = { network, key: SPIRALS.run.key, state: newState(), random, losses: [] };
     learn();
     layers.replaceChildren(
       ...network.hidden.map((_, i) =>
@@ -289,7 +289,11 @@ function learning() {
       (value) => set("depth")(Math.round(value)),
     ),
   );
-  const card = optimizerCard(SPIRALS.run, rate, () => {});
+  const card = optimizerCard(SPIRALS.run, rate, () => {
+    const { key } = SPIRALS.run;
+    // Another optimizer would misread what the last one remembers.
+    if (key !== training.key) Object.assign(training, { key, state: newState() });
+  });
   card.prepend(element("h3", { data: { t: "trained_by" } }));
   card.append(card.code);
   find("trainer").append(card);

@@ -239,7 +239,7 @@ function translate() {
   document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
   document.title = t("title");
   for (const element of document.querySelectorAll("[data-t]"))
-    element.textContent = t(element.dataset.t);
+    element.textContent = t(element.dataset.t, element.dataset);
   for (const element of document.querySelectorAll("[data-named]")) {
     element.textContent = named(element.dataset.named, element.dataset.name);
   }

@@ -70,10 +70,11 @@ def draw(
         '<circle class="dot" cx="20" cy="13" r="3"/><text x="30" y="18">loss of each step</text>',
         '<path class="line" d="M180 13h22"/><text x="208" y="18">median of the 9 around it</text>',
     ]
-    for tick in ticks(low, high):
+    marks = ticks(low, high)
+    for tick, name in zip(marks, names(marks), strict=True):
         parts.append(f'<path class="grid" d="M{LEFT} {y(tick)}H{RIGHT}"/>')
         parts.append(
-            f'<text x="{LEFT - 7}" y="{float(y(tick)) + 5:.1f}" text-anchor="end">{tick:g}</text>'
+            f'<text x="{LEFT - 7}" y="{float(y(tick)) + 5:.1f}" text-anchor="end">{name}</text>'
         )
     every = math.ceil(len(decades) / 9)
     for decade in decades[::every]:
@@ -114,10 +115,13 @@ def power(decade: int) -> str:
 
 def shown(smoothed: Sequence[float]) -> tuple[float, float]:
     """The range of the loss to draw: down to the least, and up to a bit above the first."""
-    least, first = min(smoothed), smoothed[0]
-    if not math.isfinite(first):
+    if not math.isfinite(smoothed[0]):
         return 0.0, 1.0
-    room = (first - least) or abs(first) or 1.0
+    # Not up to float64's ends, so that their difference is a number, too.
+    least, first = (min(max(loss, -1e300), 1e300) for loss in (min(smoothed), smoothed[0]))
+    room = first - least
+    if room < max(1e-6 * abs(first), 1e-300):  # level, as far as a label could tell
+        room = max(abs(first), 1.0)
     return least - 0.1 * room, first + 0.4 * room
 
 
@@ -126,7 +130,13 @@ def ticks(low: float, high: float) -> list[float]:
     rough = (high - low) / 7
     unit = 10.0 ** math.floor(math.log10(rough))
     step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= rough)
-    return [round(k * step, 12) for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
+    return [k * step for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
+
+
+def names(marks: Sequence[float]) -> list[str]:
+    """The marks with as many digits as tell them apart, at least six."""
+    written = ([f"{mark:.{digits}g}" for mark in marks] for digits in range(6, 18))
+    return next(each for each in written if len({*each}) == len(marks))
 
 
 def lines(

@@ -127,6 +127,8 @@ def lr_range_test(
         own = [float(group["lr"]) for group in groups]
     except (KeyError, TypeError) as error:
         raise ValueError(f"{type(optimizer).__name__} has param groups without an lr") from error
+    if not all(0 <= rate < math.inf for rate in own):
+        raise ValueError(f"the rates of the param groups must be at least 0 and finite, not {own}")
     shares = [rate / max(own) if max(own) > 0 else 1.0 for rate in own]
     first = max(steps // 10, 2 * HALF + 1)
     rates: list[float] = []
@@ -177,8 +179,9 @@ def judged(rates: list[float], losses: list[float], first: int, ended: str) -> L
     back = next(risen, len(rates) - 1 if ended else None)
     third = rates[least] / 3
     if back is not None and rates[back] / 10 < third:
+        there = "back at its first value" if math.isfinite(losses[back]) else f"{losses[back]}"
         return found(
-            f"a tenth of {rates[back]:.2g}, where the loss was back at its first value",
+            f"a tenth of {rates[back]:.2g}, where the loss was {there}",
             float(f"{rates[back] / 10:.2g}"),
         )
     return found(
