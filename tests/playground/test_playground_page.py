@@ -368,6 +368,41 @@ def test_the_network_has_numpys_loss_and_gradients(chromium, activation, batchno
 LAYERS = "return [...document.querySelectorAll('#layers div')].map((each) => each.textContent)"
 
 
+def test_each_section_has_its_buttons(opened):
+    shown = opened.run(
+        """
+        const bars = [...document.querySelectorAll("[data-player]")];
+        const named = (bar) => [...bar.querySelectorAll("button")].map((each) => each.dataset.t);
+        return Object.fromEntries(bars.map((bar) => [bar.dataset.player, named(bar)]));
+        """
+    )
+    assert shown == {
+        "paths": ["play", "back", "forward", "restart"],
+        "spirals": ["play", "forward", "restart"],
+    }
+    click = "document.querySelector(`[data-player=paths] [data-t=${arguments[0]}]`).click()"
+    times = []
+    for name in ("forward", "forward", "back", "forward", "restart"):
+        opened.run(click, name)
+        times.append(opened.run("return PATHS.time"))
+    assert times == [1, 2, 1, 2, 0]
+
+
+def test_a_pile_of_zeros_fills_its_histogram_and_the_rest_is_seen_beside_it(opened):
+    """From He's weights half of ReLU's activations are 0."""
+    bar, beside, end = opened.run(
+        """
+        const canvas = document.querySelector("#layers canvas");
+        const { width, height, clientWidth, clientHeight } = canvas;
+        const context = canvas.getContext("2d");
+        const color = (x, y) =>
+          context.getImageData(x * width, (y * height) / clientHeight, 1, 1).data.join();
+        return [color(1 / 60, 8), color(3 / 60, 8), color(3 / 60, clientHeight - 16)];
+        """
+    )
+    assert bar == end != beside
+
+
 def test_the_network_learns_and_its_choices_start_it_again(opened):
     shown = "return [document.getElementById('plane-text').textContent, SPIRALS.initial]"
     opened.run("for (let k = 0; k < 3; k++) players.spirals.step(1)")
