@@ -75,8 +75,13 @@ def test_a_claim_counts_once_and_holds_if_it_does_for_every_side():
 
 def test_spread():
     assert spread([0.5]) == "0.5"
-    assert spread([1.0, 3.0]) == "2 ± 1.4"
+    assert spread([1.0, 3.0]) == "2.0 ± 1.4"
+    assert spread([2.3009, 2.3021]) == "2.30150 ± 0.00085"
+    assert spread([2200.0, 2900.0]) == "2,550 ± 490"
+    assert spread([3.1e-7, 3.9e-7]) == "(3.50 ± 0.57)·10⁻⁷"
+    assert spread([-1.5e7, 2.5e7]) == "(0.5 ± 2.8)·10⁷"
     assert spread([0.1, 0.1, 0.1]) == "0.1 ± 0"
+    assert spread([0.1, 0.1 + 1e-9]) == "0.1 ± 7.071·10⁻¹⁰"
     assert spread([1.0, float("inf")]) == "1/inf"
 
 

@@ -11,6 +11,7 @@ from .both import Training, batches, engines, fit
 from .lockstep import apart, step_bound
 from .results import Claim, Outcome, Results, Table, Unit, finding
 from .settings import Settings
+from .svg import number
 from .words import Words, listed
 
 LOSS_BOUND = 1e-9
@@ -136,13 +137,13 @@ def steps_claim(claim: Words, found: Mapping[str, Mapping[str, float]]) -> Claim
                 Words(
                     "Largest difference in ULP: "
                     + ", ".join(
-                        f"{found[name]['step ULP']:.4g} of at most {bound:.0f} ({name})"
+                        f"{number(found[name]['step ULP'])} of at most {bound:,.0f} ({name})"
                         for bound, name in farthest.items()
                     )
                     + f"; absolute: {', '.join(absolute)}.",
                     "最大差（ULP）："
                     + "，".join(
-                        f"{found[name]['step ULP']:.4g}，界限 {bound:.0f}（{name}）"
+                        f"{number(found[name]['step ULP'])}，界限 {bound:,.0f}（{name}）"
                         for bound, name in farthest.items()
                     )
                     + f"；绝对值：{'，'.join(absolute)}。",

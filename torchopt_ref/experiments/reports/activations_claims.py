@@ -7,7 +7,7 @@ import numpy as np
 from ..activations import SCHEMES
 from ..results import Claim, Finding, Results, finding, spread
 from ..words import Words
-from .common import by_name, claim
+from .common import by_name, claim, two_digits
 
 NAMES = {s: Words(s.replace("=", " "), s.replace("std=", "标准差 ")) for s in SCHEMES}
 
@@ -214,4 +214,4 @@ def curves(results: Results, engine: str, function: str, tag: str) -> dict[Words
 
 def each(curve: np.ndarray) -> str:
     """The value of each layer, the mean over the seeds."""
-    return ", ".join(f"{value:.2g}" for value in curve.mean(axis=0))
+    return ", ".join(map(two_digits, curve.mean(axis=0)))
