@@ -10,7 +10,7 @@ from torchopt_ref.playground import page
 def chromium(tmp_path_factory):
     folder = tmp_path_factory.mktemp("playground")
     (folder / "page.html").write_text(page("en"), encoding="utf-8")
-    with Browser((folder / "page.html").as_uri(), folder / "profile") as browser:
+    with Browser(folder / "profile", (folder / "page.html").as_uri()) as browser:
         browser.devtools(
             "Emulation.setEmulatedMedia",
             features=[{"name": "prefers-reduced-motion", "value": "reduce"}],
