@@ -10,6 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from torchopt_ref.errors import UserError
 from torchopt_ref.experiments import EXPERIMENTS, experiment, laboratory, weight_init
+from torchopt_ref.experiments.agreement import PREFIX
 from torchopt_ref.experiments.reports import report_of
 from torchopt_ref.experiments.results import (
     FAILS,
@@ -41,6 +42,10 @@ def test_every_experiment_keeps_the_contract(name):
     assert report.TITLE.zh.endswith("？")
     for part in ("seen", "claims", "tables"):
         assert callable(getattr(report, part))
+    units = module.units(module.Config()) if hasattr(module, "units") else []
+    compared = {unit.variant.removeprefix(PREFIX) for unit in units if PREFIX in unit.variant}
+    raw = [each for each in compared - {*report.TRAININGS} if not each.isalpha()]
+    assert not raw, "the report would name a unit"
 
 
 NOTHING = Words("", "")

@@ -18,6 +18,7 @@ WHY = Words(
     "每一层靠传到它那里的信号来学习：正向传播的激活值，反向传播的梯度。初始权重决定了这些信号会不"
     "会在学习开始之前就消失。",
 )
+TRAININGS: dict[str, Words] = {}
 AGREEMENT = 1e-12
 """The largest difference of the sides' activations in float64, relative to a layer's largest."""
 

@@ -30,6 +30,7 @@ WHY = Words(
     "SGD 总是沿着最陡的方向前进。在狭长的山谷里，这个方向几乎横切山谷，所以路径呈“之”字形。"
     "Momentum、AdaGrad、RMSprop 和 Adam 各用自己的办法来改进。",
 )
+TRAININGS: dict[str, Words] = {}
 
 START_POINT = f"({START[0]:g}, {START[1]:g})"
 

@@ -19,6 +19,7 @@ from .common import (
     claim,
     conditions,
     losses,
+    two_digits,
 )
 from .overfit import DEEP, accuracies, gaps_and_tests, smaller_gap
 
@@ -29,6 +30,7 @@ WHY = Words(
     "过拟合往往伴随着很大的权重。权值衰减对大的权重进行惩罚：每一步都让权重缩小一点，使网络不会把"
     "训练图像拟合得过于紧密。",
 )
+TRAININGS = NAMES
 
 
 def tried(config: Config) -> Words:
@@ -79,7 +81,7 @@ def claims(results: Results, config: Config) -> list[Claim]:
         for remedy, without in REMEDIES.items()
     ]
     return [
-        *agreement_claims(results),
+        *agreement_claims(results, TRAININGS),
         *gaps,
         claim(
             results,
@@ -113,8 +115,8 @@ def same_weights(results: Results, engine: str) -> Finding:
     return finding(
         difference == 0,
         Words(
-            f"Largest difference of any weight: {difference.max():.1e}.",
-            f"权重的最大差别：{difference.max():.1e}。",
+            f"Largest difference of any weight: {two_digits(difference.max())}.",
+            f"权重的最大差别：{two_digits(difference.max())}。",
         ),
         numbers=[difference],
         least_seeds=1,

@@ -33,6 +33,7 @@ NAMES: dict[str, str | Words] = {
     "Xavier": "Xavier",
     "He": "He",
 }
+TRAININGS = NAMES
 
 
 def tried(config: Config) -> Words:
@@ -69,7 +70,7 @@ def seen(results: Results, config: Config) -> Words:
 
 def claims(results: Results, config: Config) -> list[Claim]:
     return [
-        *agreement_claims(results),
+        *agreement_claims(results, TRAININGS),
         claim(
             results,
             Words(
