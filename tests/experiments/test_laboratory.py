@@ -86,6 +86,7 @@ def test_spread():
     assert spread([3.1e-7, 3.9e-7]) == "(3.50 ± 0.57)·10⁻⁷"
     assert spread([-1.5e7, 2.5e7]) == "(0.5 ± 2.8)·10⁷"
     assert spread([0.1, 0.1, 0.1]) == "0.1 ± 0"
+    assert spread([0.0, 0.0]) == "0 ± 0"
     assert spread([0.1, 0.1 + 1e-9]) == "0.1 ± 7.071·10⁻¹⁰"
     assert spread([1.0, float("inf")]) == "1/inf"
 

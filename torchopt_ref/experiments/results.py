@@ -162,7 +162,7 @@ def spread(values: Any) -> str:
         return number(values[0])
     # Of equal values the mean is rounded, and so their deviation from it is not quite 0.
     mean, deviation = values.mean(), values.std(ddof=1) if np.ptp(values) != 0 else 0.0
-    if deviation < 1e-5 * abs(mean):
+    if deviation <= 1e-5 * abs(mean):
         return f"{number(mean)} ± {number(deviation)}"
     last = int(f"{deviation:.1e}".split("e")[1]) - 1
     size = int(f"{max(abs(mean), deviation):.0e}".split("e")[1])
