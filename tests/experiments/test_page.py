@@ -9,10 +9,10 @@ from html import unescape
 from pathlib import Path
 
 import pytest
-from made_up_reports import CHINESE, ENGLISH, claim, make_all, make_run
+from made_up_reports import CHINESE, ENGLISH, claim, make_all, make_run, summary
 
 from torchopt_ref.cli import main
-from torchopt_ref.experiments import EXPERIMENTS, experiment, laboratory
+from torchopt_ref.experiments import EXPERIMENTS, experiment, laboratory, report
 
 
 def page_of(runs, *options):
@@ -140,6 +140,14 @@ def test_run_all_ends_with_what_all_found_and_where_it_stands(tmp_path, capsys, 
     assert (empty, page) == ("", f"All of it on one page: {Path('runs', 'report.html')}")
     assert hint == "See the curves: torchopt-ref tensorboard runs"
     assert (tmp_path / "runs" / "report.html").read_text().count("<section") == len(EXPERIMENTS)
+
+
+def test_what_is_printed_in_chinese_is_whole(capsys):
+    told = "最终损失为：0.1，" * 30
+    claimed = claim("it", torch="holds")
+    claimed["sides"]["torch"]["evidence"] = ["", told]
+    report.show(summary("search", "On it", claimed), "zh")
+    assert told in "".join(capsys.readouterr().out.split())
 
 
 def test_run_all_counts_each_claim_once_in_80_columns(tmp_path, capsys):

@@ -13,7 +13,6 @@ from torchopt_ref.testing.configurations import KNOWN
 SHIPPED = Path(__file__).parents[2] / "docs" / "playground.html"
 PACKAGE = Path(page.__code__.co_filename).parent
 PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
-MINUS = "\N{MINUS SIGN}"
 DESKTOP = {"width": 1280, "height": 800, "deviceScaleFactor": 1, "mobile": False}
 
 
@@ -412,7 +411,9 @@ def test_the_network_learns_and_its_choices_start_it_again(opened):
     assert text.startswith("iteration 0:")
     assert initial == "std_small"
     captions = opened.run(LAYERS)
-    stds = [float(re.search(r"std ([\d.e-]+)", text.replace(MINUS, "-"))[1]) for text in captions]
+    written = [re.search(r"std ([^,]+),", text)[1] for text in captions]
+    powers = [text.replace("·10⁻", "e-").replace("10⁻", "1e-") for text in written]
+    stds = [float(text.translate(str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789"))) for text in powers]
     assert len(stds) == 5
     assert stds[4] < stds[0] / 100, "with small weights and ReLU the signal dies away"
     opened.run("document.getElementById('batchnorm').click()")

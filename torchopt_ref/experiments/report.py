@@ -94,6 +94,8 @@ def show(summary: Mapping[str, Any], lang: str) -> None:
             markup=False,
         )
     found = Table.grid(padding=(0, 2, 0, 0))
+    found.add_column()
+    found.add_column(overflow="fold")  # Chinese has few spaces to break a line at
     for claim in summary["claims"]:
         said = in_language(claim["claim"], lang)
         found.add_row(in_language(OUTCOME[outcome(claim)], lang), said)

@@ -9,7 +9,17 @@ from ..results import Claim, Finding, Results, Table, finding, spread
 from ..weight_decay import DIFFERENT, NORM, REMEDIES, Config, trainings
 from ..weight_decay_figures import NAMES
 from ..words import Words, sentences
-from .common import GAP, TEST, TRAIN, claim, conditions, losses, mean_of, table_of_numbers
+from .common import (
+    GAP,
+    TEST,
+    TRAIN,
+    claim,
+    conditions,
+    losses,
+    mean_of,
+    table_of_numbers,
+    two_digits,
+)
 from .overfit import DEEP, gaps_and_tests, smaller_gap
 
 TITLE = Words("Does weight decay curb overfitting?", "权值衰减能抑制过拟合吗？")
@@ -19,6 +29,7 @@ WHY = Words(
     "过拟合往往伴随着很大的权重。权值衰减对大的权重进行惩罚：每一步都让权重缩小一点，使网络不会把"
     "训练图像拟合得过于紧密。",
 )
+TRAININGS = NAMES
 
 
 def tried(config: Config) -> Words:
@@ -69,7 +80,7 @@ def claims(results: Results, config: Config) -> list[Claim]:
         for remedy, without in REMEDIES.items()
     ]
     return [
-        *agreement_claims(results),
+        *agreement_claims(results, TRAININGS),
         *gaps,
         claim(
             results,
@@ -103,8 +114,8 @@ def same_weights(results: Results, engine: str) -> Finding:
     return finding(
         difference == 0,
         Words(
-            f"Largest difference of any weight: {difference.max():.1e}.",
-            f"权重的最大差别：{difference.max():.1e}。",
+            f"Largest difference of any weight: {two_digits(difference.max())}.",
+            f"权重的最大差别：{two_digits(difference.max())}。",
         ),
         numbers=[difference],
         least_seeds=1,

@@ -20,6 +20,7 @@ WHY = Words(
     "会消失，网络就什么也学不到。",
 )
 NAMES: dict[str, str | Words] = {scheme: initial_weights(scheme) for scheme in SCHEMES}
+TRAININGS = NAMES
 
 
 def tried(config: Config) -> Words:
@@ -56,7 +57,7 @@ def seen(results: Results, config: Config) -> Words:
 
 def claims(results: Results, config: Config) -> list[Claim]:
     return [
-        *agreement_claims(results),
+        *agreement_claims(results, TRAININGS),
         claim(
             results,
             Words(
