@@ -11,9 +11,10 @@ import pytest
 
 from torchopt_ref.experiments import EXPERIMENTS, experiment
 from torchopt_ref.experiments.charts import Bars, Curve, Histograms, Lines, Points, Valley
+from torchopt_ref.experiments.digits import number, percent
 from torchopt_ref.experiments.figures import training_losses
 from torchopt_ref.experiments.results import Results
-from torchopt_ref.experiments.svg import COLUMN, Axis, Figure, number, percent, text_width, wrapped
+from torchopt_ref.experiments.svg import COLUMN, Axis, Figure, text_width, wrapped
 from torchopt_ref.experiments.words import Words
 
 SVG = "{http://www.w3.org/2000/svg}"

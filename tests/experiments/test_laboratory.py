@@ -83,6 +83,7 @@ def test_spread():
     assert spread([1.0, 3.0]) == "2.0 ± 1.4"
     assert spread([2.3009, 2.3021]) == "2.30150 ± 0.00085"
     assert spread([2200.0, 2900.0]) == "2,550 ± 490"
+    assert spread([-0.5, -0.3]) == "\N{MINUS SIGN}0.40 ± 0.14"
     assert spread([3.1e-7, 3.9e-7]) == "(3.50 ± 0.57)·10⁻⁷"
     assert spread([-1.5e7, 2.5e7]) == "(0.5 ± 2.8)·10⁷"
     assert spread([0.1, 0.1, 0.1]) == "0.1 ± 0"

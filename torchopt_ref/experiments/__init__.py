@@ -5,10 +5,10 @@ The module of an experiment defines what ``laboratory.Experiment`` lists and a `
 ``reports``. Shared: ``laboratory`` (units of work, kept one by one), ``results`` (outcomes and
 claims), ``words`` (a text in two languages), ``both`` (one training by both sides), ``lockstep``
 and ``agreement`` (how far apart the sides are), ``series`` (many short trainings), ``propagation``
-(signals without training), ``networks``, ``progress``; for what is shown ``svg``, ``charts`` and
-``figures`` (drawings), ``report`` (terminal and markdown), ``summary`` (``results.json``, read
-back), ``page`` and ``page_style`` (all on one page). A file whose name starts with an experiment's
-is a part of it.
+(signals without training), ``networks``, ``progress``; for what is shown ``digits`` (numbers),
+``svg``, ``charts`` and ``figures`` (drawings), ``report`` (terminal and markdown), ``summary``
+(``results.json``, read back), ``page`` and ``page_style`` (all on one page). A file whose name
+starts with an experiment's is a part of it.
 """
 
 import importlib

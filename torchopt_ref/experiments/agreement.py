@@ -9,10 +9,10 @@ from types import MappingProxyType
 import numpy as np
 
 from .both import Training, batches, engines, fit
+from .digits import number
 from .lockstep import apart, step_bound
 from .results import Claim, Outcome, Results, Table, Unit, finding
 from .settings import Settings
-from .svg import number
 from .words import Words, listed
 
 LOSS_BOUND = 1e-9

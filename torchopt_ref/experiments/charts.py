@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .digits import number
 from .results import bin_edges
 from .svg import (
     COLORS,
@@ -21,7 +22,6 @@ from .svg import (
     Panel,
     element,
     line,
-    number,
     path,
     text,
     text_width,

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from .charts import Curve, Lines
+from .digits import percent
 from .results import Results, points
-from .svg import COLORS, DASHES, PLAIN, Axis, percent
+from .svg import COLORS, DASHES, PLAIN, Axis
 from .words import Words, sentences
 
 WINDOW = 20

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .svg import number
+from .digits import number
 from .words import Words
 
 Outcome = dict[str, Any]
@@ -176,4 +176,4 @@ def spread(values: Any) -> str:
 
 def fixed(value: float, last: int) -> str:
     """Rounded to the digit that counts 10**last."""
-    return f"{round(value, -last):,.{max(0, -last)}f}"
+    return f"{round(value, -last):,.{max(0, -last)}f}".replace("-", "\N{MINUS SIGN}")

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from .charts import Bars, Lines, Points
+from .digits import percent
 from .figures import ACCURACY, EPOCH, TRAINING, curves
-from .svg import HALF, NOTHING, Axis, Figure, percent
+from .svg import HALF, NOTHING, Axis, Figure
 from .words import Words
 
 VALIDATION = Words("validation", "验证数据")

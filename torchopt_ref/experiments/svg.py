@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .digits import number
 from .words import Words, in_language
 
 NOTHING = Words("", "")
@@ -314,28 +315,6 @@ def ticks(axis: Axis, limits: tuple[float, float], most: int) -> list[float]:
     step = max(step, 1.0) if axis.whole else step
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [i * step for i in range(first, last + 1)]
-
-
-def number(value: float) -> str:
-    """As people write it: 12,000, 0.05, 3·10⁻⁷."""
-    if not math.isfinite(value):
-        return str(value).replace("-", "\N{MINUS SIGN}")
-    mantissa, exponent = f"{value:.3e}".split("e")
-    if value == 0 or -4 <= int(exponent) <= 5:
-        digits = max(0, 3 - int(exponent))
-        written = f"{value:,.{digits}f}"
-        written = written.rstrip("0").rstrip(".") if "." in written else written
-    else:
-        power = "10" + str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-        mantissa = mantissa.rstrip("0").rstrip(".")
-        written = power if mantissa == "1" else f"{mantissa}·{power}"
-    return written.replace("-", "\N{MINUS SIGN}")
-
-
-def percent(value: float) -> str:
-    return (
-        f"{number(float(f'{100 * float(value):.3g}'))} %" if math.isfinite(value) else number(value)
-    )
 
 
 def text_width(content: str, size: float = TEXT) -> float:

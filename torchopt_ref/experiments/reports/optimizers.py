@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..agreement import agreement_claims, apart_table, lockstep_claims
+from ..digits import two_digits
 from ..optimizers import NAMES, SMOOTHING, Config, iterations_to_reach_sgd
 from ..results import Claim, Finding, Results, Table, finding, spread
 from ..valley import START, STEPS, f
@@ -20,7 +21,6 @@ from .common import (
     claim,
     conditions,
     losses,
-    two_digits,
 )
 
 TITLE = Words("Which optimizer learns fastest?", "哪种优化器学得最快？")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..digits import number
 from ..results import Claim, Finding, Results, Table, finding, spread
 from ..search import Config
 from ..search_figures import PARAMS
 from ..search_trials import ERRORS, accuracy, best_trials, standard_errors
-from ..svg import number
 from ..words import Words, listed, sentences
 from .common import conditions
 

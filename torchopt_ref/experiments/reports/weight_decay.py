@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..agreement import agreement_claims
+from ..digits import two_digits
 from ..results import Claim, Finding, Results, Table, finding, spread
 from ..weight_decay import DIFFERENT, NORM, REMEDIES, Config, trainings
 from ..weight_decay_figures import NAMES
@@ -18,7 +19,6 @@ from .common import (
     losses,
     mean_of,
     table_of_numbers,
-    two_digits,
 )
 from .overfit import DEEP, gaps_and_tests, smaller_gap
 
