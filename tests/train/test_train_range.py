@@ -387,7 +387,7 @@ def test_the_outcome_as_a_figure_and_as_json():
         marks = [each for each in root.iter() if each.get("class") == "mark"]
         assert len(marks) == (outcome.suggestion is not None)
         assert not marks or f"{outcome.suggestion:g}" in texts
-        assert "nan" not in "".join(each.get("d", "") for each in root.iter())
+        assert not re.search("nan|inf", "".join(each.get("d", "") for each in root.iter()))
 
 
 @pytest.mark.parametrize(
@@ -405,3 +405,15 @@ def test_the_figure_names_its_ticks_apart_whatever_the_losses_are(losses):
     root = ElementTree.fromstring(of_losses(losses).svg())
     found = [each.text for each in root.iter() if each.get("text-anchor") == "end"]
     assert 2 <= len(found) == len({*found}) <= 9
+
+
+def test_in_the_figure_the_fall_takes_most_of_the_height_and_decades_have_room():
+    losses = [falling(k) for k in range(150)] + [1e9] * 50
+    root = ElementTree.fromstring(of_losses(losses, lowest=1e-15, highest=1e5).svg())
+    _, curve = (each.get("d") for each in root.iter() if each.get("class") == "line")
+    heights = [float(point.split()[1]) for point in curve[1:].split("L")]
+    assert max(heights) - heights[0] > 100
+    names = [each for each in root.iter() if re.fullmatch(r"0\.\d*1|1e-?\d+|10*", each.text or "")]
+    places = sorted(float(each.get("x")) for each in names if each.get("text-anchor") == "middle")
+    assert len(places) > 5
+    assert np.diff(places).min() > 40
