@@ -7,20 +7,19 @@ import numpy as np
 from ..agreement import agreement_claims, apart_table, lockstep_claims
 from ..digits import two_digits
 from ..optimizers import NAMES, SMOOTHING, Config, iterations_to_reach_sgd
-from ..results import Claim, Finding, Results, Table, finding, spread
+from ..results import Claim, Finding, Results, Table, finding
 from ..valley import START, STEPS, f
 from ..words import Words, listed, sentences
 from .common import (
     DATASETS,
     LOSS,
-    NUMBERS,
-    SIDE,
-    SIDES,
     TEST,
     by_name,
     claim,
     conditions,
     losses,
+    mean_of,
+    table_of_numbers,
 )
 
 TITLE = Words("Which optimizer learns fastest?", "哪种优化器学得最快？")
@@ -136,20 +135,12 @@ def same_best(results: Results, engine: str, config: Config) -> Finding:
 
 def tables(results: Results, config: Config) -> list[Table]:
     (valley,) = results.of("valley")
-    numbers = Table(
-        NUMBERS,
-        [Words("optimizer", "优化器"), SIDE, Words("valley", "山谷"), LOSS, TEST],
-        [
-            [
-                name,
-                SIDES[engine],
-                two_digits(valley[engine]["numbers"][name]),
-                spread(results.numbers(name, engine, "loss")),
-                spread(results.numbers(name, engine, "test_accuracy")),
-            ]
-            for name in NAMES
-            for engine in results.engines
-        ],
-    )
+    columns = [
+        (Words("valley", "山谷"), lambda name, engine: two_digits(valley[engine]["numbers"][name])),
+        (LOSS, mean_of(results, "loss")),
+        (TEST, mean_of(results, "test_accuracy")),
+    ]
+    names: dict[str, str | Words] = {name: name for name in NAMES}
+    numbers = table_of_numbers(results, Words("optimizer", "优化器"), names, columns)
     both = len(results.engines) > 1
     return [numbers, apart_table(results, NAMES)] if both else [numbers]
