@@ -2,7 +2,8 @@
 """Keep the documents true: the code that they quote, and the figures of the chapter.
 
     scripts/docs.py                 write the quoted code again, from the source
-    scripts/docs.py figures RUNS    copy the figures from the latest run of each experiment
+    scripts/docs.py figures RUNS    copy the figures from the latest run of each experiment,
+                                    quick ones apart
 
 A quotation stands between two comments. The first says what is quoted: a whole function, without
 docstring and annotations; or some of its lines, named by how they begin:
@@ -16,6 +17,7 @@ A figure is a link to images/chapter/EXPERIMENT/FILE, the FILE being one of a ru
 
 import argparse
 import ast
+import json
 import os
 import re
 import shutil
@@ -127,17 +129,23 @@ def line_number(lines: list[str], beginning: str, start: int) -> int:
 
 
 def copy_figures(runs: Path, folder: Path) -> None:
-    """Every figure that a document shows, from the latest finished run of its experiment."""
+    """Every figure that a document shows, from the latest whole run of its experiment."""
     text = "".join(document.read_text(encoding="utf-8") for document in DOCUMENTS)
     for experiment, name in sorted(set(FIGURE.findall(text))):
         finished = sorted(runs.glob(f"{experiment}/*/results.json"), key=os.path.getmtime)
+        finished = [file for file in finished if not is_quick(file)]
         if not finished:
-            raise Stale(f"no finished run of {experiment} in {runs}: torchopt-ref run {experiment}")
+            raise Stale(f"no whole run of {experiment} in {runs}: torchopt-ref run {experiment}")
         figure = finished[-1].parent / name
         if not figure.exists():
             raise Stale(f"{figure} is not there, but a document shows it")
         (folder / experiment).mkdir(parents=True, exist_ok=True)
         shutil.copyfile(figure, folder / experiment / name)
+
+
+def is_quick(results: Path) -> bool:
+    """Whether the run decides nothing, and its figures mean nothing."""
+    return bool(json.loads(results.read_text(encoding="utf-8"))["config"]["quick"])
 
 
 if __name__ == "__main__":

@@ -53,9 +53,9 @@ return found;
 
 
 class Browser:
-    """Chromium with a profile of its own in ``folder``; use as a context."""
+    """Chromium with a profile of its own in ``folder``, and a page of its own; use as a context."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, home="about:blank"):
         webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
         places = {name: shutil.which(name) for name in PROGRAMS}
         for name, place in places.items():
@@ -68,6 +68,7 @@ class Browser:
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         service = webdriver.ChromeService(places["chromedriver"])
         self._driver = webdriver.Chrome(options=options, service=service)
+        self.home = home
 
     def __enter__(self):
         return self

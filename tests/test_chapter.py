@@ -8,6 +8,7 @@ import pytest
 
 from torchopt_ref.cli import parse
 from torchopt_ref.experiments import experiment
+from torchopt_ref.experiments.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 LANGUAGES = {"en": ROOT / "docs" / "chapter.md", "zh": ROOT / "docs" / "chapter.zh.md"}
@@ -78,7 +79,8 @@ def test_both_languages_have_the_same_code_formulas_commands_and_figures():
 )
 def test_a_command_is_one_that_runs(command):
     name, *options = command.split()
-    config = parse(experiment(name).Config, options, prog="torchopt-ref run")
+    options_of = Settings if name == "all" else experiment(name).Config
+    config = parse(options_of, options, prog="torchopt-ref run")
     if not config.download:
         config.check()
 

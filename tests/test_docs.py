@@ -1,15 +1,20 @@
 """The documents: their code runs, the files they link to exist, what they quote is the source's."""
 
+import json
 import os
 import re
 import runpy
+import shlex
 from pathlib import Path
 
 import pytest
 
+from torchopt_ref.cli import main
+
 ROOT = Path(__file__).parents[1]
 TOOL = runpy.run_path(str(ROOT / "scripts" / "docs.py"))
 DOCUMENTS = TOOL["DOCUMENTS"]
+NUMBER = r"\d[\d.,]*(?:e-?\d+)?(?<=\d)"
 each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 
 
@@ -37,6 +42,18 @@ def test_what_a_document_quotes_is_what_the_source_says(document):
     text = document.read_text()
     assert TOOL["rewritten"](text, document.parent) == text
     assert len(TOOL["QUOTATION"].findall(text)) == text.count("<!-- source:"), "a marker is damaged"
+
+
+def test_the_monitor_says_what_the_readme_shows(tmp_path, monkeypatch, capsys):
+    """In the same words; numbers depend on the processor."""
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "README.md").read_text()
+    command, shown = re.search(
+        r"^\$ torchopt-ref (train .*)\n\.\.\.\n((?:.+\n)*)```", text, re.M
+    ).groups()
+    assert main(shlex.split(command)) == 0
+    printed = capsys.readouterr().out
+    assert re.sub(NUMBER, "N", printed).endswith(re.sub(NUMBER, "N", shown))
 
 
 def quotation(marker, code=""):
@@ -98,16 +115,18 @@ def test_a_quotation_of_what_is_not_there_is_named(marker):
         TOOL["rewritten"](quotation(marker), ROOT)
 
 
-def test_figures_are_those_of_the_latest_finished_run(tmp_path):
+def test_figures_are_those_of_the_latest_finished_run_that_is_not_quick(tmp_path):
     shown = {match for path in DOCUMENTS for match in TOOL["FIGURE"].findall(path.read_text())}
     assert shown
     for experiment, name in shown:
-        for age, run in enumerate(("latest", "older", "unfinished")):
+        for age, run in enumerate(("quick", "latest", "older", "unfinished")):
             folder = tmp_path / "runs" / experiment / run
             folder.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(f"{run} {name}")
             if run != "unfinished":
-                (folder / "results.json").touch()
+                (folder / "results.json").write_text(
+                    json.dumps({"config": {"quick": run == "quick"}})
+                )
                 os.utime(folder / "results.json", (1000 - age, 1000 - age))
     TOOL["copy_figures"](tmp_path / "runs", tmp_path / "figures")
     for experiment, name in shown:

@@ -22,11 +22,10 @@ import math
 import os
 import re
 import select
-import shlex
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, suppress
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import fields, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -34,6 +33,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from torchopt_ref.devices import check_device
 from torchopt_ref.errors import LARGEST_SEED, UserError, check_path, check_whole, expanded, unknown
+from torchopt_ref.written import near, pasted
 
 if TYPE_CHECKING:
     from torchopt_ref.train import Config
@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt as interrupt:
         print("\nInterrupted", file=sys.stderr)
         for folder in interrupt.args:
-            print(f"The event files are complete: {tensorboard(folder)}", file=sys.stderr)
+            print(f"The event files are complete: {pasted('tensorboard', folder)}", file=sys.stderr)
         return 130
 
 
@@ -149,7 +149,7 @@ def run(arguments: list[str]) -> int:
         raise missing_extra(error) from error
     config = parse(module.Config, options, prog=f"torchopt-ref run {name}")
     path = laboratory.run(module, config)
-    print(f"{in_language(SEE_CURVES, config.lang)}: {tensorboard(path)}")
+    print(f"{in_language(SEE_CURVES, config.lang)}: {pasted('tensorboard', path)}")
     return 0
 
 
@@ -174,7 +174,7 @@ def run_all(options: list[str]) -> int:
     write_page(page, summaries, shared.lang)
     show_all(summaries.values(), shared.lang)
     print(f"{in_language(ON_ONE_PAGE, shared.lang)}: {near(page)}")
-    print(f"{in_language(SEE_CURVES, shared.lang)}: {tensorboard(shared.out)}")
+    print(f"{in_language(SEE_CURVES, shared.lang)}: {pasted('tensorboard', shared.out)}")
     return 0
 
 
@@ -191,7 +191,7 @@ def train(arguments: list[str]) -> int:
         from torchopt_ref.train.command import run_command
     except ModuleNotFoundError as error:
         raise missing_extra(error) from error
-    return run_command(config, tensorboard)
+    return run_command(config)
 
 
 def report(arguments: list[str]) -> int:
@@ -290,18 +290,6 @@ def option_names(config: Any) -> Iterator[str]:
             yield from option_names(field.default_factory)
         else:
             yield field.name
-
-
-def tensorboard(path: Path) -> str:
-    """The command that opens TensorBoard on a folder, to be pasted."""
-    return shlex.join(["torchopt-ref", "tensorboard", str(near(path))])
-
-
-def near(path: Path) -> Path:
-    """The path as seen from the current folder, if it is in there."""
-    with suppress(ValueError):
-        return path.absolute().relative_to(Path.cwd())
-    return path
 
 
 def missing_extra(error: ModuleNotFoundError) -> UserError:

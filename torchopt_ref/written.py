@@ -1,8 +1,11 @@
-"""Numbers as people write them."""
+"""Numbers and commands as people write them."""
 
 from __future__ import annotations
 
 import math
+import shlex
+from contextlib import suppress
+from pathlib import Path
 
 
 def number(value: float, digits: int = 2) -> str:
@@ -22,3 +25,15 @@ def number(value: float, digits: int = 2) -> str:
 def counted(count: int, thing: str) -> str:
     """``1 step``, ``2 steps``."""
     return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
+def pasted(name: str, path: Path) -> str:
+    """``torchopt-ref NAME PATH``, to be pasted."""
+    return shlex.join(["torchopt-ref", name, str(near(path))])
+
+
+def near(path: Path) -> Path:
+    """The path as seen from the current folder, if it is in there."""
+    with suppress(ValueError):
+        return path.absolute().relative_to(Path.cwd())
+    return path

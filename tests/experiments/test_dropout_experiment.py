@@ -1,4 +1,4 @@
-"""Dropout: a tiny run, the measures of probabilities, the verdicts, the two scalings."""
+"""Dropout: a tiny run, the measures of probabilities, the claims, the two scalings."""
 
 import json
 

@@ -117,7 +117,7 @@ def test_the_largest_difference_of_a_training_is_nan_if_one_is():
     assert np.isnan([found["step ULP"], found["step"]]).all()
 
 
-def test_the_verdict_on_steps_holds_if_every_training_keeps_its_bound():
+def test_the_claim_on_steps_holds_if_every_training_keeps_its_bound():
     def part(ulp, bound):
         return {"step ULP": ulp, "step": 1e-16, "bound": bound}
 
@@ -125,7 +125,7 @@ def test_the_verdict_on_steps_holds_if_every_training_keeps_its_bound():
     steps = steps_claim(Words("", ""), found).sides["both"]
     assert steps.outcome == HOLDS
     assert "4 of at most 4 (SGD)" in steps.evidence.en
-    assert "9 of at most 262144 (Adam)" in steps.evidence.en
+    assert "9 of at most 262,144 (Adam)" in steps.evidence.en
     assert "Momentum" not in steps.evidence.en
     for ulp, outcome in ((4.5, FAILS), (float("nan"), UNDECIDED)):
         claim = steps_claim(Words("", ""), {**found, "Momentum": part(ulp, 4.0)})

@@ -144,7 +144,7 @@ def test_in_lockstep_the_table_says_how_many_steps_keep_the_bound(small, run):
             assert within == f"{(ulps <= bound).mean():.2%}"
             assert most == f"{apart(folder, name)['step ULP']:.4g}"
     (claim,) = (c for c in results(exact)["claims"] if c["claim"][0].startswith("Every step"))
-    assert "262144" in claim["sides"]["both"]["evidence"][0]
+    assert "262,144" in claim["sides"]["both"]["evidence"][0]
     assert not [c for c in results(small)["claims"] if c["claim"][0].startswith("Every step")]
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from torchopt_ref.experiments import EXPERIMENTS, experiment
 from torchopt_ref.experiments.charts import Bars, Curve, Histograms, Lines, Points, Valley
+from torchopt_ref.experiments.figures import training_losses
 from torchopt_ref.experiments.results import Results
 from torchopt_ref.experiments.svg import COLUMN, Axis, Figure, number, percent, text_width, wrapped
 from torchopt_ref.experiments.words import Words
@@ -301,6 +302,21 @@ def test_ticks_whose_labels_would_touch_have_some_left_out():
     assert np.diff(xs).min() > text_width("100")
 
 
+def test_an_axis_of_iterations_has_no_halves():
+    panel = lines([[0.0, 4.0, 9.0]])
+    assert placed(panel.draw("en"), "1.5")
+    assert not placed(replace(panel, x=panel.x._replace(whole=True)).draw("en"), "1.5")
+
+
+def test_a_band_goes_along_the_largest_values_and_back_along_the_smallest():
+    drawn = lines([[1.0, 2.0, 4.0], [3.0, 4.0, 5.0]]).draw("en")
+    (band,) = re.findall(r'd="M([^"]*)Z"', drawn)
+    points = np.array([point.split(",") for point in band.split("L")], dtype=float)
+    there, back = points[:3], points[:2:-1]
+    assert (there[:, 0] == back[:, 0]).all()
+    assert (there[:, 1] < back[:, 1]).all(), "up is less in SVG"
+
+
 def test_pointing_at_a_line_tells_its_mean_and_range():
     shown = lines([[1.0, 2.0], [3.0, 4.0]]).draw("en")
     assert "x: 1\nit: 2 (1 … 3)</title>" in shown
@@ -324,6 +340,14 @@ def test_the_smoothing_is_named_where_there_is_one(drawn):
     assert "means over 3 seeds" in said
     short = found("optimizers", VALUES["ordinary"], length=30)["training_loss"].svg("en")
     assert "smoothed" not in " ".join(spoken(short))
+
+
+@pytest.mark.parametrize(("length", "window"), [(199, 1), (200, 20), (1000, 20)])
+def test_a_smoothed_loss_stands_where_its_last_iteration_does(length, window):
+    words = Words("it", "它")
+    (curve,) = training_losses(words, {words: np.arange(1.0, length + 1)[None]}).curves
+    assert [curve.x[0], curve.x[-1]] == [window, length]
+    assert curve.values == pytest.approx(np.array([curve.x]) - (window - 1) / 2)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from torchopt_ref.errors import UserError
 from torchopt_ref.experiments import EXPERIMENTS, experiment, laboratory, weight_init
+from torchopt_ref.experiments.agreement import PREFIX
 from torchopt_ref.experiments.reports import report_of
 from torchopt_ref.experiments.results import (
     FAILS,
@@ -41,6 +42,10 @@ def test_every_experiment_keeps_the_contract(name):
     assert report.TITLE.zh.endswith("？")
     for part in ("seen", "claims", "tables"):
         assert callable(getattr(report, part))
+    units = module.units(module.Config()) if hasattr(module, "units") else []
+    compared = {unit.variant.removeprefix(PREFIX) for unit in units if PREFIX in unit.variant}
+    raw = [each for each in compared - {*report.TRAININGS} if not each.isalpha()]
+    assert not raw, "the report would name a unit"
 
 
 NOTHING = Words("", "")
@@ -75,8 +80,14 @@ def test_a_claim_counts_once_and_holds_if_it_does_for_every_side():
 
 def test_spread():
     assert spread([0.5]) == "0.5"
-    assert spread([1.0, 3.0]) == "2 ± 1.4"
+    assert spread([1.0, 3.0]) == "2.0 ± 1.4"
+    assert spread([2.3009, 2.3021]) == "2.30150 ± 0.00085"
+    assert spread([2200.0, 2900.0]) == "2,550 ± 490"
+    assert spread([3.1e-7, 3.9e-7]) == "(3.50 ± 0.57)·10⁻⁷"
+    assert spread([-1.5e7, 2.5e7]) == "(0.5 ± 2.8)·10⁷"
     assert spread([0.1, 0.1, 0.1]) == "0.1 ± 0"
+    assert spread([0.0, 0.0]) == "0 ± 0"
+    assert spread([0.1, 0.1 + 1e-9]) == "0.1 ± 7.071·10⁻¹⁰"
     assert spread([1.0, float("inf")]) == "1/inf"
 
 

@@ -1,4 +1,4 @@
-"""Overfitting: a tiny run, and what the verdicts make of numbers."""
+"""Overfitting: a tiny run, and what the claims make of numbers."""
 
 import json
 
@@ -106,8 +106,8 @@ def test_the_evidence_has_the_spread_over_the_seeds():
     claims = report.claims(made_up((1.0, 0.7), (0.99, 0.8)), overfit.Config())
     learnt, gap = (claim.sides["torch"].evidence for claim in claims)
     for lang in (0, 1):
-        assert "0.995 ± 0.0071" in learnt[lang]
-        assert "0.75 ± 0.071" in gap[lang]
+        assert "0.9950 ± 0.0071" in learnt[lang]
+        assert "0.750 ± 0.071" in gap[lang]
         assert "0.245 ± 0.078" in gap[lang]
 
 

@@ -9,10 +9,10 @@ from html import unescape
 from pathlib import Path
 
 import pytest
-from made_up_reports import CHINESE, ENGLISH, claim, make_all, make_run
+from made_up_reports import CHINESE, ENGLISH, claim, make_all, make_run, summary
 
 from torchopt_ref.cli import main
-from torchopt_ref.experiments import EXPERIMENTS, experiment, laboratory
+from torchopt_ref.experiments import EXPERIMENTS, experiment, laboratory, report
 
 
 def page_of(runs, *options):
@@ -54,17 +54,20 @@ def test_a_claim_counts_once_and_has_a_sign_for_each_side(tmp_path):
         claim("one", numpy="holds", torch="holds"),
         claim("two", numpy="holds", torch="fails"),
         claim("three", numpy="undecided", torch="holds"),
+        claim("three and a half", numpy="undecided", torch="fails"),
         claim("four", both="holds"),
     ]
     make_run(tmp_path, "weight-init", "run", *claims)
     page = page_of(tmp_path)
-    assert "✓ holds: 2 · ✗ does not hold: 1 · ? not decided: 1" in visible(page)
-    rows = re.findall("<tr><td>(\\w+) &lt;works.*?</tr>", page, flags=re.DOTALL)
-    assert rows == ["one", "two", "three", "four"]
+    assert "✓ holds: 2 · ✗ does not hold: 2 · ? not decided: 1" in visible(page)
+    rows = re.findall("<tr><td>([\\w ]+) &lt;works.*?</tr>", page, flags=re.DOTALL)
+    assert rows == ["one", "two", "three", "three and a half", "four"]
     signs = re.findall('class="mark \\w+".*?>([✓✗?])<', page)
-    assert "".join(signs) == "✓✓✓✗?✓✓"
+    assert "".join(signs) == "✓✓✓✗?✓?✗✓"
     assert '<td colspan="2" class="mark holds"' in page
     assert "not decided: one seed" in visible(page)
+    folded = re.findall("<ul>(.*?)</ul>", page)
+    assert [each.count("<li>") for each in folded] == [2, 2, 2], "what both sides say stands above"
 
 
 @pytest.mark.parametrize("lang", ["en", "zh"])
@@ -144,6 +147,14 @@ def test_what_is_said_in_brackets_is_printed_as_it_stands(tmp_path, capsys, monk
     make_all(tmp_path / "runs", ["dropout"], claim("[bold] [/a]", torch="holds"))
     assert main(["run", "dropout"]) == 0
     assert "[bold] [/a] <works>" in capsys.readouterr().out
+
+
+def test_what_is_printed_in_chinese_is_whole(capsys):
+    told = "最终损失为：0.1，" * 30
+    claimed = claim("it", torch="holds")
+    claimed["sides"]["torch"]["evidence"] = ["", told]
+    report.show(summary("search", "On it", claimed), "zh")
+    assert told in "".join(capsys.readouterr().out.split())
 
 
 def test_run_all_counts_each_claim_once_in_80_columns(tmp_path, capsys):

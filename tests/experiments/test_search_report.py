@@ -1,4 +1,4 @@
-"""What a person gets of a search: verdicts, table, figures."""
+"""What a person gets of a search: claims, table, figures."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ from made_up_reports import check_both_languages
 from search_cases import TINY, results_of, trials_of
 
 from torchopt_ref.errors import UserError
-from torchopt_ref.experiments import laboratory, search
+from torchopt_ref.experiments import laboratory, search, svg
 from torchopt_ref.experiments.reports import search as report
 from torchopt_ref.experiments.results import FAILS, HOLDS, UNDECIDED, Results
 
@@ -19,7 +19,7 @@ def test_the_report_has_the_best_ten_and_the_figures(searched):
     trials = trials_of(searched)
     best = sorted(trials, key=lambda t: -t["torch"]["numbers"]["validation_accuracy"])[:10]
     assert accuracies == [t["torch"]["numbers"]["validation_accuracy"] for t in best]
-    assert [lr for _, _, lr, *_ in rows] == [f"{t['params']['lr']:.3g}" for t in best]
+    assert [lr for _, _, lr, *_ in rows] == [svg.number(t["params"]["lr"]) for t in best]
     text = (searched / "report.md").read_text()
     for name in ("best_trials", "slices", "importance"):
         assert (searched / f"{name}.zh.svg").read_text().startswith("<svg")

@@ -1,4 +1,4 @@
-"""Weight decay: a tiny run, the comparison of the two forms of L2, the verdicts."""
+"""Weight decay: a tiny run, the comparison of the two forms of L2, the claims."""
 
 import json
 from dataclasses import replace
@@ -36,7 +36,7 @@ def test_the_engines_agree_and_both_forms_of_l2_coincide(folder):
     claims = results_of(folder)["claims"]
     losses, steps = (claim["sides"]["both"] for claim in claims if "both" in claim["sides"])
     assert (losses["outcome"], steps["outcome"]) == ("holds", "holds")
-    assert "SGD-L2-in" in steps["evidence"][0]
+    assert "SGD, L2 in the" in steps["evidence"][0]
     assert "Adam" in steps["evidence"][0]
     # Bits are arithmetic, which one seed decides; the gap it does not.
     (forms,) = (claim for claim in claims if claim["claim"][0].startswith("L2 in the loss"))

@@ -13,7 +13,6 @@ from torchopt_ref.testing.configurations import KNOWN
 SHIPPED = Path(__file__).parents[2] / "docs" / "playground.html"
 PACKAGE = Path(page.__code__.co_filename).parent
 PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
-MINUS = "\N{MINUS SIGN}"
 DESKTOP = {"width": 1280, "height": 800, "deviceScaleFactor": 1, "mobile": False}
 
 
@@ -86,6 +85,19 @@ def test_both_languages_say_everything(opened):
         for i in range(2)
     }
     assert hyper <= words["en"].keys(), "a hyper-parameter has no words"
+    parts = [*PACKAGE.glob("*.js"), PACKAGE / "page.html"]
+    text = "".join(part.read_text(encoding="utf-8") for part in parts if part.name != "words.js")
+    made = opened.run(
+        """
+        return Object.values(OPTIMIZERS).flatMap(({ dialect, hyper, forms }) => [
+          `dialect_${dialect}`,
+          ...Object.keys(hyper),
+          ...forms.flatMap((form) => Object.keys(form.slots({})).map((name) => `slot_${name}`)),
+        ]);
+        """
+    )
+    unused = words["en"].keys() - hyper - {*made} - {*re.findall(r"\w+", text)}
+    assert not unused, "nobody says it"
 
 
 def test_the_language_is_the_browsers_or_the_one_asked_for(chromium, tmp_path):
@@ -364,7 +376,9 @@ def test_the_network_learns_and_its_choices_start_it_again(opened):
     assert text.startswith("iteration 0:")
     assert initial == "std_small"
     captions = opened.run(LAYERS)
-    stds = [float(re.search(r"std ([\d.e-]+)", text.replace(MINUS, "-"))[1]) for text in captions]
+    written = [re.search(r"std ([^,]+),", text)[1] for text in captions]
+    powers = [text.replace("·10⁻", "e-").replace("10⁻", "1e-") for text in written]
+    stds = [float(text.translate(str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789"))) for text in powers]
     assert len(stds) == 5
     assert stds[4] < stds[0] / 100, "with small weights and ReLU the signal dies away"
     opened.run("document.getElementById('batchnorm').click()")

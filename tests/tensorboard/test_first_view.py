@@ -60,7 +60,7 @@ def test_the_newest_run_is_opened_and_the_others_are_listed_after_it(tmp_path):
     assert everything == f"All of them: {URL}#timeseries"
 
 
-NAMES = ["a", "a-2", "A-3", "b/a", "lr=0.1 (a+b)", "lr=001 (aab)", "50%&x=#?", "[x]", "x", "é"]
+NAMES = ["a", "q", "Q-3", "b/a", "lr=0.1 (a+b)", "lr=001 (aab)", "50%&x=#?", "[x]", "x", "é"]
 
 
 def test_an_address_chooses_one_run_whatever_the_names_are(tmp_path):
@@ -122,6 +122,14 @@ def test_what_only_has_the_name_of_an_event_file_is_no_run(kind, tmp_path):
     else:
         file.mkdir()
     assert [run.parts for run in runs_in(tmp_path)] == [(tmp_path / "run",)]
+
+
+@pytest.mark.parametrize(("count", "runs"), [(500, 1), (501, 501)])
+def test_folders_of_no_command_are_compared_if_tensorboard_can_show_so_many(count, runs, tmp_path):
+    for number in range(count):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "events.out.tfevents.1").touch()
+    assert len(runs_in(tmp_path)) == runs
 
 
 @pytest.mark.parametrize("arguments", [[], ["."], ["nowhere"]])

@@ -22,6 +22,7 @@ def test_it_suggests_a_rate_that_trains(train, capsys):
     rate = found["suggestion"]
     assert 1e-4 < rate < 0.1
     assert found["rates"][0] == 1e-7
+    assert 2 < found["losses"][0] < 3, "of an image, by guessing"
     assert len(found["rates"]) == len(found["losses"]) <= 200
     assert "--epochs=12" not in train.out  # which is the default
     (command,) = re.findall(r"Train with it: torchopt-ref (.*)", train.out)

@@ -284,6 +284,19 @@ def test_a_fall_is_found_in_noise(spread, sign):
         assert 0.002 <= found.suggestion <= 0.02
 
 
+@pytest.mark.parametrize(("back", "divisor"), [(136, 10), (199, 3)])
+def test_the_suggestion_is_a_third_of_the_best_rate_or_a_tenth_of_that_which_undoes_it(
+    back, divisor
+):
+    losses = np.interp(range(200), [0, 60, 130, back], [2.0, 2.0, 1.0, 2.0]).tolist()
+    losses[0] = 9.0  # a single one, which does not say where the loss began
+    found = of_losses(losses)
+    least = found.smoothed.index(min(found.smoothed))
+    assert 126 <= least <= 130
+    chosen = found.rates[back if divisor == 10 else least]
+    assert found.suggestion == float(f"{chosen / divisor:.2g}")
+
+
 def falling(k):
     return 2.0 - k / 200
 
@@ -296,6 +309,10 @@ REASONS = {
     "rises soon": ([2.0] * 9 + [2.0 * 2**k for k in range(191)], "begin below 1e-07"),
     "only rises": ([2.0 + k / 100 for k in range(200)], "did not fall by more than its noise"),
     "falls to the end": ([falling(k) for k in range(200)], "still falling .* go beyond 10"),
+    "falls nearly to the end": (
+        [falling(k) for k in range(198)] + [1.9] * 2,
+        "still falling .* go beyond 10",
+    ),
 }
 
 

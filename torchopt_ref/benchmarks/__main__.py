@@ -16,10 +16,11 @@ from typing import NamedTuple
 
 import torch
 
-from torchopt_ref.cli import Parser, missing_extra, tensorboard
+from torchopt_ref.cli import Parser, missing_extra
 from torchopt_ref.devices import check_device
 from torchopt_ref.errors import UserError, unknown
 from torchopt_ref.whole_file import write_whole
+from torchopt_ref.written import pasted
 
 from . import layers, load, monitor, optim, sweeps, training
 from .report import Result, caption, machine, markdown, records, table
@@ -111,7 +112,7 @@ def run(arguments: Sequence[str] | None) -> None:
         write(options.plot, png.getvalue())
     if options.tensorboard:
         folder = events.write(options.tensorboard, options.suite, results, figure)
-        print(f"\nSee the figure and the curves: {tensorboard(folder)}")
+        print(f"\nSee the figure and the curves: {pasted('tensorboard', folder)}")
 
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:

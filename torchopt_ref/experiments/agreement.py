@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -11,10 +12,13 @@ from .both import Training, batches, engines, fit
 from .lockstep import apart, step_bound
 from .results import Claim, Outcome, Results, Table, Unit, finding
 from .settings import Settings
+from .svg import number
 from .words import Words, listed
 
 LOSS_BOUND = 1e-9
 """The largest relative difference of the sides' losses in the first 100 float64 iterations."""
+Names = Mapping[str, str | Words]
+"""What the report calls the trainings; one that is not in it is called by its own name."""
 PREFIX = "agreement-"
 """What the name of a unit starts with that compares the two sides."""
 
@@ -52,13 +56,13 @@ def agreement(training: Training, settings: Settings, seed: int) -> Outcome:
     return {"agreement": {"loss": float(np.max(errors)), **locked["apart"], "bound": bound}}
 
 
-def agreement_claims(results: Results) -> list[Claim]:
+def agreement_claims(results: Results, names: Names = MappingProxyType({})) -> list[Claim]:
     """That both sides compute the same; nothing if one side ran alone."""
     found = agreements(results)
     if not found:
         return []
     losses = np.array([part["loss"] for part in found.values()])
-    farthest = list(found)[int(losses.argmax())]  # a NaN, if there is one
+    farthest = called(list(found)[int(losses.argmax())], names)  # a NaN, if there is one
     return [
         Claim(
             Words(
@@ -73,8 +77,8 @@ def agreement_claims(results: Results) -> list[Claim]:
                 "both": finding(
                     losses.max() <= LOSS_BOUND,
                     Words(
-                        f"Largest relative difference: {losses.max():.1e} ({farthest}).",
-                        f"最大相对差：{losses.max():.1e}（{farthest}）。",
+                        f"Largest relative difference: {losses.max():.1e} ({farthest.en}).",
+                        f"最大相对差：{losses.max():.1e}（{farthest.zh}）。",
                     ),
                     numbers=losses,
                     least_seeds=1,
@@ -87,6 +91,7 @@ def agreement_claims(results: Results) -> list[Claim]:
                 "在 float64 下，从相同权重出发，前 30 步中的每一步都一致",
             ),
             found,
+            names,
         ),
     ]
 
@@ -116,7 +121,15 @@ def lockstep_claims(results: Results, optimizers: Sequence[str]) -> list[Claim]:
     return [steps_claim(every_step, found)]
 
 
-def steps_claim(claim: Words, found: Mapping[str, Mapping[str, float]]) -> Claim:
+def called(name: str, names: Names) -> Words:
+    """What a report calls a training."""
+    words = names.get(name, name)
+    return words if isinstance(words, Words) else Words(words, words)
+
+
+def steps_claim(
+    claim: Words, found: Mapping[str, Mapping[str, float]], names: Names = MappingProxyType({})
+) -> Claim:
     """Whether each training's ``step ULP`` is within its ``bound``; ``step`` is the same absolute.
 
     The evidence names, of the trainings with the same bound, the one that is farthest apart.
@@ -136,13 +149,15 @@ def steps_claim(claim: Words, found: Mapping[str, Mapping[str, float]]) -> Claim
                 Words(
                     "Largest difference in ULP: "
                     + ", ".join(
-                        f"{found[name]['step ULP']:.4g} of at most {bound:.0f} ({name})"
+                        f"{number(found[name]['step ULP'])} of at most {bound:,.0f} "
+                        f"({called(name, names).en})"
                         for bound, name in farthest.items()
                     )
                     + f"; absolute: {', '.join(absolute)}.",
                     "最大差（ULP）："
                     + "，".join(
-                        f"{found[name]['step ULP']:.4g}，界限 {bound:.0f}（{name}）"
+                        f"{number(found[name]['step ULP'])}，界限 {bound:,.0f}"
+                        f"（{called(name, names).zh}）"
                         for bound, name in farthest.items()
                     )
                     + f"；绝对值：{'，'.join(absolute)}。",
@@ -162,7 +177,7 @@ def farthest_steps(found: Mapping[str, Mapping[str, float]]) -> dict[float, str]
     return dict(sorted(farthest.items()))
 
 
-def why_curves_part(results: Results) -> Words:
+def why_curves_part(results: Results, names: Names) -> Words:
     """What both sides show beside each other; empty if one side ran alone."""
     found = agreements(results)
     if not found:
@@ -171,7 +186,8 @@ def why_curves_part(results: Results) -> Words:
     for name in farthest_steps(found).values():
         ulp = found[name]["step ULP"]
         said = f"{ulp:.3g}" if ulp < 100 else f"{ulp:,.0f}"
-        steps.append(Words(f"{said} ULP ({name})", f"{said} ULP（{name}）"))
+        words = called(name, names)
+        steps.append(Words(f"{said} ULP ({words.en})", f"{said} ULP（{words.zh}）"))
     told = listed(steps)
     return Words(
         "The two sides' optimizer steps have the same bits, but matrix products are summed in "

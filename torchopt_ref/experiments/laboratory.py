@@ -138,7 +138,7 @@ def conclude(
         "why": report.WHY,
         "tried": report.tried(config),
         "seen": report.seen(results, config),
-        "sides": why_curves_part(results),
+        "sides": why_curves_part(results, report.TRAININGS),
         "config": config.as_json(),
         "figures": {name: figure.title for name, figure in figures.items()},
         "claims": [

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from torchopt_ref.tensorboard.inspection import MONITOR, inspect, run_folders
+from torchopt_ref.written import near
 
 
 def diagnoses(run: Path) -> Iterator[str]:
@@ -18,6 +19,6 @@ def diagnoses(run: Path) -> Iterator[str]:
         name = folder.relative_to(run / MONITOR)
         yield f"{name}: {'; '.join(found) or 'nothing stands out'}"
     if folders:
-        yield f"Why, and what to try: torchopt-ref inspect {run / MONITOR}/NAME"
+        yield f"Why, and what to try: torchopt-ref inspect {near(run / MONITOR)}/NAME"
     else:
         yield "no training was watched: there is none, or it was finished before (see --force)"

@@ -183,13 +183,13 @@ def claims(summary: Mapping[str, Any], lang: str, text: Callable[[Any], str]) ->
         else:
             marks = "".join(mark(claim["sides"].get(side), "", lang) for side in columns)
         *_, first = (found["evidence"] for found in claim["sides"].values())
-        lines = [*evidence(claim, lang)]
+        items = [f"<li>{escape(line)}</li>" for line in evidence(claim, lang)]
         # One line is what stands above it.
-        folded = "".join(f"<li>{escape(line)}</li>" for line in lines if len(lines) > 1)
+        folded = f"<ul>{''.join(items)}</ul>" if len(items) > 1 else ""
         rows.append(
             f"<tr><td>{text(claim['claim'])}</td>{marks}<td>{text(first)}"
             f"<details><summary>{text(FURTHER)}</summary><p>{text(claim['rule'])}</p>"
-            f"<ul>{folded}</ul></details></td></tr>\n"
+            f"{folded}</details></td></tr>\n"
         )
     names = "".join(f'<th class="side">{text(SIDES[side])}</th>' for side in columns)
     return (

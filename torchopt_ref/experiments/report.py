@@ -93,6 +93,8 @@ def show(summary: Mapping[str, Any], lang: str) -> None:
             f"{in_language(SECONDS, lang)}{in_language(COLON, lang)}{in_language(spent, lang)}\n"
         )
     found = Table.grid(padding=(0, 2, 0, 0))
+    found.add_column()
+    found.add_column(overflow="fold")  # Chinese has few spaces to break a line at
     for claim in summary["claims"]:
         said = in_language(claim["claim"], lang)
         found.add_row(in_language(OUTCOME[outcome(claim)], lang), said)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .svg import number
 from .words import Words
 
 Outcome = dict[str, Any]
@@ -150,12 +151,29 @@ class Table(NamedTuple):
 
 
 def spread(values: Any) -> str:
-    """``mean ± standard deviation`` over the seeds; the value itself if there is one."""
+    """``mean ± standard deviation`` over the seeds; the value itself if there is one.
+
+    Both end at the deviation's second digit, since the mean's further ones say nothing.
+    """
     values = np.asarray(values, dtype=float)
     if not np.isfinite(values).all():
-        return "/".join(f"{value:.4g}" for value in values)
+        return "/".join(map(number, values))
     if len(values) == 1:
-        return f"{values[0]:.4g}"
+        return number(values[0])
     # Of equal values the mean is rounded, and so their deviation from it is not quite 0.
-    deviation = values.std(ddof=1) if np.ptp(values) != 0 else 0.0
-    return f"{values.mean():.4g} ± {deviation:.2g}"
+    mean, deviation = values.mean(), values.std(ddof=1) if np.ptp(values) != 0 else 0.0
+    if deviation <= 1e-5 * abs(mean):
+        return f"{number(mean)} ± {number(deviation)}"
+    last = int(f"{deviation:.1e}".split("e")[1]) - 1
+    size = int(f"{max(abs(mean), deviation):.0e}".split("e")[1])
+    if -5 <= size <= 5:
+        return f"{fixed(mean, last)} ± {fixed(deviation, last)}"
+    scaled = (
+        f"{fixed(mean / 10.0**size, last - size)} ± {fixed(deviation / 10.0**size, last - size)}"
+    )
+    return f"({scaled})·{number(10.0**size)}"
+
+
+def fixed(value: float, last: int) -> str:
+    """Rounded to the digit that counts 10**last."""
+    return f"{round(value, -last):,.{max(0, -last)}f}"

@@ -17,7 +17,7 @@ from .search_chosen import tested
 from .search_events import write_trial
 from .search_figures import PARAMS
 from .search_plan import Plan
-from .search_report import best_trials, figures
+from .search_trials import best_trials, figures
 from .search_workers import run_study
 from .settings import Settings
 from .validation import Objective, Parts, Recipe, split

@@ -33,7 +33,7 @@ class Settings:
     seed: int = 0
     """the first seed"""
     quick: bool = False
-    """one seed and a fraction of the work: to see that it runs, not what it shows"""
+    """one seed and a fraction of the work: a trial, which decides nothing"""
     dtype: str = "float32"
     """float32 or float64"""
     device: str = "cpu"

@@ -272,7 +272,6 @@ function readTheme() {
     "low",
     "high",
     "contour",
-    "grid",
     "one",
     "two",
     "accent",

@@ -130,7 +130,8 @@ function drawAxes(context, { view: [left, right, bottom, top], minima }, frame) 
   context.textAlign = "center";
   for (const x of ticks(left, right)) context.fillText(written(x), across(x), height - 5);
   context.textAlign = "left";
-  for (const y of ticks(bottom, top)) context.fillText(written(y), 5, down(y) + 4);
+  const below = (y) => down(y) > 26; // the axis's name
+  for (const y of ticks(bottom, top).filter(below)) context.fillText(written(y), 5, down(y) + 4);
   context.font = "italic 13px system-ui, sans-serif";
   context.fillText("x", width - 14, height - 6);
   context.fillText("y", 6, 15);
@@ -155,7 +156,8 @@ function ticks(low, high) {
   return found;
 }
 
-// The values over the steps; their scale is logarithmic where no value is below 0.
+// The values over the steps; their scale is logarithmic where no value is below 0. What is lower
+// than the scale leaves the picture.
 function drawDescent(canvas, surface, { runs, time, steps, start }) {
   const { context, width, height } = fitted(canvas);
   context.clearRect(0, 0, width, height);
@@ -163,13 +165,13 @@ function drawDescent(canvas, surface, { runs, time, steps, start }) {
   const lowest = Math.min(...runs.flatMap(({ values }) => [...values]).filter(Number.isFinite));
   const highest = Math.max(surface.at(...start)[0], 1e-12);
   const logs = lowest >= 0;
-  const least = logs ? Math.log10(clamp(lowest, highest * 1e-6, highest / 10)) : lowest;
+  const least = logs ? Math.log10(clamp(lowest, highest * 1e-8, highest / 10)) : lowest;
   const most = logs ? Math.log10(highest) + 0.3 : highest + 0.1 * (highest - lowest);
   const [left, right, bottom] = [44, width - 8, height - 6];
   const across = (k) => left + (k / steps) * (right - left);
   const down = (value) => {
     const scaled = logs ? Math.log10(Math.max(value, 1e-300)) : value;
-    return clamp(bottom - ((scaled - least) / (most - least)) * (bottom - 20), 14, bottom);
+    return clamp(bottom - ((scaled - least) / (most - least)) * (bottom - 20), 14, height + 2);
   };
   context.font = "11px system-ui, sans-serif";
   context.fillStyle = theme.soft;

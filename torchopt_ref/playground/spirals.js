@@ -22,7 +22,8 @@ const RATES = {
   Adam: 0.01,
   AdamW: 0.01,
 };
-const RANGES = { sigmoid: [0, 1], tanh: [-1, 1], relu: [0, 3, true] }; // of histograms; open: above it is what is more
+// Of the histograms. true: the last bin has what lies above, too.
+const RANGES = { sigmoid: [0, 1], tanh: [-1, 1], relu: [0, 3, true] };
 
 function learning() {
   const find = (id) => document.getElementById(id);
@@ -206,7 +207,8 @@ function learning() {
       context.fillStyle = theme.ground;
       context.fillRect(0, 0, width, height);
       context.fillStyle = theme.accent;
-      const top = 0.25 * y.length; // A pile of a quarter of all fills the height, so that the rest is seen.
+      // A pile of a quarter of all fills the height, so that the rest is seen.
+      const top = 0.25 * y.length;
       counts.forEach((count, k) => {
         const high = Math.min(1, count / top) * (height - 18);
         context.fillRect((k / 30) * width + 0.5, height - 14 - high, width / 30 - 1, high);

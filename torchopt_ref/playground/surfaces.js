@@ -143,7 +143,8 @@ function landscape(dents, x, y) {
 }
 
 // The path of an optimizer: positions, gradients and slots, two numbers for each step. At step 0
-// stand the start, the first values of the slots, and no gradient. Noise is added to the gradients; it depends on seed and step.
+// stand the start, the first values of the slots, and a gradient of 0. The noise that is added to
+// gradients depends on seed and step alone.
 function walk(optimizer, h, surface, start, steps, noise = 0, seed = 0) {
   const param = Float64Array.from(start);
   const grad = new Float64Array(2);

@@ -84,7 +84,7 @@ const WORDS = {
     plane_text: "iteration {step}: {train} of the points right, {test} of unseen ones",
     histograms: "Activations of each hidden layer",
     histograms_hint:
-      "Of the last batch. Where activations pile up at the ends, hardly any gradient comes through; where all are in one place, the units say the same. Below: the standard deviation, and the length of the gradient of the layer's weights.",
+      "Of the last batch. Where activations pile up at the ends, hardly any gradient comes through; where all are in one place, the units say the same. Under each picture: the standard deviation, and the length of the gradient of the layer's weights.",
     layer: "Layer {number}",
     layer_text: "std {std}, gradient {gradient}",
     layer_label: "Histogram of the activations of layer {number}",
@@ -106,12 +106,10 @@ const WORDS = {
     trained_by: "Trained by",
     diverged: "the loss is not a number any more: lower the learning rate and start again",
     about:
-      "No optimizer was written for this page. Each is the rule of torchopt_ref, translated to JavaScript when the page was built, and computes in float64. In Chromium a thousand steps have the bits of the project's NumPy reference; the tests check it. Other browsers may compute powers, which Adam needs, to another last bit.",
+      "No optimizer was written for this page. Each is the rule of torchopt_ref, translated to JavaScript when the page was built, and computes in float64. In Chromium a thousand steps have the bits of the project's NumPy reference; the tests check it. Other browsers may round powers, which Adam needs, differently in the last bit.",
     keys: "Keyboard: Space plays and pauses, left and right go one step, Tab reaches every control. One of the two pictures runs at a time.",
     dialect_torch: "torch.optim",
     dialect_book: "textbook",
-    dialect_keras: "Keras",
-    dialect_optax: "Optax",
   },
   zh: {
     title: "优化器演练场",
@@ -146,7 +144,7 @@ const WORDS = {
     back: "◀ 上一步",
     forward: "下一步 ▶",
     restart: "↺ 重来",
-    dialect: "流派",
+    dialect: "写法",
     optimizer: "优化器",
     remove: "移除这个优化器",
     add: "+ 添加优化器",
@@ -154,7 +152,7 @@ const WORDS = {
     code: "一步更新：这里实际运行的代码",
     the_step: "第 {step} 步之后：f = {value}",
     left_picture: "已走出画面（f = {value}）",
-    not_finite: "发散了：数值已不再有限。请降低学习率。",
+    not_finite: "发散了：数值已是无穷大或 NaN。请降低学习率。",
     state_what: "状态",
     theta: "位置",
     gradient: "梯度",
@@ -163,7 +161,7 @@ const WORDS = {
     slot_square_avg: "梯度平方的平均 h",
     slot_exp_avg: "梯度的平均 m",
     slot_exp_avg_sq: "梯度平方的平均 v",
-    slot_max_exp_avg_sq: "迄今最大的 v",
+    slot_max_exp_avg_sq: "到目前为止最大的 v",
     slot_grad_avg: "梯度的平均",
     lr: "学习率",
     momentum: "动量",
@@ -185,16 +183,16 @@ const WORDS = {
     within: "必须是从 0 到小于 1 的数",
     any_number: "必须是数",
     between: "必须是 {least} 到 {most} 之间的数",
-    spirals_title: "神经网络学习两条螺线",
+    spirals_title: "神经网络学习两条螺旋线",
     spirals_lead:
-      "用 sigmoid，把标准差设为 0.01 或 1，看看直方图。然后试试 Xavier、He 或批量归一化。",
-    plane_label: "两条螺线，以及网络对每个点的分类",
-    loss_label: "迄今每个批次的损失",
-    loss_caption: "每个批次的损失，按迭代次数",
+      "用 sigmoid，把标准差设为 0.01 或 1，看看直方图。然后试试 Xavier、He 或 Batch Normalization。",
+    plane_label: "两条螺旋线，以及网络对每个点的分类",
+    loss_label: "到目前为止每个 mini-batch 的损失",
+    loss_caption: "每个 mini-batch 的损失（横轴为迭代次数）",
     plane_text: "第 {step} 次迭代：训练点正确率 {train}，未见过的点 {test}",
     histograms: "各隐藏层的激活值",
     histograms_hint:
-      "取自最近一个批次。激活值若堆在两端，梯度几乎传不过去；若挤在一处，各单元表达的都一样。图下是标准差，以及该层权重梯度的长度。",
+      "取自最近一个 mini-batch。激活值若堆在两端，梯度几乎传不过去；若挤在一处，各个神经元表达的都一样。每幅图下方是标准差，以及该层权重梯度的长度。",
     layer: "第 {number} 层",
     layer_text: "标准差 {std}，梯度 {gradient}",
     layer_label: "第 {number} 层激活值的直方图",
@@ -208,19 +206,17 @@ const WORDS = {
     sigmoid: "sigmoid",
     tanh: "tanh",
     relu: "ReLU",
-    batchnorm: "批量归一化",
+    batchnorm: "Batch Normalization",
     dropout: "Dropout",
     depth: "隐藏层数",
     network_hint: "改变网络会重新开始训练；改变优化器不会。",
     trained_by: "用它训练",
-    diverged: "损失已不是数：请降低学习率并重新开始",
+    diverged: "损失已是 NaN：请降低学习率并重新开始",
     about:
       "这一页没有另写任何优化器：每一个都是 torchopt_ref 的规则，在生成网页时翻译成 JavaScript，用 float64 计算。在 Chromium 中，一千步的结果与本项目的 NumPy 参考实现逐位相同，并由测试检验。其他浏览器计算幂（Adam 需要）时，最后一位可能不同。",
     keys: "键盘：空格键播放和暂停，左右方向键走一步，Tab 键可到达所有控件。两个图同一时间只有一个在运行。",
     dialect_torch: "torch.optim",
     dialect_book: "教科书",
-    dialect_keras: "Keras",
-    dialect_optax: "Optax",
   },
 };
 
@@ -255,13 +251,15 @@ function translate() {
   }
 }
 
-// A number as people write it, in four digits.
+const SUPERSCRIPT = { "-": "⁻", "+": "", ...Object.fromEntries([..."⁰¹²³⁴⁵⁶⁷⁸⁹"].entries()) };
+
+// A number as people write it, in four digits: 0.05, 7.8·10⁻¹³.
 function written(value) {
   if (!Number.isFinite(value)) return String(value).replace("Infinity", "∞").replace("-", "−");
   const size = Math.abs(value);
   const short = size !== 0 && (size < 1e-3 || size >= 1e5);
-  const text = short
-    ? Number(value.toPrecision(3)).toExponential()
-    : String(Number(value.toPrecision(4)));
-  return text.replace("e+", "e").replaceAll("-", "−");
+  if (!short) return String(Number(value.toPrecision(4))).replace("-", "−");
+  const [digits, exponent] = Number(value.toPrecision(3)).toExponential().split("e");
+  const power = "10" + exponent.replace(/[-+\d]/g, (c) => SUPERSCRIPT[c]);
+  return (digits === "1" ? power : `${digits}·${power}`).replace("-", "−");
 }

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
+
+from torchopt_ref.written import pasted
 
 from .event_file import PREFIX
 from .inspection import run_folders
@@ -104,7 +105,7 @@ def hints(url: str, folder: Path, runs: Sequence[Run]) -> list[str]:
             f"Open {url}#{newest.page} (Ctrl-C ends it)",
             f"It shows {newest.folder}, the newest of {len(runs)} runs: TensorBoard shows no curve "
             f"where there are more than {TIME_SERIES}.",
-            f"Another one: {shlex.join(['torchopt-ref', 'tensorboard', str(others[0].folder)])}",
+            f"Another one: {pasted('tensorboard', others[0].folder)}",
         ]
     names = [str(run.folder.relative_to(folder)) for run in others[:LISTED]]
     width = max(map(len, names))

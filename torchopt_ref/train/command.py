@@ -6,8 +6,9 @@ import os
 import shlex
 import sys
 import warnings
-from collections.abc import Callable
 from pathlib import Path
+
+from torchopt_ref.written import pasted
 
 from .config import Config
 from .data import LostWorker
@@ -18,12 +19,11 @@ from .options import named_from_here
 from .stopping import Stopped
 
 
-def run_command(config: Config, show_curves: Callable[[Path], str]) -> int:
+def run_command(config: Config) -> int:
     """Train; 0, or 128 + the number of the signal that stopped it, or 1 if a process is lost.
 
     Args:
         config: the options.
-        show_curves: the command that opens TensorBoard on a folder.
 
     Raises:
         UserError: for every mistake of a user.
@@ -54,7 +54,7 @@ def run_command(config: Config, show_curves: Callable[[Path], str]) -> int:
     if folder and first and not (config.quiet or config.json_log):
         if config.monitor:
             print(*verdict(folder), sep="\n")
-        print(f"See the curves: {show_curves(folder)}")
+        print(f"See the curves: {pasted('tensorboard', folder)}")
     return 0
 
 

@@ -19,7 +19,6 @@ from torch.nn.utils import clip_grad_norm_
 from torchopt_ref.errors import UserError
 from torchopt_ref.tensorboard import RunFolder
 from torchopt_ref.terminal import Console
-from torchopt_ref.whole_file import write_whole
 
 from .config import Config
 from .data import Data
@@ -74,9 +73,11 @@ def find_lr(training: Training, config: Config, data: Data, stop: Stop) -> None:
                 others=[training.scaler],
             )
         title = f"Learning-rate range test: {config.model}, {config.optimizer}, "
-        figure = folder / "lr_range.svg"
-        write_whole(folder / "lr_range.json", json.dumps(found.as_json(), indent=2) + "\n")
-        write_whole(figure, found.svg(f"{title}batches of {config.batch_size} images"))
+        folder.write_json("lr_range.json", found.as_json())
+        folder.write_text(
+            "lr_range.svg", found.svg(f"{title}batches of {config.batch_size} images")
+        )
+        figure = folder.path / "lr_range.svg"
     if config.json_log:
         outcome = {"suggestion": found.suggestion, "reason": found.reason, "ended": found.ended}
         print(json.dumps(outcome | {"figure": str(figure)}))
@@ -85,14 +86,14 @@ def find_lr(training: Training, config: Config, data: Data, stop: Stop) -> None:
 
 
 @contextmanager
-def new_or_named_folder(config: Config) -> Iterator[Path]:
+def new_or_named_folder(config: Config) -> Iterator[RunFolder]:
     """The folder of the run ``--name``, whose files stay, or a new one; none is left empty."""
-    folder = RunFolder(config.out, config.name or None).path
+    folder = RunFolder(config.out, config.name or None)
     try:
         yield folder
     finally:
         with suppress(OSError):
-            folder.rmdir()
+            folder.path.rmdir()
 
 
 def one_step(

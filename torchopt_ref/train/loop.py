@@ -18,6 +18,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from torchopt_ref.errors import UserError
 from torchopt_ref.tensorboard import RunFolder
+from torchopt_ref.written import pasted
 
 from .checkpoints import canonical, warn
 from .config import Config
@@ -28,7 +29,7 @@ from .display import Display
 from .distributed import choose_device, joined_processes
 from .find_lr import check_alone, find_lr
 from .memory import check_that_it_fits
-from .monitoring import findings, inspect_command, monitored
+from .monitoring import findings, monitored
 from .not_finite import Diverged, NotFinite
 from .passes import Passes, least_images
 from .profiling import profiled
@@ -91,7 +92,7 @@ def train(config: Config) -> Path | None:
             if processes.first:
                 for finding in findings(folder.path):
                     warn(finding)
-                warn(f"see more: {inspect_command(folder.path)}")
+                warn(f"see more: {pasted('inspect', folder.path)}")
             raise
         except (UserError, Stopped, BrokenPipeError):
             raise

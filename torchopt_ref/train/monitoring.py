@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 from torchopt_ref.tensorboard import Monitor
 from torchopt_ref.tensorboard.inspection import MONITOR, Inspection, inspect
+from torchopt_ref.written import pasted
 
 from .config import Config
 from .state import Training
@@ -47,11 +47,7 @@ def verdict(folder: Path) -> list[str]:
     said = []
     if seen := inspected(folder):
         said = ["What the monitor saw:", *(f"  {line}".rstrip() for line in seen.verdict())]
-    return [*said, f"See more: {inspect_command(folder)}"]
-
-
-def inspect_command(folder: Path) -> str:
-    return shlex.join(["torchopt-ref", "inspect", str(folder)])
+    return [*said, f"See more: {pasted('inspect', folder)}"]
 
 
 def inspected(folder: Path) -> Inspection | None:

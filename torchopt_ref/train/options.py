@@ -47,7 +47,7 @@ class CommandLine:
 
     # For --help only: read_options takes it out of the arguments before they come here.
     config: Path | None = None
-    """a TOML file of these options, such as batch-size = 256; the command line counts more"""
+    """a TOML file of these options, such as batch-size = 256; the command line overrides it"""
     model: ModelOptions = dataclasses.field(default_factory=ModelOptions)
     data: DataOptions = dataclasses.field(default_factory=DataOptions)
     optimizer: OptimizerOptions = dataclasses.field(default_factory=OptimizerOptions)
@@ -61,7 +61,7 @@ class CommandLine:
 
 
 def read_options(arguments: Sequence[str], parse: Parse) -> Config:
-    """The ``Config`` of a command line; what stands later in this list counts more.
+    """The ``Config`` of a command line; each of these overrides those before it.
 
     1. the defaults
     2. with ``--resume``, the options that the run was started with

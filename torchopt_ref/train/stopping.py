@@ -17,8 +17,10 @@ class Stopped(Exception):
     """
 
     def __init__(self, number: int, folder: Path | None = None, failure: str = "") -> None:
-        saved = f"; {f'NOT saved ({failure})' if failure else 'saved'} in {folder}"
-        super().__init__(f"stopped by {signal.Signals(number).name}{saved if folder else ''}")
+        said = f"stopped by {signal.Signals(number).name}"
+        if folder:
+            said += f"; NOT saved ({failure}) in {folder}" if failure else f"; saved in {folder}"
+        super().__init__(said)
         self.folder = folder
         self.status = 128 + number
         """The exit status that a shell gives a process that the signal ended."""

@@ -7,6 +7,7 @@ so that ``results.json`` holds both languages. What several experiments say is i
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from typing import Any, Protocol, cast
 
 from ..results import Claim, Results, Table
@@ -21,6 +22,8 @@ class Report(Protocol):
 
     TITLE: Words
     WHY: Words
+    TRAININGS: Mapping[str, str | Words]
+    """What the trainings are called of which it is said how far the sides are apart."""
 
     def tried(self, config: Any) -> Words: ...
     def seen(self, results: Results, config: Any) -> Words: ...

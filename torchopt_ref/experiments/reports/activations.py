@@ -9,7 +9,7 @@ from ..activations_figures import function_name
 from ..results import Claim, Results, Table, finding, spread
 from ..words import Words, sentences
 from .activations_claims import NAMES, curves, of_functions
-from .common import SIDE, SIDES, by_name, conditions
+from .common import SIDE, SIDES, by_name, conditions, two_digits
 
 TITLE = Words("Do gradients vanish?", "梯度会消失吗？")
 WHY = Words(
@@ -18,6 +18,7 @@ WHY = Words(
     "每一层靠传到它那里的信号来学习：正向传播的激活值，反向传播的梯度。初始权重决定了这些信号会不"
     "会在学习开始之前就消失。",
 )
+TRAININGS: dict[str, Words] = {}
 AGREEMENT = 1e-12
 """The largest difference of the sides' activations in float64, relative to a layer's largest."""
 
@@ -120,7 +121,7 @@ def tables(results: Results, config: Config) -> list[Table]:
             Words("Standard deviation of the activations, by layer", "激活值的标准差（按层）"),
             [*start, *map(str, range(1, 6))],
             [
-                [*first, *(f"{value:.2g}" for value in curve.mean(axis=0))]
+                [*first, *map(two_digits, curve.mean(axis=0))]
                 for first, variant, engine in rows
                 for curve in [results.curve(variant, engine, "activation/std")]
             ],
@@ -140,7 +141,7 @@ def tables(results: Results, config: Config) -> list[Table]:
             [
                 [
                     *first,
-                    f"{mean(variant, engine, 'mean'):.2g}",
+                    two_digits(mean(variant, engine, "mean")),
                     f"{mean(variant, engine, 'saturated'):.0%}",
                     f"{mean(variant, engine, 'dead_units'):.0%}",
                     spread(results.numbers(variant, engine, "gradient/norm")),

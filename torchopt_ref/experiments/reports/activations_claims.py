@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from ..activations import SCHEMES
+from ..figures import initial_weights
 from ..results import Claim, Finding, Results, finding, spread
 from ..words import Words
-from .common import by_name, claim
+from .common import by_name, claim, two_digits
 
-NAMES = {s: Words(s.replace("=", " "), s.replace("std=", "标准差 ")) for s in SCHEMES}
+NAMES = {scheme: initial_weights(scheme) for scheme in SCHEMES}
 
 
 def of_functions(results: Results) -> list[Claim]:
@@ -214,4 +215,4 @@ def curves(results: Results, engine: str, function: str, tag: str) -> dict[Words
 
 def each(curve: np.ndarray) -> str:
     """The value of each layer, the mean over the seeds."""
-    return ", ".join(f"{value:.2g}" for value in curve.mean(axis=0))
+    return ", ".join(map(two_digits, curve.mean(axis=0)))

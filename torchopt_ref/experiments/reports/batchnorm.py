@@ -22,6 +22,7 @@ NAMES = {
     "before": Words("before", "激活前"),
     "after": Words("after", "激活后"),
 }
+TRAININGS = NAMES
 CLAIMS = {
     "epochs": (
         Words(
@@ -122,7 +123,7 @@ def seen(results: Results, config: Config) -> Words:
 
 
 def claims(results: Results, config: Config) -> list[Claim]:
-    found = agreement_claims(results)
+    found = agreement_claims(results, TRAININGS)
     for name, (words, rule, _) in CLAIMS.items():
         in_every_seed = Words(
             f"In every seed, before the activation against without: {rule.en}",

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..results import Claim, Finding, Results, Table, spread
 from ..settings import Settings
+from ..svg import number
 from ..words import Words, listed
 
 DATASETS = {"mnist": "MNIST", "fashion": "Fashion-MNIST"}
@@ -106,3 +107,8 @@ def mean_of(results: Results, name: str) -> Callable[[str, str], str]:
 def losses(results: Results, engine: str, variants: Iterable[str]) -> list[np.ndarray]:
     """The final losses, which are infinite or NaN where a training went astray."""
     return [results.numbers(variant, engine, "loss") for variant in variants]
+
+
+def two_digits(value: float) -> str:
+    """A number of which no more is worth reading."""
+    return number(float(f"{value:.1e}"))

@@ -21,6 +21,7 @@ NAMES = {
     "inverted": Words("inverted", "训练时缩放"),
     "inference": Words("at inference", "推理时缩放"),
 }
+TRAININGS = NAMES
 BETTER = {
     "accuracy": Words("is more accurate", "的精度更高"),
     "nll": Words("has a lower negative log likelihood", "的负对数似然更低"),
@@ -62,7 +63,7 @@ def seen(results: Results, config: Config) -> Words:
 
 
 def claims(results: Results, config: Config) -> list[Claim]:
-    found = agreement_claims(results)
+    found = agreement_claims(results, TRAININGS)
     for scaling in SCALINGS:
         name = NAMES[scaling]
         found.append(

@@ -9,7 +9,19 @@ from ..optimizers import NAMES, SMOOTHING, Config, iterations_to_reach_sgd
 from ..results import Claim, Finding, Results, Table, finding, spread
 from ..valley import START, STEPS, f
 from ..words import Words, listed, sentences
-from .common import DATASETS, LOSS, NUMBERS, SIDE, SIDES, TEST, by_name, claim, conditions, losses
+from .common import (
+    DATASETS,
+    LOSS,
+    NUMBERS,
+    SIDE,
+    SIDES,
+    TEST,
+    by_name,
+    claim,
+    conditions,
+    losses,
+    two_digits,
+)
 
 TITLE = Words("Which optimizer learns fastest?", "哪种优化器学得最快？")
 WHY = Words(
@@ -18,6 +30,7 @@ WHY = Words(
     "SGD 总是沿着最陡的方向前进。在狭长的山谷里，这个方向几乎横切山谷，所以路径呈“之”字形。"
     "Momentum、AdaGrad、RMSprop 和 Adam 各用自己的办法来改进。",
 )
+TRAININGS: dict[str, Words] = {}
 
 START_POINT = f"({START[0]:g}, {START[1]:g})"
 
@@ -42,7 +55,7 @@ def tried(config: Config) -> Words:
 def seen(results: Results, config: Config) -> Words:
     engine = results.engines[-1]
     (valley,) = results.of("valley")
-    heights = by_name({name: f"{valley[engine]['numbers'][name]:.2g}" for name in NAMES})
+    heights = by_name({name: two_digits(valley[engine]["numbers"][name]) for name in NAMES})
     final = by_name({name: results.numbers(name, engine, "loss") for name in NAMES})
     return Words(
         f"In the valley f falls from {f(*START):.3g} to: {heights.en}. SGD jumps from side to "
@@ -130,7 +143,7 @@ def tables(results: Results, config: Config) -> list[Table]:
             [
                 name,
                 SIDES[engine],
-                f"{valley[engine]['numbers'][name]:.2g}",
+                two_digits(valley[engine]["numbers"][name]),
                 spread(results.numbers(name, engine, "loss")),
                 spread(results.numbers(name, engine, "test_accuracy")),
             ]

@@ -17,6 +17,7 @@ WHY = Words(
     "参数很多的网络可以拟合少量图像而并没有真正学会：在这些图像上全对，在别的图像上却常常出错。这"
     "就是过拟合，后面两个实验将尝试抑制它。",
 )
+TRAININGS: dict[str, Words] = {}
 DEEP = Words(
     "A ReLU network of 6 hidden layers of 100 units from He's initial weights",
     "有 6 个隐藏层（每层 100 个神经元）的 ReLU 网络，使用 He 初始值",

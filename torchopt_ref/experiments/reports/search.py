@@ -7,7 +7,8 @@ import numpy as np
 from ..results import Claim, Finding, Results, Table, finding, spread
 from ..search import Config
 from ..search_figures import PARAMS
-from ..search_report import ERRORS, accuracy, best_trials, standard_errors
+from ..search_trials import ERRORS, accuracy, best_trials, standard_errors
+from ..svg import number
 from ..words import Words, listed, sentences
 from .common import conditions
 
@@ -19,12 +20,13 @@ WHY = Words(
     "合适的学习率和权值衰减系数无法事先知道，只能搜索。评估时使用从训练图像中留出的验证数据，绝不"
     "能使用测试图像：如果用了，测试精度就不再能说明网络在未知图像上的表现。",
 )
+TRAININGS: dict[str, Words] = {}
 
 
 def tried(config: Config) -> Words:
     later = config.trials // 2
     lr, decay = (
-        Words(f"{low:g} to {high:g}", f"{low:g} 到 {high:g}")
+        Words(f"{number(low)} to {number(high)}", f"{number(low)} 到 {number(high)}")
         for low, high in config.ranges.values()
     )
     narrower = Words("", "")
@@ -38,11 +40,11 @@ def tried(config: Config) -> Words:
     return sentences(
         [
             Words(
-                f"{config.trials} random settings, log-uniform: learning rate {lr.en}, weight "
-                f"decay {decay.en}{narrower.en}. Each trains a ReLU network of 6 hidden layers by "
-                f"SGD for {config.epochs} epochs on {config.samples:,} images, a fifth of which "
-                "validates. The best setting is trained again from each seed, and only then "
-                "tested.",
+                f"{config.trials} random settings, drawn evenly over the powers of ten: learning "
+                f"rate {lr.en}, weight decay {decay.en}{narrower.en}. Each trains a ReLU network "
+                f"of 6 hidden layers by SGD for {config.epochs} epochs on {config.samples:,} "
+                "images, a fifth of which validates. The best setting is trained again "
+                "from each seed, and only then tested.",
                 f"先随机抽取 {config.trials} 组超参数（对数均匀分布，学习率 {lr.zh}，权值衰减系数 "
                 f"{decay.zh}）{narrower.zh}。每组都用 SGD 在 {config.samples:,} 张图像上训练一个有"
                 f" 6 个隐藏层的 ReLU 网络，共 {config.epochs} 个 epoch，其中五分之一的图像用于验证"
@@ -56,7 +58,7 @@ def tried(config: Config) -> Words:
 def chosen(results: Results) -> Words:
     params = results.of("chosen")[0]["params"]
     return listed(
-        Words(f"{label.en} {params[name]:.3g}", f"{label.zh} {params[name]:.3g}")
+        Words(f"{label.en} {number(params[name])}", f"{label.zh} {number(params[name])}")
         for name, label in PARAMS.items()
     )
 
@@ -169,7 +171,7 @@ def tables(results: Results, config: Config) -> list[Table]:
                 [
                     name,
                     str(outcome["round"]),
-                    *(f"{outcome['params'][param]:.3g}" for param in PARAMS),
+                    *(number(outcome["params"][param]) for param in PARAMS),
                     f"{accuracy(outcome):.4f}",
                     f"{outcome['torch']['numbers']['train_accuracy']:.4f}",
                 ]

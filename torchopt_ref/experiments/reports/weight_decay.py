@@ -11,16 +11,16 @@ from ..weight_decay_figures import NAMES
 from ..words import Words, sentences
 from .common import (
     GAP,
-    NUMBERS,
-    SIDE,
-    SIDES,
     TEST,
     TRAIN,
     claim,
     conditions,
     losses,
+    mean_of,
+    table_of_numbers,
+    two_digits,
 )
-from .overfit import DEEP, accuracies, gaps_and_tests, smaller_gap
+from .overfit import DEEP, gaps_and_tests, smaller_gap
 
 TITLE = Words("Does weight decay curb overfitting?", "权值衰减能抑制过拟合吗？")
 WHY = Words(
@@ -29,6 +29,7 @@ WHY = Words(
     "过拟合往往伴随着很大的权重。权值衰减对大的权重进行惩罚：每一步都让权重缩小一点，使网络不会把"
     "训练图像拟合得过于紧密。",
 )
+TRAININGS = NAMES
 
 
 def tried(config: Config) -> Words:
@@ -79,7 +80,7 @@ def claims(results: Results, config: Config) -> list[Claim]:
         for remedy, without in REMEDIES.items()
     ]
     return [
-        *agreement_claims(results),
+        *agreement_claims(results, TRAININGS),
         *gaps,
         claim(
             results,
@@ -113,8 +114,8 @@ def same_weights(results: Results, engine: str) -> Finding:
     return finding(
         difference == 0,
         Words(
-            f"Largest difference of any weight: {difference.max():.1e}.",
-            f"权重的最大差别：{difference.max():.1e}。",
+            f"Largest difference of any weight: {two_digits(difference.max())}.",
+            f"权重的最大差别：{two_digits(difference.max())}。",
         ),
         numbers=[difference],
         least_seeds=1,
@@ -134,20 +135,14 @@ def decoupled_differs(results: Results, engine: str) -> Finding:
 
 
 def tables(results: Results, config: Config) -> list[Table]:
-    columns: list[str | Words] = [Words("training", "训练"), SIDE, TRAIN, TEST, GAP]
-    return [
-        Table(
-            NUMBERS,
-            [*columns, Words("norm of weights", "权重的范数")],
-            [
-                [
-                    NAMES[name],
-                    SIDES[engine],
-                    *accuracies(results, name, engine),
-                    spread(results.curve(name, engine, NORM)[:, -1]),
-                ]
-                for name in trainings(config)
-                for engine in results.engines
-            ],
-        )
+    columns = [
+        (TRAIN, mean_of(results, "train_accuracy")),
+        (TEST, mean_of(results, "test_accuracy")),
+        (GAP, mean_of(results, "gap")),
+        (
+            Words("norm of weights", "权重的范数"),
+            lambda variant, engine: spread(results.curve(variant, engine, NORM)[:, -1]),
+        ),
     ]
+    variants: dict[str, str | Words] = {name: NAMES[name] for name in trainings(config)}
+    return [table_of_numbers(results, Words("training", "训练"), variants, columns)]

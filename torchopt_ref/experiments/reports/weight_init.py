@@ -4,19 +4,11 @@ from __future__ import annotations
 
 from ..agreement import agreement_claims
 from ..both import CHANCE
+from ..figures import initial_weights
 from ..results import Claim, Finding, Results, Table, finding, spread
 from ..weight_init import SCHEMES, Config
 from ..words import Words, sentences
-from .common import (
-    LOSS,
-    TEST,
-    by_name,
-    claim,
-    conditions,
-    losses,
-    mean_of,
-    table_of_numbers,
-)
+from .common import LOSS, TEST, by_name, claim, conditions, losses, mean_of, table_of_numbers
 
 TITLE = Words(
     "From which initial weights does a deep network learn?", "深层网络该用什么样的权重初始值？"
@@ -27,12 +19,8 @@ WHY = Words(
     "每一层都把收到的信号乘上自己的权重。权重太小，信号在逐层传播时会越来越弱，梯度在反向传播时也"
     "会消失，网络就什么也学不到。",
 )
-
-NAMES: dict[str, str | Words] = {
-    "std=0.01": Words("std 0.01", "标准差 0.01"),
-    "Xavier": "Xavier",
-    "He": "He",
-}
+NAMES: dict[str, str | Words] = {scheme: initial_weights(scheme) for scheme in SCHEMES}
+TRAININGS = NAMES
 
 
 def tried(config: Config) -> Words:
@@ -69,7 +57,7 @@ def seen(results: Results, config: Config) -> Words:
 
 def claims(results: Results, config: Config) -> list[Claim]:
     return [
-        *agreement_claims(results),
+        *agreement_claims(results, TRAININGS),
         claim(
             results,
             Words(

@@ -24,6 +24,11 @@ WEIGHTS = {
     "equal": Words("equal, above 0", "相等且大于 0"),
     "He": Words("He", "He"),
 }
+TRAININGS = {
+    f"{depth}-{scheme}": Words(f"{d.en}, {w.en}", f"{d.zh}，{w.zh}")
+    for depth, d in DEPTHS.items()
+    for scheme, w in WEIGHTS.items()
+}
 
 
 def tried(config: Config) -> Words:
@@ -64,7 +69,7 @@ def seen(results: Results, config: Config) -> Words:
 
 
 def claims(results: Results, config: Config) -> list[Claim]:
-    found = agreement_claims(results)
+    found = agreement_claims(results, TRAININGS)
     for scheme, start in {
         "zeros": Words("From weights of 0", "初始权重为 0 时"),
         "equal": Words("From equal weights above 0", "初始权重相等且大于 0 时"),

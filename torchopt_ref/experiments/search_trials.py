@@ -47,7 +47,7 @@ def standard_errors(results: Results) -> np.ndarray:
     in truth."""
     validation, tested, validation_images, test_images = (
         results.numbers("chosen", "torch", name)
-        for name in (*("validation_accuracy", "test_accuracy", "validation_images", "test_images"),)
+        for name in ("validation_accuracy", "test_accuracy", "validation_images", "test_images")
     )
     p = (validation + tested) / 2
     return np.sqrt(p * (1 - p) * (1 / validation_images + 1 / test_images))
