@@ -21,6 +21,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 NUMBER = re.compile(r"[-+]?\d*\.?\d+(e[-+]?\d+)?")
 GEOMETRY = {"d", "x", "y", "width", "height", "cx", "cy", "r", "rx", "ry", "transform", "viewBox"}
 VALUES = {
+    "the least": lambda i: 5e-324 * (i % 3),
     "ordinary": lambda i: 2.3 * 0.98**i,
     "constant": lambda i: 0.5,
     "nan": lambda i: float("nan"),

@@ -142,6 +142,13 @@ def test_run_all_ends_with_what_all_found_and_where_it_stands(tmp_path, capsys, 
     assert (tmp_path / "runs" / "report.html").read_text().count("<section") == len(EXPERIMENTS)
 
 
+def test_what_is_said_in_brackets_is_printed_as_it_stands(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_all(tmp_path / "runs", ["dropout"], claim("[bold] [/a]", torch="holds"))
+    assert main(["run", "dropout"]) == 0
+    assert "[bold] [/a] <works>" in capsys.readouterr().out
+
+
 def test_what_is_printed_in_chinese_is_whole(capsys):
     told = "最终损失为：0.1，" * 30
     claimed = claim("it", torch="holds")
@@ -237,6 +244,10 @@ DAMAGES = {
     "a table": ({"tables": ["a"]}, "a table is no object"),
     "rows": ({"tables": [{**TABLE, "rows": [["1", "2"]]}]}, "the rows of a table differ"),
     "a cell": ({"tables": [{**TABLE, "rows": [[None]]}]}, "a row of a table has no 'cell'"),
+    "seconds": (
+        {"environment": {"finished": "now", "seconds": {"a": {"torch": "1"}}}},
+        "its seconds has no 'torch' that is a float",
+    ),
     "no time": ({"environment": {}}, "its environment has no 'finished'"),
 }
 

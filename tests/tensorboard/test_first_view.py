@@ -110,6 +110,20 @@ def test_where_no_page_would_select_any_the_newest_run_is_shown_alone(tmp_path):
     assert other == f"Another one: torchopt-ref tensorboard {tmp_path / 'old'}"
 
 
+@pytest.mark.parametrize("kind", ["dead link", "pipe", "folder"])
+def test_what_only_has_the_name_of_an_event_file_is_no_run(kind, tmp_path):
+    write(tmp_path / "run")
+    (tmp_path / "other").mkdir()
+    file = tmp_path / "other" / "events.out.tfevents.1.host.1"
+    if kind == "dead link":
+        file.symlink_to(tmp_path / "gone")
+    elif kind == "pipe":
+        os.mkfifo(file)
+    else:
+        file.mkdir()
+    assert [run.parts for run in runs_in(tmp_path)] == [(tmp_path / "run",)]
+
+
 @pytest.mark.parametrize(("count", "runs"), [(500, 1), (501, 501)])
 def test_folders_of_no_command_are_compared_if_tensorboard_can_show_so_many(count, runs, tmp_path):
     for number in range(count):

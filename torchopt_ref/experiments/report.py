@@ -80,18 +80,17 @@ def said_outcome(found: Mapping[str, Any], lang: str) -> str:
 
 def show(summary: Mapping[str, Any], lang: str) -> None:
     """Print the tables, and each claim with its evidence, in a width of 80 columns."""
-    console = Console(highlight=False)
-    console.print(f"\n{in_language(summary['title'], lang)}", markup=False)
+    console = Console(highlight=False, markup=False)
+    console.print(f"\n{in_language(summary['title'], lang)}")
     if summary["config"]["quick"]:
-        console.print(in_language(MEANINGLESS, lang), markup=False)
+        console.print(in_language(MEANINGLESS, lang))
     for table in summary["tables"]:
-        console.print(f"\n{in_language(table['title'], lang)}", markup=False)
+        console.print(f"\n{in_language(table['title'], lang)}")
         console.print(grid(table["columns"], table["rows"], lang))
     console.print()
     if spent := seconds(summary):
         console.print(
-            f"{in_language(SECONDS, lang)}{in_language(COLON, lang)}{in_language(spent, lang)}\n",
-            markup=False,
+            f"{in_language(SECONDS, lang)}{in_language(COLON, lang)}{in_language(spent, lang)}\n"
         )
     found = Table.grid(padding=(0, 2, 0, 0))
     found.add_column()
@@ -146,7 +145,7 @@ def show_all(summaries: Iterable[Mapping[str, Any]], lang: str) -> None:
     """Print how many claims of each experiment hold, do not hold, and are not decided."""
     columns = [Words("experiment", "实验"), *OUTCOME.values()]
     rows = [[each["experiment"], *map(str, counted(each).values())] for each in summaries]
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     console.print()
     console.print(grid(columns, rows, lang))
     console.print()

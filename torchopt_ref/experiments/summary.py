@@ -57,6 +57,11 @@ def read_summary(file: Path) -> dict[str, Any]:
     check_keys("it", summary, SUMMARY)
     check_texts("it", summary, *TEXTS)
     check_keys("its environment", summary["environment"], {"finished": str})
+    seconds = summary["environment"].get("seconds", {})
+    check_keys("its seconds", seconds, {})
+    for each in seconds.values():
+        check_keys("its seconds", each, {})
+        check_keys("its seconds", each, dict.fromkeys(each, float))
     for name, title in summary["figures"].items():
         # It becomes the name of a file in the run's folder.
         if not name.replace("_", "").replace("-", "").isalnum():

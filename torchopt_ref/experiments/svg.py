@@ -199,7 +199,9 @@ class Axis(NamedTuple):
         largest = 280 if self.log else 1e300
         shown = np.clip(np.log10(shown) if self.log else shown, -largest, largest)
         low, high = float(shown.min()), float(shown.max())
-        room = 0.04 * (high - low) or 0.1 * (1.0 if self.log else abs(high) or 1.0)
+        # The least numbers of float64 cannot be divided into ticks.
+        level, near_0 = high - low < 1e-300, self.log or abs(high) < 1e-300
+        room = 0.1 * (1.0 if near_0 else abs(high)) if level else 0.04 * (high - low)
         low, high = low - room, high + room
         return (10.0**low, 10.0**high) if self.log else (low, high)
 

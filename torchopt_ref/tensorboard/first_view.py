@@ -59,7 +59,7 @@ def runs_in(folder: Path) -> list[Run]:
     Monitor's, is a run for each folder of event files. Where nothing is marked, all of it is one
     run, to be compared, as far as TensorBoard can show so many.
     """
-    parts = run_folders(folder)
+    parts = [part for part in run_folders(folder) if any(event_files(part))]
     by_run: dict[Path, list[Path]] = {}
     for part in parts:
         by_run.setdefault(owner(part, folder), []).append(part)

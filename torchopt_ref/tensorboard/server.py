@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import time
 from contextlib import redirect_stderr
 from pathlib import Path
@@ -32,6 +33,7 @@ def serve(folder: Path, port: int | None) -> None:
     if not runs:
         raise UserError(f"no run in {folder}: {MAKE_SOME}")
     get_logger().setLevel(logging.ERROR)
+    os.environ.setdefault("RUST_LOG", "error")  # of the process that reads the files for it
     board = program.TensorBoard(default.get_plugins())
     flags = [] if port is None else ["--port", str(port)]
     where = ["--logdir", str(shown(folder, runs)), "--host", "127.0.0.1"]
