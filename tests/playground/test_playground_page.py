@@ -267,12 +267,12 @@ def test_a_finger_draws_and_moves_the_start_but_not_by_scrolling(opened, screen)
     opened.run("players.paths.choose('valley')")
     touch("touchStart", (0.5, 0.25))
     touch("touchEnd")
-    assert opened.run("return PATHS.start") == pytest.approx([0, 2.5], abs=0.1)
+    assert opened.run("return PATHS.start") == pytest.approx([0, 2.5], abs=1e-6)
     touch("touchStart", (0.2, 0.8))
     for part in (0.7, 0.5, 0.3, 0.1):
         touch("touchMove", (0.2, part))
     touch("touchEnd")
-    assert opened.run("return PATHS.start") == pytest.approx([0, 2.5], abs=0.1)
+    assert opened.run("return PATHS.start") == pytest.approx([0, 2.5], abs=1e-6)
 
 
 def test_the_gradients_of_the_surfaces_are_those_of_their_values(chromium):

@@ -16,8 +16,8 @@ from torchopt_ref.whole_file import write_whole
 
 from . import EXPERIMENTS
 from .page_style import STYLE
-from .report import COLON, MEANINGLESS, OUTCOME, SIDES, evidence, said_outcome
-from .results import FAILS, HOLDS, UNDECIDED
+from .report import COLON, MEANINGLESS, OUTCOME, evidence, said_outcome
+from .results import FAILS, HOLDS, SIDES, UNDECIDED
 from .summary import Damaged, counted, read_summary
 from .words import Words, in_language
 

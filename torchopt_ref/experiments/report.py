@@ -11,7 +11,7 @@ from rich.table import Table
 from torchopt_ref.terminal import Console
 from torchopt_ref.whole_file import write_whole
 
-from .results import FAILS, HOLDS, QUICK, UNDECIDED
+from .results import FAILS, HOLDS, QUICK, SIDES, UNDECIDED
 from .summary import counted, outcome
 from .words import Words, in_language, listed
 
@@ -19,11 +19,6 @@ OUTCOME = {
     HOLDS: Words("holds", "成立"),
     FAILS: Words("does not hold", "不成立"),
     UNDECIDED: Words("not decided", "未判定"),
-}
-SIDES = {
-    "numpy": Words("NumPy", "NumPy"),
-    "torch": Words("torch", "torch"),
-    "both": Words("both sides", "两种实现"),
 }
 ON_ONE_PAGE = Words("All of it on one page", "全部结果在一个页面上")
 SEE_CURVES = Words("See the curves", "查看曲线")
@@ -113,8 +108,12 @@ def seconds(summary: Mapping[str, Any]) -> Words | None:
     if not spent:
         return None
     return listed(
-        Words(f"{value:.1f} ({SIDES[side].en})", f"{value:.1f}（{SIDES[side].zh}）")
-        for side, value in ((side, spent[side]) for side in SIDES if side in spent)
+        Words(
+            f"{spent[side]:.1f} ({in_language(name, 'en')})",
+            f"{spent[side]:.1f}（{in_language(name, 'zh')}）",
+        )
+        for side, name in SIDES.items()
+        if side in spent
     )
 
 

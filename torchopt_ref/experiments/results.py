@@ -82,6 +82,12 @@ def bin_edges(histogram: Mapping[str, Any]) -> np.ndarray:
     return np.linspace(low, high, len(histogram["counts"]) + 1)
 
 
+SIDES: dict[str, str | Words] = {
+    "numpy": "NumPy",
+    "torch": "torch",
+    "both": Words("both sides", "两种实现"),
+}
+"""Who computes, by the name in ``results.json``, as a report calls it."""
 HOLDS, FAILS, UNDECIDED = OUTCOMES = ("holds", "fails", "undecided")
 """What may come of a claim."""
 NOT_FINITE = Words("a deciding number is infinite or NaN", "起决定作用的数值中有无穷大或 NaN")

@@ -9,10 +9,9 @@ from typing import Any
 
 from torchopt_ref.whole_file import without_digest
 
-from .results import OUTCOMES, of_all_sides
+from .results import OUTCOMES, SIDES, of_all_sides
 from .words import LANGUAGES
 
-SIDES = ("numpy", "torch", "both")
 """Who judges a claim."""
 TEXTS = ("title", "why", "tried", "seen", "sides")
 """What a summary says, each in all languages."""

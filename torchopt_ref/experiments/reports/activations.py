@@ -7,10 +7,10 @@ import numpy as np
 from ..activations import FUNCTIONS, SCHEMES, Config
 from ..activations_figures import function_name
 from ..digits import two_digits
-from ..results import Claim, Results, Table, finding, spread
+from ..results import SIDES, Claim, Results, Table, finding, spread
 from ..words import Words, sentences
 from .activations_claims import NAMES, curves, of_functions
-from .common import SIDE, SIDES, by_name, conditions
+from .common import SIDE, by_name, conditions
 
 TITLE = Words("Do gradients vanish?", "梯度会消失吗？")
 WHY = Words(

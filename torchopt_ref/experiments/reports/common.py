@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ..results import Claim, Finding, Results, Table, spread
+from ..results import SIDES, Claim, Finding, Results, Table, spread
 from ..settings import Settings
 from ..words import Words, listed
 
 DATASETS = {"mnist": "MNIST", "fashion": "Fashion-MNIST"}
-SIDES = {"numpy": "NumPy", "torch": "torch"}
 NUMBERS = Words("The numbers", "数值")
 SIDE = Words("side", "实现")
 LOSS = Words("loss", "损失")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..overfit import FITTED, LARGE_GAP, Config
-from ..results import Claim, Finding, Results, Table, finding, spread
+from ..results import SIDES, Claim, Finding, Results, Table, finding, spread
 from ..words import Words, listed, sentences
-from .common import GAP, NUMBERS, SIDE, SIDES, TEST, TRAIN, claim, conditions, losses
+from .common import GAP, NUMBERS, SIDE, TEST, TRAIN, claim, conditions, losses
 
 TITLE = Words("Does a network learn its images by heart?", "网络会把训练图像“背”下来吗？")
 WHY = Words(

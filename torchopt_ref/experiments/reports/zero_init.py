@@ -6,10 +6,10 @@ import numpy as np
 
 from ..agreement import agreement_claims
 from ..both import CHANCE
-from ..results import Claim, Finding, Results, Table, finding, spread
+from ..results import SIDES, Claim, Finding, Results, Table, finding, spread
 from ..words import Words, listed, sentences
 from ..zero_init import HIDDEN_SIZES, SCHEMES, Config, largest
-from .common import LOSS, NUMBERS, SIDE, SIDES, TEST, by_name, claim, conditions, losses
+from .common import LOSS, NUMBERS, SIDE, TEST, by_name, claim, conditions, losses
 
 TITLE = Words("Can all initial weights be equal?", "可以把所有初始权重都设成一样吗？")
 WHY = Words(
