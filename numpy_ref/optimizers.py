@@ -3,7 +3,8 @@
 A formula changes ``param`` and the arrays of ``state`` in place. Hyper-parameters are Python
 floats, so what is computed from them alone is float64; it is rounded when it meets an array.
 
-The formulas, names and defaults are those of ``torch.optim``; ``book`` has the textbook's.
+The formulas, names and defaults are those of ``torch.optim``; ``book`` has the textbook's,
+``keras`` and ``optax`` have theirs.
 """
 
 import math
@@ -95,6 +96,8 @@ class Optimizer:
 
     ``formula`` is the function of the class, ``hyper`` what it takes by keyword; ``state[name]``
     holds the arrays of parameter ``name``, and its step count, under the names of ``torch.optim``.
+    ``starts`` names the hyper-parameter that an array is filled with before the first step, where
+    that is not 0.
 
     Around every formula go ``maximize`` (``g = -g``) and ``weight_decay``: L2 (``g += wd p``), or
     decoupled (``p *= 1 - lr wd``).
@@ -107,6 +110,7 @@ class Optimizer:
     """
 
     formula: Callable
+    starts: dict[str, str] = {}
     storage: str | None = None
 
     def __init__(self, hyper, *, maximize=False, weight_decay=0, decoupled_weight_decay=False):
@@ -127,6 +131,10 @@ class Optimizer:
                     self.update_one(param, grads[name], self.state.setdefault(name, {}))
 
     def update_one(self, param, grad, state):
+        for slot, start in self.starts.items():
+            # Stored before the first step, so rounded to the parameter's precision before it.
+            initial = np.full_like(param, self.hyper[start])
+            state.setdefault(slot, self.stored(initial, param.dtype))
         wide = np.promote_types(param.dtype, np.float32)
         p = param.astype(wide)
         grad = grad.astype(wide)
@@ -188,6 +196,7 @@ class AdaGrad(Optimizer):
     """AdaGrad (J. Duchi, E. Hazan, Y. Singer, 2011)."""
 
     formula = staticmethod(adagrad)
+    starts = {"sum": "initial_accumulator_value"}
 
     def __init__(self, lr=1e-2, lr_decay=0, initial_accumulator_value=0, eps=1e-10, **around):
         hyper = {
@@ -197,12 +206,6 @@ class AdaGrad(Optimizer):
             "eps": eps,
         }
         super().__init__(hyper, **around)
-
-    def update_one(self, param, grad, state):
-        # Stored before the first step, so rounded to the parameter's precision before it.
-        initial = np.full_like(param, self.hyper["initial_accumulator_value"])
-        state.setdefault("sum", self.stored(initial, param.dtype))
-        super().update_one(param, grad, state)
 
 
 class RMSprop(Optimizer):

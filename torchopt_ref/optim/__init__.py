@@ -6,7 +6,7 @@ steps together, ``engines`` run it. ``book`` has the optimizers of the same name
 prints them.
 """
 
-from . import book
+from . import book, keras, optax
 from .adagrad import AdaGrad, Adagrad
 from .adam import Adam, AdamW
 from .optimizer import Optimizer
@@ -27,5 +27,7 @@ __all__ = [
     "RMSprop",
     "Rule",
     "book",
+    "keras",
+    "optax",
     "param_groups_weight_decay",
 ]

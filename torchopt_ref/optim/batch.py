@@ -22,8 +22,8 @@ from .engines import cpu, cuda, eager, memory
 from .engines.formula import Form, formula
 from .engines.memory import PLAIN
 from .engines.views import in_memory
-from .rule import Group, Rule
-from .state import NUMBERS, ONE, add_state, captured, hyper_parameters, python_number
+from .rule import Group, Rule, python_number
+from .state import NUMBERS, ONE, add_state, captured, hyper_parameters
 
 if TYPE_CHECKING:
     from .optimizer import Optimizer
@@ -53,9 +53,9 @@ class Rows(NamedTuple):
     fresh: set[int]
     plain: bool
 
-    def scalars(self, step: Any, fresh: bool) -> dict[str, Any]:
-        """What the rule takes by keyword in the step of this number."""
-        found = self.rule.all_scalars(self.hyper, step, fresh)
+    def scalars(self, step: Any, fresh: bool, dtype: torch.dtype) -> dict[str, Any]:
+        """What the rule takes by keyword in the step of this number, computed in ``dtype``."""
+        found = self.rule.all_scalars(self.hyper, step, fresh, dtype)
         if not NUMBERS.issuperset(map(type, found.values())):
             found = {name: python_number(value) for name, value in found.items()}
         if self.grad_scale is not None:
@@ -158,10 +158,12 @@ def by_eager(rows: Rows, which: Iterable[int]) -> None:
             count = counted(rows.steps[position], stays) if rule.counts else 0
             # A count that must not be read is known by the tensor in the state, which stays.
             known = id(rows.steps[position]) if isinstance(count, Tensor) else count
-            key = (known, position in rows.fresh)
+            row, fresh = rows.row(position), position in rows.fresh
+            key = (known, fresh, wide := eager.compute_dtype(row))
             if key not in updates:
-                updates[key] = eager.update(rule, tuple(rows.slots), rows.scalars(count, key[1]))
-            updates[key](rows.row(position))
+                scalars = rows.scalars(count, fresh, wide)
+                updates[key] = eager.update(rule, tuple(rows.slots), scalars)
+            updates[key](row)
 
 
 def counted(step: Any, stays: bool) -> Any:
@@ -251,7 +253,9 @@ def kernel_update(
         return None
     keys = count.keys([position in rows.fresh for position in which] if rows.fresh else [])
     different = keys if len(keys) == 1 else [*dict.fromkeys(keys)]
-    values = [rows.scalars(*key) for key in different]
+    dtypes = part.dtypes()
+    wide = torch.float64 if torch.float64 in dtypes else torch.float32
+    values = [rows.scalars(*key, wide) for key in different]
     form, *others = [Form.of(rows.rule, tuple(rows.slots), each) for each in values]
     known = formula(form)
     if known is None or any(other != form for other in others):
@@ -260,7 +264,7 @@ def kernel_update(
     if len(numbers) > 1:
         of_key = dict(zip(different, numbers, strict=True))
         numbers = [of_key[key] for key in keys]
-    device, dtypes = part.device(), part.dtypes()
+    device = part.device()
     if device.type == "cpu" and not count.counters:
         return functools.partial(cpu.update, cpu.compiled(form, dtypes), part, numbers)
     if device.type == "cuda" and triton_kernels(device):

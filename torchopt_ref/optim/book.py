@@ -13,32 +13,20 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from .adagrad import adagrad
+from .dialect import Dialect
 from .exact import sqrt
-from .optimizer import Optimizer
 from .rmsprop import rmsprop
 from .rule import Group, Rule, Slots, options
 
 
-class Textbook(Optimizer):
+class Textbook(Dialect):
     """An optimizer of the book; as for every :class:`Optimizer`, ``rule`` is its arithmetic.
 
-    Args:
-        params: tensors, ``(name, tensor)`` pairs, or dicts defining param groups.
-        lr: the learning rate, not negative: a float or a one-element tensor.
-        momentum, alpha, eps: not negative. ``betas``: two numbers in [0, 1).
-        flags: ``foreach``, ``fused``, ``differentiable``, ``capturable``, as for
-            :class:`Optimizer`.
-
-    Raises ``ValueError`` for a hyper-parameter out of range, no parameters, or one in two groups.
+    Arguments and errors are those of :class:`Dialect`: ``lr``, ``momentum``, ``alpha`` and ``eps``
+    are not negative, ``betas`` two numbers in [0, 1).
     """
 
     dialect = "book"
-
-    def __init__(self, params: ParamsT, hyper: dict[str, Any], /, **flags: bool | None) -> None:
-        off = {"foreach": None, "fused": None, "differentiable": False, "capturable": False}
-        for name in flags.keys() - off.keys():
-            raise TypeError(f"book.{type(self).__name__} has no argument {name!r}")
-        super().__init__(params, hyper | off | flags)
 
 
 def sgd(param: Tensor, grad: Tensor, slots: Slots, *, lr) -> tuple[Tensor, Slots]:

@@ -10,7 +10,10 @@ from .rule import Group
 
 NONNEGATIVE = {"lr": "learning rate", "eps": "epsilon value"} | {
     name: f"{name} value"
-    for name in ("momentum", "alpha", "weight_decay", "lr_decay", "initial_accumulator_value")
+    for name in (
+        *("momentum", "alpha", "weight_decay", "lr_decay", "initial_accumulator_value"),
+        *("eps_root", "initial_scale"),
+    )
 }
 
 

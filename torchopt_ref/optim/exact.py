@@ -18,6 +18,8 @@ def sqrt(x: Any) -> Any:
     exact; this is ``torch.sqrt`` where it cannot go: another device, bfloat16, the compiler, a
     tensor subclass.
     """
+    if isinstance(x, np.floating):
+        return np.sqrt(x)
     if isinstance(x, (float, int)):
         return math.sqrt(x)
     if torch.compiler.is_compiling() or type(x) is not Tensor:
@@ -28,6 +30,24 @@ def sqrt(x: Any) -> Any:
         with suppress(RuntimeError):
             return numpy_sqrt(x)
     return ExactSqrt.apply(x)
+
+
+def float32(x: Any) -> Any:
+    """A scalar rounded to float32."""
+    return float(np.float32(x)) if isinstance(x, (float, int)) else x.float()
+
+
+def in_precision(x: Any, dtype: torch.dtype) -> Any:
+    """A scalar whose operations are rounded in ``dtype``, float32 or float64."""
+    if isinstance(x, Tensor):
+        return x.to(dtype)
+    # The compiler makes tensors of NumPy's numbers. There the step is one, which decides.
+    return np.float32(x) if dtype == torch.float32 and not torch.compiler.is_compiling() else x
+
+
+def where_positive(condition: Tensor, value: Tensor) -> Tensor:
+    """``value`` where the other is greater than 0, which NaN is not; else 0."""
+    return torch.where(condition > 0, value, 0.0)
 
 
 def numpy_sqrt(x: Tensor) -> Tensor:

@@ -55,7 +55,10 @@ class Functional:
         """Parameters and state after one step. ``grads`` has the structure of ``params``."""
         step = state["step"] + 1
         count = number(step)
-        scalars = self.rule.all_scalars(self.hyper, count, 1 * (count == 1))
+        scalars = {
+            dtype: self.rule.all_scalars(self.hyper, count, 1 * (count == 1), dtype)
+            for dtype in (torch.float32, torch.float64)
+        }
         names = [*self.rule.slots(self.hyper)]
         leaves, structure = tree_flatten(params)
         trees = (grads, *(state[name] for name in names))
@@ -64,7 +67,9 @@ class Functional:
         new = [tree_unflatten([row[i] for row in rows], structure) for i in range(1 + len(names))]
         return new[0], {"step": step, **dict(zip(names, new[1:], strict=True))}
 
-    def row(self, old: tuple[Tensor, ...], names: list[str], scalars: State) -> list[Tensor]:
+    def row(
+        self, old: tuple[Tensor, ...], names: list[str], scalars: dict[torch.dtype, State]
+    ) -> list[Tensor]:
         """A new parameter and its slots, of the old parameter, its gradient and its slots."""
         param, grad, *slots = old
         found = tuple(grad.shape) if isinstance(grad, Tensor) else repr(grad)
@@ -73,7 +78,7 @@ class Functional:
         reals = [as_real(each) for each in old]
         wide = compute_dtype(reals)
         p, g, *s = (each.to(wide) for each in reals)
-        new_param, new = self.rule(p, g, dict(zip(names, s, strict=True)), **scalars)
+        new_param, new = self.rule(p, g, dict(zip(names, s, strict=True)), **scalars[wide])
         results = (new_param, *(new[name] for name in names))
         return list(map(stored_like, (param, *slots), results))
 

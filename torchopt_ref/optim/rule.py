@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 Slots = dict[str, Tensor]
@@ -26,12 +28,20 @@ class Rule:
         where a number must not leave its device or the graph of autograd.
     ``counts``
         whether ``state["step"]`` is kept.
+    ``rounded_scalars(group, step, dtype)``
+        further ones, for a dialect that does not compute its scalars in float64: ``dtype`` is that
+        in which the parameter is computed, float32 or float64, for ``exact.in_precision``.
+    ``decays``
+        whether ``update`` itself takes ``weight_decay``, when that is not 0, instead of one of
+        torch's two ways going around it.
     """
 
     update: Callable[..., tuple[Tensor, Slots]]
     slots: Callable[[Group], dict[str, float]]
     scalars: Callable[[Group, Any, Any], dict[str, Any]]
     counts: bool = True
+    rounded_scalars: Callable[[Group, Any, torch.dtype], dict[str, Any]] | None = None
+    decays: bool = False
 
     def __call__(
         self, param: Tensor, grad: Tensor, slots: Slots, **scalars: Any
@@ -43,22 +53,36 @@ class Rule:
         """
         if scalars.pop("maximize", False):
             grad = -grad
-        if (weight_decay := scalars.pop("weight_decay", None)) is not None:
+        if not self.decays and (weight_decay := scalars.pop("weight_decay", None)) is not None:
             grad = grad + weight_decay * param
         if (shrink := scalars.pop("shrink", None)) is not None:
             param = param * shrink
         return self.update(param, grad, slots, **scalars)
 
-    def all_scalars(self, group: Group, step: Any, fresh: Any) -> dict[str, Any]:
-        """The keyword arguments of one call: those of ``update`` and those around it."""
+    def all_scalars(
+        self, group: Group, step: Any, fresh: Any, dtype: torch.dtype
+    ) -> dict[str, Any]:
+        """The keyword arguments of one call: those of ``update`` and those around it.
+
+        ``dtype`` is that in which the parameter is computed, float32 or float64.
+        """
         scalars = self.scalars(group, step, fresh)
+        if self.rounded_scalars is not None:
+            found = self.rounded_scalars(group, step, dtype)
+            scalars = scalars | {name: python_number(value) for name, value in found.items()}
         if group.get("maximize", False):
             scalars["maximize"] = True
         if is_zero(weight_decay := group.get("weight_decay", 0)):
             return scalars
-        if group.get("decoupled_weight_decay", False):
+        if not self.decays and group.get("decoupled_weight_decay", False):
             return scalars | {"shrink": 1 - group["lr"] * weight_decay}
         return scalars | {"weight_decay": weight_decay}
+
+
+def python_number(value: Any) -> Any:
+    """A number of NumPy as Python's. Beside arrays it would not count as a mere number, and widen
+    them to its own dtype."""
+    return value.item() if isinstance(value, (np.generic, np.ndarray)) else value
 
 
 def options(*names: str) -> Callable[[Group, Any, Any], dict[str, Any]]:

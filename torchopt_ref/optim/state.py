@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .engines.memory import PLAIN
-from .rule import Group, Rule
+from .rule import Group, Rule, python_number
 
 if TYPE_CHECKING:
     from .optimizer import Optimizer
@@ -35,12 +35,6 @@ def hyper_parameters(group: Group) -> Group:
     if isinstance(betas := found.get("betas"), (Tensor, np.ndarray)):
         found["betas"] = tuple(map(scalar, betas))
     return found
-
-
-def python_number(value: Any) -> Any:
-    """A number of NumPy as Python's. Beside arrays it would not count as a mere number, and widen
-    them to its own dtype."""
-    return value.item() if isinstance(value, (np.generic, np.ndarray)) else value
 
 
 def captured(group: Group) -> bool:
@@ -88,7 +82,7 @@ def prepare(optimizer: "Optimizer", group: Group) -> None:
     """Create the state of a group before a graph is made of its step, where it makes no difference
     to the step that it is new. Then the graph of the first step is that of all."""
     rule, hyper = optimizer.rule, hyper_parameters(group)
-    new, old = (rule.all_scalars(hyper, 1, fresh) for fresh in (1, 0))
+    new, old = (rule.all_scalars(hyper, 1, fresh, torch.float32) for fresh in (1, 0))
     if new == old:
         for param in group["params"]:
             if param.grad is not None:

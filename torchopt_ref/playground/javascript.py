@@ -33,6 +33,8 @@ EXPRESSIONS: dict[Any, tuple[str, int]] = {
     operator.pow: ("Math.pow({}, {})", ATOM),
     torch.sqrt: ("Math.sqrt({})", ATOM),
     torch.maximum: ("Math.max({}, {})", ATOM),
+    torch.where: ("({} ? {} : {})", ATOM),
+    "float": ("Math.fround({})", ATOM),
     operator.eq: ("{} === {}", 1),
     operator.ne: ("{} !== {}", 1),
     operator.lt: ("{} < {}", 2),
@@ -190,7 +192,7 @@ def traced(
             # A truth chooses the form, whatever the rule does with it.
             group[name] = bool(number) if isinstance(value, bool) else number
     initial = cls.rule.slots(group)
-    scalars = cls.rule.all_scalars(group, tracer.number("t"), tracer.number("fresh"))
+    scalars = cls.rule.all_scalars(group, tracer.number("t"), tracer.number("fresh"), torch.float64)
     known = formula(Form.of(cls.rule, tuple(initial), scalars))
     if known is None:
         raise NotImplementedError(f"{optimizer_name(cls)} has no formula to translate")

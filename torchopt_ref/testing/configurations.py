@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from numpy_ref import book, optimizers
+from numpy_ref import book, keras, optax, optimizers
 from torchopt_ref import optim
 
 
@@ -105,6 +105,78 @@ KNOWN = [
     Known(optim.book.AdaGrad, book.AdaGrad, None, [{}, {"lr": 1.5}]),
     Known(optim.book.RMSprop, book.RMSprop, None, [{}, {"alpha": 0.0}]),
     Known(optim.book.Adam, book.Adam, None, [{}, {"lr": 0.3, "betas": (0.0, 0.9)}]),
+    Known(
+        optim.keras.SGD,
+        keras.SGD,
+        None,
+        [{}, {"weight_decay": 0.1}, {"momentum": 0.9}, {"momentum": 0.5, "nesterov": True}],
+    ),
+    Known(
+        optim.keras.Adagrad,
+        keras.Adagrad,
+        None,
+        [{}, {"initial_accumulator_value": 0.0, "eps": 1e-3, "weight_decay": 0.1}],
+    ),
+    Known(
+        optim.keras.RMSprop,
+        keras.RMSprop,
+        None,
+        [
+            {},
+            {"momentum": 0.9, "weight_decay": 0.1},
+            {"centered": True, "momentum": 0.9},
+            {"centered": True, "alpha": 0.1, "eps": 1.0},
+        ],
+    ),
+    Known(
+        optim.keras.Adam,
+        keras.Adam,
+        None,
+        [{}, {"amsgrad": True}, {"betas": (0.0, 0.9), "eps": 1e-3, "weight_decay": 0.1}],
+    ),
+    Known(optim.keras.AdamW, keras.AdamW, None, [{}, {"amsgrad": True, "weight_decay": 0.1}]),
+    Known(
+        optim.optax.SGD,
+        optax.SGD,
+        None,
+        [{}, {"momentum": 0.9}, {"momentum": 0.5, "nesterov": True}],
+    ),
+    Known(
+        optim.optax.Adagrad,
+        optax.Adagrad,
+        None,
+        [{}, {"initial_accumulator_value": 0.0, "eps": 1e-3}],
+    ),
+    Known(
+        optim.optax.RMSprop,
+        optax.RMSprop,
+        None,
+        [
+            {},
+            {"eps_in_sqrt": False, "initial_scale": 1.0},
+            {"momentum": 0.9},
+            {"momentum": 0.9, "nesterov": True, "bias_correction": True},
+            {"centered": True, "eps": 1e-3, "bias_correction": True, "x64": True},
+            {"centered": True, "eps_in_sqrt": False, "alpha": 0.1, "momentum": 0.9},
+        ],
+    ),
+    Known(
+        optim.optax.Adam,
+        optax.Adam,
+        None,
+        [
+            {},
+            {"eps_root": 1e-8, "nesterov": True},
+            {"betas": (0.0, 0.9), "eps": 1e-3},
+            {"x64": True},
+        ],
+    ),
+    Known(
+        optim.optax.AdamW,
+        optax.AdamW,
+        None,
+        [{}, {"weight_decay": 0.1, "nesterov": True, "x64": True}],
+    ),
 ]
 """The one list of optimizers: what proves, shows or times them reads it."""
 

@@ -160,7 +160,10 @@ def operation(b: ir.IRBuilder, target: Any, *operands: ir.Value) -> ir.Value:
         # NaN is the maximum of itself and anything.
         first = b.or_(b.fcmp_unordered("uno", one, one), b.fcmp_ordered(">", one, other))
         return b.select(first, one, other)
+    if target is operator.gt:
+        return b.fcmp_ordered(">", *operands)
     builders = {
+        torch.where: b.select,
         operator.add: b.fadd,
         operator.sub: b.fsub,
         operator.mul: b.fmul,

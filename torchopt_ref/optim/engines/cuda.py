@@ -45,6 +45,8 @@ EXPRESSIONS: dict[Any, tuple[str, str]] = {
     operator.neg: ("{} * -1.0",) * 2,
     torch.maximum: ("tl.maximum({}, {}, propagate_nan=tl.PropagateNan.ALL)",) * 2,
     torch.sqrt: ("tl.math.sqrt_rn({})", "tl.sqrt({})"),
+    operator.gt: ("{} > {}",) * 2,
+    torch.where: ("tl.where({}, {}, {})",) * 2,
 }
 """An operation of a rule, and what rounds it as IEEE-754 prescribes in float32 and in float64."""
 

@@ -13,11 +13,9 @@ from ..torch_private import is_watched
 from .formula import Form, Formula, formula
 from .memory import PLAIN
 
-WIDE = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
-
 EXACT = (np.dtype(np.float32), np.dtype(np.float64))
 
-ARRAYS: dict[Any, Any] = {torch.sqrt: np.sqrt, torch.maximum: np.maximum}
+ARRAYS: dict[Any, Any] = {torch.sqrt: np.sqrt, torch.maximum: np.maximum, torch.where: np.where}
 
 
 def update(
@@ -134,8 +132,9 @@ def array_function(known: Formula) -> Callable[..., tuple[np.ndarray, ...]]:
 
 
 def compute_dtype(tensors: Iterable[Tensor]) -> torch.dtype:
-    dtypes = {WIDE.get(tensor.dtype, tensor.dtype) for tensor in tensors}
-    return torch.float64 if torch.float64 in dtypes else dtypes.pop()
+    """The dtype in which a step of these is computed; a complex number is a pair of reals."""
+    reals = {tensor.dtype.to_real() for tensor in tensors}
+    return torch.float64 if torch.float64 in reals else torch.float32
 
 
 def as_real(tensor: Tensor) -> Tensor:

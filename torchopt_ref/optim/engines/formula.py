@@ -15,10 +15,11 @@ from ..rule import Rule, unscaled
 OPERATIONS = frozenset(
     (
         *(operator.add, operator.sub, operator.mul, operator.truediv, operator.neg),
-        *(torch.maximum, torch.sqrt),
+        *(torch.maximum, torch.sqrt, operator.gt, torch.where),
     )
 )
-"""What a formula may be made of. Every kernel rounds each of them as IEEE-754 prescribes."""
+"""What a formula may be made of. Every kernel rounds each of them as IEEE-754 prescribes. A
+comparison may only be what ``where`` chooses by."""
 
 OPERANDS = frozenset((fx.Node, float, int, bool))
 """What they may be applied to. A tensor or a NumPy scalar has a dtype that would count."""
@@ -110,6 +111,8 @@ def formula(form: Form) -> Formula | None:
         return None
     if not OPERANDS.issuperset(type(arg) for node in calls for arg in node.args):
         return None
+    if any(chooses_wrongly(node) for node in calls):
+        return None
     numeric = set(names.values())
     alone: list[fx.Node] = []
     for node in calls:
@@ -119,7 +122,13 @@ def formula(form: Form) -> Formula | None:
     calls = [node for node in calls if node not in numeric]
     read = dict.fromkeys(arg for node in calls for arg in node.all_input_nodes if arg in numeric)
     results = {position: result.node for position, result in written.items()}
-    if any(node in numeric for node in results.values()):
+    if any(node in numeric or node.target is operator.gt for node in results.values()):
         return None
     inputs = list(read)
     return Formula(columns, names, alone, calls, inputs, results, evaluator(names, alone, inputs))
+
+
+def chooses_wrongly(node: fx.Node) -> bool:
+    """Whether a truth stands here for a number, or a number for a truth."""
+    truths = [isinstance(arg, fx.Node) and arg.target is operator.gt for arg in node.args]
+    return truths != [node.target is torch.where, *[False] * (len(truths) - 1)]

@@ -1,0 +1,177 @@
+"""Optax' optimizers: the names of ``optimizers``, with the arithmetic and defaults of Optax.
+
+Optax has no default for the learning rate; 0.001 is ours.
+"""
+
+import numpy as np
+
+from .optimizers import Optimizer, count_step
+
+
+def correction(beta, t, param, x64):
+    """``1 / (1 - beta^t)``, computed in the precision of ``param``, or with ``x64`` in float64."""
+    number = param.dtype.type
+    wide = np.float64 if x64 else number
+    return number(1) / number(1 - wide(beta) ** wide(t))
+
+
+def sgd(param, grad, state, *, lr, momentum, nesterov):
+    """``b = mu b + g``; ``p -= lr b``, Nesterov ``p -= lr (mu b + g)``.
+
+    Without momentum: ``p -= lr g``.
+    """
+    if momentum != 0:
+        b = state.setdefault("momentum_buffer", np.zeros_like(param))
+        b[...] = momentum * b + grad
+        grad = momentum * b + grad if nesterov else b
+    param -= lr * grad
+
+
+def adagrad(param, grad, state, *, lr, initial_accumulator_value, eps):
+    """``s += g g``; ``p -= lr (1 / sqrt(s + eps)) g`` where ``s > 0``."""
+    count_step(state)
+    s = state.setdefault("sum", np.full_like(param, initial_accumulator_value))
+    s += grad * grad
+    param -= lr * (np.where(s > 0, 1 / np.sqrt(s + eps), 0) * grad)
+
+
+def rmsprop(
+    param,
+    grad,
+    state,
+    *,
+    lr,
+    alpha,
+    eps,
+    initial_scale,
+    eps_in_sqrt,
+    centered,
+    momentum,
+    nesterov,
+    bias_correction,
+    x64,
+):
+    """``s = a s + (1 - a) g g``; ``u = lr (1 / sqrt(s + eps)) g``, without ``eps_in_sqrt``
+    ``u = lr (1 / (sqrt(s) + eps)) g``; ``p -= u``.
+
+    Centered: ``s - m m`` under the root, where ``m = a m + (1 - a) g``.
+    With ``bias_correction``, ``s`` and ``m`` are first multiplied by ``1 / (1 - a^t)``.
+    With momentum: ``b = mu b - u``; ``p += b``, Nesterov ``p += mu b - u``.
+    """
+    t = count_step(state)
+    corrected = correction(alpha, t, param, x64) if bias_correction else 1
+    s = state.setdefault("square_avg", np.full_like(param, initial_scale))
+    s[...] = alpha * s + (1 - alpha) * (grad * grad)
+    variance = s * corrected
+    if centered:
+        m = state.setdefault("grad_avg", np.zeros_like(param))
+        m[...] = alpha * m + (1 - alpha) * grad
+        mean = m * corrected
+        variance = variance - mean * mean
+    scale = 1 / np.sqrt(variance + eps) if eps_in_sqrt else 1 / (np.sqrt(variance) + eps)
+    step = lr * (scale * grad)
+    if momentum != 0:
+        b = state.setdefault("momentum_buffer", np.zeros_like(param))
+        b[...] = momentum * b - step
+        param += momentum * b - step if nesterov else b
+    else:
+        param -= step
+
+
+def adam(param, grad, state, *, lr, betas, eps, eps_root, nesterov, x64, weight_decay=0):
+    """``m = b1 m + (1 - b1) g``; ``v = b2 v + (1 - b2) g g``; ``c = 1 / (1 - b^t)``;
+    ``p -= lr (c1 m / (sqrt(c2 v + eps_root) + eps) + wd p)``.
+
+    Nesterov: ``b1 c1' m + (1 - b1) c1 g`` in place of ``c1 m``, where ``c1'`` is that of ``t + 1``.
+    """
+    beta1, beta2 = betas
+    t = count_step(state)
+    correction1 = correction(beta1, t, param, x64)
+    m = state.setdefault("exp_avg", np.zeros_like(param))
+    v = state.setdefault("exp_avg_sq", np.zeros_like(param))
+    m[...] = beta1 * m + (1 - beta1) * grad
+    v[...] = beta2 * v + (1 - beta2) * (grad * grad)
+    mean = m * correction1
+    if nesterov:
+        ahead = m * correction(beta1, t + 1, param, x64)
+        mean = beta1 * ahead + (1 - beta1) * (grad * correction1)
+    step = mean / (np.sqrt(v * correction(beta2, t, param, x64) + eps_root) + eps)
+    if weight_decay != 0:
+        step = step + weight_decay * param
+    param -= lr * step
+
+
+class SGD(Optimizer):
+    """``optax.sgd``."""
+
+    formula = staticmethod(sgd)
+
+    def __init__(self, lr=0.001, momentum=0, nesterov=False):
+        super().__init__({"lr": lr, "momentum": momentum, "nesterov": nesterov})
+
+
+class Adagrad(Optimizer):
+    """``optax.adagrad``."""
+
+    formula = staticmethod(adagrad)
+    starts = {"sum": "initial_accumulator_value"}
+
+    def __init__(self, lr=0.001, initial_accumulator_value=0.1, eps=1e-7):
+        start = {"initial_accumulator_value": initial_accumulator_value}
+        super().__init__({"lr": lr, "eps": eps} | start)
+
+
+class RMSprop(Optimizer):
+    """``optax.rmsprop``."""
+
+    formula = staticmethod(rmsprop)
+    starts = {"square_avg": "initial_scale"}
+
+    def __init__(
+        self,
+        lr=0.001,
+        alpha=0.9,
+        eps=1e-8,
+        initial_scale=0,
+        eps_in_sqrt=True,
+        centered=False,
+        momentum=0,
+        nesterov=False,
+        bias_correction=False,
+        x64=False,
+    ):
+        hyper = {"lr": lr, "alpha": alpha, "eps": eps, "initial_scale": initial_scale}
+        form = {"eps_in_sqrt": eps_in_sqrt, "centered": centered, "momentum": momentum}
+        form |= {"nesterov": nesterov, "bias_correction": bias_correction, "x64": x64}
+        super().__init__(hyper | form)
+
+
+class Adam(Optimizer):
+    """``optax.adam``."""
+
+    formula = staticmethod(adam)
+
+    def __init__(
+        self, lr=0.001, betas=(0.9, 0.999), eps=1e-8, eps_root=0, nesterov=False, x64=False
+    ):
+        hyper = {"lr": lr, "betas": betas, "eps": eps, "eps_root": eps_root}
+        super().__init__(hyper | {"nesterov": nesterov, "x64": x64})
+
+
+class AdamW(Optimizer):
+    """``optax.adamw``."""
+
+    formula = staticmethod(adam)
+
+    def __init__(
+        self,
+        lr=0.001,
+        betas=(0.9, 0.999),
+        eps=1e-8,
+        eps_root=0,
+        weight_decay=1e-4,
+        nesterov=False,
+        x64=False,
+    ):
+        hyper = {"lr": lr, "betas": betas, "eps": eps, "eps_root": eps_root}
+        super().__init__(hyper | {"weight_decay": weight_decay, "nesterov": nesterov, "x64": x64})

@@ -1,0 +1,31 @@
+"""What the classes of the dialects other than torch's have in common."""
+
+from typing import Any, ClassVar
+
+from torch.optim.optimizer import ParamsT
+
+from .optimizer import Optimizer
+
+
+class Dialect(Optimizer):
+    """An optimizer with another's formula and defaults, under the names of ``torch.optim``.
+
+    Args:
+        params: tensors, ``(name, tensor)`` pairs, or dicts defining param groups.
+        hyper: the hyper-parameters of the class.
+        flags: ``foreach``, ``fused``, ``differentiable``, ``capturable``, as for
+            :class:`Optimizer`.
+
+    Raises ``ValueError`` for a hyper-parameter out of range, no parameters, or one in two groups;
+    ``TypeError`` for an option that the dialect does not have. Where ``names`` has it, as what the
+    dialect itself calls an option of ours, the error says which that is.
+    """
+
+    names: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, params: ParamsT, hyper: dict[str, Any], /, **flags: bool | None) -> None:
+        off = {"foreach": None, "fused": None, "differentiable": False, "capturable": False}
+        for name in flags.keys() - off.keys():
+            hint = f": here it is {self.names[name]}" if name in self.names else ""
+            raise TypeError(f"{self.dialect}.{type(self).__name__} has no argument {name!r}{hint}")
+        super().__init__(params, hyper | off | flags)

@@ -1,0 +1,340 @@
+r"""Optax' dialect: its aliases ``sgd``, ``adagrad``, ``rmsprop``, ``adam`` and ``adamw``.
+
+The hyper-parameters have the names of ``torch.optim``; ``NAMES`` tells Optax' own. In the formulas
+:math:`g` is the gradient, :math:`\gamma` is ``lr``, :math:`\mu` ``momentum``, :math:`\alpha`
+``alpha``, :math:`\beta_i` ``betas``, :math:`\epsilon` ``eps``, :math:`\epsilon_r` ``eps_root`` and
+:math:`\lambda` ``weight_decay``. Optax has no default for the learning rate; 0.001 is ours.
+
+A moment's correction :math:`c_t = 1 / (1 - \beta^t)` is computed in the precision of the parameter,
+as Optax does by default: JAX computes in 32 bits. With ``x64=True`` it is computed in float64 and
+then rounded, as with JAX' ``jax_enable_x64``. Optax counts the steps of the optimizer, here those
+of each parameter are counted, which differs for one that has no gradient at times.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import ParamsT
+
+from .dialect import Dialect
+from .exact import in_precision, sqrt, where_positive
+from .rule import Group, Rule, Slots, is_zero, options
+
+NAMES = {
+    "learning_rate": "lr",
+    "decay": "alpha",
+    "b1": "betas[0]",
+    "b2": "betas[1]",
+}
+"""What Optax calls an option that has another name here."""
+
+
+class Optax(Dialect):
+    """An optimizer of Optax; as for every :class:`Optimizer`, ``rule`` is its arithmetic.
+
+    Arguments and errors are those of :class:`Dialect`: no number may be negative, and ``betas`` are
+    two in [0, 1).
+    """
+
+    dialect = "optax"
+    names = NAMES
+
+
+def correction(beta: Any, step: Any, dtype: torch.dtype, x64: bool) -> Any:
+    """``1 / (1 - beta^step)``; it meets the moment as a factor, as XLA compiles Optax' division."""
+    wide = torch.float64 if x64 else dtype
+    power = in_precision(beta, wide) ** in_precision(step, wide)
+    return 1 / in_precision(1 - power, dtype)
+
+
+def sgd(
+    param: Tensor, grad: Tensor, slots: Slots, *, lr, momentum, nesterov: bool
+) -> tuple[Tensor, Slots]:
+    if "momentum_buffer" not in slots:
+        return param - lr * grad, {}
+    b = momentum * slots["momentum_buffer"] + grad
+    return param - lr * (momentum * b + grad if nesterov else b), {"momentum_buffer": b}
+
+
+def momentum_slots(group: Group) -> dict[str, float]:
+    return {} if is_zero(group["momentum"]) else {"momentum_buffer": 0.0}
+
+
+class SGD(Optax):
+    r"""Gradient descent; its arithmetic is that of torch's without dampening and weight decay.
+
+    :math:`b_t = \mu b_{t-1} + g_t`; :math:`\theta_t = \theta_{t-1} - \gamma b_t`.
+    Nesterov: :math:`\theta_t = \theta_{t-1} - \gamma (\mu b_t + g_t)`.
+    Without momentum: :math:`\theta_t = \theta_{t-1} - \gamma g_t`.
+
+    Args:
+        lr: (0.001). momentum: (0). nesterov: without momentum it changes nothing (False).
+
+    State: ``momentum_buffer`` (:math:`b`, Optax' ``trace``), when momentum is not 0.
+    Source: ``optax.sgd``.
+    """
+
+    rule = Rule(sgd, momentum_slots, options("lr", "momentum", "nesterov"), counts=False)
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 0.001,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        **flags: Any,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "nesterov": nesterov}, **flags)
+
+    def sparse_gradient(self, grad: Tensor, hyper: Group) -> Tensor:
+        """Without momentum only touched elements move; with it, all that have ever been touched."""
+        return grad if is_zero(hyper["momentum"]) else grad.to_dense()
+
+
+def adagrad(param: Tensor, grad: Tensor, slots: Slots, *, lr, eps) -> tuple[Tensor, Slots]:
+    s = grad * grad + slots["sum"]
+    return param - lr * (where_positive(s, 1 / sqrt(s + eps)) * grad), {"sum": s}
+
+
+class Adagrad(Optax):
+    r"""AdaGrad; unlike torch's, epsilon is inside the root, and the sum starts at 0.1.
+
+    :math:`s_t = s_{t-1} + g_t^2`;
+    :math:`\theta_t = \theta_{t-1} - \gamma (1 / \sqrt{s_t + \epsilon}) g_t`; where
+    :math:`s_t` is 0, :math:`\theta` stays.
+
+    Args:
+        lr: (0.001). initial_accumulator_value: :math:`s_0 \ge 0` (0.1). eps: (1e-7).
+
+    State: ``step`` and ``sum`` (:math:`s`, Optax' ``sum_of_squares``), there from the start.
+    Source: ``optax.adagrad``.
+    """
+
+    rule = Rule(
+        adagrad, lambda group: {"sum": group["initial_accumulator_value"]}, options("lr", "eps")
+    )
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 0.001,
+        initial_accumulator_value: float = 0.1,
+        eps: float = 1e-7,
+        **flags: Any,
+    ) -> None:
+        start = {"initial_accumulator_value": initial_accumulator_value}
+        super().__init__(params, {"lr": lr, "eps": eps} | start, **flags)
+        self.create_state()
+
+    def sparse_gradient(self, grad: Tensor, hyper: Group) -> Tensor:
+        """Only touched elements have squares to add, and only they move."""
+        return grad
+
+
+AdaGrad = Adagrad
+
+
+def rmsprop(
+    param: Tensor,
+    grad: Tensor,
+    slots: Slots,
+    *,
+    lr,
+    alpha,
+    eps,
+    eps_in_sqrt: bool,
+    momentum,
+    nesterov: bool,
+    corrected=None,
+) -> tuple[Tensor, Slots]:
+    s = (1 - alpha) * (grad * grad) + alpha * slots["square_avg"]
+    new, variance = {"square_avg": s}, s if corrected is None else s * corrected
+    if "grad_avg" in slots:
+        new["grad_avg"] = m = (1 - alpha) * grad + alpha * slots["grad_avg"]
+        mean = m if corrected is None else m * corrected
+        variance = variance - mean * mean
+    scale = 1 / sqrt(variance + eps) if eps_in_sqrt else 1 / (sqrt(variance) + eps)
+    step = lr * (scale * grad)
+    if "momentum_buffer" not in slots:
+        return param - step, new
+    new["momentum_buffer"] = b = momentum * slots["momentum_buffer"] - step
+    return param + (momentum * b - step if nesterov else b), new
+
+
+def rmsprop_slots(group: Group) -> dict[str, float]:
+    centered = {"grad_avg": 0.0} if group["centered"] else {}
+    return {"square_avg": group["initial_scale"]} | momentum_slots(group) | centered
+
+
+def rmsprop_rounded(group: Group, step: Any, dtype: torch.dtype) -> dict[str, Any]:
+    if not group["bias_correction"]:
+        return {}
+    return {"corrected": correction(group["alpha"], step, dtype, group["x64"])}
+
+
+class RMSprop(Optax):
+    r"""RMSprop; unlike torch's, epsilon is inside the root, the learning rate inside the momentum.
+
+    :math:`s_t = \alpha s_{t-1} + (1 - \alpha) g_t^2`;
+    :math:`u_t = \gamma (1 / \sqrt{s_t + \epsilon}) g_t`, or with ``eps_in_sqrt=False``
+    :math:`u_t = \gamma (1 / (\sqrt{s_t} + \epsilon)) g_t`;
+    :math:`\theta_t = \theta_{t-1} - u_t`, with momentum
+    :math:`b_t = \mu b_{t-1} - u_t`; :math:`\theta_t = \theta_{t-1} + b_t`.
+    Nesterov: :math:`\theta_t = \theta_{t-1} + \mu b_t - u_t`.
+    Centered: :math:`s_t - m_t^2` in place of :math:`s_t` under the root, where
+    :math:`m_t = \alpha m_{t-1} + (1 - \alpha) g_t`; rounding can make that negative, and the root
+    NaN, as in Optax.
+
+    Args:
+        lr: (0.001). alpha: Optax' ``decay`` (0.9). eps: (1e-8). initial_scale: :math:`s_0` (0).
+        eps_in_sqrt: (True). centered: (False). momentum: (0).
+        nesterov: without momentum it changes nothing (False).
+        bias_correction: multiply :math:`s_t` and :math:`m_t` by :math:`c_t` (False).
+        x64: as said above (False).
+
+    State: ``step``, ``square_avg`` (:math:`s`, Optax' ``nu``); ``momentum_buffer`` (:math:`b`,
+    ``trace``) with momentum, ``grad_avg`` (:math:`m`, ``mu``) when centered.
+    Source: ``optax.rmsprop``.
+    """
+
+    rule = Rule(
+        rmsprop,
+        rmsprop_slots,
+        options("lr", "alpha", "eps", "eps_in_sqrt", "momentum", "nesterov"),
+        rounded_scalars=rmsprop_rounded,
+    )
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 0.001,
+        alpha: float = 0.9,
+        eps: float = 1e-8,
+        initial_scale: float = 0.0,
+        eps_in_sqrt: bool = True,
+        centered: bool = False,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        bias_correction: bool = False,
+        x64: bool = False,
+        **flags: Any,
+    ) -> None:
+        hyper = {"lr": lr, "alpha": alpha, "eps": eps, "initial_scale": initial_scale}
+        form = {"eps_in_sqrt": eps_in_sqrt, "centered": centered, "momentum": momentum}
+        form |= {"nesterov": nesterov, "bias_correction": bias_correction, "x64": x64}
+        super().__init__(params, hyper | form, **flags)
+
+
+def adam(
+    param: Tensor,
+    grad: Tensor,
+    slots: Slots,
+    *,
+    lr,
+    beta1,
+    beta2,
+    correction1,
+    correction2,
+    eps,
+    eps_root,
+    next_correction1=None,
+    weight_decay=None,
+) -> tuple[Tensor, Slots]:
+    m = (1 - beta1) * grad + beta1 * slots["exp_avg"]
+    v = (1 - beta2) * (grad * grad) + beta2 * slots["exp_avg_sq"]
+    mean = m * correction1
+    if next_correction1 is not None:
+        mean = beta1 * (m * next_correction1) + (1 - beta1) * (grad * correction1)
+    step = mean / (sqrt(v * correction2 + eps_root) + eps)
+    if weight_decay is not None:
+        step = step + weight_decay * param
+    return param - lr * step, {"exp_avg": m, "exp_avg_sq": v}
+
+
+def adam_scalars(group: Group, step: Any, fresh: Any) -> dict[str, Any]:
+    beta1, beta2 = group["betas"]
+    numbers = {name: group[name] for name in ("lr", "eps", "eps_root")}
+    return numbers | {"beta1": beta1, "beta2": beta2}
+
+
+def adam_rounded(group: Group, step: Any, dtype: torch.dtype) -> dict[str, Any]:
+    (beta1, beta2), x64 = group["betas"], group["x64"]
+    found = {
+        "correction1": correction(beta1, step, dtype, x64),
+        "correction2": correction(beta2, step, dtype, x64),
+    }
+    if group["nesterov"]:
+        found["next_correction1"] = correction(beta1, step + 1, dtype, x64)
+    return found
+
+
+class Adam(Optax):
+    r"""Adam; torch's in other operations, with corrections in the parameter's precision.
+
+    :math:`m_t = \beta_1 m_{t-1} + (1 - \beta_1) g_t`;
+    :math:`v_t = \beta_2 v_{t-1} + (1 - \beta_2) g_t^2`;
+    :math:`\theta_t = \theta_{t-1} - \gamma \,
+    c_{1,t} m_t / (\sqrt{c_{2,t} v_t + \epsilon_r} + \epsilon)`.
+    Nesterov: :math:`\beta_1 c_{1,t+1} m_t + (1 - \beta_1) c_{1,t} g_t` in place of
+    :math:`c_{1,t} m_t`.
+
+    Args:
+        lr: (0.001). betas: (0.9, 0.999). eps: (1e-8). eps_root: inside the root (0).
+        nesterov: (False). x64: as said above (False).
+
+    State: ``step`` (:math:`t`, Optax' ``count``), ``exp_avg`` (:math:`m`, ``mu``), ``exp_avg_sq``
+    (:math:`v`, ``nu``).
+    Source: ``optax.adam``; Nesterov: T. Dozat, ICLR workshop 2016.
+    """
+
+    rule = Rule(
+        adam,
+        lambda group: {"exp_avg": 0.0, "exp_avg_sq": 0.0},
+        adam_scalars,
+        rounded_scalars=adam_rounded,
+        decays=True,
+    )
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 0.001,
+        betas: tuple[float | Tensor, float | Tensor] = (0.9, 0.999),
+        eps: float = 1e-8,
+        eps_root: float = 0.0,
+        nesterov: bool = False,
+        x64: bool = False,
+        **flags: Any,
+    ) -> None:
+        hyper = {"lr": lr, "betas": betas, "eps": eps, "eps_root": eps_root}
+        super().__init__(params, hyper | {"nesterov": nesterov, "x64": x64}, **flags)
+
+
+class AdamW(Optax):
+    r""":class:`Adam` with weight decay: :math:`\lambda \theta_{t-1}` is added to what is multiplied
+    by the learning rate; torch's multiplies :math:`\theta_{t-1}` by :math:`1 - \gamma \lambda`
+    before.
+
+    Args: those of :class:`Adam`, and ``weight_decay`` after ``eps_root`` (1e-4).
+
+    Source: ``optax.adamw``.
+    """
+
+    rule = Adam.rule
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 0.001,
+        betas: tuple[float | Tensor, float | Tensor] = (0.9, 0.999),
+        eps: float = 1e-8,
+        eps_root: float = 0.0,
+        weight_decay: float = 1e-4,
+        nesterov: bool = False,
+        x64: bool = False,
+        **flags: Any,
+    ) -> None:
+        hyper = {"lr": lr, "betas": betas, "eps": eps, "eps_root": eps_root}
+        form = {"weight_decay": weight_decay, "nesterov": nesterov, "x64": x64}
+        super().__init__(params, hyper | form, **flags)
