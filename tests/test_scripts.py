@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 VERSION = "{}.{}".format(*sys.version_info[:2])
-EXTRAS = {"run": "lab", "test": "lab,dev,integrations"}
+EXTRAS = {"run": "lab", "test": "lab,dev,integrations,dialects"}
 
 STAND_IN = f"""#!/bin/sh
 echo "$0 $*" >>"$LOG"

@@ -8,7 +8,8 @@
     torchopt-ref playground             optimizers to play with, a page for the browser
     torchopt-ref tensorboard [RUNS]     show the newest run in TensorBoard, on this machine only
     torchopt-ref inspect RUN            what a monitored run shows, in the terminal, and what to try
-    torchopt-ref parity [OPTIONS]       count the difference to the NumPy reference in ULP
+    torchopt-ref parity [OPTIONS]       count the difference to the NumPy reference in ULP;
+                                        --against keras: that of our Keras dialect to Keras
     torchopt-ref check MODULE:CLASS     hold any optimizer against what torch.optim promises
     torchopt-ref --version              the version, as pip knows it
 
@@ -310,6 +311,9 @@ def parity(arguments: list[str]) -> int:
         "--dtypes", nargs="+", help="of float16, bfloat16, float32, float64 (last two)"
     )
     parser.add_argument("--engines", nargs="+", help="of kernel, eager (both)")
+    parser.add_argument(
+        "--against", metavar="PACKAGE", help="keras or optax: their dialect against them themselves"
+    )
     parser.add_argument("--network", action="store_true", help="train whole networks, in float64")
     parser.add_argument("--steps", type=int, help="of each row (1000; with --network 200)")
     parser.add_argument("--device", default="cpu", help="of the torch side: cpu (default), cuda")
@@ -321,22 +325,30 @@ def parity(arguments: list[str]) -> int:
         steps = 200 if options.network else 1000
     check_whole("--steps", steps, 1)
     check_whole("--seed", options.seed, 0, LARGEST_SEED)
+    package = options.against
+    if package not in (None, "keras", "optax"):
+        raise unknown("package", package, ["keras", "optax"])
+    if package and (options.network or options.device != "cpu"):
+        raise UserError("--against is on the CPU, optimizers alone: leave --network and --device")
     if options.network and (options.dtypes or options.engines):
         raise UserError(
             "--network is in float64 by the default engine: leave --dtypes and --engines"
         )
     check_device(options.device)
     from torchopt_ref.testing import NetworkReport, Row, configurations, network_rows, parity_rows
+    from torchopt_ref.testing.against import against_rows
     from torchopt_ref.testing.configurations import ENGINES
+    from torchopt_ref.testing.packages import heading, load
 
-    names = list(dict.fromkeys(c.name for c in configurations()))
+    of_package = [c for c in configurations() if package in (None, c.dialect)]
+    names = list(dict.fromkeys(c.name for c in of_package))
     optimizers = chosen("optimizer", options.optimizers or names, names)
-    dtypes = chosen(
-        "dtype",
-        options.dtypes or ["float32", "float64"],
-        ["float16", "bfloat16", "float32", "float64"],
-    )
+    wide = ["float32", "float64"]
+    known = wide if package else ["float16", "bfloat16", *wide]
+    dtypes = chosen("dtype", options.dtypes or wide, known)
     engines = chosen("engine", options.engines or [*ENGINES], [*ENGINES])
+    if package:
+        load(package)
     if options.json:
         with writing(options.json):
             options.json.open("a").close()
@@ -345,6 +357,9 @@ def parity(arguments: list[str]) -> int:
     measured: Iterator[Row | NetworkReport]
     if options.network:
         measured = network_rows(optimizers, steps, options.device, options.seed)
+    elif package:
+        measured = against_rows(package, optimizers, dtypes, steps, options.seed, engines)
+        print("\n".join(heading(package)))
     else:
         measured = parity_rows(optimizers, dtypes, steps, options.device, options.seed, engines)
     print(NetworkReport.HEADER if options.network else Row.HEADER)

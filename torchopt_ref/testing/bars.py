@@ -57,12 +57,12 @@ class Row:
     def passed(self) -> bool:
         if self.bound is None:
             return True
-        if self.against == REFERENCE:
+        if self.bound_on == "max_ulp":
             return max(self.max_ulp_param, self.max_ulp_state) <= self.bound
         return self.max_step_error <= self.bound
 
     HEADER: ClassVar[str] = (
-        f"{'optimizer':<15}{'engine':<7}{'dtype':<9}{'against':<12}"
+        f"{'optimizer':<15}{'engine':<10}{'dtype':<9}{'against':<12}"
         f"{'param':>8}{'slots':>8}{'step':>8}{'bound':>6}  "
         "options; operations that round differently"
     )
@@ -74,7 +74,7 @@ class Row:
         faults += f"; {NOT_ROUNDING}" if self.formulas_differ else ""
         bound = "-" if self.bound is None else f"{self.bound:g}"
         return (
-            f"{self.optimizer:<15}{self.engine:<7}{self.dtype:<9}"
+            f"{self.optimizer:<15}{self.engine:<10}{self.dtype:<9}"
             f"{self.against:<12}{ulp_text(self.max_ulp_param):>8}{ulp_text(self.max_ulp_state):>8}"
             f"{self.max_step_error:>8.3g}{bound:>6}{' ' if self.passed else '!'} {options}{faults}"
         )

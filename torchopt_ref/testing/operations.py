@@ -41,6 +41,12 @@ class Tally:
     different: int = 0
     max_ulp: int = 0
 
+    def count(self, result: np.ndarray, expected: np.ndarray) -> None:
+        distance = ulp_distance(result, expected.astype(result.dtype, copy=False))
+        self.elements += distance.size
+        self.different += int(np.count_nonzero(distance))
+        self.max_ulp = max(self.max_ulp, int(distance.max(initial=0)))
+
     def __str__(self) -> str:
         share = self.different / max(self.elements, 1)
         return f"{share:.1%} of elements, up to {ulp_text(self.max_ulp)} ULP"
@@ -72,15 +78,8 @@ class OperationAudit(TorchDispatchMode):
         result = func(*args, **kwargs)
         with np.errstate(all="ignore"):
             expected = np.asarray(formula(*inputs, **options))
-        self.record(name, as_numpy(result, result), expected)
+        self.tallies.setdefault(name, Tally()).count(as_numpy(result, result), expected)
         return result
-
-    def record(self, name: str, result: np.ndarray, expected: np.ndarray) -> None:
-        distance = ulp_distance(result, expected.astype(result.dtype, copy=False))
-        tally = self.tallies.setdefault(name, Tally())
-        tally.elements += distance.size
-        tally.different += int(np.count_nonzero(distance))
-        tally.max_ulp = max(tally.max_ulp, int(distance.max(initial=0)))
 
     def at_fault(self) -> dict[str, Tally]:
         """The operations that did not round as NumPy does; not yet why two optimizers differ."""

@@ -26,6 +26,14 @@ class Reference(Protocol):
     def update(self, params: Arrays, grads: Arrays) -> None: ...
 
 
+class Side(Protocol):
+    """An optimizer with its parameters: it takes steps, and shows parameters and slots by name."""
+
+    def step(self, grads: Arrays) -> None: ...
+
+    def tensors(self) -> dict[str, dict[str, np.ndarray]]: ...
+
+
 OptimizerFactory = Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer]
 
 
@@ -153,6 +161,14 @@ class NumpySide:
             for name, array in self.params.items()
         }
 
+    def copy_from(self, other: Side) -> None:
+        for name, tensors in other.tensors().items():
+            self.params[name][...] = tensors["param"]
+            slots = self.optimizer.state.get(name, {})
+            for slot, value in slots.items():
+                is_array = isinstance(value, np.ndarray)
+                slots[slot] = tensors[slot].copy() if is_array else tensors[slot].item()
+
 
 class TorchSide:
     """A torch optimizer with its parameters."""
@@ -198,16 +214,17 @@ class TorchSide:
             if tensor.dtype == torch.bfloat16
         }
 
-    def copy_from(self, other: "TorchSide") -> None:
-        for name, param in self.params.items():
-            theirs = other.optimizer.state.get(other.params[name], {})
+    def copy_from(self, other: Side) -> None:
+        for name, tensors in other.tensors().items():
+            param = self.params[name]
             with torch.no_grad():
-                param.copy_(other.params[name])
-            for slot, value in self.optimizer.state.get(param, {}).items():
+                param.copy_(torch.from_numpy(tensors["param"]))
+            slots = self.optimizer.state.get(param, {})
+            for slot, value in slots.items():
                 if isinstance(value, torch.Tensor):
-                    value.copy_(theirs[slot])
+                    value.copy_(torch.from_numpy(tensors[slot]))
                 else:
-                    self.optimizer.state[param][slot] = torch.as_tensor(theirs[slot]).item()
+                    slots[slot] = tensors[slot].item()
 
 
 def check_parity(
@@ -272,8 +289,8 @@ def check_against_torch(
 
 
 def lockstep(
-    left: TorchSide,
-    right: TorchSide | NumpySide,
+    left: Side,
+    right: Side,
     grads: Iterable[Arrays],
     before_step: Callable[[], None] = lambda: None,
 ) -> Report:
@@ -287,7 +304,7 @@ def lockstep(
         right.step(grad)
         report.steps = step
         theirs = right.tensors()
-        bfloat16 = left.in_bfloat16()
+        bfloat16 = left.in_bfloat16() if isinstance(left, TorchSide) else set()
         for name, slots in left.tensors().items():
             if slots.keys() != theirs[name].keys():
                 only = ", ".join(sorted(slots.keys() ^ theirs[name].keys()))
