@@ -105,8 +105,8 @@ def heading(package: str) -> list[str]:
     return lines
 
 
-def never_multiplies() -> bool:
-    """Whether XLA leaves a division by a number what it is: that of JAX 0.6 does."""
+def xla_is_exact() -> bool:
+    """Whether XLA leaves a division one and rounds ``rsqrt`` as IEEE-754 does: that of JAX 0.6."""
     major, minor = version("jax").split(".")[:2]
     return (int(major), int(minor)) < (0, 10)
 
