@@ -60,6 +60,29 @@ def test_each_step_is_the_packages(case, dtype):
     assert_equal(record(case, dtype, steps=4, exact=True))
 
 
+@each_dtype
+@pytest.mark.parametrize(
+    "case",
+    [case for case in CASES if case.arrays not in (against.ONE_ELEMENT, against.LONE)],
+    ids=str,
+)
+def test_every_rounding_of_a_step_shows(case, dtype):
+    """Beside parameters of 0 and with a learning rate of 1; else many are lost in the sum."""
+    rng = np.random.default_rng(0)
+    params = {name: np.zeros(24, dtype) for name in "ab"}
+    gradients = [
+        {
+            name: (rng.standard_normal(24) * 10.0 ** rng.uniform(-3, 3, 24)).astype(dtype)
+            for name in params
+        }
+        for _ in range(2)
+    ]
+    known, options = case.configuration
+    case = Case(Configuration(known, options | {"lr": 1.0}))
+    exact = against.stated_bound(case) != ("max_ulp", 0)
+    assert_equal(record_given(case, params, gradients, exact=exact))
+
+
 @pytest.mark.parametrize("name", ["keras.SGD", "keras.Adam", "optax.SGD", "optax.RMSprop"])
 def test_with_64_bits_enabled_float32_is_the_same(name):
     options = {"eps_in_sqrt": False} if name == "optax.RMSprop" else {}
