@@ -5,7 +5,9 @@ start. The names of the parameters below are those in the last column of the doc
 """
 
 import inspect
+import json
 import re
+import runpy
 from collections.abc import Iterator
 from operator import attrgetter
 from pathlib import Path
@@ -80,42 +82,31 @@ def code(cell: str) -> list[str]:
 
 
 class Row(NamedTuple):
-    """What the document says of one optimizer; ``options``, in the row's name, choose its form."""
+    """What the document says of one optimizer."""
 
     family: str
     framework: str
-    options: dict[str, Any]
     cells: dict[str, str]
 
     @property
-    def optimizer(self) -> str:
-        return self.cells[""].partition("`")[2].partition("`")[0] if self.of_book else self.named
-
-    @property
-    def of_book(self) -> bool:
-        return self.framework == "book"
-
-    @property
-    def named(self) -> str:
-        return FAMILIES[self.family][1]
+    def name(self) -> str:
+        """That of the package's class; the book has several in one family."""
+        return (code(self.cells[""]) or [FAMILIES[self.family][1]])[0]
 
     def __str__(self) -> str:
-        options = "-".join(f"{name}={value}" for name, value in self.options.items())
-        return "-".join(filter(None, [self.family, self.framework, options]))
+        return "-".join([self.family, self.framework, *code(self.cells[""])])
 
 
 def rows(families=FAMILIES) -> Iterator[Row]:
-    """Every form of every optimizer: a row with a formula, and what the other table says of it."""
+    """A row for each formula, with what the other table of the family says of the framework."""
     for family in families:
         forms = tables(FAMILIES["adam" if family == "adamw" else family][0])[0]
-        starts = tables("Adam")[1] if family == "adamw" else []
+        start = {each[""]: each for each in tables("Adam")[1]} if family == "adamw" else {}
         for told in tables(FAMILIES[family][0])[-1]:
-            framework = told[""].lower()
-            start = [each for each in starts if each[""] == told[""]]
             for form in forms:
-                if form[""].split()[0].lower() == framework:
-                    options = dict(eval_option(each) for each in code(form[""]) if "=" in each)
-                    yield Row(family, framework, options, dict(*start) | told | form)
+                if form[""].split()[0] == told[""]:
+                    cells = start.get(told[""], {}) | told | form
+                    yield Row(family, told[""].lower(), cells)
 
 
 def eval_option(text: str) -> tuple[str, Any]:
@@ -185,12 +176,11 @@ def package(framework: str):
 
 def real_class(row: Row):
     if row.framework == "torch":
-        return getattr(torch.optim, row.named)
-    if row.of_book:
-        momentum = {"SGD": "Momentum", "Adagrad": "AdaGrad"}
-        return getattr(book, row.optimizer or momentum.get(row.named, row.named))
+        return getattr(torch.optim, row.name)
+    if row.framework == "book":
+        return getattr(book, {"Adagrad": "AdaGrad"}.get(row.name, row.name))
     if row.framework == "keras":
-        return getattr(package("keras").optimizers, row.named)
+        return getattr(package("keras").optimizers, row.name)
     return getattr(package("optax"), row.family)
 
 
@@ -206,7 +196,7 @@ def their_options(row: Row, letters: dict[str, float]) -> dict[str, Any]:
         named |= {"betas[0]": betas[0], "betas[1]": betas[1]}
         named = {theirs[n][0]: value for n, value in named.items() if theirs.get(n)}
     known = inspect.signature(real_class(row)).parameters
-    return {name: value for name, value in named.items() if name in known} | row.options
+    return {name: value for name, value in named.items() if name in known}
 
 
 class Real:
@@ -218,7 +208,7 @@ class Real:
         if row.framework == "torch":
             self.tensor = torch.nn.Parameter(torch.tensor(start))
             self.optimizer = kind([self.tensor], **options)
-        elif row.of_book:
+        elif row.framework == "book":
             self.array, self.optimizer = start.copy(), kind(**options)
         elif row.framework == "keras":
             self.variable = package("keras").Variable(start, name="p")
@@ -262,9 +252,9 @@ class Real:
             self.optimizer.learning_rate = lr
 
 
-def named(framework: str, family: str, **options: Any) -> Row:
+def named(framework: str, family: str) -> Row:
     """A package's optimizer apart from the tables."""
-    return Row(family, framework, options, {"": ""})
+    return Row(family, framework, {"": ""})
 
 
 def equal(theirs: np.ndarray, told: np.ndarray) -> None:
@@ -316,7 +306,7 @@ def test_where_the_learning_rate_is(row):
 
 def test_without_momentum_sgd_is_the_same_in_all():
     assert "Without momentum all four are `p -= lr g`." in DOCUMENT
-    for row in (row for row in rows(["sgd"]) if not row.options):
+    for row in rows(["sgd"]):
         letters = VALUES | {"mu": 0.0, "tau": 0.0, "wd": 0.0}
         real = Real(row, **their_options(row, letters))
         real.step(GRADS[0])
@@ -359,37 +349,53 @@ def test_defaults(row):
     assert required == hyper.keys() - told.keys()
 
 
-@pytest.mark.parametrize(
-    ("option", "framework", "family"),
-    [
-        ("centered=True", "torch", "rmsprop"),
-        ("centered=True", "keras", "rmsprop"),
-        ("centered=True", "optax", "rmsprop"),
-        ("initial_scale=1.0", "optax", "rmsprop"),
-        ("amsgrad=True", "torch", "adam"),
-        ("amsgrad=True", "keras", "adam"),
-        ("nesterov=True", "optax", "adam"),
-    ],
-)
-def test_what_an_option_changes(option, framework, family):
-    """As its line below the table says, in the formula of each framework that the line names."""
-    line = re.search(
-        rf"^- `{option}` \((.*?)\):(.*?)(?=^- |\Z)", section(FAMILIES[family][0]), re.M | re.S
-    )
-    assert framework in line[1].lower()
-    row = next(row for row in rows([family]) if row.framework == framework and not row.options)
-    row.options.update([eval_option(option)])
-    real, told = Real(row, **their_options(row, VALUES | {"wd": 0.0})), Told(row)
-    statements = code(line[2])
-    if "at the start" in line[2]:
+def lines() -> Iterator[tuple[str, str, list[str], str]]:
+    """The lines below the tables: family, framework, options, and what they say."""
+    for family, (heading, _) in FAMILIES.items():
+        pattern = r"^- ((?:`\w+=\S+` )+)\(([\w, ]+)\)(.*?)(?=^- |\Z)"
+        for options, frameworks, said in re.findall(pattern, section(heading), re.M | re.S):
+            for framework in frameworks.lower().split(", "):
+                yield family, framework, code(options), said
+
+
+def test_every_option_that_changes_a_formula_has_a_line():
+    told = {
+        (family, framework, option) for family, framework, found, _ in lines() for option in found
+    }
+    assert {
+        ("sgd", "torch", "nesterov=True"),
+        ("sgd", "keras", "nesterov=True"),
+        ("sgd", "optax", "nesterov=True"),
+        ("rmsprop", "optax", "eps_in_sqrt=False"),
+        ("rmsprop", "torch", "centered=True"),
+        ("rmsprop", "keras", "centered=True"),
+        ("rmsprop", "optax", "centered=True"),
+        ("rmsprop", "optax", "nesterov=True"),
+        ("rmsprop", "optax", "bias_correction=True"),
+        ("rmsprop", "optax", "initial_scale=1.0"),
+        ("adam", "torch", "amsgrad=True"),
+        ("adam", "keras", "amsgrad=True"),
+        ("adam", "optax", "nesterov=True"),
+    } <= told
+
+
+@pytest.mark.parametrize(("family", "framework", "options", "said"), list(lines()))
+def test_what_an_option_changes(family, framework, options, said):
+    row = next(row for row in rows([family]) if row.framework == framework)
+    given = dict(map(eval_option, options))
+    real = Real(row, **their_options(row, VALUES | {"wd": 0.0}) | given)
+    told = Told(row, **{letter: given[name] for letter, name in LETTERS.items() if name in given})
+    statements = code(said)
+    if "at the start" in said:
         run(statements, told.letters)
-    elif "first" in line[2]:
+    elif "first" in said:
         added, start, new, old = statements
         run([start], told.letters)
         at = next(i for i, each in enumerate(told.formula) if old in each)
         told.formula[at:] = [added, *(each.replace(old, new) for each in told.formula[at:])]
     else:
         new, old = statements
+        assert any(old in each for each in told.formula)
         told.formula = [each.replace(old, new) for each in told.formula]
     for grad in GRADS:
         real.step(grad)
@@ -457,7 +463,7 @@ def test_the_names_of_the_state(framework, family):
     real = Real(row, **{"learning_rate": 0.1} | options)
     real.step(GRADS[0])
     param = torch.nn.Parameter(torch.tensor(START))
-    ours = getattr(getattr(optim, framework), row.named)([param], lr=0.1, **options)
+    ours = getattr(getattr(optim, framework), row.name)([param], lr=0.1, **options)
     param.grad = torch.tensor(GRADS[0])
     ours.step()
     assert names.keys() == ours.state[param].keys() - {"step"}
@@ -633,3 +639,102 @@ def test_denormal_numbers():
     denormal = np.full(2, 1e-40, np.float32)
     assert (np.array(pytest.importorskip("jax.numpy").asarray(denormal) + 0.0) == 0).all()
     assert (torch.tensor(denormal) + 0.0 != 0).all()
+
+
+# Porting
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "options"),
+    [
+        (("keras", "sgd"), "SGD", {"momentum": 0.75}),
+        (("keras", "sgd"), "SGD", {"momentum": 0.75, "nesterov": True}),
+        (("optax", "sgd"), "SGD", {"momentum": 0.75, "nesterov": True}),
+        (("keras", "adagrad"), "Adagrad", {}),
+        (("optax", "adagrad"), "Adagrad", {}),
+        (("optax", "rmsprop"), "RMSprop", {"eps_in_sqrt": False, "momentum": 0.75, "eps": 0.5}),
+        (("optax", "adam"), "Adam", {"eps": 0.5}),
+        (("optax", "adamw"), "AdamW", {"eps": 0.5, "weight_decay": 0.25}),
+        (("keras", "adam"), "Adam", {}),
+        (("keras", "adamw"), "AdamW", {"weight_decay": 0.25}),
+    ],
+)
+def test_what_torch_optim_can_do_instead(there, here, options):
+    """A row of the table names both, and they go the same way with the same options."""
+    (table,) = tables("Porting a training")
+    framework, family = there
+    row = named(framework, family)
+    theirs = family if framework == "optax" else row.name
+    (told,) = [
+        each["in `torch.optim`"]
+        for each in table
+        if re.search(rf"{framework}\b[^|]*`{theirs}`", each["there"], re.I)
+        and each["in `torch.optim`"][:4] != "none"
+    ]
+    assert here in code(told)
+    own = dict(eval_option(each) for each in code(told) if "=" in each)
+    same = {name: value for name, value in options.items() if name != "eps_in_sqrt"}
+    rates = {"decay": 0.875} if family == "rmsprop" else {}
+    alpha = {"alpha": rates["decay"]} if rates else {}
+    one = Real(row, learning_rate=0.1, **options | rates)
+    other = Real(Row(family, "torch", {"": ""}), lr=0.1, **same | alpha | own)
+    for grad in GRADS:
+        one.step(grad)
+        other.step(grad)
+        equal(one.param, other.param)
+
+
+# Reinforcement learning
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "rmsprop_epsilon.py"
+IMAGES = Path(__file__).parents[1] / "docs" / "images" / "dialects"
+
+
+def recorded() -> dict[str, dict[str, dict[str, list]]]:
+    return json.loads((IMAGES / "cartpole.json").read_text(encoding="utf-8"))
+
+
+def test_the_figures_are_drawn_from_the_numbers():
+    """If they are not: scripts/rmsprop_epsilon.py figures."""
+    drawn = runpy.run_path(str(SCRIPT))["figures"](recorded())
+    shown = re.findall(r"images/dialects/(\w+)\.en(\.narrow)?\.svg", DOCUMENT)
+    assert len(shown) == 2 * len(drawn)
+    for name, narrow in shown:
+        file = IMAGES / f"{name}.en{narrow}.svg"
+        assert file.read_text(encoding="utf-8") == drawn[name].svg("en", bool(narrow))
+
+
+def test_the_numbers_of_the_trainings():
+    (table,) = tables("RMSprop's epsilon in reinforcement learning")
+    for eps, found in recorded().items():
+        for name, each in found.items():
+            late = np.array(each["lengths"])[:, -5:].mean(1)
+            (row,) = [row for row in table if row[""] == name]
+            shown = f"{late.mean():.0f} ({late.min():.0f} to {late.max():.0f})"
+            assert row[f"ε = {float(eps):g}"] == shown
+    text = section("RMSprop's epsilon in reinforcement learning")
+    small = recorded()["1e-05"]
+    roots = [root for each in ("torch", "Keras") for root in small[each]["roots"]]
+    low, high = min(roots), max(roots)
+    ratios = [np.sqrt(root**2 + 1e-5) / (root + 1e-5) for root in (low, high)]
+    assert f"√s is {low} to {high}, above √ε = 0.0032" in text
+    assert f"is {ratios[0]:.2f} to {ratios[1]:.2f} times Keras'" in text
+    same = np.array(small["torch"]["lengths"]) - small["Optax, outside"]["lengths"]
+    assert f"up to {abs(same).max():.0f} steps" in text
+    large = recorded()["0.01"]
+    roots = [root for each in ("torch", "Keras") for root in large[each]["roots"]]
+    ratios = [np.sqrt(root**2 + 0.01) / (root + 0.01) for root in (max(roots), min(roots))]
+    assert "torch's step {:.0f} to {:.0f} times as large".format(*ratios) in text
+
+
+@pytest.mark.parametrize("eps", [1e-2, 1e-5, 1e-8])
+@pytest.mark.parametrize("root", [1e-5, 1e-2])
+def test_how_much_larger_a_step_is_in_torch(eps, root):
+    """The figure of the ratio, by a step of each where s is the square of the gradient."""
+    grad, zeros = np.full(2, root, np.float32), np.zeros(2, np.float32)
+    theirs = Real(named("keras", "rmsprop"), zeros, rho=0.0, epsilon=eps)
+    ours = Real(named("torch", "rmsprop"), zeros, lr=0.001, alpha=0.0, eps=eps)
+    theirs.step(grad)
+    ours.step(grad)
+    ratio = np.sqrt(root**2 + eps) / (root + eps)
+    np.testing.assert_allclose(ours.param / theirs.param, ratio, rtol=1e-5)
