@@ -1,0 +1,277 @@
+"""Where two optimizers part on the same gradients, and by which operation."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from .. import workload
+from ..parity import ROUNDINGS, Arrays, TorchSide, same_bits
+from .subject import ROLES, Subject
+from .terms import Formula, Term, letter
+
+STEPS = 100
+"""Of hostile gradients, and of ordinary ones. After half of them the learning rate is halved, so
+that its place shows."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """The same result in both formulas, as terms; None where one side has no such result.
+
+    ``kind`` is "same" (to the letter), "rounding" (the same value in other operations) or "other".
+    ``parts`` are the smallest parts that make a line "other": in place of A's, B has its own.
+    """
+
+    result: str
+    a: Term | None
+    b: Term | None
+    kind: str
+    parts: tuple[Term, Term] | None = None
+
+
+def lines(a: Formula, b: Formula, numbers: tuple[Mapping[str, float], ...]) -> list[Line]:
+    """Both formulas, result by result; ``numbers`` are the options of both."""
+    names = generic(a, b, numbers)
+    found = []
+    for slot in dict.fromkeys([*a.results, *b.results]):
+        mine, yours = a.results.get(slot), b.results.get(slot)
+        if mine is None or yours is None:
+            found.append(Line(slot, mine, yours, "other"))
+        elif str(mine) == str(yours):
+            found.append(Line(slot, mine, yours, "same"))
+        elif equal(without_float32(mine).value(names[0]), without_float32(yours).value(names[1])):
+            found.append(Line(slot, mine, yours, "rounding"))
+        else:
+            parts = smallest_parts(without_float32(mine), without_float32(yours), names)
+            found.append(Line(slot, mine, yours, "other", parts))
+    return sorted(found, key=lambda line: line.result == "param")
+
+
+def generic(
+    a: Formula, b: Formula, numbers: tuple[Mapping[str, float], ...]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Values for all names, among which nothing is equal by chance; for both the same."""
+    step = a.step or b.step
+    columns = sorted((a.names() | b.names()) - numbers[0].keys() - numbers[1].keys() - {"t"})
+    rng = np.random.default_rng(0)
+    values = {column: float(rng.uniform(0.5, 1.0)) for column in columns}
+    # A mean of squares is larger than the square of a mean.
+    values |= {each: values[each] + 2 for each in columns if each.strip("'") in ("s", "v", "v_max")}
+    shared = values | {"t": step or 3}
+    if step:
+        return shared | dict(numbers[0]), shared | dict(numbers[1])
+    roles = sorted({ROLES.get(each, each) for side in numbers for each in side})
+    options = {role: float(rng.uniform(0.1, 0.9)) for role in roles}
+    mine, yours = (
+        {each: options[ROLES.get(each, each)] for each in side if side[each]} for side in numbers
+    )
+    return shared | mine, shared | yours
+
+
+def without_float32(term: Term) -> Term:
+    if term.operation == "float32":
+        return without_float32(term.operands[0])
+    if not term.operation:
+        return term
+    return replace(term, operands=tuple(map(without_float32, term.operands)))
+
+
+def equal(x: Any, y: Any) -> bool:
+    return math.isclose(float(x), float(y), rel_tol=1e-12)
+
+
+def smallest_parts(
+    a: Term, b: Term, names: tuple[Mapping[str, float], Mapping[str, float]]
+) -> tuple[Term, Term]:
+    """What A has where B has something else: put there instead, it makes B's value A's.
+
+    Of all such pairs the one of the fewest operations; at worst the whole.
+    """
+    mine, wanted = a.values(names[0]), a.value(names[0])
+    pairs = sorted(itertools.product(a.parts(), b.parts()), key=lambda xy: sum(map(size, xy)))
+    for x, y in pairs:
+        for sign in (1, -1):
+            if equal(b.value(names[1], {y: sign * mine[x]}), wanted):
+                return (x, y) if sign == 1 else (Term("neg", (x,)), y)
+    return a, b
+
+
+def size(term: Term) -> int:
+    return len([*term.parts()])
+
+
+@dataclass(frozen=True)
+class Parting:
+    """The first step at which parameters differ by more than roundings, and one element there."""
+
+    step: int
+    tensor: str
+    index: tuple[int, ...]
+    kind: str
+    grad: float
+    before: float
+    a: float
+    b: float
+    states: tuple[Mapping[str, float], Mapping[str, float]]
+    """Of both, of this element, before the step; empty where it is the first."""
+
+
+@dataclass(frozen=True)
+class Together:
+    """How far both went the same way: ``STEPS`` steps, each from the same parameters."""
+
+    elements: int
+    first_bits: int | None
+    """The first step at which any bit of a parameter differed."""
+    roundings: float
+    """The largest difference, in roundings of the longest step that the element has taken."""
+    parting: Parting | None
+
+
+def together(a: Subject, b: Subject) -> Together:
+    """Both on the hostile gradients, in float32, each from its own state, until they part."""
+    params = workload.parameters("float32")
+    left, right = (TorchSide(side.make, params, "cpu") for side in (a, b))
+    way = {called: np.zeros(array.shape) for called, array in params.items()}
+    first_bits, worst = None, 0.0
+    for step, grads in enumerate(workload.standard_gradients("float32", STEPS), start=1):
+        for side, subject in ((left, a), (right, b)):
+            halve_lr(side.optimizer, subject, step == STEPS // 2 + 1)
+        for called, param in left.params.items():
+            with torch.no_grad():
+                right.params[called].copy_(param)
+        before = [copies(side) for side in (left, right)]
+        for side, subject in ((left, a), (right, b)):
+            with_errors_named(side, subject, grads)
+        mine, yours = (copies(side) for side in (left, right))
+        partings = []
+        for called in params:
+            old, x, y = (of[called]["param"] for of in (before[0], mine, yours))
+            if not x.size or same_bits(x, y):
+                continue
+            first_bits = first_bits or step
+            share = roundings(old, x, y, way[called])
+            worst = max(worst, float(share.max()))
+            if share.max() > ROUNDINGS:
+                place = np.unravel_index(int(np.argmax(share)), share.shape)
+                partings.append((float(share.max()), called, tuple(map(int, place))))
+        if partings:
+            _, called, place = max(partings)
+            return Together(
+                elements=sum(array.size for array in params.values()),
+                first_bits=first_bits,
+                roundings=worst,
+                parting=Parting(
+                    step,
+                    called,
+                    place,
+                    workload.kind_of(place, params[called].shape),
+                    float(grads[called][place]),
+                    float(before[0][called]["param"][place]),
+                    float(mine[called]["param"][place]),
+                    float(yours[called]["param"][place]),
+                    (element(before[0][called], place), element(before[1][called], place)),
+                ),
+            )
+    return Together(sum(array.size for array in params.values()), first_bits, worst, None)
+
+
+def roundings(old: np.ndarray, x: np.ndarray, y: np.ndarray, way: np.ndarray) -> np.ndarray:
+    """The difference in roundings of the longest step so far, beyond those of the parameter.
+
+    ``way`` is what the elements' longest steps were, and is brought up to date.
+    """
+    with np.errstate(all="ignore"):
+        wide = [array.astype(np.float64) for array in (old, x, y)]
+        for new in wide[1:]:
+            np.fmax(way, np.where(np.isfinite(new), np.abs(new - wide[0]), 0), out=way)
+        gap = np.abs(wide[1] - wide[2])
+        gap -= 4 * np.spacing(np.fmax(np.abs(old), np.abs(x))).astype(np.float64)
+        share = np.where(gap > 0, gap / (way * np.finfo(np.float32).eps), 0.0)
+    alike = (x == y) | (np.isnan(x) & np.isnan(y))
+    finite = np.isfinite(x) & np.isfinite(y)
+    return np.where(alike, 0.0, np.where(finite, share, np.inf))
+
+
+def numbers_there(
+    formula: Formula, subject: Subject, parting: Parting, side: int
+) -> dict[str, float] | None:
+    """The values of a formula's names at the element where both part.
+
+    None where they are not known: the state before the first step is then that which, of zeros and
+    ones, explains the step.
+    """
+    options = dict(subject.numbers)
+    if parting.step > STEPS // 2 and (lr := subject.own_name("lr")) is not None:
+        options[lr] /= 2
+    columns = {"p": parting.before, "g": parting.grad} | {
+        letter(slot): value for slot, value in parting.states[side].items() if slot != "param"
+    }
+    missing = sorted({letter(slot) for slot in formula.results if slot != "param"} - columns.keys())
+    after = (parting.a, parting.b)[side]
+    for start in itertools.product((0.0, 1.0), repeat=len(missing)):
+        there = columns | dict(zip(missing, start, strict=True))
+        names = options | {each: np.float32(value) for each, value in there.items()}
+        names["t"] = parting.step
+        with np.errstate(all="ignore"):
+            written = formula.values(names)
+        if np.isclose(written["param"], after, 1e-5, 0, equal_nan=True):
+            return names | {letter(slot) + "'": value for slot, value in written.items()}
+    return None
+
+
+def halve_lr(optimizer: torch.optim.Optimizer, subject: Subject, now: bool) -> None:
+    called = subject.own_name("lr")
+    if now and called is not None:
+        subject.set(optimizer, {called: subject.numbers[called] / 2})
+
+
+def copies(side: TorchSide) -> dict[str, Arrays]:
+    return {
+        called: {slot: array.copy() for slot, array in tensors.items()}
+        for called, tensors in side.tensors().items()
+    }
+
+
+def with_errors_named(side: TorchSide, subject: Subject, grads: Arrays) -> None:
+    for called, param in side.params.items():
+        param.grad = torch.empty_like(param)
+        param.grad.copy_(torch.from_numpy(grads[called]))
+    subject.step(side.optimizer)
+
+
+def element(tensors: Arrays, place: tuple[int, ...]) -> dict[str, float]:
+    shape = tensors["param"].shape
+    return {slot: float(a[place]) for slot, a in tensors.items() if a.shape == shape}
+
+
+def effect(a: Subject, b: Subject, scale: float) -> tuple[float, float]:
+    """How far B's first step, and then its way in ``STEPS``, is from A's, relative to A's.
+
+    On ordinary gradients: normal ones, times ``scale``, in float64.
+    """
+    ways = []
+    for subject in (a, b):
+        generator = torch.Generator().manual_seed(0)
+        start, *grads = torch.randn(1 + STEPS, 200, generator=generator, dtype=torch.float64)
+        param = torch.nn.Parameter(start.clone())
+        optimizer = subject.make([param])
+        way = []
+        for grad in grads:
+            param.grad = grad * scale
+            subject.step(optimizer)
+            way.append(param.detach() - start)
+        ways.append((way[0], way[-1]))
+    return tuple(relative(x, y) for x, y in zip(*ways, strict=True))  # type: ignore[return-value]
+
+
+def relative(x: torch.Tensor, y: torch.Tensor) -> float:
+    gap, whole = (x - y).norm().item(), x.norm().item()
+    return 0.0 if gap == 0 else gap / whole if whole else math.inf
