@@ -10,6 +10,7 @@
     torchopt-ref inspect RUN            what a monitored run shows, in the terminal, and what to try
     torchopt-ref parity [OPTIONS]       count the difference to the NumPy reference in ULP
     torchopt-ref check MODULE:CLASS     hold any optimizer against what torch.optim promises
+    torchopt-ref explain A B            what differs between two optimizers, in words and numbers
     torchopt-ref --version              the version, as pip knows it
 
 A user's mistake is one line on stderr and exit status 2.
@@ -436,6 +437,13 @@ def check(arguments: list[str]) -> int:
     return 0 if report.passed else 1
 
 
+def explain(arguments: list[str]) -> int:
+    """``torchopt-ref explain``: what differs between two optimizers, in words and in numbers."""
+    from torchopt_ref.testing.explanation import command
+
+    return command.run(Parser(prog="torchopt-ref explain", description=explain.__doc__), arguments)
+
+
 def expected_failures(given: list[str]) -> dict[str, str]:
     """The checks that ``--expect`` names, each with its reason."""
     expected: dict[str, str] = {}
@@ -498,4 +506,5 @@ COMMANDS = {
     "inspect": inspect,
     "parity": parity,
     "check": check,
+    "explain": explain,
 }

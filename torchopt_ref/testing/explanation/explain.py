@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 
-from torchopt_ref.errors import UserError
-
 from .observed import observed
-from .parting import Line, Together, effect, lines, numbers_there, together
-from .probes import NEEDS, Fact, facts
+from .parting import Comparison, Together, compared, effect, numbers_there, together
+from .probes import NEEDS, ROUNDINGS, Fact, facts
 from .report import Difference, Explanation, Operation, Option
 from .subject import (
     ROLES,
@@ -20,7 +19,7 @@ from .subject import (
     their_name,
     with_the_same_numbers,
 )
-from .terms import Formula
+from .terms import Formula, Term, letter, name
 from .traced import traced
 
 SCALES = (1.0, 1e-3)
@@ -38,7 +37,7 @@ def explain(
 
     Args:
         a: a name, as of ``torchopt-ref explain`` ("RMSprop", "keras.RMSprop",
-            "package.module:Class"), or a class, or a function that makes an optimizer of parameters.
+            "package.module:Class"), or a class, or a function of parameters that makes one.
         b: the other.
         a_kwargs: options of the first, as its constructor takes them.
         b_kwargs: those of the second.
@@ -54,24 +53,27 @@ def explain(
     """
     one = subject(a, a_kwargs or {}, "--a-kwargs")
     other = subject(b, b_kwargs or {}, "--b-kwargs")
-    try:
-        pair = with_the_same_numbers(one, other)
-        for each in pair:
-            each.require_makeable("--a-kwargs, --b-kwargs")
-    except ValueError as error:
-        raise UserError(f"cannot give both the same numbers: {error}") from error
+    pair = with_the_same_numbers(one, other)
+    for each in pair:
+        each.require_makeable("--a-kwargs, --b-kwargs")
     mine, yours = ({fact.topic: fact for fact in facts(each)} for each in (one, other))
     both = {topic: (mine[topic], yours[topic]) for topic in mine if topic in yours}
     known = [formula_of(each) for each in pair]
-    compared = None
-    if all(isinstance(each, Formula) for each in known):
-        compared = lines(*known, (pair[0].numbers, pair[1].numbers))  # type: ignore[arg-type]
+    comparison = None
+    if isinstance(known[0], Formula) and isinstance(known[1], Formula):
+        comparison = compared(known[0], known[1], (pair[0].numbers, pair[1].numbers))
     went = together(*pair)
     return Explanation(
         a=described(one),
         b=described(other),
         differences=[
-            Difference(topic, x.words, y.words, what_it_needs(topic, pair))
+            Difference(
+                topic,
+                x.words,
+                y.words,
+                what_it_needs(topic, pair),
+                topic in ROUNDINGS or x.kind == y.kind,
+            )
             for topic, (x, y) in both.items()
             if x.decided and y.decided and not alike(x, y)
         ],
@@ -88,15 +90,19 @@ def explain(
             for called, value in pair[0].numbers.items()
             if pair[1].own_name(ROLES.get(called, called)) is not None
         },
-        formulas=compared,
+        formulas=comparison,
         without_formula={
             side: why for side, why in zip("AB", known, strict=True) if isinstance(why, str)
         },
         together=went,
-        operations=operations(pair, known, compared, went),
-        effects={scale: effect(*pair, scale) for scale in SCALES},
-        as_given={scale: effect(one, other, scale) for scale in SCALES},
+        operations=operations(pair, known, comparison, went),
+        effects=effects(*pair),
+        as_given={} if pair == (one, other) else effects(one, other),
     )
+
+
+def effects(one: Subject, other: Subject) -> dict[float, tuple[float, float]]:
+    return {scale: effect(one, other, scale) for scale in SCALES}
 
 
 def described(one: Subject) -> str:
@@ -123,17 +129,19 @@ def what_it_needs(topic: str, pair: tuple[Subject, Subject]) -> str | None:
     used = [option, "beta1"] if option == "momentum" else [option]
     for one in pair:
         for role in used:
-            called = one.own_name(role or "")
-            if one.numbers.get(called or "") or one.options.get(role) is True:
+            called = one.own_name(role or "") or ""
+            if one.numbers.get(called) or one.options.get(role or "") is True:
                 return None
     return option
 
 
 def options_that_differ(one: Subject, other: Subject) -> list[Option]:
     """Numbers by torch's names, then switches."""
-    found = {}
+    found: dict[str, list[Any]] = {}
     for which, side in enumerate((one, other)):
-        switches = {key: value for key, value in side.options.items() if value in (True, False)}
+        switches = {
+            key: value for key, value in side.options.items() if isinstance(value, bool | str)
+        }
         for called, value in {**side.numbers, **switches}.items():
             entry = found.setdefault(ROLES.get(called, called), [None, None])
             entry[which] = (value, their_name(side, called))
@@ -149,21 +157,43 @@ def options_that_differ(one: Subject, other: Subject) -> list[Option]:
 
 
 def operations(
-    pair: tuple[Subject, Subject], known: list[Any], compared: list[Line] | None, went: Together
+    pair: tuple[Subject, Subject],
+    known: list[Any],
+    comparison: Comparison | None,
+    went: Together,
 ) -> list[Operation]:
-    """The parts that differ, line by line, with their values where the parameters part."""
+    """The parts that differ, line by line, with their values where the parameters part.
+
+    Where no line differs, a slot that differs before the step: then it has another start.
+    """
+    if comparison is None:
+        return []
     there: list[Any] = [None, None]
-    if compared is not None and went.parting is not None:
+    if went.parting is not None:
         there = [numbers_there(known[k], pair[k], went.parting, k) for k in (0, 1)]
-    return [
-        Operation(
-            line.result,
-            *map(str, line.parts),
-            *(
-                None if names is None else float(part.value(names))
-                for part, names in zip(line.parts, there, strict=True)
-            ),
-        )
-        for line in compared or ()
+    for names, called in zip(there, comparison.called, strict=True):
+        for shown, own in called.items() if names else ():
+            for mark in ("", "'"):
+                names[letter(shown) + mark] = names[letter(own) + mark]
+    found = [
+        operation(letter(line.result), line.parts, there)
+        for line in comparison.lines
         if line.parts is not None
     ]
+    if found or None in there:
+        return found
+    slots = [letter(line.result) for line in comparison.lines if line.result != "param"]
+    return [
+        operation(slot, (name(slot), name(slot)), there)
+        for slot in slots
+        if not math.isclose(*(names[slot] for names in there), rel_tol=1e-3)
+    ]
+
+
+def operation(result: str, parts: tuple[Term, Term], there: list[Any]) -> Operation:
+    """The parts with their values, where these are known."""
+    mine, yours = (
+        None if names is None else float(part.value(names))
+        for part, names in zip(parts, there, strict=True)
+    )
+    return Operation(result, str(parts[0]), str(parts[1]), mine, yours)

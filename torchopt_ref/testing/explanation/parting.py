@@ -14,7 +14,7 @@ import torch
 from .. import workload
 from ..parity import ROUNDINGS, Arrays, TorchSide, same_bits
 from .subject import ROLES, Subject
-from .terms import Formula, Term, letter
+from .terms import LETTERS, Formula, Term, letter
 
 STEPS = 100
 """Of hostile gradients, and of ordinary ones. After half of them the learning rate is halved, so
@@ -35,33 +35,137 @@ class Line:
     kind: str
     parts: tuple[Term, Term] | None = None
 
+    def as_json(self) -> dict[str, str | None]:
+        sides = {
+            side: None if term is None else str(term)
+            for side, term in (("a", self.a), ("b", self.b))
+        }
+        return {"result": self.result, "kind": self.kind, **sides}
 
-def lines(a: Formula, b: Formula, numbers: tuple[Mapping[str, float], ...]) -> list[Line]:
-    """Both formulas, result by result; ``numbers`` are the options of both."""
-    names = generic(a, b, numbers)
-    found = []
-    for slot in dict.fromkeys([*a.results, *b.results]):
-        mine, yours = a.results.get(slot), b.results.get(slot)
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two formulas, result by result.
+
+    ``called`` maps, for A and for B, the name that a slot has in the lines to its own, where that
+    is another; ``negated`` has the slots that B keeps with the other sign.
+    """
+
+    lines: list[Line]
+    called: tuple[dict[str, str], dict[str, str]]
+    negated: tuple[str, ...]
+
+    def parts(self) -> list[tuple[Term, Term]]:
+        return [line.parts for line in self.lines if line.parts is not None]
+
+
+def compared(
+    a: Formula, b: Formula, numbers: tuple[dict[str, float], dict[str, float]]
+) -> Comparison:
+    """Both formulas, with the slots of one matched to those of the other so that they differ least.
+
+    ``numbers`` are the options of both.
+    """
+    slots = [slot for slot in a.results if slot != "param"]
+    alone = [slot for slot in b.results if slot not in a.results]
+    free = [slot for slot in slots if slot not in b.results]
+    matches = []
+    for order in itertools.permutations(free, min(len(free), len(alone))):
+        called: tuple[dict[str, str], dict[str, str]] = {}, {}
+        for mine, yours in zip(order, alone, strict=False):
+            # The one of the names for which there is a letter; else A's.
+            if mine not in LETTERS and yours in LETTERS:
+                called[0][yours] = mine
+            else:
+                called[1][mine] = yours
+        sides = [
+            side.renamed({own: shown for shown, own in names.items()})
+            for side, names in zip((a, b), called, strict=True)
+        ]
+        both = [slot for slot in sides[0].results if slot != "param" and slot in sides[1].results]
+        for signs in itertools.product((1, -1), repeat=len(both)):
+            negated = tuple(slot for slot, sign in zip(both, signs, strict=True) if sign < 0)
+            matches.append(Match(sides[0], sides[1], numbers, negated, called))
+    differ = [sum(line.kind == "other" for line in match.lines()) for match in matches]
+    fewest = [match for match, count in zip(matches, differ, strict=True) if count == min(differ)]
+    found = [
+        Comparison(match.lines(with_parts=True), match.called, match.negated)
+        for match in fewest[:4]
+    ]
+    return min(found, key=lambda each: sum(size(x) + size(y) for x, y in each.parts()))
+
+
+class Match:
+    """Two formulas at values of their names: the same for both, but for what B has negated."""
+
+    def __init__(
+        self,
+        a: Formula,
+        b: Formula,
+        numbers: tuple[dict[str, float], dict[str, float]],
+        negated: tuple[str, ...],
+        called: tuple[dict[str, str], dict[str, str]],
+    ) -> None:
+        self.a, self.b, self.negated, self.called = a, b, negated, called
+        self.mine, self.yours = generic(a, b, numbers)
+        self.numbers = {"t", *numbers[0], *numbers[1]}
+        for slot in negated:
+            for key in (letter(slot), letter(slot) + "'"):
+                self.yours[key] = -self.mine.get(key, 0.0)
+
+    def lines(self, with_parts: bool = False) -> list[Line]:
+        slots = dict.fromkeys([*self.a.results, *self.b.results])
+        return [self.line(slot, with_parts) for slot in sorted(slots, key="param".__eq__)]
+
+    def line(self, slot: str, with_parts: bool) -> Line:
+        mine, yours = self.a.results.get(slot), self.b.results.get(slot)
         if mine is None or yours is None:
-            found.append(Line(slot, mine, yours, "other"))
-        elif str(mine) == str(yours):
-            found.append(Line(slot, mine, yours, "same"))
-        elif equal(without_float32(mine).value(names[0]), without_float32(yours).value(names[1])):
-            found.append(Line(slot, mine, yours, "rounding"))
-        else:
-            parts = smallest_parts(without_float32(mine), without_float32(yours), names)
-            found.append(Line(slot, mine, yours, "other", parts))
-    return sorted(found, key=lambda line: line.result == "param")
+            return Line(slot, mine, yours, "other")
+        sign = -1 if slot in self.negated else 1
+        if str(mine) == str(yours) and sign == 1:
+            return Line(slot, mine, yours, "same")
+        x, y = without_float32(mine), without_float32(yours)
+        wanted = sign * x.value(self.mine)
+        if equal(wanted, y.value(self.yours)):
+            return Line(slot, mine, yours, "rounding")
+        parts = self.smallest_parts(x, y, wanted) if with_parts else None
+        return Line(slot, mine, yours, "other", parts)
+
+    def smallest_parts(self, a: Term, b: Term, wanted: float) -> tuple[Term, Term]:
+        """What A has where B has something else: put there, it makes B's value the ``wanted``.
+
+        Of all such pairs the one of the fewest operations; at worst the whole. A's may be negated,
+        or times or divided by what A computes of numbers alone, as a correction is.
+        """
+        parts = [*a.parts()]
+        factors = [
+            each
+            for each in parts
+            if each.operation and all(part.name in (*self.numbers, "") for part in each.parts())
+        ]
+        candidates = [*parts, *(Term("neg", (x,)) for x in parts)]
+        candidates += [
+            Term(operation, (x, factor))
+            for x, factor, operation in itertools.product(parts, factors, "*/")
+            if x.operation and x is not factor
+        ]
+        values = Term("all", tuple(candidates)).values(self.mine)
+        pairs = itertools.product(candidates, b.parts())
+        for x, y in sorted(pairs, key=lambda pair: size(pair[0]) + size(pair[1])):
+            if equal(b.value(self.yours, {y: values[x]}), wanted):
+                return x, y
+        return a, b
 
 
 def generic(
-    a: Formula, b: Formula, numbers: tuple[Mapping[str, float], ...]
+    a: Formula, b: Formula, numbers: tuple[dict[str, float], dict[str, float]]
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Values for all names, among which nothing is equal by chance; for both the same."""
     step = a.step or b.step
     columns = sorted((a.names() | b.names()) - numbers[0].keys() - numbers[1].keys() - {"t"})
     rng = np.random.default_rng(0)
     values = {column: float(rng.uniform(0.5, 1.0)) for column in columns}
+    values |= {each: -values[each] for each in columns if each in ("p", "g")}
     # A mean of squares is larger than the square of a mean.
     values |= {each: values[each] + 2 for each in columns if each.strip("'") in ("s", "v", "v_max")}
     shared = values | {"t": step or 3}
@@ -85,22 +189,6 @@ def without_float32(term: Term) -> Term:
 
 def equal(x: Any, y: Any) -> bool:
     return math.isclose(float(x), float(y), rel_tol=1e-12)
-
-
-def smallest_parts(
-    a: Term, b: Term, names: tuple[Mapping[str, float], Mapping[str, float]]
-) -> tuple[Term, Term]:
-    """What A has where B has something else: put there instead, it makes B's value A's.
-
-    Of all such pairs the one of the fewest operations; at worst the whole.
-    """
-    mine, wanted = a.values(names[0]), a.value(names[0])
-    pairs = sorted(itertools.product(a.parts(), b.parts()), key=lambda xy: sum(map(size, xy)))
-    for x, y in pairs:
-        for sign in (1, -1):
-            if equal(b.value(names[1], {y: sign * mine[x]}), wanted):
-                return (x, y) if sign == 1 else (Term("neg", (x,)), y)
-    return a, b
 
 
 def size(term: Term) -> int:
@@ -160,8 +248,8 @@ def together(a: Subject, b: Subject) -> Together:
             share = roundings(old, x, y, way[called])
             worst = max(worst, float(share.max()))
             if share.max() > ROUNDINGS:
-                place = np.unravel_index(int(np.argmax(share)), share.shape)
-                partings.append((float(share.max()), called, tuple(map(int, place))))
+                place = tuple(map(int, np.unravel_index(int(np.argmax(share)), share.shape)))
+                partings.append((float(share.max()), called, place))
         if partings:
             _, called, place = max(partings)
             return Together(
@@ -214,6 +302,7 @@ def numbers_there(
     columns = {"p": parting.before, "g": parting.grad} | {
         letter(slot): value for slot, value in parting.states[side].items() if slot != "param"
     }
+    columns |= {key: value for key, value in starts(subject).items() if key not in columns}
     missing = sorted({letter(slot) for slot in formula.results if slot != "param"} - columns.keys())
     after = (parting.a, parting.b)[side]
     for start in itertools.product((0.0, 1.0), repeat=len(missing)):
@@ -225,6 +314,14 @@ def numbers_there(
         if np.isclose(written["param"], after, 1e-5, 0, equal_nan=True):
             return names | {letter(slot) + "'": value for slot, value in written.items()}
     return None
+
+
+def starts(subject: Subject) -> dict[str, float]:
+    """What the slots of an optimizer of this package start as, by their letters."""
+    if not subject.is_ours:
+        return {}
+    made: Any = subject.make([torch.nn.Parameter(torch.zeros(1))])
+    return {letter(slot): v for slot, v in made.rule.slots(made.param_groups[0]).items()}
 
 
 def halve_lr(optimizer: torch.optim.Optimizer, subject: Subject, now: bool) -> None:
@@ -263,9 +360,10 @@ def effect(a: Subject, b: Subject, scale: float) -> tuple[float, float]:
         start, *grads = torch.randn(1 + STEPS, 200, generator=generator, dtype=torch.float64)
         param = torch.nn.Parameter(start.clone())
         optimizer = subject.make([param])
-        way = []
+        way: list[torch.Tensor] = []
         for grad in grads:
             param.grad = grad * scale
+            halve_lr(optimizer, subject, len(way) == STEPS // 2)
             subject.step(optimizer)
             way.append(param.detach() - start)
         ways.append((way[0], way[-1]))

@@ -55,7 +55,8 @@ def facts(subject: Subject) -> list[Fact]:
     found = []
     for topic, probe in PROBES.items():
         try:
-            words = probe(laboratory)
+            with np.errstate(all="ignore"):
+                words = probe(laboratory)
         except Refused as refused:
             words = f"{NOT_DECIDED}: {refused}"
         if words is not None:
@@ -100,8 +101,8 @@ class Laboratory:
         are off. ``then`` is set after the first step. ``start`` may be many elements.
         """
         none = {"weight_decay": 0.0, "dampening": 0.0, "lr_decay": 0.0}
-        numbers = {"lr": LR} | none | numbers
-        named = {self.subject.own_name(role): value for role, value in numbers.items()}
+        given = {"lr": LR, **none, **numbers}
+        named = {self.subject.own_name(role): value for role, value in given.items()}
         known = {key: value for key, value in named.items() if key is not None}
         values = torch.as_tensor(start, dtype=dtype).reshape(-1).clone()
         param = torch.nn.Parameter(values)
@@ -156,6 +157,8 @@ class Laboratory:
             return None
         a = float((steps[0] / steps[1]) ** 2 - 1)
         a = 0.0 if abs(a) < CLOSE else a
+        if not 0 <= a < 1 + CLOSE:
+            return None
         growth = np.array([sum(a**k for k in range(t)) for t in range(1, STEPS + 1)])
         return a if np.allclose(steps**2 * growth, steps[0] ** 2, CLOSE, 0) else None
 
@@ -168,8 +171,10 @@ class Laboratory:
             return False
         squares = (steps[0] / steps / HUGE) ** 2
         b = float(squares[1] / (1 - squares[1]))
+        if not 0 < b < 1:
+            return False
         expected = [b ** (t - 1) / sum(b**k for k in range(t)) for t in range(1, STEPS + 1)]
-        return 0 < b < 1 and np.allclose(squares[1:], expected[1:], 1e-4, 0)
+        return np.allclose(squares[1:], expected[1:], 1e-4, 0)
 
 
 def close(a: float, b: float, within: float = CLOSE) -> bool:
@@ -209,9 +214,10 @@ def epsilon(role: str) -> Callable[[Laboratory], str | None]:
             return f"{NOT_DECIDED}: there is no step that it could change"
         if close(steps[0], steps[2]):
             return f"{NOT_DECIDED}: the first step does not depend on it"
-        rooted = lab.corrected or bool(lab.memory)
-        outside = "outside the root, added to it" if rooted else "added to the divisor"
-        for power, words in ((1, outside), (2, "inside the root")):
+        if not (lab.corrected or lab.memory):
+            return f"{NOT_DECIDED}: it is not known what the divisor is"
+        places = {1: "outside the root, sqrt(s) + eps", 2: "inside the root, sqrt(s + eps)"}
+        for power, words in places.items():
             low, middle, high = ((LR / step) ** power for step in steps)
             slope = (middle - low) / (tried[1] - tried[0])
             if close(high - middle, slope * (tried[2] - tried[1])):
@@ -298,13 +304,53 @@ def momentum(lab: Laboratory, **switches: bool) -> str | None:
         / (mu + corrections[1] / corrections[2]),
     }
     first, second = lab.updates([HUGE] * 2, lab.alone)
-    if not close(first, second):  # There the divisor grows, and it matters when it divides.
-        steps = {f"{words}, of steps": r * first / second for words, r in forms.items()}
-        forms = {f"{words}, of gradients": r for words, r in forms.items()} | steps
+    # Where steps are gathered, each has been divided by its own divisor, which may grow.
+    shift = first / second
     for words, ratio in forms.items():
-        if close(seen, ratio):
+        if close(seen, ratio) or close(seen, ratio * shift):
             return words
     return f"{NOT_DECIDED}: the last gradient counts {number(seen, 4)} times the present one"
+
+
+def velocity(lab: Laboratory) -> str | None:
+    """What is gathered, by the steps that growing gradients make with and without it."""
+    if not activated(lab):
+        return None
+    count, mu = 4, MOMENTUM
+    grads = HUGE * np.arange(1.0, count + 1)
+    steps = lab.updates(grads.tolist(), lab.alone | activated(lab))
+    alone = lab.updates(grads.tolist(), lab.alone)
+    divisor = grads / alone
+
+    def gathered(values: np.ndarray) -> np.ndarray:
+        return np.array(
+            [sum(mu ** (t - k) * values[k] for k in range(t + 1)) for t in range(count)]
+        )
+
+    # With Nesterov's the present one is added again, with the correction of its own step.
+    sums, past_steps = gathered(grads), gathered(alone)
+    weight = 1 - mu ** np.arange(1.0, count + 2)
+    average = (1 - mu) * sums
+    forms = {
+        "the sum of past gradients": (sums / divisor, (mu * sums + grads) / divisor),
+        "the sum of past steps": (past_steps, mu * past_steps + alone),
+        "a moving average of gradients, corrected for its start at zero": (
+            average / weight[:-1] / divisor,
+            (mu * average / weight[1:] + (1 - mu) * grads / weight[:-1]) / divisor,
+        ),
+        "a moving average of gradients, not corrected": (
+            average / divisor,
+            (mu * average + (1 - mu) * grads) / divisor,
+        ),
+        "a moving average of steps, not corrected": (
+            (1 - mu) * past_steps,
+            (1 - mu) * (mu * past_steps + alone),
+        ),
+    }
+    for words, expected in forms.items():
+        if any(np.allclose(steps, each, CLOSE, 0) for each in expected):
+            return words
+    return f"{NOT_DECIDED}: growing gradients do not make the steps of any known velocity"
 
 
 def nesterov(lab: Laboratory) -> str | None:
@@ -396,6 +442,7 @@ PROBES: dict[str, Callable[[Laboratory], str | None]] = {
     "eps_root": epsilon("eps_root"),
     "start of the squares": start,
     "place of lr": learning_rate,
+    "velocity": velocity,
     "momentum": momentum,
     "nesterov": nesterov,
     "weight decay": weight_decay,
@@ -407,8 +454,12 @@ PROBES: dict[str, Callable[[Laboratory], str | None]] = {
 NEEDS = {
     "eps_root": "eps_root",
     "place of lr": "momentum",
+    "velocity": "momentum",
     "momentum": "momentum",
     "nesterov": "nesterov",
     "weight decay": "weight_decay",
 }
 """The option without which a topic makes no difference."""
+
+ROUNDINGS = ("precision of lr", "correction")
+"""Topics that change no more than the last digits."""

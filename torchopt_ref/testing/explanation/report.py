@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 
 from torchopt_ref.written import counted, number
 
-from .parting import STEPS, Line, Together
+from .parting import STEPS, Comparison, Together
 from .terms import LETTERS, letter
 
 WIDTH = 80
@@ -19,13 +20,14 @@ MARKS = {"same": "=", "rounding": "~", "other": "!"}
 
 @dataclass(frozen=True)
 class Difference:
-    """What two optimizers do of one ``topic``. It ``needs`` an option that neither of them uses,
-    if that is not None."""
+    """What two optimizers do otherwise. It ``needs`` an option that neither of them uses, if that
+    is not None; ``rounding`` where only the last digits differ."""
 
     topic: str
     a: str
     b: str
     needs: str | None
+    rounding: bool
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,11 @@ class Option:
 
 @dataclass(frozen=True)
 class Operation:
-    """Parts of both formulas that differ, with their values where the parameters part."""
+    """Parts of both formulas that differ, in what is computed as ``result``.
+
+    With their values where the parameters part, if those are known. Where both parts are the result
+    itself, it differs before the step.
+    """
 
     result: str
     a: str
@@ -57,7 +63,7 @@ class Explanation:
 
     ``alike`` has what both do, by topic; ``undecided`` what no probe could tell. ``options`` are
     those that differ, ``numbers`` those that both were given for all but ``as_given``. ``formulas``
-    are lines of both, None where a formula is not known, for which ``without_formula`` has the
+    has both, line by line, None where one is not known, for which ``without_formula`` has the
     reason. ``together`` is their way on hostile gradients, ``operations`` what makes them part.
     ``effects`` and ``as_given`` have, for each size of ordinary gradients, the relative difference
     of the first update and of 100.
@@ -70,7 +76,7 @@ class Explanation:
     undecided: list[str]
     options: list[Option]
     numbers: dict[str, float]
-    formulas: list[Line] | None
+    formulas: Comparison | None
     without_formula: dict[str, str]
     together: Together
     operations: list[Operation]
@@ -88,14 +94,21 @@ class Explanation:
             f"{counted(STEPS, 'step')} of hostile gradients, "
             f"{counted(self.together.elements, 'element')}"
         )
-        now = [each.topic for each in self.differences if each.needs is None]
+        now = [each.topic for each in self.differences if not (each.needs or each.rounding)]
+        digits = [each.topic for each in self.differences if each.rounding and not each.needs]
         later = [f"{each.topic} (with {each.needs})" for each in self.differences if each.needs]
         if self.together.parting is not None and not now:
-            now = ["what no probe tells: see the formulas"]
+            switched = [
+                option.name
+                for option in self.options
+                if True in (option.a, option.b) and option.a is not option.b
+            ]
+            now = switched or ["what no probe tells: see where they part"]
         if now:
-            text = f"They differ in {', '.join(now)}."
-        elif self.together.first_bits is not None:
-            text = f"They differ by rounding only, in {looked}."
+            text = f"They differ in {', '.join([*now, *digits])}."
+        elif digits or self.together.first_bits is not None:
+            why = f" ({', '.join(digits)})" if digits else ""
+            text = f"With the same numbers they differ by rounding only{why}, in {looked}."
         elif self.options or later:
             text = f"With the same numbers nothing differs: every bit is the same in {looked}."
         else:
@@ -136,6 +149,8 @@ class Explanation:
         both = [each for each in self.options if each.a is not None and each.b is not None]
         if both:
             yield from ("", f"Options that differ{'':<9} {'A':<14} B")
+        elif self.options:
+            yield from ("", "Options that differ")
         for each in both:
             theirs = ", ".join(dict.fromkeys(filter(None, (each.a_name, each.b_name))))
             called = f"{each.name} ({theirs})" if theirs else each.name
@@ -144,7 +159,6 @@ class Explanation:
             alone = [each for each in self.options if getattr(each, yours) is None]
             texts = [f"{each.name}={shown(getattr(each, mine))}" for each in alone]
             if texts:
-                yield from () if both else ("",)
                 yield from wrapped(f"  only {side} has: ", ", ".join(texts), "    ")
 
     def formula_lines(self) -> Iterator[str]:
@@ -155,18 +169,23 @@ class Explanation:
             yield from wrapped("", f"No formula is known of {side}: {why}.")
         if self.formulas is None:
             return
-        slots = {line.result for line in self.formulas if line.result != "param"}
+        slots = {line.result for line in self.formulas.lines if line.result != "param"}
         legend = ["p parameter", "g gradient"]
         legend += [f"{letter(slot)} {slot}" for slot in LETTERS if slot in slots]
-        yield from wrapped("  ", "; ".join([*legend, "t step, from 1; ' new"]))
+        yield from wrapped("  ", "; ".join([*legend, "t step; ' new"]))
         yield "  = the same   ~ the same but for rounding   ! another"
-        for line in self.formulas:
-            head = f"  {MARKS[line.kind]} {letter(line.result)}'".replace("param'", "p'")
+        for side, called in zip("AB", self.formulas.called, strict=True):
+            for slot, own in called.items():
+                yield f"  {side} calls {letter(slot)} {own}"
+        for slot in self.formulas.negated:
+            yield f"  B keeps {letter(slot)} with the other sign"
+        for line in self.formulas.lines:
+            head = f"  {MARKS[line.kind]} {letter(line.result)}'"
             if line.kind == "same":
-                yield from wrapped(f"{head:<12}   ", str(line.a))
+                yield from wrapped(f"{head:<9}    ", str(line.a))
                 continue
             for side, term in (("A", line.a), ("B", line.b)):
-                yield from wrapped(f"{head:<12}{side}  ", str(term) if term else "-")
+                yield from wrapped(f"{head:<9} {side}  ", str(term) if term else "-")
                 head = ""
 
     def parting_lines(self) -> Iterator[str]:
@@ -177,8 +196,8 @@ class Explanation:
                 yield from wrapped(
                     "",
                     f"On {counted(STEPS, 'step')} of hostile gradients the parameters differ by "
-                    f"rounding only, first at step {self.together.first_bits}: by up to "
-                    f"{number(self.together.roundings)} roundings of a step.",
+                    f"rounding only, first at step {self.together.first_bits}, by at most "
+                    f"{counted(max(math.ceil(self.together.roundings), 1), 'rounding')} of a step.",
                 )
             return
         place = f"[{', '.join(map(str, parting.index))}]" if parting.index else ""
@@ -192,8 +211,9 @@ class Explanation:
         yield f"  A  {parting.a:.8g}"
         yield f"  B  {parting.b:.8g}"
         for each in self.operations:
-            called = letter(each.result).replace("param", "p")
-            yield f"The operation, in {called}':"
+            start = each.a == each.b == each.result
+            what = f"{each.result} before that step:"
+            yield what if start else f"The operation, in {each.result}':"
             for side, text, value in (("A", each.a, each.a_value), ("B", each.b, each.b_value)):
                 there = "" if value is None else f" = {value:.8g}"
                 yield from wrapped(f"  {side}  ", f"{text}{there}")
@@ -210,25 +230,32 @@ class Explanation:
 
     def as_json(self) -> dict[str, Any]:
         """The same for machines, terms as text."""
-        found = {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if field.name != "formulas"
-        }
+        found = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         for name in ("differences", "options", "operations"):
             found[name] = [dataclasses.asdict(each) for each in found[name]]
         found["together"] = dataclasses.asdict(self.together)
-        found["formulas"] = self.formulas and [
-            {"result": line.result, "kind": line.kind}
-            | {"a": line.a and str(line.a), "b": line.b and str(line.b)}
-            for line in self.formulas
-        ]
+        if self.formulas is not None:
+            found["formulas"] = {
+                "lines": [line.as_json() for line in self.formulas.lines],
+                "called": self.formulas.called,
+                "negated": self.formulas.negated,
+            }
         for name in ("effects", "as_given"):
             found[name] = [
                 {"gradients": scale, "first": first, "last": last}
                 for scale, (first, last) in found[name].items()
             ]
-        return found | {"verdict": self.verdict(), "nothing_differs": self.nothing_differs}
+        found |= {"verdict": self.verdict(), "nothing_differs": self.nothing_differs}
+        return plain(found)
+
+
+def plain(value: Any) -> Any:
+    """For JSON, which has no NaN and no infinity: those as text."""
+    if isinstance(value, dict):
+        return {key: plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    return value if not isinstance(value, float) or math.isfinite(value) else str(value)
 
 
 def shown(value: Any) -> str:

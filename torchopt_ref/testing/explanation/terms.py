@@ -34,6 +34,7 @@ OPERATIONS = {
     "sign": Operation("sign({})", ATOM, np.sign),
     ">": Operation("{} > {}", 2, np.greater),
     "where": Operation("({} ? {} : {})", ATOM, np.where),
+    "all": Operation("{}", ATOM, lambda *values: None),
     "float32": Operation("float32({})", ATOM, lambda value: float(np.float32(value))),
 }
 
@@ -153,11 +154,12 @@ LETTERS = {
     "grad_avg": "m",
     "momentum_buffer": "b",
 }
-"""Parameter, gradient and slots, as formulas call them; any other slot keeps its name."""
+"""Parameter, gradient and slots, as formulas call them."""
 
 
 def letter(slot: str) -> str:
-    return LETTERS.get(slot, slot)
+    """What a slot is called in a formula, where its own name might be that of an option."""
+    return LETTERS.get(slot, f"state.{slot}")
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,21 @@ class Formula:
         for slot, term in self.results.items():
             found[slot] = known[letter(slot) + "'"] = term.value(known)
         return found
+
+    def renamed(self, slots: Mapping[str, str]) -> Formula:
+        """The same, with other names for these slots."""
+        letters = {letter(old): letter(new) for old, new in slots.items()}
+        letters |= {old + "'": new + "'" for old, new in letters.items()}
+
+        def rewritten(term: Term) -> Term:
+            if term.operation:
+                return Term(term.operation, tuple(map(rewritten, term.operands)))
+            return Term(name=letters.get(term.name, term.name), number=term.number)
+
+        return Formula(
+            {slots.get(slot, slot): rewritten(term) for slot, term in self.results.items()},
+            self.step,
+        )
 
     def names(self) -> set[str]:
         return {part.name for term in self.results.values() for part in term.parts() if part.name}
