@@ -10,7 +10,7 @@ import torch
 
 from .observed import observed
 from .parting import Comparison, Together, compared, effect, numbers_there, together
-from .probes import NEEDS, ROUNDINGS, Fact, facts
+from .probes import NEEDS, NOT_DECIDED, ROUNDINGS, Fact, facts
 from .report import Difference, Explanation, Operation, Option
 from .subject import (
     ROLES,
@@ -79,7 +79,7 @@ def explain(
         ],
         alike={topic: x.kind for topic, (x, y) in both.items() if x.decided and alike(x, y)},
         undecided=[
-            f"{topic} ({side}: {fact.words})"
+            f"{topic} of {side}: {fact.words.removeprefix(NOT_DECIDED).lstrip(': ')}"
             for side, found in (("A", mine), ("B", yours))
             for topic, fact in found.items()
             if not fact.decided

@@ -135,14 +135,15 @@ class Match:
         """What A has where B has something else: put there, it makes B's value the ``wanted``.
 
         Of all such pairs the one of the fewest operations; at worst the whole. A's may be negated,
-        or times or divided by what A computes of numbers alone, as a correction is.
+        or times or divided by what A computes of numbers alone, as a correction is. Only numbers
+        stand for numbers.
         """
+
+        def of_numbers(term: Term) -> bool:
+            return all(part.name in (*self.numbers, "") for part in term.parts())
+
         parts = [*a.parts()]
-        factors = [
-            each
-            for each in parts
-            if each.operation and all(part.name in (*self.numbers, "") for part in each.parts())
-        ]
+        factors = [each for each in parts if each.operation and of_numbers(each)]
         candidates = [*parts, *(Term("neg", (x,)) for x in parts)]
         candidates += [
             Term(operation, (x, factor))
@@ -152,7 +153,9 @@ class Match:
         values = Term("all", tuple(candidates)).values(self.mine)
         pairs = itertools.product(candidates, b.parts())
         for x, y in sorted(pairs, key=lambda pair: size(pair[0]) + size(pair[1])):
-            if equal(b.value(self.yours, {y: values[x]}), wanted):
+            if equal(b.value(self.yours, {y: values[x]}), wanted) and of_numbers(x) == of_numbers(
+                y
+            ):
                 return x, y
         return a, b
 
@@ -225,7 +228,7 @@ class Together:
 
 def together(a: Subject, b: Subject) -> Together:
     """Both on the hostile gradients, in float32, each from its own state, until they part."""
-    params = workload.parameters("float32")
+    params = {called: p for called, p in workload.parameters("float32").items() if p.size}
     left, right = (TorchSide(side.make, params, "cpu") for side in (a, b))
     way = {called: np.zeros(array.shape) for called, array in params.items()}
     first_bits, worst = None, 0.0
@@ -242,7 +245,7 @@ def together(a: Subject, b: Subject) -> Together:
         partings = []
         for called in params:
             old, x, y = (of[called]["param"] for of in (before[0], mine, yours))
-            if not x.size or same_bits(x, y):
+            if same_bits(x, y):
                 continue
             first_bits = first_bits or step
             share = roundings(old, x, y, way[called])
