@@ -182,7 +182,8 @@ def operations(
     ]
     if found or None in there:
         return found
-    slots = [letter(line.result) for line in comparison.lines if line.result != "param"]
+    both = [line.result for line in comparison.lines if line.kind != "alone"]
+    slots = [letter(slot) for slot in both if slot != "param"]
     return [
         operation(slot, (name(slot), name(slot)), there)
         for slot in slots

@@ -19,13 +19,15 @@ from .terms import LETTERS, Formula, Term, letter
 STEPS = 100
 """Of hostile gradients, and of ordinary ones. After half of them the learning rate is halved, so
 that its place shows."""
+DETOUR = 4
 
 
 @dataclass(frozen=True)
 class Line:
-    """The same result in both formulas, as terms; None where one side has no such result.
+    """The same result in both formulas, as terms.
 
-    ``kind`` is "same" (to the letter), "rounding" (the same value in other operations) or "other".
+    ``kind`` is "same" (to the letter), "rounding" (the same value in other operations), "other", or
+    "alone" where one side, whose term is None, has no such slot.
     ``parts`` are the smallest parts that make a line "other": in place of A's, B has its own.
     """
 
@@ -48,12 +50,14 @@ class Comparison:
     """Two formulas, result by result.
 
     ``called`` maps, for A and for B, the name that a slot has in the lines to its own, where that
-    is another; ``negated`` has the slots that B keeps with the other sign.
+    is another; ``negated`` has the slots that B keeps with the other sign; ``steps`` the step of
+    each formula that has numbers of one step alone, else None.
     """
 
     lines: list[Line]
     called: tuple[dict[str, str], dict[str, str]]
     negated: tuple[str, ...]
+    steps: tuple[int | None, int | None]
 
     def parts(self) -> list[tuple[Term, Term]]:
         return [line.parts for line in self.lines if line.parts is not None]
@@ -89,7 +93,7 @@ def compared(
     differ = [sum(line.kind == "other" for line in match.lines()) for match in matches]
     fewest = [match for match, count in zip(matches, differ, strict=True) if count == min(differ)]
     found = [
-        Comparison(match.lines(with_parts=True), match.called, match.negated)
+        Comparison(match.lines(with_parts=True), match.called, match.negated, (a.step, b.step))
         for match in fewest[:4]
     ]
     return min(found, key=lambda each: sum(size(x) + size(y) for x, y in each.parts()))
@@ -107,6 +111,9 @@ class Match:
         called: tuple[dict[str, str], dict[str, str]],
     ) -> None:
         self.a, self.b, self.negated, self.called = a, b, negated, called
+        # What is kept by one side alone is, to the other, a part of what is computed of it.
+        self.bare_a = a.without(a.results.keys() - b.results.keys())
+        self.bare_b = b.without(b.results.keys() - a.results.keys())
         self.mine, self.yours = generic(a, b, numbers)
         self.numbers = {"t", *numbers[0], *numbers[1]}
         for slot in negated:
@@ -120,11 +127,11 @@ class Match:
     def line(self, slot: str, with_parts: bool) -> Line:
         mine, yours = self.a.results.get(slot), self.b.results.get(slot)
         if mine is None or yours is None:
-            return Line(slot, mine, yours, "other")
+            return Line(slot, mine, yours, "alone")
         sign = -1 if slot in self.negated else 1
         if str(mine) == str(yours) and sign == 1:
             return Line(slot, mine, yours, "same")
-        x, y = without_float32(mine), without_float32(yours)
+        x, y = (without_float32(side.results[slot]) for side in (self.bare_a, self.bare_b))
         wanted = sign * x.value(self.mine)
         if equal(wanted, y.value(self.yours)):
             return Line(slot, mine, yours, "rounding")
@@ -135,8 +142,8 @@ class Match:
         """What A has where B has something else: put there, it makes B's value the ``wanted``.
 
         Of all such pairs the one of the fewest operations; at worst the whole. A's may be negated,
-        or times or divided by what A computes of numbers alone, as a correction is. Only numbers
-        stand for numbers.
+        or times or divided by what A computes of numbers alone, as a correction is; then it counts
+        as ``DETOUR`` operations more. Only numbers stand for numbers.
         """
 
         def of_numbers(term: Term) -> bool:
@@ -144,15 +151,15 @@ class Match:
 
         parts = [*a.parts()]
         factors = [each for each in parts if each.operation and of_numbers(each)]
-        candidates = [*parts, *(Term("neg", (x,)) for x in parts)]
-        candidates += [
+        detours = [Term("neg", (x,)) for x in parts] + [
             Term(operation, (x, factor))
             for x, factor, operation in itertools.product(parts, factors, "*/")
             if x.operation and x is not factor
         ]
-        values = Term("all", tuple(candidates)).values(self.mine)
-        pairs = itertools.product(candidates, b.parts())
-        for x, y in sorted(pairs, key=lambda pair: size(pair[0]) + size(pair[1])):
+        costs = {x: size(x) for x in parts} | {x: size(x) + DETOUR for x in detours}
+        values = Term("all", tuple(costs)).values(self.mine)
+        pairs = itertools.product(costs, b.parts())
+        for x, y in sorted(pairs, key=lambda pair: costs[pair[0]] + size(pair[1])):
             if equal(b.value(self.yours, {y: values[x]}), wanted) and of_numbers(x) == of_numbers(
                 y
             ):
@@ -223,6 +230,9 @@ class Together:
     """The first step at which any bit of a parameter differed."""
     roundings: float
     """The largest difference, in roundings of the longest step that the element has taken."""
+    first_overflow: int | None
+    """The first step after which an element was finite on one side alone. Close to the largest
+    number roundings decide that, so it is no parting."""
     parting: Parting | None
 
 
@@ -231,7 +241,8 @@ def together(a: Subject, b: Subject) -> Together:
     params = {called: p for called, p in workload.parameters("float32").items() if p.size}
     left, right = (TorchSide(side.make, params, "cpu") for side in (a, b))
     way = {called: np.zeros(array.shape) for called, array in params.items()}
-    first_bits, worst = None, 0.0
+    first_bits, first_overflow, worst = None, None, 0.0
+    elements = sum(array.size for array in params.values())
     for step, grads in enumerate(workload.standard_gradients("float32", STEPS), start=1):
         for side, subject in ((left, a), (right, b)):
             halve_lr(side.optimizer, subject, step == STEPS // 2 + 1)
@@ -248,6 +259,8 @@ def together(a: Subject, b: Subject) -> Together:
             if same_bits(x, y):
                 continue
             first_bits = first_bits or step
+            if (np.isfinite(x) != np.isfinite(y)).any():
+                first_overflow = first_overflow or step
             share = roundings(old, x, y, way[called])
             worst = max(worst, float(share.max()))
             if share.max() > ROUNDINGS:
@@ -256,10 +269,11 @@ def together(a: Subject, b: Subject) -> Together:
         if partings:
             _, called, place = max(partings)
             return Together(
-                elements=sum(array.size for array in params.values()),
-                first_bits=first_bits,
-                roundings=worst,
-                parting=Parting(
+                elements,
+                first_bits,
+                worst,
+                first_overflow,
+                Parting(
                     step,
                     called,
                     place,
@@ -271,7 +285,7 @@ def together(a: Subject, b: Subject) -> Together:
                     (element(before[0][called], place), element(before[1][called], place)),
                 ),
             )
-    return Together(sum(array.size for array in params.values()), first_bits, worst, None)
+    return Together(elements, first_bits, worst, first_overflow, None)
 
 
 def roundings(old: np.ndarray, x: np.ndarray, y: np.ndarray, way: np.ndarray) -> np.ndarray:
@@ -287,8 +301,7 @@ def roundings(old: np.ndarray, x: np.ndarray, y: np.ndarray, way: np.ndarray) ->
         gap -= 4 * np.spacing(np.fmax(np.abs(old), np.abs(x))).astype(np.float64)
         share = np.where(gap > 0, gap / (way * np.finfo(np.float32).eps), 0.0)
     alike = (x == y) | (np.isnan(x) & np.isnan(y))
-    finite = np.isfinite(x) & np.isfinite(y)
-    return np.where(alike, 0.0, np.where(finite, share, np.inf))
+    return np.where(alike | ~(np.isfinite(x) & np.isfinite(y)), 0.0, share)
 
 
 def numbers_there(

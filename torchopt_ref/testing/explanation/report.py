@@ -15,7 +15,7 @@ from .parting import STEPS, Comparison, Together
 from .terms import LETTERS, letter
 
 WIDTH = 80
-MARKS = {"same": "=", "rounding": "~", "other": "!"}
+MARKS = {"same": "=", "rounding": "~", "other": "!", "alone": " "}
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,12 @@ class Explanation:
         """Whether all is the same: the options, what the probes tell, and every bit."""
         return not (self.options or self.differences or self.together.first_bits)
 
+    @property
+    def cancelled(self) -> bool:
+        """Whether they part by roundings all the same, which are large where numbers cancel: both
+        formulas have the same value, and the same state before."""
+        return self.formulas is not None and bool(self.together.parting) and not self.operations
+
     def verdict(self) -> str:
         """In a sentence or two, what differs."""
         looked = (
@@ -97,18 +103,19 @@ class Explanation:
         now = [each.topic for each in self.differences if not (each.needs or each.rounding)]
         digits = [each.topic for each in self.differences if each.rounding and not each.needs]
         later = [f"{each.topic} (with {each.needs})" for each in self.differences if each.needs]
-        if self.together.parting is not None and not now:
+        if self.together.parting is not None and not now and not self.cancelled:
             switched = [
                 option.name
                 for option in self.options
-                if True in (option.a, option.b) and option.a is not option.b
+                if option.a is not option.b and (option.a is True or option.b is True)
             ]
             now = switched or ["what no probe tells: see where they part"]
         if now:
             text = f"They differ in {', '.join([*now, *digits])}."
         elif digits or self.together.first_bits is not None:
             why = f" ({', '.join(digits)})" if digits else ""
-            text = f"With the same numbers they differ by rounding only{why}, in {looked}."
+            large = ", which is large where numbers cancel" if self.cancelled else ""
+            text = f"With the same numbers they differ by rounding only{why}{large}, in {looked}."
         elif self.options or later:
             text = f"With the same numbers nothing differs: every bit is the same in {looked}."
         else:
@@ -129,13 +136,12 @@ class Explanation:
         yield from wrapped("B  ", self.b)
         yield ""
         yield from wrapped("", self.verdict())
-        if self.differences:
-            yield from ("", "What they do")
-            for each in self.differences:
-                needs = f" (with {each.needs})" if each.needs else ""
-                yield f"  {each.topic}{needs}"
-                yield from wrapped("    A  ", each.a)
-                yield from wrapped("    B  ", each.b)
+        yield from ("", "What they do")
+        for each in self.differences:
+            needs = f" (with {each.needs})" if each.needs else ""
+            yield f"  {each.topic}{needs}"
+            yield from wrapped("    A  ", each.a)
+            yield from wrapped("    B  ", each.b)
         if self.alike:
             yield from wrapped("  alike: ", ", ".join(self.alike), "    ")
         if self.undecided:
@@ -177,6 +183,9 @@ class Explanation:
         for side, called in zip("AB", self.formulas.called, strict=True):
             for slot, own in called.items():
                 yield f"  {side} calls {letter(slot)} {own}"
+        for side, step in zip("AB", self.formulas.steps, strict=True):
+            if step is not None:
+                yield f"  the numbers of {side} are those of step {step}"
         for slot in self.formulas.negated:
             yield f"  B keeps {letter(slot)} with the other sign"
         for line in self.formulas.lines:
@@ -191,14 +200,19 @@ class Explanation:
     def parting_lines(self) -> Iterator[str]:
         parting = self.together.parting
         if parting is None:
-            if self.together.first_bits is not None:
-                yield ""
+            looked = f"On {counted(STEPS, 'step')} of hostile gradients"
+            yield ""
+            if self.together.first_bits is None:
+                yield from wrapped("", f"{looked} every bit of the parameters is the same.")
+            else:
+                most = counted(max(math.ceil(self.together.roundings), 1), "rounding")
                 yield from wrapped(
                     "",
-                    f"On {counted(STEPS, 'step')} of hostile gradients the parameters differ by "
-                    f"rounding only, first at step {self.together.first_bits}, by at most "
-                    f"{counted(max(math.ceil(self.together.roundings), 1), 'rounding')} of a step.",
+                    f"{looked} the parameters differ by rounding only, first at step "
+                    f"{self.together.first_bits}, by at most {most} of a step.",
                 )
+            if (step := self.together.first_overflow) is not None:
+                yield from wrapped("", f"At step {step} only one of them is finite somewhere.")
             return
         place = f"[{', '.join(map(str, parting.index))}]" if parting.index else ""
         yield ""
@@ -210,6 +224,8 @@ class Explanation:
         )
         yield f"  A  {parting.a:.8g}"
         yield f"  B  {parting.b:.8g}"
+        if self.cancelled:
+            yield "Both formulas have the same value: numbers that were rounded cancel."
         for each in self.operations:
             start = each.a == each.b == each.result
             what = f"{each.result} before that step:"
@@ -239,6 +255,7 @@ class Explanation:
                 "lines": [line.as_json() for line in self.formulas.lines],
                 "called": self.formulas.called,
                 "negated": self.formulas.negated,
+                "steps": self.formulas.steps,
             }
         for name in ("effects", "as_given"):
             found[name] = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -89,7 +89,10 @@ class Term:
                     continue
                 if part.operation:
                     operands = [found[operand] for operand in part.operands]
-                    found[part] = OPERATIONS[part.operation].function(*operands)
+                    value = OPERATIONS[part.operation].function(*operands)
+                    # A number of NumPy would widen those of float32 that it meets.
+                    plain = not any(isinstance(each, np.generic) for each in operands)
+                    found[part] = value.item() if plain and isinstance(value, np.generic) else value
                 else:
                     found[part] = names[part.name] if part.name else part.number
         return found
@@ -195,6 +198,18 @@ class Formula:
             {slots.get(slot, slot): rewritten(term) for slot, term in self.results.items()},
             self.step,
         )
+
+    def without(self, slots: Collection[str]) -> Formula:
+        """The same, with what is written to these slots in place of their names."""
+        written = {letter(slot) + "'": self.results[slot] for slot in slots}
+
+        def rewritten(term: Term) -> Term:
+            if term.operation:
+                return Term(term.operation, tuple(map(rewritten, term.operands)))
+            return rewritten(written[term.name]) if term.name in written else term
+
+        kept = {slot: term for slot, term in self.results.items() if slot not in slots}
+        return Formula({slot: rewritten(term) for slot, term in kept.items()}, self.step)
 
     def names(self) -> set[str]:
         return {part.name for term in self.results.values() for part in term.parts() if part.name}
