@@ -125,7 +125,8 @@ class Explanation:
             )
         if later:
             text += f" They would differ in {', '.join(later)}."
-        return text
+        other = [each.name for each in self.options if None not in (each.a, each.b)]
+        return text + (f" Their options differ: {', '.join(other)}." if other else "")
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
