@@ -359,6 +359,18 @@ MOVED = {
 }
 
 
+def test_a_corrected_divisor_has_epsilon_after_or_before_its_correction():
+    corrected = explained("optax.RMSprop", "optax.RMSprop", "{}", '{"bias_correction": true}')
+    assert said(corrected)["eps"] == (INSIDE, f"{INSIDE}, after the correction of the average")
+
+    def before(self, v, b2, t, eps):
+        return ((v + eps) / (1 - b2**t)).sqrt()
+
+    moved = explain("Adam", type("Moved", (Plain,), {"divisor": before}))
+    words = f"{INSIDE}, before the correction of the average (at first it counts 31.6 times)"
+    assert said(moved) == {"eps": (AFTER, words)}
+
+
 @pytest.mark.parametrize("moved", MOVED)
 def test_one_operation_elsewhere_is_found(moved):
     methods, topic, operation = MOVED[moved]
