@@ -11,6 +11,7 @@
     torchopt-ref parity [OPTIONS]       count the difference to the NumPy reference in ULP;
                                         --against keras: that of our Keras dialect to Keras
     torchopt-ref check MODULE:CLASS     hold any optimizer against what torch.optim promises
+    torchopt-ref explain A B            what differs between two optimizers, in words and numbers
     torchopt-ref --version              the version, as pip knows it
 
 A user's mistake is one line on stderr and exit status 2.
@@ -451,6 +452,13 @@ def check(arguments: list[str]) -> int:
     return 0 if report.passed else 1
 
 
+def explain(arguments: list[str]) -> int:
+    """``torchopt-ref explain``: what differs between two optimizers, in words and in numbers."""
+    from torchopt_ref.testing.explanation import command
+
+    return command.run(Parser(prog="torchopt-ref explain", description=explain.__doc__), arguments)
+
+
 def expected_failures(given: list[str]) -> dict[str, str]:
     """The checks that ``--expect`` names, each with its reason."""
     expected: dict[str, str] = {}
@@ -513,4 +521,5 @@ COMMANDS = {
     "inspect": inspect,
     "parity": parity,
     "check": check,
+    "explain": explain,
 }

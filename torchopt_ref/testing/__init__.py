@@ -6,11 +6,14 @@ engines. ``OperationAudit`` names the operation that rounds differently.
 
 ``check_optimizer`` is about behaviour rather than numbers: anybody's optimizer held against what
 ``torch.optim.Optimizer`` promises; ``optimizer_checks`` are its checks, one pytest test each.
+
+``explain`` says in words and in numbers what differs between two optimizers.
 """
 
 from .bars import Row, parity_rows
 from .configurations import configurations
 from .conformance import Traits, check_optimizer, optimizer_checks
+from .explanation import Explanation, explain
 from .network import NetworkReport, check_network, network_rows
 from .operations import OperationAudit
 from .parity import Report, check_against_torch, check_parity
@@ -18,6 +21,7 @@ from .ulp import NOT_EQUAL, ulp_distance, ulp_text
 
 __all__ = [
     "NOT_EQUAL",
+    "Explanation",
     "NetworkReport",
     "OperationAudit",
     "Report",
@@ -28,6 +32,7 @@ __all__ = [
     "check_optimizer",
     "check_parity",
     "configurations",
+    "explain",
     "network_rows",
     "optimizer_checks",
     "parity_rows",

@@ -16,6 +16,12 @@ SHAPES = {
     "channels_last": (2, 3, 4, 5),
 }
 
+KINDS = (
+    *("normal", "alternating", "of any magnitude", "zero", "often zero"),
+    *("denormal", "tiny", "huge"),
+)
+"""What the elements' gradients are like, by their position modulo 8."""
+
 
 def parameters(dtype: str, seed: int = 0) -> dict[str, np.ndarray]:
     """Normal values in the shapes of ``SHAPES``, which include a scalar and an empty tensor.
@@ -73,10 +79,17 @@ def extreme(
         normal * float(np.sqrt(smallest)) / 10,
         np.sign(normal) * root_max / 100,
     ]
-    grad = np.choose(np.arange(param.size) % len(kinds), kinds)
-    if param.size > len(kinds):
+    grad = np.choose(np.arange(param.size) % len(KINDS), kinds)
+    if param.size > len(KINDS):
         grad[-1] = 100 * root_max
     return rounded(grad, dtype).reshape(param.shape)
+
+
+def kind_of(place: tuple[int, ...], shape: tuple[int, ...]) -> str:
+    """What the gradients of the element at this index are like."""
+    position = int(np.ravel_multi_index(place, shape)) if shape else 0
+    last = position + 1 == np.prod(shape) > len(KINDS)
+    return "overflowing when squared" if last else KINDS[position % len(KINDS)]
 
 
 def as_parameter(

@@ -1,0 +1,391 @@
+"""Where two optimizers part on the same gradients, and by which operation."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from .. import workload
+from ..parity import ROUNDINGS, Arrays, TorchSide, same_bits
+from .subject import ROLES, Subject
+from .terms import LETTERS, Formula, Term, letter
+
+STEPS = 100
+"""Of hostile gradients, and of ordinary ones. After half of them the learning rate is halved, so
+that its place shows."""
+DETOUR = 4
+
+
+@dataclass(frozen=True)
+class Line:
+    """The same result in both formulas, as terms.
+
+    ``kind`` is "same" (to the letter), "rounding" (the same value in other operations), "other", or
+    "alone" where one side, whose term is None, has no such slot.
+    ``parts`` are the smallest parts that make a line "other": in place of A's, B has its own.
+    """
+
+    result: str
+    a: Term | None
+    b: Term | None
+    kind: str
+    parts: tuple[Term, Term] | None = None
+
+    def as_json(self) -> dict[str, str | None]:
+        sides = {
+            side: None if term is None else str(term)
+            for side, term in (("a", self.a), ("b", self.b))
+        }
+        return {"result": self.result, "kind": self.kind, **sides}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two formulas, result by result.
+
+    ``called`` maps, for A and for B, the name that a slot has in the lines to its own, where that
+    is another; ``negated`` has the slots that B keeps with the other sign; ``steps`` the step of
+    each formula that has numbers of one step alone, else None.
+    """
+
+    lines: list[Line]
+    called: tuple[dict[str, str], dict[str, str]]
+    negated: tuple[str, ...]
+    steps: tuple[int | None, int | None]
+
+    def parts(self) -> list[tuple[Term, Term]]:
+        return [line.parts for line in self.lines if line.parts is not None]
+
+
+def compared(
+    a: Formula, b: Formula, numbers: tuple[dict[str, float], dict[str, float]]
+) -> Comparison:
+    """Both formulas, with the slots of one matched to those of the other so that they differ least.
+
+    ``numbers`` are the options of both.
+    """
+    slots = [slot for slot in a.results if slot != "param"]
+    alone = [slot for slot in b.results if slot not in a.results]
+    free = [slot for slot in slots if slot not in b.results]
+    matches = []
+    for order in itertools.permutations(free, min(len(free), len(alone))):
+        called: tuple[dict[str, str], dict[str, str]] = {}, {}
+        for mine, yours in zip(order, alone, strict=False):
+            # The one of the names for which there is a letter; else A's.
+            if mine not in LETTERS and yours in LETTERS:
+                called[0][yours] = mine
+            else:
+                called[1][mine] = yours
+        sides = [
+            side.renamed({own: shown for shown, own in names.items()})
+            for side, names in zip((a, b), called, strict=True)
+        ]
+        both = [slot for slot in sides[0].results if slot != "param" and slot in sides[1].results]
+        for signs in itertools.product((1, -1), repeat=len(both)):
+            negated = tuple(slot for slot, sign in zip(both, signs, strict=True) if sign < 0)
+            matches.append(Match(sides[0], sides[1], numbers, negated, called))
+    differ = [sum(line.kind == "other" for line in match.lines()) for match in matches]
+    fewest = [match for match, count in zip(matches, differ, strict=True) if count == min(differ)]
+    found = [
+        Comparison(match.lines(with_parts=True), match.called, match.negated, (a.step, b.step))
+        for match in fewest[:4]
+    ]
+    return min(found, key=lambda each: sum(size(x) + size(y) for x, y in each.parts()))
+
+
+class Match:
+    """Two formulas at values of their names: the same for both, but for what B has negated."""
+
+    def __init__(
+        self,
+        a: Formula,
+        b: Formula,
+        numbers: tuple[dict[str, float], dict[str, float]],
+        negated: tuple[str, ...],
+        called: tuple[dict[str, str], dict[str, str]],
+    ) -> None:
+        self.a, self.b, self.negated, self.called = a, b, negated, called
+        # What is kept by one side alone is, to the other, a part of what is computed of it.
+        self.bare_a = a.without(a.results.keys() - b.results.keys())
+        self.bare_b = b.without(b.results.keys() - a.results.keys())
+        self.mine, self.yours = generic(a, b, numbers)
+        self.numbers = {"t", *numbers[0], *numbers[1]}
+        for slot in negated:
+            for key in (letter(slot), letter(slot) + "'"):
+                self.yours[key] = -self.mine.get(key, 0.0)
+
+    def lines(self, with_parts: bool = False) -> list[Line]:
+        slots = dict.fromkeys([*self.a.results, *self.b.results])
+        return [self.line(slot, with_parts) for slot in sorted(slots, key="param".__eq__)]
+
+    def line(self, slot: str, with_parts: bool) -> Line:
+        mine, yours = self.a.results.get(slot), self.b.results.get(slot)
+        if mine is None or yours is None:
+            return Line(slot, mine, yours, "alone")
+        sign = -1 if slot in self.negated else 1
+        if str(mine) == str(yours) and sign == 1:
+            return Line(slot, mine, yours, "same")
+        x, y = (without_float32(side.results[slot]) for side in (self.bare_a, self.bare_b))
+        wanted = sign * x.value(self.mine)
+        if equal(wanted, y.value(self.yours)):
+            return Line(slot, mine, yours, "rounding")
+        parts = self.smallest_parts(x, y, wanted) if with_parts else None
+        return Line(slot, mine, yours, "other", parts)
+
+    def smallest_parts(self, a: Term, b: Term, wanted: float) -> tuple[Term, Term]:
+        """What A has where B has something else: put there, it makes B's value the ``wanted``.
+
+        Of all such pairs the one of the fewest operations; at worst the whole. A's may be negated,
+        or times or divided by what A computes of numbers alone, as a correction is; then it counts
+        as ``DETOUR`` operations more. Only numbers stand for numbers.
+        """
+
+        def of_numbers(term: Term) -> bool:
+            return all(part.name in (*self.numbers, "") for part in term.parts())
+
+        parts = [*a.parts()]
+        factors = [each for each in parts if each.operation and of_numbers(each)]
+        detours = [Term("neg", (x,)) for x in parts] + [
+            Term(operation, (x, factor))
+            for x, factor, operation in itertools.product(parts, factors, "*/")
+            if x.operation and x is not factor
+        ]
+        costs = {x: size(x) for x in parts} | {x: size(x) + DETOUR for x in detours}
+        values = Term("all", tuple(costs)).values(self.mine)
+        pairs = itertools.product(costs, b.parts())
+        for x, y in sorted(pairs, key=lambda pair: costs[pair[0]] + size(pair[1])):
+            if equal(b.value(self.yours, {y: values[x]}), wanted) and of_numbers(x) == of_numbers(
+                y
+            ):
+                return x, y
+        return a, b
+
+
+def generic(
+    a: Formula, b: Formula, numbers: tuple[dict[str, float], dict[str, float]]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Values for all names, among which nothing is equal by chance; for both the same."""
+    step = a.step or b.step
+    columns = sorted((a.names() | b.names()) - numbers[0].keys() - numbers[1].keys() - {"t"})
+    rng = np.random.default_rng(0)
+    values = {column: float(rng.uniform(0.5, 1.0)) for column in columns}
+    values |= {each: -values[each] for each in columns if each in ("p", "g")}
+    # A mean of squares is larger than the square of a mean.
+    values |= {each: values[each] + 2 for each in columns if each.strip("'") in ("s", "v", "v_max")}
+    shared = values | {"t": step or 3}
+    if step:
+        return shared | dict(numbers[0]), shared | dict(numbers[1])
+    roles = sorted({ROLES.get(each, each) for side in numbers for each in side})
+    options = {role: float(rng.uniform(0.1, 0.9)) for role in roles}
+    mine, yours = (
+        {each: options[ROLES.get(each, each)] for each in side if side[each]} for side in numbers
+    )
+    return shared | mine, shared | yours
+
+
+def without_float32(term: Term) -> Term:
+    if term.operation == "float32":
+        return without_float32(term.operands[0])
+    if not term.operation:
+        return term
+    return replace(term, operands=tuple(map(without_float32, term.operands)))
+
+
+def equal(x: Any, y: Any) -> bool:
+    return math.isclose(float(x), float(y), rel_tol=1e-12)
+
+
+def size(term: Term) -> int:
+    return len([*term.parts()])
+
+
+@dataclass(frozen=True)
+class Parting:
+    """The first step at which parameters differ by more than roundings, and one element there."""
+
+    step: int
+    tensor: str
+    index: tuple[int, ...]
+    kind: str
+    grad: float
+    before: float
+    a: float
+    b: float
+    states: tuple[Mapping[str, float], Mapping[str, float]]
+    """Of both, of this element, before the step; empty where it is the first."""
+
+
+@dataclass(frozen=True)
+class Together:
+    """How far both went the same way: ``STEPS`` steps, each from the same parameters."""
+
+    elements: int
+    first_bits: int | None
+    """The first step at which any bit of a parameter differed."""
+    roundings: float
+    """The largest difference, in roundings of the longest step that the element has taken."""
+    first_overflow: int | None
+    """The first step after which an element was finite on one side alone. Close to the largest
+    number roundings decide that, so it is no parting."""
+    parting: Parting | None
+
+
+def together(a: Subject, b: Subject) -> Together:
+    """Both on the hostile gradients, in float32, each from its own state, until they part."""
+    params = {called: p for called, p in workload.parameters("float32").items() if p.size}
+    left, right = (TorchSide(side.make, params, "cpu") for side in (a, b))
+    way = {called: np.zeros(array.shape) for called, array in params.items()}
+    first_bits, first_overflow, worst = None, None, 0.0
+    elements = sum(array.size for array in params.values())
+    for step, grads in enumerate(workload.standard_gradients("float32", STEPS), start=1):
+        for side, subject in ((left, a), (right, b)):
+            halve_lr(side.optimizer, subject, step == STEPS // 2 + 1)
+        for called, param in left.params.items():
+            with torch.no_grad():
+                right.params[called].copy_(param)
+        before = [copies(side) for side in (left, right)]
+        for side, subject in ((left, a), (right, b)):
+            with_errors_named(side, subject, grads)
+        mine, yours = (copies(side) for side in (left, right))
+        partings = []
+        for called in params:
+            old, x, y = (of[called]["param"] for of in (before[0], mine, yours))
+            if same_bits(x, y):
+                continue
+            first_bits = first_bits or step
+            if (np.isfinite(x) != np.isfinite(y)).any():
+                first_overflow = first_overflow or step
+            share = roundings(old, x, y, way[called])
+            worst = max(worst, float(share.max()))
+            if share.max() > ROUNDINGS:
+                place = tuple(map(int, np.unravel_index(int(np.argmax(share)), share.shape)))
+                partings.append((float(share.max()), called, place))
+        if partings:
+            _, called, place = max(partings)
+            return Together(
+                elements,
+                first_bits,
+                worst,
+                first_overflow,
+                Parting(
+                    step,
+                    called,
+                    place,
+                    workload.kind_of(place, params[called].shape),
+                    float(grads[called][place]),
+                    float(before[0][called]["param"][place]),
+                    float(mine[called]["param"][place]),
+                    float(yours[called]["param"][place]),
+                    (element(before[0][called], place), element(before[1][called], place)),
+                ),
+            )
+    return Together(elements, first_bits, worst, first_overflow, None)
+
+
+def roundings(old: np.ndarray, x: np.ndarray, y: np.ndarray, way: np.ndarray) -> np.ndarray:
+    """The difference in roundings of the longest step so far, beyond those of the parameter.
+
+    ``way`` is what the elements' longest steps were, and is brought up to date.
+    """
+    with np.errstate(all="ignore"):
+        wide = [array.astype(np.float64) for array in (old, x, y)]
+        for new in wide[1:]:
+            np.fmax(way, np.where(np.isfinite(new), np.abs(new - wide[0]), 0), out=way)
+        gap = np.abs(wide[1] - wide[2])
+        gap -= 4 * np.spacing(np.fmax(np.abs(old), np.abs(x))).astype(np.float64)
+        share = np.where(gap > 0, gap / (way * np.finfo(np.float32).eps), 0.0)
+    alike = (x == y) | (np.isnan(x) & np.isnan(y))
+    return np.where(alike | ~(np.isfinite(x) & np.isfinite(y)), 0.0, share)
+
+
+def numbers_there(
+    formula: Formula, subject: Subject, parting: Parting, side: int
+) -> dict[str, float] | None:
+    """The values of a formula's names at the element where both part.
+
+    None where they are not known: the state before the first step is then that which, of zeros and
+    ones, explains the step.
+    """
+    options = dict(subject.numbers)
+    if parting.step > STEPS // 2 and (lr := subject.own_name("lr")) is not None:
+        options[lr] /= 2
+    columns = {"p": parting.before, "g": parting.grad} | {
+        letter(slot): value for slot, value in parting.states[side].items() if slot != "param"
+    }
+    columns |= {key: value for key, value in starts(subject).items() if key not in columns}
+    missing = sorted({letter(slot) for slot in formula.results if slot != "param"} - columns.keys())
+    after = (parting.a, parting.b)[side]
+    for start in itertools.product((0.0, 1.0), repeat=len(missing)):
+        there = columns | dict(zip(missing, start, strict=True))
+        names = options | {each: np.float32(value) for each, value in there.items()}
+        names["t"] = parting.step
+        with np.errstate(all="ignore"):
+            written = formula.values(names)
+        if np.isclose(written["param"], after, 1e-5, 0, equal_nan=True):
+            return names | {letter(slot) + "'": value for slot, value in written.items()}
+    return None
+
+
+def starts(subject: Subject) -> dict[str, float]:
+    """What the slots of an optimizer of this package start as, by their letters."""
+    if not subject.is_ours:
+        return {}
+    made: Any = subject.make([torch.nn.Parameter(torch.zeros(1))])
+    return {letter(slot): v for slot, v in made.rule.slots(made.param_groups[0]).items()}
+
+
+def halve_lr(optimizer: torch.optim.Optimizer, subject: Subject, now: bool) -> None:
+    called = subject.own_name("lr")
+    if now and called is not None:
+        subject.set(optimizer, {called: subject.numbers[called] / 2})
+
+
+def copies(side: TorchSide) -> dict[str, Arrays]:
+    return {
+        called: {slot: array.copy() for slot, array in tensors.items()}
+        for called, tensors in side.tensors().items()
+    }
+
+
+def with_errors_named(side: TorchSide, subject: Subject, grads: Arrays) -> None:
+    for called, param in side.params.items():
+        param.grad = torch.empty_like(param)
+        param.grad.copy_(torch.from_numpy(grads[called]))
+    subject.step(side.optimizer)
+
+
+def element(tensors: Arrays, place: tuple[int, ...]) -> dict[str, float]:
+    shape = tensors["param"].shape
+    return {slot: float(a[place]) for slot, a in tensors.items() if a.shape == shape}
+
+
+def effect(a: Subject, b: Subject, scale: float) -> tuple[float, float]:
+    """How far B's first step, and then its way in ``STEPS``, is from A's, relative to A's.
+
+    On ordinary gradients: normal ones, times ``scale``, in float64.
+    """
+    ways = []
+    for subject in (a, b):
+        generator = torch.Generator().manual_seed(0)
+        start, *grads = torch.randn(1 + STEPS, 200, generator=generator, dtype=torch.float64)
+        param = torch.nn.Parameter(start.clone())
+        optimizer = subject.make([param])
+        way: list[torch.Tensor] = []
+        for grad in grads:
+            param.grad = grad * scale
+            halve_lr(optimizer, subject, len(way) == STEPS // 2)
+            subject.step(optimizer)
+            way.append(param.detach() - start)
+        ways.append((way[0], way[-1]))
+    return tuple(relative(x, y) for x, y in zip(*ways, strict=True))  # type: ignore[return-value]
+
+
+def relative(x: torch.Tensor, y: torch.Tensor) -> float:
+    gap, whole = (x - y).norm().item(), x.norm().item()
+    return 0.0 if gap == 0 else gap / whole if whole else math.inf
