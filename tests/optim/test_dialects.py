@@ -225,6 +225,22 @@ def test_parameters_of_several_dtypes_in_one_group(cls, engine):
         assert torch.equal(param, other)
 
 
+@pytest.mark.parametrize("cls", [keras.Adam, optax.Adam])
+@pytest.mark.filterwarnings("error")
+def test_a_decay_that_is_one_in_float32_says_nothing_more_than_nan(cls):
+    """1 - 1^t is 0; in float64 the decay is less than 1."""
+    options = {"betas": (1 - 1e-9, 1 - 1e-9)}
+    for dtype, engine in ((d, e) for d in (torch.float32, torch.float64) for e in ENGINES.values()):
+        params = parameters(dtype)
+        give(params, 1)
+        cls(params, **options, **engine).step()
+        pure = Functional(cls, **options)
+        own = parameters(dtype)[0].detach()
+        moved, _ = pure.update(params[0].grad, pure.init(own), own)
+        for found in (params[0], moved):
+            assert found.isnan().all() == (dtype == torch.float32)
+
+
 def test_a_state_dict_of_torch_is_of_torchs_dialect():
     theirs = torch.optim.Adam(parameters()).state_dict()
     optimizer = optim.Adam(parameters())

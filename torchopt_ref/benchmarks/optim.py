@@ -88,8 +88,8 @@ def of_dialect(dialect: str, device: torch.device) -> Iterator[Case]:
     """What torch does not have, in the time of what it has under the same name."""
     resnet18 = vision("resnet18")
     yield case(f"{dialect}.Adam", "ResNet-18", resnet18, device, bar=AS_FAST)
-    yield case(f"{dialect}.Adagrad", "ResNet-18", resnet18, device, bar=1.0)
-    yield case(f"{dialect}.SGD", "ResNet-18", resnet18, device, bar=1.0, momentum=0.9)
+    yield case(f"{dialect}.Adagrad", "ResNet-18", resnet18, device, bar=AS_FAST)
+    yield case(f"{dialect}.SGD", "ResNet-18", resnet18, device, bar=AS_FAST, momentum=0.9)
     yield case(f"{dialect}.RMSprop", "ResNet-18", resnet18, device, (DEFAULT, FOREACH), bar=0.37)
     yield case(f"{dialect}.Adam", "MLP", shapes_of(mlp), device, (DEFAULT, FUSED), bar=1.05)
 

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 from torch.optim.optimizer import ParamsT
 
 from .optimizer import Optimizer
+from .rule import Group, is_zero
 
 
 class Dialect(Optimizer):
@@ -30,3 +31,8 @@ class Dialect(Optimizer):
             hint = f": here it is {ours!r}" if ours.partition("[")[0] in hyper else ""
             raise TypeError(f"{self.dialect}.{type(self).__name__} has no argument {name!r}{hint}")
         super().__init__(params, hyper | off | flags)
+
+
+def momentum_slots(group: Group) -> dict[str, float]:
+    """The slots of a rule that starts its momentum at zero, and needs none without it."""
+    return {} if is_zero(group["momentum"]) else {"momentum_buffer": 0.0}

@@ -181,7 +181,7 @@ class Optimizer(torch.optim.Optimizer):
 def taker(dialect: str, name: str, group: Group) -> str:
     """Words that name the class of this name in the dialect, where the group has its options."""
     module = "torchopt_ref.optim" + ("" if dialect == "torch" else f".{dialect}")
-    cls = getattr(sys.modules.get(module), name, None)
+    cls: Any = getattr(sys.modules.get(module), name, None)
     if getattr(cls, "dialect", None) != dialect:
         return ""
     arguments = inspect.signature(cls).parameters.values()
