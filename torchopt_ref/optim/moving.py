@@ -84,7 +84,8 @@ def places(entries: Iterable[tuple[str, Any]]) -> dict[str, Place]:
         param, to_torch = entry if is_pair(entry) else (entry, lambda array: array)
         if not isinstance(param, Tensor):
             raise TypeError(
-                f"{name}: the map must give a parameter or (parameter, function), not {entry!r}"
+                f"{name}: the map must give a parameter or (parameter, function), not a "
+                f"{full_name(entry)}"
             )
         if name in found:
             raise ValueError(f"{name} is mapped twice")

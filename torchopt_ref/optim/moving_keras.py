@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from .moving import (
@@ -79,11 +80,15 @@ def keras_places(optimizer: Any, model_map: Any) -> dict[str, Place]:
     names = {id(variable): name for name, variable in named.items()}
     entries = model_map.items() if isinstance(model_map, Mapping) else model_map
     mapped = places(
-        (key if isinstance(key, str) else names.get(id(key), f"another model's {key!r}"), entry)
+        (key if isinstance(key, str) else names.get(id(key), stranger(key)), entry)
         for key, entry in entries
     )
     check_names(mapped, named, "the Keras optimizer")
     return mapped
+
+
+def stranger(key: Any) -> str:
+    return f"{getattr(key, 'path', full_name(key))} of another model"
 
 
 def keras_variables(optimizer: Any) -> dict[str, Any]:
@@ -160,9 +165,10 @@ def from_keras(optimizer: Any, model_map: Any) -> "Optimizer":
     cls: type[Optimizer] = getattr(keras, type(optimizer).__name__)
     mapped, variables = keras_places(optimizer, model_map), keras_variables(optimizer)
     lr = float(optimizer.learning_rate)
-    if float(np.float32(lr)) != lr:
+    wide = any(place.param.dtype == torch.float64 for place in mapped.values())
+    if wide and float(np.float32(lr)) != lr:
         raise ValueError(
-            f"Keras' learning rate {lr!r} is float64, here it is kept in float32: "
+            f"Keras has the learning rate {lr!r} in float64, here it is kept in float32: "
             "give Keras a number of float32 for the move"
         )
     options = keras_options(optimizer, cls) | {"lr": lr}

@@ -83,19 +83,19 @@ def walked(state: Any, leaves: Leaves) -> Any:
     return state._replace(**new)
 
 
-def trees() -> Any:
+def imported_jax() -> Any:
     try:
-        from jax import tree_util
+        import jax
     except ImportError as error:
         raise ImportError(
             "Optax' states are trees of JAX, which is missing: pip install 'torchopt-ref[dialects]'"
         ) from error
-    return tree_util
+    return jax
 
 
 def mapped_tree(function: Callable[[str, Any], Any], tree: Any, is_leaf: Any = None) -> Any:
     """The tree with ``function(path, leaf)`` for its leaves; a path is as "layers/0/kernel"."""
-    util = trees()
+    util = imported_jax().tree_util
 
     def with_path(path: Any, leaf: Any) -> Any:
         return function(util.keystr(path, simple=True, separator="/"), leaf)
@@ -103,7 +103,8 @@ def mapped_tree(function: Callable[[str, Any], Any], tree: Any, is_leaf: Any = N
     return util.tree_map_with_path(with_path, tree, is_leaf=is_leaf)
 
 
-def optax_places(params_map: Any) -> dict[str, Place]:
+def optax_places(params_map: Any, found: "Found") -> dict[str, Place]:
+    """The map's places by path; all slots that are there must have one."""
     if isinstance(params_map, Mapping):
         params_map = {
             "/".join(map(str, key)) if isinstance(key, tuple) else key: entry
@@ -111,7 +112,9 @@ def optax_places(params_map: Any) -> dict[str, Place]:
         }
     entries: list[tuple[str, Any]] = []
     mapped_tree(lambda path, entry: entries.append((path, entry)), params_map, is_pair)
-    return places(entries)
+    mapped = places(entries)
+    check_names([name for name in mapped if name in found.slots], found.slots, "the state")
+    return mapped
 
 
 class Found(NamedTuple):
@@ -138,20 +141,21 @@ def found_in(state: Any) -> Found:
     return found
 
 
-def check_slots(optimizer: "Optimizer", of: Mapping[str, Group], found: Found, mapped: Any) -> None:
-    """Refuse a state that has not the slots of the optimizer, with its options."""
-    check_names([], [name for name in found.slots if name not in mapped], "the state")
+def check_slots(optimizer: "Optimizer", of: Mapping[str, Group], found: Found) -> None:
+    """Refuse a state that has not the slots of the optimizer with its options."""
+    if found.slots:
+        check_names([*of, *found.slots], found.slots, "the state")
     for name in {**of, **found.slots}:
-        there, group = set(found.slots.get(name, ())), of.get(name)
-        if group is None:
+        if name not in of:
             raise ValueError(f"the state has slots of {name}, whose parameter the optimizer lacks")
-        if there != (here := set(optimizer.rule.slots(group))):
+        there, here = set(found.slots.get(name, ())), set(optimizer.rule.slots(of[name]))
+        if there != here:
             raise ValueError(
                 f"{name}: the state has {listed(there)}, optax.{type(optimizer).__name__} with "
                 f"its options {listed(here)}"
             )
         corrected = any("WithCount" in kind for kind in found.kinds)
-        if group.get("bias_correction", corrected) != corrected:
+        if of[name].get("bias_correction", corrected) != corrected:
             raise ValueError(f"the state is of bias_correction={corrected}, the optimizer is not")
 
 
@@ -231,18 +235,19 @@ def from_optax(
         from_optax(state, params_map, optimizer, params)
     """
     check_is_of(optimizer, "optax")
-    mapped, found = optax_places(params_map), found_in(state)
+    found = found_in(state)
+    mapped = optax_places(params_map, found)
     counts = sorted({int(count) for count in found.counts})
     if len(counts) > 1:
         raise ValueError(f"the state's counts differ, {counts[0]} and {counts[-1]}: make them one")
-    of = placed_groups(optimizer.param_groups, mapped)
     taken = [options_from(found, group) for group in optimizer.param_groups]
     merged = [
         {**group, **options} for group, options in zip(optimizer.param_groups, taken, strict=True)
     ]
     for group in merged:
         optimizer.check(group)
-    check_slots(optimizer, placed_groups(merged, mapped), found, mapped)
+    of = placed_groups(merged, mapped)
+    check_slots(optimizer, of, found)
     arrays = {name: dict(found.slots.get(name, {})) for name in mapped}
     if params is not None:
         weights = leaves_of(params)
@@ -281,11 +286,11 @@ def to_optax(
     has one.
     """
     check_is_of(optimizer, "optax")
-    from jax import numpy as jnp
-
-    mapped, found = optax_places(params_map), found_in(state_like)
+    jnp = imported_jax().numpy
+    found = found_in(state_like)
+    mapped = optax_places(params_map, found)
     of = placed_groups(optimizer.param_groups, mapped)
-    check_slots(optimizer, of, found, mapped)
+    check_slots(optimizer, of, found)
     steps = steps_of(optimizer, (mapped[name].param for name in of), steps)
     if found.counts and steps is None:
         raise ValueError(f"{type(optimizer).__name__} counts no steps, the state does: give steps=")
