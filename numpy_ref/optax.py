@@ -8,11 +8,18 @@ import numpy as np
 from .optimizers import Optimizer, count_step
 
 
-def correction(beta, t, param, x64):
-    """``1 / (1 - beta^t)``, computed in the precision of ``param``, or with ``x64`` in float64."""
-    number = param.dtype.type
+def corrected(moment, beta, t, x64):
+    """``moment / (1 - beta^t)``, where the divisor has the precision of ``moment``.
+
+    With ``x64`` the divisor is computed in float64 and rounded; there XLA multiplies a moment in
+    float32 by the reciprocal.
+    """
+    number = moment.dtype.type
     wide = np.float64 if x64 else number
-    return number(1) / number(1 - wide(beta) ** wide(t))
+    divisor = number(1 - wide(beta) ** wide(t))
+    if x64 and number is np.float32:
+        return moment * (1 / divisor)
+    return moment / divisor
 
 
 def sgd(param, grad, state, *, lr, momentum, nesterov):
@@ -55,18 +62,17 @@ def rmsprop(
     ``u = lr (1 / (sqrt(s) + eps)) g``; ``p -= u``.
 
     Centered: ``s - m m`` under the root, where ``m = a m + (1 - a) g``.
-    With ``bias_correction``, ``s`` and ``m`` are first multiplied by ``1 / (1 - a^t)``.
+    With ``bias_correction``, ``s`` and ``m`` are first divided by ``1 - a^t``.
     With momentum: ``b = mu b - u``; ``p += b``, Nesterov ``p += mu b - u``.
     """
     t = count_step(state)
-    corrected = correction(alpha, t, param, x64) if bias_correction else 1
     s = state.setdefault("square_avg", np.full_like(param, initial_scale))
     s[...] = alpha * s + (1 - alpha) * (grad * grad)
-    variance = s * corrected
+    variance = corrected(s, alpha, t, x64) if bias_correction else s
     if centered:
         m = state.setdefault("grad_avg", np.zeros_like(param))
         m[...] = alpha * m + (1 - alpha) * grad
-        mean = m * corrected
+        mean = corrected(m, alpha, t, x64) if bias_correction else m
         variance = variance - mean * mean
     scale = 1 / np.sqrt(variance + eps) if eps_in_sqrt else 1 / (np.sqrt(variance) + eps)
     step = lr * (scale * grad)
@@ -79,23 +85,23 @@ def rmsprop(
 
 
 def adam(param, grad, state, *, lr, betas, eps, eps_root, nesterov, x64, weight_decay=0):
-    """``m = b1 m + (1 - b1) g``; ``v = b2 v + (1 - b2) g g``; ``c = 1 / (1 - b^t)``;
-    ``p -= lr (c1 m / (sqrt(c2 v + eps_root) + eps) + wd p)``.
+    """``m = b1 m + (1 - b1) g``; ``v = b2 v + (1 - b2) g g``; ``c = 1 - b^t``;
+    ``p -= lr (m / c1 / (sqrt(v / c2 + eps_root) + eps) + wd p)``.
 
-    Nesterov: ``b1 c1' m + (1 - b1) c1 g`` in place of ``c1 m``, where ``c1'`` is that of ``t + 1``.
+    Nesterov: ``b1 m / c1' + (1 - b1) g / c1`` in place of ``m / c1``, where ``c1'`` is that of
+    ``t + 1``.
     """
     beta1, beta2 = betas
     t = count_step(state)
-    correction1 = correction(beta1, t, param, x64)
     m = state.setdefault("exp_avg", np.zeros_like(param))
     v = state.setdefault("exp_avg_sq", np.zeros_like(param))
     m[...] = beta1 * m + (1 - beta1) * grad
     v[...] = beta2 * v + (1 - beta2) * (grad * grad)
-    mean = m * correction1
+    mean = corrected(m, beta1, t, x64)
     if nesterov:
-        ahead = m * correction(beta1, t + 1, param, x64)
-        mean = beta1 * ahead + (1 - beta1) * (grad * correction1)
-    step = mean / (np.sqrt(v * correction(beta2, t, param, x64) + eps_root) + eps)
+        ahead = corrected(m, beta1, t + 1, x64)
+        mean = beta1 * ahead + (1 - beta1) * corrected(grad, beta1, t, x64)
+    step = mean / (np.sqrt(corrected(v, beta2, t, x64) + eps_root) + eps)
     if weight_decay != 0:
         step = step + weight_decay * param
     param -= lr * step

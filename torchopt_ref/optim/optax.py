@@ -5,9 +5,10 @@ The hyper-parameters have the names of ``torch.optim``; ``NAMES`` tells Optax' o
 ``alpha``, :math:`\beta_i` ``betas``, :math:`\epsilon` ``eps``, :math:`\epsilon_r` ``eps_root`` and
 :math:`\lambda` ``weight_decay``. Optax has no default for the learning rate; 0.001 is ours.
 
-A moment's correction :math:`c_t = 1 / (1 - \beta^t)` is computed in the precision of the parameter,
-as Optax does by default: JAX computes in 32 bits. With ``x64=True`` it is computed in float64 and
-then rounded, as with JAX' ``jax_enable_x64``. Optax counts the steps of the optimizer, here those
+A moment's correction :math:`c_t = 1 - \beta^t` is computed in the precision of the parameter, as
+Optax does by default: JAX computes in 32 bits. With ``x64=True`` it is computed in float64 and then
+rounded, as with JAX' ``jax_enable_x64``; there XLA multiplies a moment in float32 by the reciprocal
+instead of dividing it, and so does this. Optax counts the steps of the optimizer, here those
 of each parameter are counted, which differs for one that has no gradient at times.
 """
 
@@ -44,10 +45,20 @@ class Optax(Dialect):
 
 
 def correction(beta: Any, step: Any, dtype: torch.dtype, x64: bool) -> Any:
-    """``1 / (1 - beta^step)``; it meets the moment as a factor, as XLA compiles Optax' division."""
+    """``1 - beta^step``; its reciprocal where ``multiplies``."""
     wide = torch.float64 if x64 else dtype
     power = in_precision(beta, wide) ** in_precision(step, wide)
-    return 1 / in_precision(1 - power, dtype)
+    found = in_precision(1 - power, dtype)
+    return 1 / found if multiplies(dtype, x64) else found
+
+
+def multiplies(dtype: torch.dtype, x64: bool) -> bool:
+    """Whether XLA makes a multiplication by the reciprocal of the division by a correction."""
+    return x64 and dtype == torch.float32
+
+
+def corrected(moment: Tensor, correction: Any, multiply: bool) -> Tensor:
+    return moment * correction if multiply else moment / correction
 
 
 def sgd(
@@ -148,13 +159,17 @@ def rmsprop(
     eps_in_sqrt: bool,
     momentum,
     nesterov: bool,
-    corrected=None,
+    bias_correction=None,
+    multiply: bool = False,
 ) -> tuple[Tensor, Slots]:
     s = (1 - alpha) * (grad * grad) + alpha * slots["square_avg"]
-    new, variance = {"square_avg": s}, s if corrected is None else s * corrected
+    new, variance = {"square_avg": s}, s
+    if bias_correction is not None:
+        variance = corrected(s, bias_correction, multiply)
     if "grad_avg" in slots:
-        new["grad_avg"] = m = (1 - alpha) * grad + alpha * slots["grad_avg"]
-        mean = m if corrected is None else m * corrected
+        new["grad_avg"] = mean = (1 - alpha) * grad + alpha * slots["grad_avg"]
+        if bias_correction is not None:
+            mean = corrected(mean, bias_correction, multiply)
         variance = variance - mean * mean
     scale = 1 / sqrt(variance + eps) if eps_in_sqrt else 1 / (sqrt(variance) + eps)
     step = lr * (scale * grad)
@@ -172,7 +187,9 @@ def rmsprop_slots(group: Group) -> dict[str, float]:
 def rmsprop_rounded(group: Group, step: Any, dtype: torch.dtype) -> dict[str, Any]:
     if not group["bias_correction"]:
         return {}
-    return {"corrected": correction(group["alpha"], step, dtype, group["x64"])}
+    x64 = group["x64"]
+    found = correction(group["alpha"], step, dtype, x64)
+    return {"bias_correction": found, "multiply": multiplies(dtype, x64)}
 
 
 class RMSprop(Optax):
@@ -192,7 +209,7 @@ class RMSprop(Optax):
         lr: (0.001). alpha: Optax' ``decay`` (0.9). eps: (1e-8). initial_scale: :math:`s_0` (0).
         eps_in_sqrt: (True). centered: (False). momentum: (0).
         nesterov: without momentum it changes nothing (False).
-        bias_correction: multiply :math:`s_t` and :math:`m_t` by :math:`c_t` (False).
+        bias_correction: divide :math:`s_t` and :math:`m_t` by :math:`c_t` (False).
         x64: as said above (False).
 
     State: ``step``, ``square_avg`` (:math:`s`, Optax' ``nu``); ``momentum_buffer`` (:math:`b`,
@@ -240,15 +257,18 @@ def adam(
     correction2,
     eps,
     eps_root,
+    multiply: bool,
     next_correction1=None,
     weight_decay=None,
 ) -> tuple[Tensor, Slots]:
     m = (1 - beta1) * grad + beta1 * slots["exp_avg"]
     v = (1 - beta2) * (grad * grad) + beta2 * slots["exp_avg_sq"]
-    mean = m * correction1
-    if next_correction1 is not None:
-        mean = beta1 * (m * next_correction1) + (1 - beta1) * (grad * correction1)
-    step = mean / (sqrt(v * correction2 + eps_root) + eps)
+    if next_correction1 is None:
+        mean = corrected(m, correction1, multiply)
+    else:
+        ahead = corrected(m, next_correction1, multiply)
+        mean = beta1 * ahead + (1 - beta1) * corrected(grad, correction1, multiply)
+    step = mean / (sqrt(corrected(v, correction2, multiply) + eps_root) + eps)
     if weight_decay is not None:
         step = step + weight_decay * param
     return param - lr * step, {"exp_avg": m, "exp_avg_sq": v}
@@ -265,6 +285,7 @@ def adam_rounded(group: Group, step: Any, dtype: torch.dtype) -> dict[str, Any]:
     found = {
         "correction1": correction(beta1, step, dtype, x64),
         "correction2": correction(beta2, step, dtype, x64),
+        "multiply": multiplies(dtype, x64),
     }
     if group["nesterov"]:
         found["next_correction1"] = correction(beta1, step + 1, dtype, x64)
@@ -277,9 +298,9 @@ class Adam(Optax):
     :math:`m_t = \beta_1 m_{t-1} + (1 - \beta_1) g_t`;
     :math:`v_t = \beta_2 v_{t-1} + (1 - \beta_2) g_t^2`;
     :math:`\theta_t = \theta_{t-1} - \gamma \,
-    c_{1,t} m_t / (\sqrt{c_{2,t} v_t + \epsilon_r} + \epsilon)`.
-    Nesterov: :math:`\beta_1 c_{1,t+1} m_t + (1 - \beta_1) c_{1,t} g_t` in place of
-    :math:`c_{1,t} m_t`.
+    (m_t / c_{1,t}) / (\sqrt{v_t / c_{2,t} + \epsilon_r} + \epsilon)`.
+    Nesterov: :math:`\beta_1 m_t / c_{1,t+1} + (1 - \beta_1) g_t / c_{1,t}` in place of
+    :math:`m_t / c_{1,t}`.
 
     Args:
         lr: (0.001). betas: (0.9, 0.999). eps: (1e-8). eps_root: inside the root (0).
