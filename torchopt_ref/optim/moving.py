@@ -48,12 +48,15 @@ class Place(NamedTuple):
 
     def tensors(self, arrays: Mapping[str, Any]) -> dict[str, Tensor]:
         """The variable's arrays as new tensors, in the memory order of the parameter."""
-        found, order = {}, None
+        found = {}
+        order = np.empty(0)
+        shape = None
         for what, given in arrays.items():
             array = np.asarray(given)
             self.check_dtype(what, array.dtype, self.param.dtype)
-            order = self.order(array.shape) if order is None else order
-            moved = array.reshape(-1)[order]
+            if array.shape != shape:
+                order, shape = self.order(array.shape), array.shape
+            moved = np.asarray(array.reshape(-1)[order])
             bits = moved.view(np.int16) if array.dtype.name == "bfloat16" else moved
             tensor = torch.from_numpy(bits).view(self.param.dtype)
             found[what] = torch.empty_like(self.param, requires_grad=False).copy_(tensor)

@@ -88,7 +88,7 @@ def keras_places(optimizer: Any, model_map: Any) -> dict[str, Place]:
 
 
 def stranger(key: Any) -> str:
-    return f"{getattr(key, 'path', full_name(key))} of another model"
+    return f"{getattr(key, 'path', full_name(key))} (not one of its variables)"
 
 
 def keras_variables(optimizer: Any) -> dict[str, Any]:
@@ -111,14 +111,20 @@ def keras_slots(optimizer: Any, rule: Rule, group: Group) -> list[dict[str, Any]
 
 def keras_options(optimizer: Any, cls: type["Optimizer"]) -> dict[str, Any]:
     """Keras' hyper-parameters by our names, all but learning rate and weight decay."""
-    found: dict[str, Any] = {}
-    for name in inspect.signature(cls).parameters:
-        if name == "betas":
-            found[name] = (float(optimizer.beta_1), float(optimizer.beta_2))
-        elif name not in ("params", "lr", "weight_decay", "flags"):
-            value = getattr(optimizer, KERAS_OPTIONS.get(name, name))
-            found[name] = value if isinstance(value, bool) else float(value)
-    return found
+
+    def option(name: str) -> Any:
+        value = getattr(optimizer, name)
+        if callable(value):
+            raise ValueError(f"Keras' {name} is a function: give Keras a number for the move")
+        return value if isinstance(value, bool) else float(value)
+
+    names = inspect.signature(cls).parameters.keys() - {"params", "lr", "weight_decay", "flags"}
+    return {
+        name: (option("beta_1"), option("beta_2"))
+        if name == "betas"
+        else option(KERAS_OPTIONS.get(name, name))
+        for name in names
+    }
 
 
 def keras_decay(optimizer: Any, variable: Any) -> float:
