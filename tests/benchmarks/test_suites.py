@@ -24,7 +24,7 @@ from torchopt_ref.errors import UserError
 CPU = torch.device("cpu")
 WHO = ["torch default", "torch fused", "ours"]
 SMALL_CASES = {
-    "optim": "Adam, MLP",
+    "optim": "Adam, small CNN",
     "load": "small CNN",
     "training": "MLP",
     "sweep-size": "1,000 elements",
@@ -80,6 +80,15 @@ def test_the_bars_of_a_step():
         "Adam, 1,000 x 64": (fused, [0.55]),
         **{f"Adam, 1,000 x 64, {what}": (fused, [0.65]) for what in other},
         "Adam, 1,000 x 64, foreach=False": (["torch eager"], [1.0]),
+        **{
+            f"{dialect}.{what}": bar
+            for dialect in ("keras", "optax")
+            for what, bar in {
+                **{f"{name}, ResNet-18": (fused, [1.03]) for name in ("Adam", "Adagrad", "SGD")},
+                "RMSprop, ResNet-18": (loops, [0.37]),
+                "Adam, MLP": (both, [1.05]),
+            }.items()
+        },
         "first step of a process, no compiler on PATH": (["100 ms"], [1.0]),
     }
 
@@ -114,6 +123,25 @@ def test_the_other_optimizers_compute_the_same(name, options, monkeypatch):
     assert (ours.name, ours.bar, case.against) == ("ours", 0.5, against)
     # Parameter, gradient and one slot are read, parameter and slot are written.
     assert ours.bytes_moved == 22 * 5 * 4
+
+
+@pytest.mark.parametrize("name", ["keras.Adam", "optax.Adagrad"])
+def test_what_torch_does_not_have_is_held_against_our_eager_engine(name, monkeypatch):
+    """torch's optimizer of the same name is the yardstick of the time."""
+    shapes = [(3, 5), (7,)]
+    case = optim.case(name, "two tensors", shapes, CPU, bar=0.5)
+    prepared(case)
+    entered = {c.name: (c.yardstick, c.bar) for c in case.contestants}
+    assert entered == {
+        "ours eager": (False, None),
+        "torch default": (True, None),
+        "torch fused": (True, None),
+        "ours": (False, 0.5),
+    }
+    assert case.against == ("torch fused",)
+    monkeypatch.setitem(contestants.WHO, "ours", {"lr": 2e-3})
+    with pytest.raises(NotTheSame, match="'ours' does not compute the same as 'ours eager'"):
+        prepared(optim.case(name, "two tensors", shapes, CPU))
 
 
 MISSING = partial(contestants.steps, one_missing=True)

@@ -27,6 +27,9 @@ CLASSES = {
     "Adam": (optim.Adam, {"amsgrad": True}),
     "AdamW": (optim.AdamW, {"fused": True}),
     "book.Adam": (optim.book.Adam, {}),
+    "keras.Adam": (optim.keras.Adam, {}),
+    "optax.Adam": (optim.optax.Adam, {}),
+    "optax.Adagrad": (optim.optax.Adagrad, {}),
 }
 ALL_CLASSES = CLASSES | {
     "Momentum": (optim.Momentum, {"dampening": 0.5}),
@@ -36,6 +39,13 @@ ALL_CLASSES = CLASSES | {
     "book.Nesterov": (optim.book.Nesterov, {}),
     "book.AdaGrad": (optim.book.AdaGrad, {}),
     "book.RMSprop": (optim.book.RMSprop, {}),
+    "keras.SGD": (optim.keras.SGD, {"momentum": 0.9}),
+    "keras.Adagrad": (optim.keras.Adagrad, {}),
+    "keras.RMSprop": (optim.keras.RMSprop, {"centered": True}),
+    "keras.AdamW": (optim.keras.AdamW, {"amsgrad": True}),
+    "optax.SGD": (optim.optax.SGD, {"momentum": 0.9}),
+    "optax.RMSprop": (optim.optax.RMSprop, {"momentum": 0.9}),
+    "optax.AdamW": (optim.optax.AdamW, {"nesterov": True}),
 }
 
 

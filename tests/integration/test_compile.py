@@ -14,6 +14,8 @@ CASES = [
     (optim.AdamW, {}),
     (optim.book.Momentum, {}),
     (optim.book.Adam, {}),
+    (optim.keras.Adam, {"weight_decay": 0.1}),
+    (optim.optax.Adam, {"nesterov": True}),
 ]
 by_case = pytest.mark.parametrize(
     ("cls", "options"), CASES, ids=lambda value: getattr(value, "__name__", str(value))
@@ -68,7 +70,7 @@ def test_a_slot_made_in_the_graph_has_memory_of_its_own(stats):
     assert buffer.data_ptr() != grad.data_ptr()
 
 
-@pytest.mark.parametrize("cls", [optim.SGD, optim.AdaGrad, optim.Adam, optim.book.Adam])
+@pytest.mark.parametrize("cls", [optim.SGD, optim.AdaGrad, optim.Adam, optim.keras.Adam])
 def test_an_optimizer_made_in_a_compiled_function(cls, stats):
     models, _, x = twins(optim.SGD, {})
 

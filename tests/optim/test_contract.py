@@ -13,6 +13,7 @@ from torch import nn
 
 from torchopt_ref import optim
 from torchopt_ref.testing import check_against_torch
+from torchopt_ref.testing.configurations import KNOWN
 
 COUNTERPARTS = {
     optim.SGD: torch.optim.SGD,
@@ -21,10 +22,7 @@ COUNTERPARTS = {
     optim.Adam: torch.optim.Adam,
     optim.AdamW: torch.optim.AdamW,
 }
-BOOK = [
-    *(optim.book.SGD, optim.book.Momentum, optim.book.Nesterov, optim.book.AdaGrad),
-    *(optim.book.RMSprop, optim.book.Adam),
-]
+OTHERS = [known.ours for known in KNOWN if known.dialect != "torch"]
 CLASSES = [*COUNTERPARTS, optim.Momentum, optim.Nesterov]
 OPTIONS = {
     optim.SGD: {"momentum": 0.9, "dampening": 0.1, "weight_decay": 0.1},
@@ -35,7 +33,7 @@ OPTIONS = {
 }
 by_class = pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
 by_every_class = pytest.mark.parametrize(
-    "cls", [*CLASSES, *BOOK], ids=lambda cls: f"{cls.dialect}-{cls.__name__}"
+    "cls", [*CLASSES, *OTHERS], ids=lambda cls: f"{cls.dialect}-{cls.__name__}"
 )
 by_counterpart = pytest.mark.parametrize("cls", COUNTERPARTS, ids=lambda cls: cls.__name__)
 
@@ -167,8 +165,10 @@ def test_a_repeated_parameter_moves_twice_as_in_torch(cls, options):
 NUMBERS = {
     **{"lr": 0.01, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.1, "alpha": 0.9},
     **{"momentum": 0.9, "lr_decay": 0.1, "initial_accumulator_value": 0.5},
+    **{"eps_root": 0.25, "initial_scale": 0.5},
 }
 FLAGS = ("nesterov", "amsgrad", "centered", "maximize", "decoupled_weight_decay")
+FLAGS += ("bias_correction", "x64")
 
 
 @by_every_class

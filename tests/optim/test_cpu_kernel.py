@@ -65,6 +65,7 @@ def one(name):
         "mul": (operator.mul, np.multiply),
         "div": (operator.truediv, np.divide),
         "maximum": (torch.maximum, np.maximum),
+        "where": (lambda a, b: torch.where(a > b, b, -b), lambda a, b: np.where(a > b, b, -b)),
         "neg": (lambda a, b: -a, lambda a, b: -a),
         "sqrt": (lambda a, b: sqrt(a), lambda a, b: np.sqrt(a)),
     }
@@ -72,7 +73,7 @@ def one(name):
     return rule_of(lambda p, g, s: (function(g, s["s"]), {"s": s["s"]})), numpys
 
 
-OPERATIONS = ("add", "sub", "mul", "div", "maximum", "neg", "sqrt")
+OPERATIONS = ("add", "sub", "mul", "div", "maximum", "where", "neg", "sqrt")
 
 
 def check_operation(name, dtype):
@@ -201,6 +202,18 @@ def without_nan(b, target, *operands):
     return b.select(b.fcmp_ordered(">", *operands), *operands)
 
 
+def or_equal(b, target, *operands):
+    return b.fcmp_ordered(">=", *operands) if target is operator.gt else None
+
+
+def or_nan(b, target, *operands):
+    return b.fcmp_unordered(">", *operands) if target is operator.gt else None
+
+
+def the_other(b, target, *operands):
+    return b.select(operands[0], *operands[:0:-1]) if target is torch.where else None
+
+
 def no_sign_of_zero(b, target, *operands):
     return b.fsub(operands[0].type(0.0), operands[0]) if target is operator.neg else None
 
@@ -244,6 +257,12 @@ MUTATIONS = [
     ),
     pytest.param(
         with_operation(without_nan), lambda: check_operation("maximum", "float32"), id="maximum"
+    ),
+    *(
+        pytest.param(
+            with_operation(wrong), lambda: check_operation("where", "float32"), id=wrong.__name__
+        )
+        for wrong in (or_equal, or_nan, the_other)
     ),
     pytest.param(
         with_operation(no_sign_of_zero), lambda: check_operation("neg", "float32"), id="neg"

@@ -17,6 +17,12 @@ CASES = [
     (optim.Adam, {"amsgrad": True, "weight_decay": 0.1}),
     (optim.AdamW, {}),
     (optim.book.Adam, {}),
+    (optim.keras.SGD, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}),
+    (optim.keras.RMSprop, {"centered": True, "momentum": 0.9}),
+    (optim.keras.Adam, {"amsgrad": True, "weight_decay": 0.1}),
+    (optim.optax.Adagrad, {}),
+    (optim.optax.RMSprop, {"centered": True, "momentum": 0.9, "bias_correction": True}),
+    (optim.optax.AdamW, {"nesterov": True, "eps_root": 0.1}),
 ]
 by_case = pytest.mark.parametrize(
     ("cls", "options"), CASES, ids=lambda value: getattr(value, "__name__", str(value))
@@ -63,6 +69,9 @@ HYPER = [
     (optim.RMSprop, {"lr": 0.1, "alpha": 0.9, "momentum": 0.5, "weight_decay": 0.1, "eps": 0.01}),
     (optim.Adam, {"lr": 0.1, "beta1": 0.9, "beta2": 0.99, "weight_decay": 0.1, "eps": 1e-3}),
     (optim.AdamW, {"lr": 0.1, "beta1": 0.9, "beta2": 0.99, "weight_decay": 0.1}),
+    # Keras' learning rate is rounded to float32: differences of it are not finite enough.
+    (optim.keras.Adam, {"beta1": 0.9, "beta2": 0.99, "weight_decay": 0.1, "eps": 1e-3}),
+    (optim.optax.AdamW, {"lr": 0.1, "beta1": 0.9, "beta2": 0.99, "weight_decay": 0.1}),
 ]
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+import numpy_ref.optax
 from torchopt_ref import optim
 from torchopt_ref.optim import Optimizer, Rule, batch
 from torchopt_ref.optim.engines import cpu, eager, memory
@@ -467,6 +468,24 @@ def test_a_maximum_keeps_nan_from_either_side():
         assert optimizer.state[param]["max_exp_avg_sq"].isnan().tolist() == [True, True, False]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_an_accumulator_that_is_zero_keeps_its_parameter(dtype):
+    """The choice of Optax' Adagrad, by every engine, for all that is hard to compare with 0."""
+    tiny = torch.finfo(dtype).tiny
+    values = [0.0, -0.0, tiny, -tiny, tiny**0.5, 1.0, torch.inf, -torch.inf, torch.nan]
+    expected = np.ones(len(values), torch.empty(0, dtype=dtype).numpy().dtype)
+    grad = torch.tensor(values, dtype=dtype)
+    options = {"lr": 1.0, "eps": 0.0, "initial_accumulator_value": 0.0}
+    with np.errstate(all="ignore"):
+        numpy_ref.optax.Adagrad(**options).update({0: expected}, {0: grad.numpy()})
+    assert (expected == 1).tolist() == [True] * 4 + [False] * 5
+    for engine in ENGINES.values():
+        param = torch.ones(len(values), dtype=dtype)
+        param.grad = grad.clone()
+        optim.optax.Adagrad([param], **options, **engine).step()
+        np.testing.assert_array_equal(param, expected)
+
+
 def test_an_engine_that_is_changed_between_two_steps():
     results = []
     for switches in ([True, False, None] * 3, [False] * 9):
@@ -528,8 +547,26 @@ def looks_at_values(param, grad, slots, *, lr):
     return (param - grad if lr > 0 else param + grad), {"a": slots["a"]}
 
 
-def looks_at_elements(param, grad, slots, *, lr):
-    return torch.where(grad > 0, param - lr, param), {"a": slots["a"]}
+def chooses(param, grad, slots, *, lr):
+    """By numbers that decimal fractions are not, and of which float16 and bfloat16 have more."""
+    near = torch.where(grad > 0.3, param - lr, param)
+    return torch.where(near > slots["a"] / 3, 0.1, near), {"a": torch.where(grad > lr, grad, lr)}
+
+
+def compares_with_less(param, grad, slots, *, lr):
+    return torch.where(grad < 0, param - lr, param), {"a": slots["a"]}
+
+
+def counts_truths(param, grad, slots, *, lr):
+    return param - lr * (grad > 0), {"a": slots["a"] + (param > grad)}
+
+
+def truth_as_result(param, grad, slots, *, lr):
+    return param - lr * grad, {"a": grad > 0}
+
+
+def chooses_between_numbers(param, grad, slots, *, lr):
+    return param - torch.where(grad > 0, lr, 0.1), {"a": slots["a"]}
 
 
 def constant(param, grad, slots, *, lr):
@@ -559,7 +596,9 @@ def fused_multiply_add(param, grad, slots, *, lr):
 
 
 KNOWN = [late_reader, swapper, one_result_twice, number_first, root_of_a_number, unused, keeps_all]
-UNKNOWN = [signed, method, looks_at_values, looks_at_elements, constant, fused_multiply_add]
+KNOWN += [chooses]
+UNKNOWN = [signed, method, looks_at_values, constant, fused_multiply_add]
+UNKNOWN += [compares_with_less, counts_truths, truth_as_result, chooses_between_numbers]
 UNKNOWN += [asks_for_tensors, asks_for_a_length, tensor_constant, numpy_constant]
 
 

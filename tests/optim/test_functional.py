@@ -1,5 +1,6 @@
 """The pure functions are the same optimizers, and ``torch.func`` can transform them."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -134,6 +135,17 @@ def test_options_are_checked():
         Functional(optim.book.SGD, momentum=0.9)
 
 
+@pytest.mark.parametrize("cls", [optim.Adam, optim.keras.Adam, optim.optax.Adam])
+def test_numbers_of_numpy_are_those_of_python(cls):
+    params, grads = tensors(0), tensors(1)
+    plain = Functional(cls, lr=0.25, betas=(0.9, 0.99))
+    expected, _ = plain.update(grads, plain.init(params), params)
+    for kind in (np.float32, np.float64, np.array):
+        pure = Functional(cls, lr=kind(0.25), betas=np.array([0.9, 0.99]))
+        found, _ = pure.update(grads, pure.init(params), params)
+        assert all(torch.equal(found[name], expected[name]) for name in SHAPES)
+
+
 def test_gradients_of_another_structure_are_refused():
     pure = Functional(optim.SGD)
     params = tensors(0)
@@ -154,8 +166,9 @@ def test_gradients_are_matched_by_name():
     assert (moved["a"], moved["b"]) == (-7, -1)
 
 
-def test_it_compiles_to_the_same():
-    pure = Functional(optim.Adam, lr=0.1)
+@pytest.mark.parametrize("cls", [optim.Adam, optim.keras.Adam])
+def test_it_compiles_to_the_same(cls):
+    pure = Functional(cls, lr=0.1)
     params, grads = tensors(0), tensors(1)
     state = pure.init(params)
     compiled = torch.compile(pure.update, fullgraph=True)

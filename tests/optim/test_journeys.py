@@ -1,6 +1,7 @@
 """Random groups, options, gaps between gradients, engines, and changes of carrier on the way."""
 
 import copy
+import inspect
 import io
 import itertools
 import pickle
@@ -86,11 +87,11 @@ def as_groups(params, groups):
 )
 def test_every_journey_is_that_of_the_reference(journey, configuration, engine, dtype):
     groups, steps, seed = journey
-    if configuration.dialect == "book":
-        groups = [
-            (shapes, {key: options[key] for key in options if key == "lr"})
-            for shapes, options in groups
-        ]
+    known = inspect.signature(configuration.known.ours).parameters
+    groups = [
+        (shapes, {key: options[key] for key in options if key in known})
+        for shapes, options in groups
+    ]
     rng = np.random.default_rng(seed)
     arrays = make_params(groups, dtype, rng)
     params = [[torch.from_numpy(a.copy()).requires_grad_() for a in some] for some in arrays]

@@ -10,7 +10,8 @@ from torchopt_ref.testing.configurations import BY_NAME
 
 unit = st.floats(0, 0.999)
 positive = st.floats(1e-10, 10)
-around = {"weight_decay": st.floats(0, 1), "maximize": st.booleans()}
+decay = {"weight_decay": st.floats(0, 1)}
+around = decay | {"maximize": st.booleans()}
 SEARCH = {
     "SGD": {"momentum": unit, "dampening": unit, **around},
     "Momentum": {"momentum": unit, **around},
@@ -33,6 +34,40 @@ SEARCH = {
     "book.Nesterov": {"momentum": unit},
     "book.RMSprop": {"alpha": unit, "eps": positive},
     "book.Adam": {"betas": st.tuples(unit, unit), "eps": positive},
+    "keras.SGD": {"momentum": unit, "nesterov": st.booleans(), **decay},
+    "keras.Adagrad": {"initial_accumulator_value": positive, "eps": positive, **decay},
+    "keras.RMSprop": {
+        "alpha": unit,
+        "eps": positive,
+        "momentum": unit,
+        "centered": st.booleans(),
+        **decay,
+    },
+    "keras.Adam": {
+        "betas": st.tuples(unit, unit),
+        "eps": positive,
+        "amsgrad": st.booleans(),
+        **decay,
+    },
+    "optax.SGD": {"momentum": unit, "nesterov": st.booleans()},
+    "optax.Adagrad": {"initial_accumulator_value": positive, "eps": positive},
+    "optax.RMSprop": {
+        "alpha": unit,
+        "eps": positive,
+        "initial_scale": positive,
+        "momentum": unit,
+        **dict.fromkeys(
+            ("eps_in_sqrt", "centered", "nesterov", "bias_correction", "x64"), st.booleans()
+        ),
+    },
+    "optax.AdamW": {
+        "betas": st.tuples(unit, unit),
+        "eps": positive,
+        "eps_root": positive,
+        "nesterov": st.booleans(),
+        "x64": st.booleans(),
+        **decay,
+    },
 }
 
 

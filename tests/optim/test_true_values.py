@@ -6,6 +6,10 @@ learning rate, ...) and the result are off by ``UNITS`` roundings. That is its n
 ``|b m| + |(1 - b) g|`` for an average, ``|p|`` plus the length of the step for a parameter. It
 grows by itself where a formula cancels: centered RMSprop divides by the root of a difference, and
 where nearly nothing is left of this, nearly nothing is known of the step.
+
+Keras keeps the learning rate in float32, and Keras and Optax compute the corrections of moments in
+the parameter's precision, in which a power of a rounded decay is far off. These scalars are part of
+what is asked for, so a step takes them as given; how exact they are is tested for itself.
 """
 
 import random
@@ -19,7 +23,7 @@ from mpmath import mpf
 from torch.func import vmap
 
 from torchopt_ref import optim
-from torchopt_ref.optim import book
+from torchopt_ref.optim import book, keras, optax
 from torchopt_ref.optim.functional import Functional
 from torchopt_ref.testing import configurations
 
@@ -31,7 +35,7 @@ def sgd(x, new, o):
     if o["momentum"] == 0:
         return {"param": x["param"] - x["lr"] * x["grad"]}
     old = x["momentum_buffer"]
-    b = x["grad"] if new else x["momentum"] * old + (1 - o["dampening"]) * x["grad"]
+    b = x["grad"] if new else x["momentum"] * old + (1 - o.get("dampening", 0)) * x["grad"]
     direction = x["grad"] + x["momentum"] * b if o["nesterov"] else b
     return {"param": x["param"] - x["lr"] * direction, "momentum_buffer": b}
 
@@ -85,11 +89,72 @@ def book_adam(x, t, o):
     return adam(x | {"eps": x["eps"] / correction}, t, o)
 
 
+def root(value):
+    return mpmath.sqrt(value) if value >= 0 else mpmath.nan
+
+
+def keras_sgd(x, t, o):
+    if o["momentum"] == 0:
+        return {"param": x["param"] - x["lr"] * x["grad"]}
+    return (book_nesterov if o["nesterov"] else book_momentum)(x, t, o)
+
+
+def keras_adagrad(x, t, o):
+    """Where nothing but zeros has been seen, as far as squares can tell, Optax stays."""
+    s = x["sum"] + x["grad"] ** 2
+    stays = o["dialect"] == "optax" and s <= x["smallest"] / 2
+    step = 0 if stays else x["lr"] * x["grad"] / mpmath.sqrt(s + x["eps"])
+    return {"param": x["param"] - step, "sum": s}
+
+
+def keras_rmsprop(x, t, o):
+    """Epsilon is inside the root, which Optax can choose; the velocity points upwards, Optax' down.
+    A centered average can be that of other gradients, and the root that of a negative number."""
+    found = rmsprop(x, t, o)
+    square, mean = (found.get(name, mpf(0)) for name in ("square_avg", "grad_avg"))
+    corrected = x.get("corrected", 1)
+    variance = corrected * square - (x["one"] * corrected * mean) ** 2
+    inside = o.get("eps_in_sqrt", True)
+    divisor = root(variance + x["eps"]) if inside else root(variance) + x["eps"]
+    step = x["lr"] * x["grad"] / divisor
+    if o["momentum"]:
+        up = 1 if o["dialect"] == "keras" else -1
+        velocity = x["momentum"] * up * x["momentum_buffer"] + step
+        found["momentum_buffer"] = up * velocity
+        step = x["momentum"] * velocity + step if o.get("nesterov") else velocity
+    return found | {"param": x["param"] - step}
+
+
+def keras_adam(x, t, o):
+    """The averages are written as a way to go from the old one: what is lost is of its size."""
+    beta1, beta2 = map(mpf, o["betas"])
+    m = x["one"] * x["exp_avg"] + (1 - beta1) * (x["grad"] - x["exp_avg"])
+    v = x["one"] * x["exp_avg_sq"] + (1 - beta2) * (x["grad"] ** 2 - x["exp_avg_sq"])
+    found, largest = {"exp_avg": m, "exp_avg_sq": v}, v
+    if o["amsgrad"]:
+        found["max_exp_avg_sq"] = largest = max(v, x["max_exp_avg_sq"])
+    return found | {"param": x["param"] - x["lr_t"] * m / (mpmath.sqrt(largest) + x["eps"])}
+
+
+def optax_adam(x, t, o):
+    found, beta1 = adam(x, t, o), mpf(o["betas"][0])
+    mean = x["correction1"] * found["exp_avg"]
+    if o["nesterov"]:
+        ahead = x["next_correction1"] * found["exp_avg"]
+        mean = beta1 * ahead + (1 - beta1) * x["correction1"] * x["grad"]
+    under = x["correction2"] * found["exp_avg_sq"] + x.get("eps_root", 0)
+    return found | {"param": x["param"] - x["lr"] * mean / (mpmath.sqrt(under) + x["eps"])}
+
+
 TRUE = {"SGD": sgd, "AdaGrad": adagrad, "RMSprop": rmsprop, "Adam": adam, "AdamW": adam}
 TRUE |= {"Momentum": sgd, "Nesterov": sgd}
 TRUE |= {f"book.{name}": TRUE[name] for name in ("AdaGrad", "RMSprop")}
 TRUE |= {"book.Momentum": book_momentum, "book.Nesterov": book_nesterov, "book.Adam": book_adam}
 TRUE["book.SGD"] = lambda x, t, o: {"param": x["param"] - x["lr"] * x["grad"]}
+TRUE |= {"keras.SGD": keras_sgd, "keras.Adam": keras_adam, "keras.AdamW": keras_adam}
+TRUE |= {"optax.SGD": sgd, "optax.Adam": optax_adam, "optax.AdamW": optax_adam}
+TRUE |= {f"{dialect}.Adagrad": keras_adagrad for dialect in ("keras", "optax")}
+TRUE |= {f"{dialect}.RMSprop": keras_rmsprop for dialect in ("keras", "optax")}
 
 
 def true_step(name, t, x, options):
@@ -97,14 +162,16 @@ def true_step(name, t, x, options):
     x = dict(x)
     if options.get("maximize"):
         x["grad"] = -x["grad"]
-    if options.get("decoupled_weight_decay"):
-        x["param"] *= 1 - x["lr"] * x["weight_decay"]
+    # As other dialects write it, it is the same but for roundings.
+    if options.get("decoupled_weight_decay") or options["dialect"] != "torch":
+        x["param"] *= 1 - x["lr"] * x.get("weight_decay", 0)
     elif options.get("weight_decay"):
         x["grad"] += x["weight_decay"] * x["param"]
     return TRUE[name](x, t == 1 if TRUE[name] is sgd else t, options)
 
 
-NUMBERS = ("lr", "eps", "momentum", "weight_decay")
+NUMBERS = ("lr", "eps", "eps_root", "momentum", "weight_decay")
+STARTS = {"sum": "initial_accumulator_value", "square_avg": "initial_scale"}
 SQUARES = ("sum", "square_avg", "exp_avg_sq", "max_exp_avg_sq")
 
 
@@ -151,6 +218,16 @@ def stepped(configuration, columns, t):
     return optimizer.param_groups[0], {"param": param.detach().numpy(), **slots}
 
 
+def numbers_of(configuration, options, t, dtype):
+    found = {name: options[name] for name in NUMBERS if options.get(name)}
+    if configuration.dialect == "keras":
+        found["lr"] = float(np.float32(found["lr"]))
+    rounded = configuration.known.ours.rule.rounded_scalars
+    if rounded is not None:
+        found |= rounded(options, t, getattr(torch, dtype.__name__))
+    return {name: mpf(float(value)) for name, value in found.items()}
+
+
 def off(value, found):
     return mpmath.inf if not np.isfinite(found) else abs(mpf(float(found)) - value)
 
@@ -164,12 +241,13 @@ def test_a_step_from_a_hostile_state(configuration, dtype):
     for t, count in ((1, 10), (1000, 40)):
         columns = hostile(dtype, count, seed=t)
         options, found = stepped(configuration, columns, t)
-        numbers = {n: mpf(options[n]) for n in NUMBERS if options.get(n)}
+        numbers = numbers_of(configuration, options, t, dtype)
         for row in range(len(columns["param"])):
             slots = {n: mpf(float(columns[n][row])) if t > 1 else mpf(0) for n in found}
-            if t == 1 and "sum" in slots:
-                slots["sum"] = mpf(float(dtype(options.get("initial_accumulator_value", 0))))
-            x = {"eps": mpf(0), "momentum": mpf(0), "one": mpf(1)} | slots | numbers
+            for name in STARTS.keys() & slots.keys() if t == 1 else ():
+                slots[name] = mpf(float(dtype(options.get(STARTS[name], 0))))
+            x = {"eps": mpf(0), "momentum": mpf(0), "one": mpf(1), "smallest": mpf(smallest)}
+            x |= slots | numbers
             x |= {n: mpf(float(columns[n][row])) for n in ("param", "grad")}
             of = partial(true_step, configuration.name, t, options=options)
             true = of(x)
@@ -178,7 +256,9 @@ def test_a_step_from_a_hostile_state(configuration, dtype):
             overflows = False
             for name in sorted(true, key=lambda name: name == "param"):
                 got = float(found[name][row])
-                if abs(true[name]) > largest:
+                if any(mpmath.isnan(other[name]) for other in (true, *nearby)):
+                    assert np.isnan(got) or not all(mpmath.isnan(o[name]) for o in nearby)
+                elif abs(true[name]) > largest:
                     assert abs(got) == np.inf, (name, row)
                     overflows = True
                 elif name not in ("param", "momentum_buffer") or not overflows:
@@ -189,6 +269,46 @@ def test_a_step_from_a_hostile_state(configuration, dtype):
                     bound = lost + UNITS * rounding * abs(true[name])
                     bound += sum(abs(other[name] - true[name]) for other in nearby)
                     assert off(true[name], got) <= bound, (name, row, got, true[name], x)
+
+
+def true_lr_t(lr, beta1, beta2, t):
+    return lr * mpmath.sqrt(1 - beta2**t) / (1 - beta1**t)
+
+
+def true_corrections(beta1, beta2, t):
+    numbers = {"correction1": (beta1, t), "correction2": (beta2, t)}
+    numbers["next_correction1"] = (beta1, t + 1)
+    return {name: 1 / (1 - beta**count) for name, (beta, count) in numbers.items()}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda dtype: dtype.__name__)
+@pytest.mark.parametrize("betas", [(0.9, 0.999), (0.0, 0.9), (0.99, 0.9999)], ids=str)
+@pytest.mark.parametrize("t", [1, 2, 10, 1000])
+def test_scalars_in_the_parameters_precision(t, betas, dtype):
+    """As exact as they can be where each decay is rounded, which with x64 is to float64."""
+    mpmath.mp.dps = 60
+    param = torch.nn.Parameter(torch.ones(1))
+    unit, wide = (UNITS * mpf(float(np.finfo(kind).eps)) / 2 for kind in (dtype, np.float64))
+
+    def rounded(cls, **options):
+        (group,) = cls([param], betas=betas, **options).param_groups
+        return cls.rule.rounded_scalars(group, t, getattr(torch, dtype.__name__))
+
+    def check(found, formula, inputs, roundings):
+        true = formula(inputs)
+        nearby = [formula({**inputs, n: inputs[n] * (1 + roundings)}) for n in inputs]
+        bound = unit * abs(true) + sum(abs(other - true) for other in nearby)
+        assert off(true, found) <= bound
+        assert found == dtype(found)
+
+    decays = {"beta1": mpf(betas[0]), "beta2": mpf(betas[1])}
+    inputs = decays | {"lr": mpf(float(np.float32(0.3)))}
+    check(rounded(keras.Adam, lr=0.3)["lr_t"], lambda x: true_lr_t(**x, t=t), inputs, unit)
+    for x64, roundings in ((False, unit), (True, wide)):
+        found = rounded(optax.Adam, nesterov=True, x64=x64)
+        assert found.keys() == true_corrections(**decays, t=t).keys()
+        for name, value in found.items():
+            check(value, lambda x, n=name: true_corrections(**x, t=t)[n], decays, roundings)
 
 
 def lose(cls, **options):
@@ -209,7 +329,11 @@ AVERAGES = [
     (optim.RMSprop, {"alpha": 0.0, "centered": True}, ("grad_avg", "square_avg")),
     (book.Adam, {"betas": (0.0, 0.0)}, ("exp_avg", "exp_avg_sq")),
     (book.RMSprop, {"alpha": 0.0}, ("square_avg",)),
+    (keras.RMSprop, {"alpha": 0.0, "centered": True}, ("grad_avg", "square_avg")),
+    (optax.RMSprop, {"alpha": 0.0, "centered": True}, ("grad_avg", "square_avg")),
+    (optax.Adam, {"betas": (0.0, 0.0)}, ("exp_avg", "exp_avg_sq")),
 ]
+"""All but Keras' Adam, which goes from the old average to the new one: there the old stays."""
 
 
 @pytest.mark.parametrize(("cls", "options", "names"), AVERAGES)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from torchopt_ref import optim
-from torchopt_ref.optim import sgd
+from torchopt_ref.optim import keras, optax, sgd
 from torchopt_ref.optim.rule import unscaled
 from torchopt_ref.testing import check_parity, configurations
 from torchopt_ref.testing.configurations import KNOWN
@@ -26,14 +26,18 @@ SWAPPED = {
     ast.Pow: ast.Mult,
 }
 
+PARTS = ("update", "scalars", "rounded_scalars")
+
+
+def functions(known):
+    """Those that a rule is made of."""
+    return [found for part in PARTS if (found := getattr(known.ours.rule, part)) is not None]
+
+
 USERS = {
-    function: {
-        known.name
-        for known in KNOWN
-        if function in (known.ours.rule.update, known.ours.rule.scalars)
-    }
+    function: {each.name for each in KNOWN if function in functions(each)}
     for known in KNOWN
-    for function in (known.ours.rule.update, known.ours.rule.scalars)
+    for function in functions(known)
 }
 """Each function of a rule, and the optimizers that use it."""
 
@@ -97,7 +101,7 @@ def test_every_mutant_of_a_rule_is_caught(function):
         return all(survives(optimizer, replace) for optimizer in USERS[function])
 
     def replaced(rule, mutant):
-        parts = [part for part in ("update", "scalars") if getattr(rule, part) is function]
+        parts = [part for part in PARTS if getattr(rule, part) is function]
         return dataclasses.replace(rule, **dict.fromkeys(parts, mutant))
 
     assert everywhere(lambda rule: rule)
@@ -106,6 +110,19 @@ def test_every_mutant_of_a_rule_is_caught(function):
         for name, mutant in mutants(function)
         if everywhere(lambda rule, mutant=mutant: replaced(rule, mutant))
     ]
+    assert survivors == []
+
+
+@pytest.mark.parametrize(
+    ("function", "user"), [(keras.decayed, "keras.AdamW"), (optax.correction, "optax.Adam")]
+)
+def test_every_mutant_of_what_rules_share_is_caught(function, user, monkeypatch):
+    survivors = []
+    for name, mutant in mutants(function):
+        monkeypatch.setattr(inspect.getmodule(function), function.__name__, mutant)
+        # Of a rule that is new a formula is made anew.
+        if survives(user, dataclasses.replace):
+            survivors.append(name)
     assert survivors == []
 
 

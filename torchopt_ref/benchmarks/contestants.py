@@ -31,8 +31,8 @@ WHO: dict[str, dict[str, Any]] = {
 }
 """The flags of each. Those of torch and ours stand together in the list of optimizers."""
 
-SLOTS = {"Adam": 2, "RMSprop": 1, "AdaGrad": 1, "SGD": 1}
-"""Of each optimizer; SGD's is that of the momentum."""
+SLOTS = {"Adam": 2, "RMSprop": 1, "AdaGrad": 1, "Adagrad": 1, "SGD": 1}
+"""Of each optimizer, in every dialect; SGD's is that of the momentum."""
 
 ADD = "in-place add"
 
@@ -41,10 +41,10 @@ BEFORE = 3
 
 
 def factory(label: str, optimizer: str, **options: Any) -> Factory:
+    """An optimizer of ours, such as "Adam" or "keras.Adam", or that of the same name in torch."""
     known = BY_NAME[optimizer]
-    made: Any = known.ours if label in (OURS, EAGER) else known.torchs
-    assert made is not None
-    return partial(made, **WHO[label], **options)
+    theirs = known.torchs or getattr(torch.optim, known.ours.__name__)
+    return partial(known.ours if label in (OURS, EAGER) else theirs, **WHO[label], **options)
 
 
 def contestants(
@@ -56,13 +56,19 @@ def contestants(
     bytes_moved: int | None = None,
     **options: Any,
 ) -> list[Contestant]:
-    """Those of ``WHO`` with these labels; ``make`` sets each to work, and the bar is for ours."""
+    """Those of ``WHO`` with these labels; ``make`` sets each to work, and the bar is for the last.
+
+    Where torch does not have the formula, its optimizer of the same name is the yardstick.
+    """
+    *_, last = labels = [*labels]
+    foreign = BY_NAME[optimizer].torchs is None
     return [
         Contestant(
             label,
             partial(make, factory(label, optimizer, **options)),
-            bar=bar if label in (OURS, EAGER) else None,
+            bar=bar if label == last else None,
             bytes_moved=bytes_moved,
+            yardstick=foreign and label not in (OURS, EAGER),
         )
         for label in labels
     ]
@@ -87,7 +93,8 @@ def in_place_add(size: int, device: torch.device, dtype: torch.dtype) -> Contest
 
 def bytes_of_a_step(optimizer: str, shapes: Shapes, dtype: torch.dtype = torch.float32) -> int:
     """What a step reads (parameter, gradient, slots) and writes (parameter, slots)."""
-    return (3 + 2 * SLOTS[optimizer]) * elements(shapes) * dtype.itemsize
+    slots = SLOTS[optimizer.rpartition(".")[2]]
+    return (3 + 2 * slots) * elements(shapes) * dtype.itemsize
 
 
 def steps(

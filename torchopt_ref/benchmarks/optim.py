@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from torchopt_ref.testing.configurations import BY_NAME
+
 from . import first_step
 from .contestants import (
     DEFAULT,
@@ -77,7 +79,19 @@ def cpu_cases(device: torch.device) -> Iterator[Case]:
             yield case(optimizer, model, shapes_of(make), device, (DEFAULT, FUSED), bar=1.05)
     yield from small_tensors(device, (FUSED,), bars=(0.55, 0.65))
     yield case("Adam", "1,000 x 64, foreach=False", SMALL, device, (LOOP,), ours=EAGER, bar=1.0)
+    for dialect in ("keras", "optax"):
+        yield from of_dialect(dialect, device)
     yield first_step.case()
+
+
+def of_dialect(dialect: str, device: torch.device) -> Iterator[Case]:
+    """What torch does not have, in the time of what it has under the same name."""
+    resnet18 = vision("resnet18")
+    yield case(f"{dialect}.Adam", "ResNet-18", resnet18, device, bar=AS_FAST)
+    yield case(f"{dialect}.Adagrad", "ResNet-18", resnet18, device, bar=AS_FAST)
+    yield case(f"{dialect}.SGD", "ResNet-18", resnet18, device, bar=AS_FAST, momentum=0.9)
+    yield case(f"{dialect}.RMSprop", "ResNet-18", resnet18, device, (DEFAULT, FOREACH), bar=0.37)
+    yield case(f"{dialect}.Adam", "MLP", shapes_of(mlp), device, (DEFAULT, FUSED), bar=1.05)
 
 
 def cuda_cases(device: torch.device) -> Iterator[Case]:
@@ -139,7 +153,8 @@ def case(
 ) -> Case:
     """Ours against the fastest of ``against``, in the company of torch's default.
 
-    ``packages``: other packages' take part, too.
+    Where torch does not have the formula, ours is held against our eager engine. ``packages``:
+    other packages' take part, too.
     """
     size = elements(shapes)
     moved = bytes_of_a_step(optimizer, shapes, dtype) if size >= LARGE else None
@@ -148,7 +163,9 @@ def case(
     work = partial(make, shapes, device, dtype=dtype)
     # On CUDA torch's default is foreach.
     theirs = against if device.type == "cuda" else dict.fromkeys((DEFAULT, *against))
-    entered = contestants(optimizer, work, [*theirs, ours], bar=bar, bytes_moved=moved, **options)
+    first = [EAGER] if BY_NAME[optimizer].torchs is None else []
+    labels = [*first, *theirs, ours]
+    entered = contestants(optimizer, work, labels, bar=bar, bytes_moved=moved, **options)
     if packages:
         entered += [
             Contestant(label, partial(work, partial(adam, **options)), bytes_moved=moved)

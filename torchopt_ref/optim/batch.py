@@ -8,11 +8,9 @@ import functools
 import warnings
 from array import array
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,6 +20,7 @@ from .engines import cpu, cuda, eager, memory
 from .engines.formula import Form, formula
 from .engines.memory import PLAIN
 from .engines.views import in_memory
+from .exact import quiet
 from .rule import Group, Rule, python_number
 from .state import NUMBERS, ONE, add_state, captured, hyper_parameters
 
@@ -151,17 +150,17 @@ def by_eager(rows: Rows, which: Iterable[int]) -> None:
     """The step of the rows at ``which``, one parameter after the other."""
     rule, stays = rows.rule, captured(rows.group)
     updates: dict[Any, Callable[..., None]] = {}
-    # What overflows or is not a number is the training's affair; the compiler knows no errstate.
-    quiet = nullcontext() if torch.compiler.is_compiling() else np.errstate(all="ignore")
-    with torch.set_grad_enabled(rows.group["differentiable"]), quiet:
+    with torch.set_grad_enabled(rows.group["differentiable"]), quiet():
         for position in which:
             count = counted(rows.steps[position], stays) if rule.counts else 0
             # A count that must not be read is known by the tensor in the state, which stays.
             known = id(rows.steps[position]) if isinstance(count, Tensor) else count
-            row, fresh = rows.row(position), position in rows.fresh
-            key = (known, fresh, wide := eager.compute_dtype(row))
+            row, wide = rows.row(position), torch.float32
+            if rule.rounded_scalars is not None:
+                wide = eager.compute_dtype(row)
+            key = (known, position in rows.fresh, wide)
             if key not in updates:
-                scalars = rows.scalars(count, fresh, wide)
+                scalars = rows.scalars(count, key[1], wide)
                 updates[key] = eager.update(rule, tuple(rows.slots), scalars)
             updates[key](row)
 

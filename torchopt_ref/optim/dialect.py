@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 from torch.optim.optimizer import ParamsT
 
 from .optimizer import Optimizer
+from .rule import Group, is_zero
 
 
 class Dialect(Optimizer):
@@ -26,6 +27,12 @@ class Dialect(Optimizer):
     def __init__(self, params: ParamsT, hyper: dict[str, Any], /, **flags: bool | None) -> None:
         off = {"foreach": None, "fused": None, "differentiable": False, "capturable": False}
         for name in flags.keys() - off.keys():
-            hint = f": here it is {self.names[name]}" if name in self.names else ""
+            ours = self.names.get(name, "")
+            hint = f": here it is {ours!r}" if ours.partition("[")[0] in hyper else ""
             raise TypeError(f"{self.dialect}.{type(self).__name__} has no argument {name!r}{hint}")
         super().__init__(params, hyper | off | flags)
+
+
+def momentum_slots(group: Group) -> dict[str, float]:
+    """The slots of a rule that starts its momentum at zero, and needs none without it."""
+    return {} if is_zero(group["momentum"]) else {"momentum_buffer": 0.0}

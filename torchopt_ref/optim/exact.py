@@ -1,7 +1,7 @@
-"""Operations rounded as IEEE-754 prescribes, where torch's own are not."""
+"""Operations rounded as IEEE-754 prescribes, where torch's own are not; scalars in a precision."""
 
 import math
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,12 @@ def in_precision(x: Any, dtype: torch.dtype) -> Any:
         return x.to(dtype)
     # The compiler makes tensors of NumPy's numbers. There the step is one, which decides.
     return np.float32(x) if dtype == torch.float32 and not torch.compiler.is_compiling() else x
+
+
+def quiet() -> AbstractContextManager[object]:
+    """What overflows or is not a number is the training's affair: NumPy shall not warn of it."""
+    # The compiler knows no errstate.
+    return nullcontext() if torch.compiler.is_compiling() else np.errstate(all="ignore")
 
 
 def where_positive(condition: Tensor, value: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .engines.eager import as_real, compute_dtype
 from .optimizer import Optimizer
-from .state import initial_slot
+from .state import hyper_parameters, initial_slot
 from .torch_private import tree_flatten, tree_map, tree_unflatten
 
 Tree = Any
@@ -41,7 +41,9 @@ class Functional:
     def __init__(self, optimizer: Callable[..., Optimizer], **options: Any) -> None:
         numbers = tree_map(lambda value: 0.5 if isinstance(value, Tensor) else value, options)
         made = optimizer([torch.zeros(1)], **numbers)
-        self.rule, self.hyper = made.rule, made.defaults | options
+        # As where autograd goes through a step: NumPy's numbers are Python's, tensors stay.
+        hyper = hyper_parameters(made.defaults | options | {"differentiable": True})
+        self.rule, self.hyper = made.rule, hyper
 
     def init(self, params: Tree) -> State:
         """The state before the first step: ``step``, and one tree like ``params`` for each slot."""

@@ -10,6 +10,7 @@ decoupled, for every optimizer: before the step, :math:`\theta` becomes
 parameter are counted, which differs for one that has no gradient at times.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from .checks import refuse_weight_decay
-from .dialect import Dialect
+from .dialect import Dialect, momentum_slots
 from .exact import float32, in_precision, sqrt
 from .moving_keras import from_keras as from_keras
 from .moving_keras import to_keras as to_keras
@@ -44,7 +45,7 @@ class Keras(Dialect):
     names = NAMES
 
 
-def numbers(*names: str) -> Any:
+def numbers(*names: str) -> Callable[[Group, Any, Any], dict[str, Any]]:
     """``scalars`` of a rule: the learning rate as Keras keeps it, the others as they are."""
 
     def scalars(group: Group, step: Any, fresh: Any) -> dict[str, Any]:
@@ -54,6 +55,7 @@ def numbers(*names: str) -> Any:
 
 
 def decayed(param: Tensor, weight_decay: Any, lr: Any) -> Tensor:
+    """The parameter after its weight decay, in the order in which Keras multiplies."""
     return param if weight_decay is None else param - param * weight_decay * lr
 
 
@@ -66,10 +68,6 @@ def sgd(
     v = momentum * slots["momentum_buffer"] - lr * grad
     ahead = momentum * v - lr * grad if nesterov else v
     return param + ahead, {"momentum_buffer": v}
-
-
-def momentum_slots(group: Group) -> dict[str, float]:
-    return {} if is_zero(group["momentum"]) else {"momentum_buffer": 0.0}
 
 
 class SGD(Keras):

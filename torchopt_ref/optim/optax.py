@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from .dialect import Dialect
+from .dialect import Dialect, momentum_slots
 from .exact import in_precision, sqrt, where_positive
 from .moving_optax import from_optax as from_optax
 from .moving_optax import to_optax as to_optax
@@ -68,10 +68,6 @@ def sgd(
         return param - lr * grad, {}
     b = momentum * slots["momentum_buffer"] + grad
     return param - lr * (momentum * b + grad if nesterov else b), {"momentum_buffer": b}
-
-
-def momentum_slots(group: Group) -> dict[str, float]:
-    return {} if is_zero(group["momentum"]) else {"momentum_buffer": 0.0}
 
 
 class SGD(Optax):

@@ -1,6 +1,8 @@
 """The base class: a ``torch.optim.Optimizer`` whose update is a rule."""
 
 import functools
+import inspect
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -109,15 +111,15 @@ class Optimizer(torch.optim.Optimizer):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         if isinstance(param_group, dict):
-            self.check_dialect(param_group.get("dialect", self.dialect), "the param group")
+            self.check_dialect({"dialect": self.dialect} | param_group, "the param group")
         super().add_param_group(param_group)
 
-    def check_dialect(self, dialect: str, what: str) -> None:
-        if dialect != self.dialect:
+    def check_dialect(self, group: Group, what: str) -> None:
+        if (dialect := group["dialect"]) != self.dialect:
+            name = type(self).__name__
             raise ValueError(
-                f"{what} is of the {dialect!r} dialect, "
-                f"this {type(self).__name__} of the {self.dialect!r} dialect, "
-                "which has other formulas"
+                f"{what} is of the {dialect!r} dialect, this {name} of the {self.dialect!r} "
+                f"dialect, which has other formulas{taker(dialect, name, group)}"
             )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -161,7 +163,8 @@ class Optimizer(torch.optim.Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.setdefault("defaults", state.get("defaults"))
         for group in state.get("param_groups", ()):
-            self.check_dialect(group.setdefault("dialect", "torch"), "the state dict")
+            group.setdefault("dialect", "torch")
+            self.check_dialect(group, "the state dict")
         super().__setstate__(state)
         for group in self.param_groups:
             for name in self.defaults.keys() - group.keys():
@@ -181,3 +184,14 @@ class Optimizer(torch.optim.Optimizer):
                 f"the state dict is not of {type(self).__name__}: its param groups have no {name!r}"
             )
         return None if name in ("foreach", "fused") else False
+
+
+def taker(dialect: str, name: str, group: Group) -> str:
+    """Words that name the class of this name in the dialect, where the group has its options."""
+    module = "torchopt_ref.optim" + ("" if dialect == "torch" else f".{dialect}")
+    cls: Any = getattr(sys.modules.get(module), name, None)
+    if getattr(cls, "dialect", None) != dialect:
+        return ""
+    arguments = inspect.signature(cls).parameters.values()
+    options = {each.name for each in arguments if each.kind is each.POSITIONAL_OR_KEYWORD}
+    return f": {module}.{name} takes it" if options <= group.keys() else ""

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .exact import quiet
+
 Slots = dict[str, Tensor]
 Group = Mapping[str, Any]
 
@@ -53,7 +55,9 @@ class Rule:
         """
         if scalars.pop("maximize", False):
             grad = -grad
-        if not self.decays and (weight_decay := scalars.pop("weight_decay", None)) is not None:
+        if self.decays:
+            return self.update(param, grad, slots, **scalars)
+        if (weight_decay := scalars.pop("weight_decay", None)) is not None:
             grad = grad + weight_decay * param
         if (shrink := scalars.pop("shrink", None)) is not None:
             param = param * shrink
@@ -68,7 +72,8 @@ class Rule:
         """
         scalars = self.scalars(group, step, fresh)
         if self.rounded_scalars is not None:
-            found = self.rounded_scalars(group, step, dtype)
+            with quiet():
+                found = self.rounded_scalars(group, step, dtype)
             scalars = scalars | {name: python_number(value) for name, value in found.items()}
         if group.get("maximize", False):
             scalars["maximize"] = True

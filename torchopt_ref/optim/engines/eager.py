@@ -133,8 +133,8 @@ def array_function(known: Formula) -> Callable[..., tuple[np.ndarray, ...]]:
 
 def compute_dtype(tensors: Iterable[Tensor]) -> torch.dtype:
     """The dtype in which a step of these is computed; a complex number is a pair of reals."""
-    reals = {tensor.dtype.to_real() for tensor in tensors}
-    return torch.float64 if torch.float64 in reals else torch.float32
+    wide = any(tensor.dtype in (torch.float64, torch.complex128) for tensor in tensors)
+    return torch.float64 if wide else torch.float32
 
 
 def as_real(tensor: Tensor) -> Tensor:

@@ -111,14 +111,14 @@ def formula(form: Form) -> Formula | None:
         return None
     if not OPERANDS.issuperset(type(arg) for node in calls for arg in node.args):
         return None
-    if any(chooses_wrongly(node) for node in calls):
-        return None
     numeric = set(names.values())
     alone: list[fx.Node] = []
     for node in calls:
         if all(arg in numeric for arg in node.all_input_nodes):
             alone.append(node)
             numeric.add(node)
+    if not all(chooses_rightly(node, numeric) for node in calls):
+        return None
     calls = [node for node in calls if node not in numeric]
     read = dict.fromkeys(arg for node in calls for arg in node.all_input_nodes if arg in numeric)
     results = {position: result.node for position, result in written.items()}
@@ -128,7 +128,11 @@ def formula(form: Form) -> Formula | None:
     return Formula(columns, names, alone, calls, inputs, results, evaluator(names, alone, inputs))
 
 
-def chooses_wrongly(node: fx.Node) -> bool:
-    """Whether a truth stands here for a number, or a number for a truth."""
+def chooses_rightly(node: fx.Node, numeric: set[fx.Node]) -> bool:
+    """Whether comparisons, of tensors, stand where ``where`` chooses by them, and nowhere else; and
+    what it chooses has a dtype: of two numbers torch and NumPy make different tensors."""
     truths = [isinstance(arg, fx.Node) and arg.target is operator.gt for arg in node.args]
-    return truths != [node.target is torch.where, *[False] * (len(truths) - 1)]
+    if node.target is not torch.where:
+        return not any(truths)
+    tensors = [isinstance(arg, fx.Node) and arg not in numeric for arg in node.args]
+    return truths == [True, False, False] and tensors[0] and any(tensors[1:])
