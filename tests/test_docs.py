@@ -20,7 +20,12 @@ each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: 
 
 @each_document
 def test_the_code_of_a_document_runs(document, tmp_path, monkeypatch):
-    """Its blocks, but for those quoted, share one namespace and run in order in an empty folder."""
+    """Its blocks, but for those quoted, share one namespace and run in order in an empty folder.
+
+    ``<!-- needs: PACKAGE of EXTRA -->`` says what only an extra installs.
+    """
+    for package, extra in re.findall(r"<!-- needs: (\w+) of (\w+) -->", document.read_text()):
+        pytest.importorskip(package, reason=f"pip install 'torchopt-ref[{extra}]'")
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": "__main__"}
     text = TOOL["QUOTATION"].sub(lambda quoted: "\n" * quoted[0].count("\n"), document.read_text())

@@ -3,7 +3,7 @@
 import functools
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -128,7 +128,15 @@ class Optimizer(torch.optim.Optimizer):
         Unlike there, a slot that was saved in a wider dtype than its parameter's keeps it: the
         float32 average of a bfloat16 parameter is not rounded. A slot that lay in memory in another
         order, as of a model that was not yet channels-last, is laid out as its parameter.
+
+        Raises ``TypeError`` for what is no state dict, such as a Keras optimizer or an Optax state,
+        which ``keras.from_keras`` and ``optax.from_optax`` move.
         """
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(
+                f"a state dict is needed, not {type(state_dict).__name__}: a Keras optimizer is "
+                "moved by torchopt_ref.optim.keras.from_keras, a state of Optax by optax.from_optax"
+            )
         final: dict[str, Any] = {}
         before = self.register_load_state_dict_pre_hook(lambda _, given: final.update(given))
         after = self.register_load_state_dict_post_hook(
