@@ -87,6 +87,20 @@ def test_signs_orders_of_rounding_and_reserved_words_stay_apart():
     assert f"const new_param = {expected}" in text
 
 
+def test_what_makes_no_difference_is_not_asked_and_has_no_control():
+    def scalars(group, step, fresh):
+        return {"lr": group["lr"], "sign": bool(step > group["late"] or group["sign"])}
+
+    def update(param, grad, slots, *, lr, sign):
+        return param - lr * grad, {}
+
+    text = optimizer(own(update, scalars))
+    assert "form: (h, t, fresh) => 0," in text
+    assert 'hyper: {"lr": ' in text
+    assert "late" not in text
+    assert "sign" not in text
+
+
 def test_a_rule_without_a_formula_is_refused_by_name():
     def sign(param, grad, slots, *, lr):
         return param - lr * torch.sign(grad), {}

@@ -55,6 +55,49 @@ def test_every_optimizer_of_every_dialect_can_be_chosen(opened):
     assert {"momentum", "dampening", "nesterov", "maximize", "weight_decay"} < {*shown["SGD"]}
 
 
+def test_another_dialect_keeps_the_method_and_its_learning_rate(opened):
+    """However the dialect writes the method's name."""
+    found = opened.run(
+        """
+        const [dialect, choice] = document.querySelectorAll("#cards .card select");
+        const change = (select, value) => {
+          select.value = value;
+          select.dispatchEvent(new Event("change"));
+        };
+        return ["AdaGrad", "RMSprop", "Adam"].map((method) => {
+          change(dialect, "torch");
+          change(choice, method);
+          return [...dialect.options].map(({ value }) => {
+            change(dialect, value);
+            return [choice.value, PATHS.runs[0].h.lr];
+          });
+        });
+        """
+    )
+    for methods in found:
+        names, rates = zip(*methods, strict=True)
+        assert len({name.rpartition(".")[2].lower() for name in names}) == len({*rates}) == 1, names
+
+
+def test_a_number_may_not_be_more_than_the_constructor_takes(opened):
+    """Keras' momentum is at most 1."""
+    said = opened.run(
+        """
+        const [dialect] = document.querySelectorAll("#cards .card select");
+        dialect.value = "keras";
+        dialect.dispatchEvent(new Event("change"));
+        const row = document.querySelector("#cards .card [data-hyper=momentum]");
+        const number = row.querySelector("input[type=text]");
+        return [1, 1.5, 0.5].map((typed) => {
+          number.value = typed;
+          number.dispatchEvent(new Event("input"));
+          return [row.querySelector(".wrong").textContent, PATHS.runs[0].h.momentum];
+        });
+        """
+    )
+    assert said == [["", 1], ["must be a number from 0 to 1", 1], ["", 0.5]]
+
+
 def test_both_languages_say_everything(opened):
     """Every key of a language is in the other, with the same values, and is used."""
     words = opened.run("return WORDS")
@@ -80,7 +123,6 @@ def test_both_languages_say_everything(opened):
     hyper = {
         f"{name}.{i}" if isinstance(described["value"], list) else name
         for each in opened.run("return Object.values(OPTIMIZERS)")
-        if each["dialect"] in ("torch", "book")
         for name, described in each["hyper"].items()
         for i in range(2)
     }

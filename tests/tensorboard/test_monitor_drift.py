@@ -8,7 +8,7 @@ from trainings import RECORDED, batches, mlp, watched_by_hand
 import torchopt_ref.nn
 import torchopt_ref.optim
 from torchopt_ref.tensorboard import Monitor
-from torchopt_ref.testing.configurations import KNOWN
+from torchopt_ref.testing.configurations import BY_NAME, KNOWN
 
 
 def test_drift_is_0_for_our_optimizers(tmp_path, read):
@@ -20,6 +20,41 @@ def test_drift_is_0_for_our_optimizers(tmp_path, read):
         assert list(run["parity drift/NumPy largest"].values()) == [0] * len(RECORDED), folder
         assert run["parity drift/float64 largest"][30] > 0
         assert run["parity drift/float64 median"][30] < 1e4
+
+
+HOSTILE = [
+    ("keras.AdamW", {"amsgrad": True, "weight_decay": 0.1}),
+    ("keras.SGD", {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}),
+    ("keras.RMSprop", {"centered": True, "momentum": 0.9}),
+    ("optax.RMSprop", {"eps_in_sqrt": False, "initial_scale": 1.0, "bias_correction": True}),
+    ("optax.AdamW", {"nesterov": True, "x64": True, "eps_root": 1e-8}),
+    ("optax.Adagrad", {}),
+    ("AdamW", {}),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), HOSTILE)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_drift_is_0_with_every_option_in_each_precision(name, options, dtype, tmp_path, read):
+    """Groups of two weight decays and two precisions, and a learning rate that changes."""
+    torch.manual_seed(0)
+    first, second = (torch.nn.Parameter(torch.randn(5, 5).to(dtype)) for _ in range(2))
+    third = torch.nn.Parameter(torch.randn(5))
+    groups = [{"params": [first]}, {"params": [second, third], "lr": 0.1}]
+    if "weight_decay" in options:
+        groups[1]["weight_decay"] = 0.0
+    optimizer = BY_NAME[name].ours(groups, lr=0.03, **options)
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
+    model = nn.ParameterList([first, second, third])
+    with Monitor(model, optimizer, tmp_path, every=4, record=["drift"]):
+        for _ in range(8):
+            for param in model:
+                param.grad = torch.randn_like(param) * 10 ** (3 * torch.randn_like(param))
+            optimizer.step()
+            scheduler.step()
+    run = read(tmp_path)
+    assert {*run["parity drift/NumPy largest"].values()} == {0}
+    assert run["parity drift/float64 largest"][8] > 0
 
 
 @pytest.mark.parametrize("name", ["SGD", "Adagrad", "RMSprop", "Adam", "AdamW"])

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from trainings import batches, mlp, train, watched_by_hand
 
+from torchopt_ref import optim
 from torchopt_ref.tensorboard import Monitor, NonFiniteError
 
 
@@ -34,6 +35,17 @@ def test_text_of_the_run(tmp_path, read):
         "_hparams_/session_start_info",
         "_hparams_/session_end_info",
     }
+
+
+def test_runs_are_told_apart_by_the_optimizers_dialect(tmp_path, read):
+    model = mlp(hidden=(20,))
+    found = []
+    for cls in (optim.keras.Adam, torch.optim.Adam):
+        folder = tmp_path / cls.__module__
+        watched_by_hand(model, cls(model.parameters()), folder, steps=1)
+        pages = read(folder)._events.summary_metadata
+        found.append(pages["_hparams_/session_start_info"].plugin_data.content)
+    assert [b"keras.Adam" in content for content in found] == [True, False]
 
 
 def test_figures_and_graph(tmp_path, read):

@@ -90,6 +90,18 @@ REFUSED = {
     "a key twice": (["--optimizer-args", '{"eps": 1, "eps": 2}'], "a key stands twice"),
     "a rate beside --lr": (["--optimizer-args", '{"lr": 1}'], "has lr: give it by --lr"),
     "a decay beside its own": (["--optimizer-args", '{"weight_decay": 1}'], "by --weight-decay"),
+    "a decay that it has not": (
+        ["--optimizer", "optax.SGD", "--weight-decay", "0.1"],
+        "--weight-decay: optax.SGD has none",
+    ),
+    "a decay that torch's has not": (
+        ["--optimizer", "torch.optim:Rprop", "--weight-decay", "0.1"],
+        "--weight-decay: torch.optim:Rprop has none",
+    ),
+    "another dialect's name of an argument": (
+        ["--optimizer", "keras.Adam", "--optimizer-args", '{"epsilon": 1e-3}'],
+        "keras.Adam has no argument 'epsilon': here it is eps: see --optimizer-args",
+    ),
     "no scheduler": (["--scheduler", "os:system"], "os:system is no scheduler"),
     "a rate that is infinite": (
         ["--scheduler-args", '{"eta_min": 1e999}'],

@@ -1,5 +1,6 @@
 """A training that was stopped ends as if it had not been: bit for bit, whatever it consists of."""
 
+import json
 import re
 import signal
 
@@ -38,6 +39,26 @@ def test_stopped_and_resumed_is_the_same_as_never_stopped(train, options, monkey
     assert results(stopped) == results(uninterrupted)
     assert curves(stopped) == curves(uninterrupted)
     assert "loss/train" in curves(stopped)
+
+
+DIALECTS = {
+    "keras.RMSprop": {"centered": True, "momentum": 0.9},
+    "keras.AdamW": {"amsgrad": True},
+    "optax.AdamW": {"nesterov": True, "x64": True},
+}
+
+
+@pytest.mark.parametrize("optimizer", DIALECTS)
+def test_an_optimizer_of_another_dialect_goes_on_in_groups_and_schedule(train, optimizer):
+    options = ["--optimizer", optimizer, "--optimizer-args", json.dumps(DIALECTS[optimizer])]
+    options += ["--weight-decay", "0.1", "--checkpoint-every", "7", "--keep", "9"]
+    whole, stopped = (train(*options, name=name) for name in ("whole", "stopped"))
+    for file in sorted((stopped / "checkpoints").glob("step-*.pt"))[1:]:
+        file.unlink()
+    train("--resume", name="stopped", tiny=[])
+    assert last_checkpoint(stopped).name == last_checkpoint(whole).name
+    drift = curves(whole / "monitor")["parity drift/NumPy largest"]
+    assert {value for _, value in drift} == {0}
 
 
 @pytest.mark.parametrize(("name", "status"), [("TERM", 143), ("INT", 130)])

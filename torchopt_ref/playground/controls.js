@@ -47,9 +47,11 @@ function clamp(value, least, most) {
 const DECADES = {
   lr: [-4, 1],
   eps: [-12, 0],
+  eps_root: [-12, 0],
   weight_decay: [-5, 0],
   lr_decay: [-4, 0],
   initial_accumulator_value: [-4, 1],
+  initial_scale: [-4, 1],
 };
 
 // The scale of a hyper-parameter whose default is value.
@@ -166,11 +168,11 @@ function optimizerCard(run, rate, then) {
     changed();
   };
   dialect.addEventListener("change", () => {
-    const { name } = OPTIMIZERS[run.key];
+    const method = methodOf(OPTIMIZERS[run.key]);
     const [first, ...others] = Object.keys(OPTIMIZERS).filter(
       (key) => OPTIMIZERS[key].dialect === dialect.value,
     );
-    choose([first, ...others].find((key) => OPTIMIZERS[key].name === name) ?? first);
+    choose([first, ...others].find((key) => methodOf(OPTIMIZERS[key]) === method) ?? first);
   });
   choice.addEventListener("change", () => choose(choice.value));
 

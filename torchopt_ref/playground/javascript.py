@@ -11,6 +11,7 @@ import functools
 import inspect
 import json
 import operator
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -81,12 +82,13 @@ def optimizer(cls: type[Optimizer]) -> str:
     ways = list(every_way(lambda answers: traced(cls, hyper, adjustable, answers)))
     texts = list(dict.fromkeys(way.text for way in ways))
     chosen = decision([(way.asked, texts.index(way.text)) for way in ways])
-    described = {name: description(cls, name, value) for name, value in adjustable.items()}
-    forms = "".join(f"{text},\n" for text in texts)
+    body = f"form: (h, t, fresh) => {chosen},\nforms: [\n" + "".join(f"{text},\n" for text in texts)
+    read = set(re.findall(r"\bh\.(\w+)", body))
+    # An option that nothing reads, such as one that matters in float32 only, needs no control.
+    described = {n: description(cls, n, value) for n, value in adjustable.items() if n in read}
     return (
         f"{{\nname: {json.dumps(cls.__name__)}, dialect: {json.dumps(cls.dialect)},\n"
-        f"hyper: {json.dumps(described)},\n"
-        f"form: (h, t, fresh) => {chosen},\nforms: [\n{forms}],\n}}"
+        f"hyper: {json.dumps(described)},\n{body}],\n}}"
     )
 
 
@@ -98,7 +100,7 @@ def description(cls: type[Optimizer], name: str, value: Any) -> dict[str, Any]:
     """A hyper-parameter's default, and the range that the constructor's own checks leave.
 
     ``least`` is 0 where it may not be negative, and then ``zero`` says whether it may be 0;
-    ``below`` is 1 where it must be less.
+    ``below`` is 1 where it must be less, ``most`` is 1 where it may not be more.
     """
     found: dict[str, Any] = {"value": value}
     if isinstance(value, bool):
@@ -116,6 +118,8 @@ def description(cls: type[Optimizer], name: str, value: Any) -> dict[str, Any]:
         found |= {"least": 0, "zero": accepts(0.0)}
     if not accepts(1.0):
         found["below"] = 1
+    elif not accepts(2.0):
+        found["most"] = 1
     return found
 
 
@@ -138,19 +142,24 @@ def every_way(trace: Callable[[Sequence[bool]], Way]) -> Iterator[Way]:
 
 
 def decision(ways: Sequence[tuple[dict[str, bool], int]]) -> str:
-    """An expression that asks what the ways asked, in their order, and is the number of one."""
+    """An expression that asks what the ways asked, in their order, and is the number of one.
+
+    What makes no difference is not asked.
+    """
     if len({number for _, number in ways}) == 1:
         return str(ways[0][1])
     question = next(iter(ways[0][0]))
-    branches = {
-        answer: [
-            ({q: a for q, a in asked.items() if q != question}, number)
-            for asked, number in ways
-            if asked[question] is answer
-        ]
+    yes, no = (
+        decision(
+            [
+                ({q: a for q, a in asked.items() if q != question}, number)
+                for asked, number in ways
+                if asked[question] is answer
+            ]
+        )
         for answer in (True, False)
-    }
-    return f"({question} ? {decision(branches[True])} : {decision(branches[False])})"
+    )
+    return yes if yes == no else f"({question} ? {yes} : {no})"
 
 
 class Tracer(fx.proxy.GraphAppendingTracer):

@@ -18,7 +18,7 @@ function paths() {
   let pen = [0, 0]; // where the keyboard draws
 
   const surface = () => SURFACES[PATHS.surface];
-  const rate = (optimizer) => surface().rates[optimizer.name];
+  const rate = (optimizer) => surface().rates[methodOf(optimizer)];
 
   // Everything that follows from the settings: the paths are walked again, whole.
   function recompute() {

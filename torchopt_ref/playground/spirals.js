@@ -28,7 +28,7 @@ const RANGES = { sigmoid: [0, 1], tanh: [-1, 1], relu: [0, 3, true] };
 function learning() {
   const find = (id) => document.getElementById(id);
   const [plane, loss, layers] = [find("plane"), find("loss"), find("layers")];
-  const rate = (optimizer) => RATES[optimizer.name];
+  const rate = (optimizer) => RATES[methodOf(optimizer)];
   SPIRALS.run.h = beginning(OPTIMIZERS[SPIRALS.run.key], rate);
 
   const points = spirals(400, 0.02, generator(1));

@@ -26,6 +26,11 @@ function takeStep(optimizer, h, state, param, grad) {
   state.t = t;
 }
 
+// The name of an optimizer's method in all dialects: two of them write AdaGrad as Adagrad.
+function methodOf({ name }) {
+  return name === "Adagrad" ? "AdaGrad" : name;
+}
+
 // The default of every hyper-parameter.
 function defaults(optimizer) {
   const entries = Object.entries(optimizer.hyper);

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from numpy_ref import optimizers
 from torchopt_ref.testing import ulp_distance
-from torchopt_ref.testing.configurations import KNOWN
+from torchopt_ref.testing.configurations import KNOWN, optimizer_name
 
 from .layers import spread, trainable
 from .record import Record
@@ -22,6 +22,7 @@ REFERENCES: dict[type, Callable[..., optimizers.Optimizer]] = {
     for cls in (known.ours, known.torchs)
     if isinstance(cls, type)
 }
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 GROUPS, TENSORS, ELEMENTS = 4, 4, 64
 """Of the sample: param groups, tensors of a group, first elements of a tensor."""
 
@@ -29,7 +30,8 @@ GROUPS, TENSORS, ELEMENTS = 4, 4, 64
 class Drift:
     """How far an optimizer's parameters are from those of ``numpy_ref``, fed the same gradients.
 
-    The sample is the first 64 elements of up to four tensors of up to four param groups. Every
+    The sample is the first 64 elements of up to four tensors of up to four param groups, of one
+    dtype in each group. Every
     step's gradients are kept on the device; at a record the reference repeats the steps, in the
     parameters' precision and in float64. ``parity drift/NumPy`` and ``parity drift/float64`` are
     the distances after the latest step, in ULP of the parameters' precision, the largest and the
@@ -46,7 +48,7 @@ class Drift:
         self._shadows: list[Shadow] | None = None
         self.note = ""
         if type(optimizer) not in REFERENCES:
-            self._stop(f"{type(optimizer).__name__} has no NumPy reference")
+            self._stop(f"{optimizer_name(type(optimizer))} has no NumPy reference")
 
     def before_step(self) -> None:
         if self._shadows is None and not self.note:
@@ -92,6 +94,7 @@ class Drift:
             params = [param for param in trainable([group]) if is_sampled(param)]
             # Without a single gradient, the step's closure is yet to compute them.
             params = [param for param in params if param.grad is not None] or params
+            params = [param for param in params if param.dtype == params[0].dtype]
             if params:
                 self._shadows.append(Shadow(self._optimizer, group, spread(params, TENSORS)))
         if not self._shadows:
@@ -114,7 +117,10 @@ class Shadow:
         self._sides = [reference(), reference()]
         usual = self._sides[0]
         self.known = [key for key in usual.hyper | usual.around if key in group]
-        self._dtypes = [numpy_dtype(params[0]), np.dtype(np.float64)]
+        bfloat16 = params[0].dtype == torch.bfloat16
+        usual.storage = "bfloat16" if bfloat16 else None
+        own = "float32" if bfloat16 else str(params[0].dtype).removeprefix("torch.")
+        self._dtypes = [np.dtype(own), np.dtype(np.float64)]
         for side, dtype in zip(self._sides, self._dtypes, strict=True):
             side.state["sample"] = slots(optimizer, params, dtype)
         self._now: list[np.ndarray] | None = None
@@ -137,19 +143,22 @@ class Shadow:
                 self._now = [before[i].astype(each) for each in self._dtypes]
             for side, param, each in zip(self._sides, self._now, self._dtypes, strict=True):
                 side.hyper.update({key: values[key] for key in side.hyper if key in values})
-                side.around.update({key: values[key] for key in side.around if key in values})
+                # A dialect whose formula has a weight decay of its own has none around it.
+                around = side.around.keys() & values.keys() - side.hyper.keys()
+                side.around.update({key: values[key] for key in around})
                 side.update({"sample": param}, {"sample": grads[i].astype(each)})
         self._last = after[-1]
         assert self._now is not None
-        theirs = after[-1].astype(dtype)
-        return np.stack([ulp_distance(theirs, now.astype(dtype)) for now in self._now])
+        theirs, bfloat16 = after[-1].astype(dtype), self._sides[0].storage == "bfloat16"
+        ours = [self._sides[0].stored(now, dtype) for now in self._now]
+        return np.stack([ulp_distance(theirs, now, bfloat16=bfloat16) for now in ours])
 
     def _left_at(self, before: np.ndarray) -> bool:
         return np.array_equal(before, self._last, equal_nan=True)
 
 
 def is_sampled(param: nn.Parameter) -> bool:
-    return param.dtype in (torch.float16, torch.float32, torch.float64) and param.is_contiguous()
+    return param.dtype in DTYPES and param.is_contiguous()
 
 
 def gathered(tensors: list[Tensor]) -> Tensor:
@@ -166,9 +175,8 @@ def slots(
             found["step"] = int(value)
         elif isinstance(value, Tensor) and value.shape == params[0].shape:
             tensors = [optimizer.state[param][name].detach() for param in params]
-            found[name] = gathered(tensors).cpu().numpy().astype(dtype)
+            values = gathered(tensors).cpu()
+            # NumPy has no bfloat16.
+            values = values.float() if values.dtype == torch.bfloat16 else values
+            found[name] = values.numpy().astype(dtype)
     return found
-
-
-def numpy_dtype(param: nn.Parameter) -> np.dtype:
-    return np.dtype(str(param.dtype).removeprefix("torch."))

@@ -15,6 +15,8 @@ import torch
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import summary
 
+from torchopt_ref.testing.configurations import optimizer_name
+
 from .by_layer import group_values
 from .event_file import readable
 
@@ -49,7 +51,7 @@ def hyper_parameters(
     found: dict[str, Any] = {}
     for name, optimizer in optimizers.items():
         before = f"{name} " if name else ""
-        found[f"{before}optimizer"] = type(optimizer).__name__
+        found[f"{before}optimizer"] = optimizer_name(type(optimizer))
         values = group_values(optimizer.param_groups[0])
         found |= {f"{before}{key}": value for key, value in values}
     found |= config

@@ -10,9 +10,10 @@ from numpy_ref import book, keras, optax, optimizers
 from torchopt_ref import optim
 
 
-def optimizer_name(cls: type[optim.Optimizer]) -> str:
-    """The name of a class below ``torchopt_ref.optim``: "Adam", "book.Adam"."""
-    return cls.__name__ if cls.dialect == "torch" else f"{cls.dialect}.{cls.__name__}"
+def optimizer_name(cls: type[torch.optim.Optimizer]) -> str:
+    """What a class is called beside those of other dialects: "Adam", "book.Adam"."""
+    dialect = cls.dialect if issubclass(cls, optim.Optimizer) else "torch"
+    return cls.__name__ if dialect == "torch" else f"{dialect}.{cls.__name__}"
 
 
 class Known(NamedTuple):

@@ -71,11 +71,11 @@ class OptimizerOptions:
     accumulate: int = 1
     """parts in which a batch goes through the model; with BatchNorm of at least two images"""
     optimizer: str = "Adam"
-    """one of this project (Adam, book.Adam), or package.module:Class, such as torch.optim:Adam"""
+    """of this project (Adam, book.Adam, keras.Adam), or package.module:Class (torch.optim:Adam)"""
     lr: float = 2e-3
     """learning rate"""
     weight_decay: float = 0.0
-    """of weights; biases and normalisation parameters are left out"""
+    """of weights, for an optimizer that has it; biases and normalisation are left out"""
     optimizer_args: str = "{}"
     """further arguments of the optimizer, as a JSON object"""
     label_smoothing: float = 0.0

@@ -7,6 +7,8 @@ from functools import partial
 
 from torch import nn
 
+from torchopt_ref.testing.configurations import optimizer_name
+
 from .config import Config
 from .data import Data
 from .distributed import Processes
@@ -47,7 +49,7 @@ def describe(training: Training, config: Config, data: Data, memory: Memory) -> 
             str(model),
             "",
             f"{len(parameters)} parameters, {sum(p.numel() for p in parameters):,} numbers; "
-            f"{type(training.optimizer).__name__}'s groups:",
+            f"{optimizer_name(type(training.optimizer))}'s groups:",
             *groups,
             f"input {' x '.join(map(str, data.shape))}, {data.classes} classes; "
             f"{data.train.images:,} images to train, {held_out:,} to validate, "

@@ -53,11 +53,14 @@ def make_optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:
             raise UserError(f"--optimizer-args has {own}: give it by {option}")
     check_switches("--optimizer-args", cls, given)
     try:
-        return cls(groups, lr=config.lr, **given)
+        optimizer = cls(groups, lr=config.lr, **given)
     except (Exception, SystemExit) as error:  # of whatever class a user names
         raise UserError(
             f"cannot make the optimizer {name}: {one_line(error)}: see --optimizer-args"
         ) from error
+    if config.weight_decay and "weight_decay" not in getattr(optimizer, "defaults", {}):
+        raise UserError(f"--weight-decay: {name} has none: leave it away, or choose one that has")
+    return optimizer
 
 
 class Schedule:
