@@ -133,7 +133,7 @@ def copy_figures(runs: Path, folder: Path) -> None:
     text = "".join(document.read_text(encoding="utf-8") for document in DOCUMENTS)
     for experiment, name in sorted(set(FIGURE.findall(text))):
         finished = sorted(runs.glob(f"{experiment}/*/results.json"), key=os.path.getmtime)
-        finished = [file for file in finished if not is_quick(file)]
+        finished = [file for file in finished if is_of_the_chapter(file)]
         if not finished:
             raise Stale(f"no whole run of {experiment} in {runs}: torchopt-ref run {experiment}")
         figure = finished[-1].parent / name
@@ -143,9 +143,10 @@ def copy_figures(runs: Path, folder: Path) -> None:
         shutil.copyfile(figure, folder / experiment / name)
 
 
-def is_quick(results: Path) -> bool:
-    """Whether the run decides nothing, and its figures mean nothing."""
-    return bool(json.loads(results.read_text(encoding="utf-8"))["config"]["quick"])
+def is_of_the_chapter(results: Path) -> bool:
+    """Whether it is no quick run, whose figures mean nothing, and by the textbook's optimizers."""
+    config = json.loads(results.read_text(encoding="utf-8"))["config"]
+    return not config["quick"] and config.get("dialect", "book") == "book"
 
 
 if __name__ == "__main__":

@@ -71,6 +71,8 @@ MISTAKES = {
     "command": (["rnu"], "unknown command 'rnu': did you mean 'run'?"),
     "experiment": (["run", "optimizer"], "unknown experiment 'optimizer': did you mean"),
     "option": ([*RUN, "--iteration", "3"], "unknown option '--iteration': did you mean"),
+    "dialect": ([*RUN, "--dialect", "kears"], "unknown dialect 'kears': did you mean 'keras'?"),
+    "no dialect": ([*RUN, "--dialect", ""], "unknown dialect ''"),
     "stray word": ([*RUN, "adam"], "adam: see torchopt-ref run optimizers --help"),
     "no value": ([*RUN, "--seed"], "--seed"),
     "no number": ([*RUN, "--seed", "one"], "--seed: invalid literal for int.* 'one': see"),

@@ -11,6 +11,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from torchopt_ref.cli import main
 from torchopt_ref.experiments import optimizers
+from torchopt_ref.experiments.dialects import DIALECTS, in_dialect
+from torchopt_ref.experiments.lockstep import ADAPTIVE_STEP_ULP, STEP_ULP, bound_of
 from torchopt_ref.experiments.reports import optimizers as report
 from torchopt_ref.experiments.results import FAILS, HOLDS, UNDECIDED, Results
 
@@ -291,6 +293,62 @@ def test_an_interrupted_run_resumes_from_the_last_finished_unit(tmp_path, capsys
     resumed = results(folder)
     assert whole.pop("environment").keys() == resumed.pop("environment").keys()
     assert whole == resumed
+
+
+@pytest.mark.parametrize("dialect", ["torch", "keras"])
+def test_another_dialect_is_run_told_and_kept_apart(run, dialect):
+    """By both sides alike, in the book's learning rates."""
+    folder, book = run(1, "--dialect", dialect), run(1)
+    assert folder.name != book.name
+    found, of_the_book = results(folder), results(book)
+    assert (found["config"]["dialect"], of_the_book["config"]["dialect"]) == (dialect, "book")
+    _, _, *claims = (each["claim"] for each in found["claims"])
+    for said in (found["tried"], *found["figures"].values(), *claims):
+        assert all(DIALECTS[dialect].en in text for text in said), said
+    assert "the textbook's learning rates" in found["tried"][0]
+    check_both_languages(folder)
+    assert "with the textbook's hyper-parameters" in of_the_book["tried"][0]
+    valley, books = (each["units"]["valley-seed0"] for each in (found, of_the_book))
+    assert valley["numpy"]["numbers"] == pytest.approx(valley["torch"]["numbers"], rel=1e-9)
+    for name in ("AdaGrad", "RMSprop", "Adam"):
+        assert valley["torch"]["numbers"][name] != books["torch"]["numbers"][name]
+
+
+def test_the_textbooks_run_is_that_of_before(run):
+    """Its learning rates are named now, and are its defaults."""
+    for method in [*OPTIMIZERS, "Nesterov"]:
+        configuration = in_dialect(method, "book")
+        assert configuration.name == f"book.{method}"
+        usual = configuration.known.reference().hyper
+        assert configuration.reference().hyper == usual
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_momentum_is_momentum_where_a_dialect_has_no_class_for_it(dialect):
+    """Two steps by a gradient of 1 go lr and 1.9 lr; Nesterov's have gone further, or as far."""
+    gone = {}
+    for method in ("Momentum", "Nesterov"):
+        params = {"x": np.zeros(1)}
+        optimizer = in_dialect(method, dialect, 0.1).reference()
+        for _ in range(2):
+            optimizer.update(params, {"x": np.ones(1)})
+        gone[method] = -float(params["x"][0])
+    assert gone["Momentum"] == pytest.approx(0.29)
+    assert gone["Nesterov"] == pytest.approx(0.461)
+
+
+def test_the_bound_of_a_step_grows_with_what_a_dialects_eps_magnifies():
+    bounds = {
+        (method, dialect): bound_of(in_dialect(method, dialect))
+        for method in OPTIMIZERS
+        for dialect in DIALECTS
+    }
+    larger = {("AdaGrad", "torch"): 2.0**28, ("RMSprop", "torch"): 2.0**21}
+    for key, bound in bounds.items():
+        usual = STEP_ULP if key[0] in ("SGD", "Momentum") else ADAPTIVE_STEP_ULP
+        assert bound >= usual
+        if key[1] != "optax":
+            assert bound == larger.get(key, usual), key
 
 
 def test_the_claim_on_reaching_sgds_loss():

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
 
+from torchopt_ref.testing.configurations import BY_NAME, Configuration
+
 from .both import Training, batches, engines, fit
 from .digits import number
-from .lockstep import apart, step_bound
+from .lockstep import apart, bound_of
 from .results import Claim, Outcome, Results, Table, Unit, finding
 from .settings import Settings
 from .words import Words, listed
@@ -52,7 +54,7 @@ def agreement(training: Training, settings: Settings, seed: int) -> Outcome:
         by_torch, by_numpy = made["torch"].step(x, t), made["numpy"].step(x, t)
         errors.append(abs(by_torch - by_numpy) / abs(by_torch))
     _, locked = fit(replace(training, iterations=30, lockstep=True), settings, seed)
-    bound = step_bound(training.optimizer)
+    bound = bound_of(Configuration(BY_NAME[training.optimizer], training.options))
     return {"agreement": {"loss": float(np.max(errors)), **locked["apart"], "bound": bound}}
 
 
@@ -105,14 +107,14 @@ def agreements(results: Results) -> dict[str, dict[str, float]]:
     }
 
 
-def lockstep_claims(results: Results, optimizers: Sequence[str]) -> list[Claim]:
-    """The claim on whole float64 trainings in lockstep, whose variants are the optimizers."""
+def lockstep_claims(results: Results, bounds: Mapping[str, float]) -> list[Claim]:
+    """The claim on whole float64 trainings in lockstep; ``bounds`` has that of each variant."""
     found = {
         name: {
-            "bound": step_bound(name),
+            "bound": bound,
             **{key: worst(results, name, key) for key in ("step ULP", "step")},
         }
-        for name in optimizers
+        for name, bound in bounds.items()
     }
     every_step = Words(
         "Every step of the trainings, taken from the same weights, agrees in float64",
@@ -201,18 +203,17 @@ def why_curves_part(results: Results, names: Names) -> Words:
     )
 
 
-def apart_table(results: Results, optimizers: Sequence[str]) -> Table:
+def apart_table(results: Results, bounds: Mapping[str, float]) -> Table:
     """How far apart the sides are, a row for each optimizer, the largest over the seeds.
 
     ``within`` is the part of the steps within the bound, which is one of float64.
     """
     rows: list[list[str | Words]] = []
-    for name in optimizers:
+    for name, bound in bounds.items():
         found = results.of(name)[0]["apart"]
         row: list[str | Words] = [name]
         row += [f"{worst(results, name, key):.0e}" for key in ("first 100", "ever")]
         if "step ULP" in found:
-            bound = step_bound(name)
             ulps = results.curve(name, "numpy", "lockstep/max_ulp")
             row += [
                 f"{worst(results, name, 'step'):.0e}",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from string import ascii_letters
 
 import numpy as np
+
+from torchopt_ref.testing.configurations import Configuration
 
 from .networks import Arrays, Engine, NumpyEngine, TorchEngine
 
@@ -20,8 +23,9 @@ ADAPTIVE_STEP_ULP = 2.0**18
 """The same by the optimizers that divide a gradient by its own size.
 
 Where a gradient g is near 0, ``lr g / (sqrt(h) + eps)`` magnifies its difference by lr / eps, which
-is 1e5, about 2^17, with the hyper-parameters here. The bound allows the gradients to differ by 2
-ULP of the weights. Measured, over 30 seeds: 22,988 (RMSprop).
+is 1e5, about 2^17, with the textbook's hyper-parameters. The bound allows the gradients to differ
+by 2 ULP of the weights. Measured, over 30 seeds: 22,988 (RMSprop). A dialect with a smaller eps has
+a larger bound: see :func:`step_bound`.
 """
 
 
@@ -50,9 +54,21 @@ def largest_differences(curves: dict[str, list]) -> dict[str, float]:
     return {key: float(value) for key, value in largest.items()}
 
 
-def step_bound(optimizer: str) -> float:
-    name = optimizer.rpartition(".")[2]
-    return STEP_ULP if name in ("SGD", "Momentum", "Nesterov") else ADAPTIVE_STEP_ULP
+def bound_of(configuration: Configuration) -> float:
+    """The most that a step may set the engines apart by an optimizer with these options."""
+    hyper = configuration.reference().hyper
+    return step_bound(configuration.name, hyper["lr"] / hyper["eps"] if "eps" in hyper else 1.0)
+
+
+def step_bound(optimizer: str, magnified: float = 1e5) -> float:
+    """The same by its name, and lr / eps, by which it magnifies a difference of gradients near 0.
+
+    It is at least ``ADAPTIVE_STEP_ULP``, else the power of two from ``2 lr / eps`` on. With eps
+    inside the root less is magnified, lr / sqrt(eps).
+    """
+    if optimizer.rpartition(".")[2] in ("SGD", "Momentum", "Nesterov"):
+        return STEP_ULP
+    return max(ADAPTIVE_STEP_ULP, 2.0 ** math.ceil(math.log2(2 * magnified)))
 
 
 def apart(a: Arrays, b: Arrays) -> tuple[float, float]:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from torchopt_ref.errors import UserError
+from torchopt_ref.errors import UserError, unknown
 
 from .agreement import agreement_units
 from .both import Training, train
+from .dialects import DIALECTS, in_dialect
 from .optimizers_figures import learning, valley
 from .results import Results, Unit
 from .settings import Settings
@@ -24,39 +25,48 @@ SMOOTHING = 20
 
 @dataclass
 class Config(Settings):
-    """SGD, Momentum, AdaGrad, RMSprop and Adam with the textbook's hyper-parameters.
+    """SGD, Momentum, AdaGrad, RMSprop and Adam as in the textbook, or in another dialect.
 
     Part 1: 30 steps down f(x, y) = x^2/20 + y^2. Part 2: a network 784-100-100-100-100-10 on
     MNIST, by the NumPy side and the torch side from the same weights and mini-batches.
     Claim: momentum and adaptive methods reach SGD's final loss in far fewer iterations, here at
     most half; which is best depends on the problem.
+
+    Another dialect has its own formulas and defaults, but here the textbook's learning rates and
+    momentum (0.9). Its Momentum is its SGD with momentum, where it has no class for it.
     """
 
     iterations: int = 2000
     """training steps of each optimizer"""
     batch_size: int = 128
     """images in a mini-batch"""
+    dialect: str = "book"
+    """whose formulas and defaults the optimizers have: book, torch, keras or optax"""
     lockstep: bool = False
     """give the NumPy side torch's weights after every step, and measure each step in ULP"""
 
     def check(self) -> None:
+        if self.dialect not in DIALECTS:
+            raise unknown("dialect", self.dialect, DIALECTS)
         super().check()
         if self.lockstep and set(self.engine_names) != {"numpy", "torch"}:
             raise UserError("--lockstep compares two sides: use --engines numpy,torch")
 
 
 def units(config: Config) -> list[Unit]:
+    chosen = {name: in_dialect(name, config.dialect) for name in NAMES}
     trainings = {
         name: Training(
             (100, 100, 100, 100),
-            optimizer=f"book.{name}",
+            optimizer=configuration.name,
+            options=configuration.options,
             batch_size=config.batch_size,
             iterations=config.iterations,
             lockstep=config.lockstep,
         )
-        for name in NAMES
+        for name, configuration in chosen.items()
     }
-    valley = {"engine_names": config.engine_names}
+    valley = {"engine_names": config.engine_names, "dialect": config.dialect}
     return [
         Unit("valley", config.seed, walk, valley),
         *(
@@ -81,4 +91,7 @@ def iterations_to_reach_sgd(results: Results, engine: str, name: str) -> np.ndar
 
 
 def figures(results: Results, config: Config) -> dict[str, Figure]:
-    return {"valley": valley(results), "training_loss": learning(results, config.dataset)}
+    return {
+        "valley": valley(results, config.dialect),
+        "training_loss": learning(results, config.dataset, config.dialect),
+    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .charts import Curve, Lines, Valley
+from .dialects import said_of
 from .figures import note, test_accuracies, training_losses
 from .results import Results
 from .svg import COLORS, DASHES, Axis, Figure
@@ -15,7 +16,7 @@ STEP = Axis(Words("step", "步数"), whole=True)
 HEIGHT = Axis(Words("f(x, y), logarithmic", "f(x, y)（对数刻度）"), log=True)
 
 
-def valley(results: Results) -> Figure:
+def valley(results: Results, dialect: str) -> Figure:
     """A panel for each optimizer, and their heights over the steps in one."""
     engine = results.engines[-1]
     found = results.of("valley")[0][engine]["paths"]
@@ -31,7 +32,7 @@ def valley(results: Results) -> Figure:
         ]
     steps = len(paths["SGD"]) - 1
     return Figure(
-        Words("Five ways down a long valley", "五种方法走下狭长的山谷"),
+        said_of(dialect, Words("Five ways down a long valley", "五种方法走下狭长的山谷")),
         [
             *panels,
             Lines(Words("Height after each step", "每一步之后的高度"), STEP, HEIGHT, heights),
@@ -43,7 +44,7 @@ def valley(results: Results) -> Figure:
     )
 
 
-def learning(results: Results, dataset: str) -> Figure:
+def learning(results: Results, dataset: str, dialect: str) -> Figure:
     """Training loss and test accuracy."""
     names = {name: Words(name, name) for name in LEARNING_RATES}
     shown = {"mnist": "MNIST", "fashion": "Fashion-MNIST"}.get(dataset, dataset)
@@ -52,7 +53,7 @@ def learning(results: Results, dataset: str) -> Figure:
         for name, words in names.items()
     }
     return Figure(
-        Words(f"Five optimizers on {shown}", f"五种优化方法（{shown}）"),
+        said_of(dialect, Words(f"Five optimizers on {shown}", f"五种优化方法（{shown}）")),
         [
             training_losses(Words("Training loss", "训练损失"), losses, log=True),
             test_accuracies(results, names),

@@ -8,23 +8,28 @@ from typing import Any
 import numpy as np
 import torch
 
-from torchopt_ref.testing.configurations import BY_NAME, Configuration
+from torchopt_ref.testing.configurations import Configuration
 
+from .dialects import in_dialect
 from .results import Outcome
 
 START = (-7.0, 2.0)
 STEPS = 30
 LEARNING_RATES = {"SGD": 0.95, "Momentum": 0.1, "AdaGrad": 1.5, "RMSprop": 0.1, "Adam": 0.3}
+"""The textbook's, for every dialect."""
 
 
-def walk(engine_names: Sequence[str]) -> Outcome:
-    """30 steps of each optimizer by each engine: the work of a ``Unit``.
+def walk(engine_names: Sequence[str], dialect: str = "book") -> Outcome:
+    """30 steps of each optimizer of a dialect by each engine: the work of a ``Unit``.
 
     ``paths`` and the curves ``valley/<optimizer>`` of f, numbers: the last f of each.
     """
     outcome: Outcome = {}
     for engine in engine_names:
-        paths = {name: list(PATHS[engine](name, lr)) for name, lr in LEARNING_RATES.items()}
+        paths = {
+            name: list(PATHS[engine](in_dialect(name, dialect, lr)))
+            for name, lr in LEARNING_RATES.items()
+        }
         values = {name: [f(x, y) for x, y in path] for name, path in paths.items()}
         outcome[engine] = {
             "paths": paths,
@@ -38,22 +43,18 @@ def f(x: Any, y: Any) -> Any:
     return x**2 / 20 + y**2
 
 
-def by_the_book(name: str, lr: float) -> Configuration:
-    return Configuration(BY_NAME[f"book.{name}"], {"lr": lr})
-
-
-def numpy_path(name: str, lr: float) -> Iterator[tuple[float, float]]:
+def numpy_path(configuration: Configuration) -> Iterator[tuple[float, float]]:
     params = {"x": np.array(START[0]), "y": np.array(START[1])}
-    optimizer = by_the_book(name, lr).reference()
+    optimizer = configuration.reference()
     yield START
     for _ in range(STEPS):
         optimizer.update(params, {"x": params["x"] / 10, "y": 2 * params["y"]})
         yield float(params["x"]), float(params["y"])
 
 
-def torch_path(name: str, lr: float) -> Iterator[tuple[float, float]]:
+def torch_path(configuration: Configuration) -> Iterator[tuple[float, float]]:
     x, y = (torch.nn.Parameter(torch.tensor(start, dtype=torch.float64)) for start in START)
-    optimizer = by_the_book(name, lr).ours([x, y])
+    optimizer = configuration.ours([x, y])
     yield START
     for _ in range(STEPS):
         optimizer.zero_grad()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from ..agreement import agreement_claims, apart_table, lockstep_claims
+from ..dialects import DIALECTS, in_dialect, said_of
 from ..digits import two_digits
+from ..lockstep import bound_of
 from ..optimizers import NAMES, SMOOTHING, Config, iterations_to_reach_sgd
 from ..results import Claim, Finding, Results, Table, finding
 from ..valley import START, STEPS, f
@@ -34,17 +36,30 @@ TRAININGS: dict[str, Words] = {}
 START_POINT = f"({START[0]:g}, {START[1]:g})"
 
 
+def hyper_parameters(dialect: str) -> Words:
+    if dialect == "book":
+        return Words("with the textbook's hyper-parameters", "使用教科书的超参数")
+    name = DIALECTS[dialect]
+    return Words(
+        f"all with the formulas and defaults of {name.en}, but the textbook's learning rates and "
+        "momentum (0.9)",
+        f"全部使用 {name.zh} 的公式和默认值，但学习率和动量（0.9）取教科书的值",
+    )
+
+
 def tried(config: Config) -> Words:
+    hyper = hyper_parameters(config.dialect)
     return sentences(
         [
             Words(
                 f"{STEPS} steps of each optimizer down f(x, y) = x²/20 + y² from {START_POINT}; "
                 f"then {config.iterations:,} iterations of a ReLU network 784-100-100-100-100-10 "
-                f"from He's initial weights, on mini-batches of {config.batch_size} images, with "
-                "the textbook's hyper-parameters.",
-                f"先让每种优化器在 f(x, y) = x²/20 + y² 上从 {START_POINT} 出发走 {STEPS} 步；再用"
-                "教科书的超参数训练一个 784-100-100-100-100-10 的 ReLU 网络（He 初始值，"
-                f"mini-batch 大小为 {config.batch_size}），共 {config.iterations:,} 次迭代。",
+                f"from He's initial weights, on mini-batches of {config.batch_size} images, "
+                f"{hyper.en}.",
+                f"先让每种优化器在 f(x, y) = x²/20 + y² 上从 {START_POINT} 出发走 {STEPS} 步；再训"
+                "练一个 784-100-100-100-100-10 的 ReLU 网络（He 初始值，"
+                f"mini-batch 大小为 {config.batch_size}），共 {config.iterations:,} 次迭代，"
+                f"{hyper.zh}。",
             ),
             conditions(config),
         ]
@@ -56,28 +71,43 @@ def seen(results: Results, config: Config) -> Words:
     (valley,) = results.of("valley")
     heights = by_name({name: two_digits(valley[engine]["numbers"][name]) for name in NAMES})
     final = by_name({name: results.numbers(name, engine, "loss") for name in NAMES})
-    return Words(
-        f"In the valley f falls from {f(*START):.3g} to: {heights.en}. SGD jumps from side to "
-        "side; the others turn into the valley's direction sooner or later. In the network the "
-        f"training loss ends at: {final.en}. Who is best there depends on the problem: on other "
-        "images or with other learning rates the order changes.",
-        f"在山谷中，f 从 {f(*START):.3g} 下降到：{heights.zh}。SGD 在山谷两侧来回跳动，其他优化器"
-        f"则或早或晚转向谷底的方向。在网络中，最终的训练损失为：{final.zh}。哪种优化器最好取决于问"
-        "题本身：换一个数据集或换一个学习率，名次就会改变。",
-    )
+    said = [
+        Words(
+            f"In the valley f falls from {f(*START):.3g} to: {heights.en}.",
+            f"在山谷中，f 从 {f(*START):.3g} 下降到：{heights.zh}。",
+        ),
+        Words(
+            f"In the network the training loss ends at: {final.en}. Who is best there depends on "
+            "the problem: on other images or with other learning rates the order changes.",
+            f"在网络中，最终的训练损失为：{final.zh}。哪种优化器最好取决于问题本身：换一个数据集或"
+            "换一个学习率，名次就会改变。",
+        ),
+    ]
+    if config.dialect == "book":  # whose paths were looked at
+        paths = Words(
+            "SGD jumps from side to side; the others turn into the valley's direction sooner or "
+            "later.",
+            "SGD 在山谷两侧来回跳动，其他优化器则或早或晚转向谷底的方向。",
+        )
+        said.insert(1, paths)
+    return sentences(said)
 
 
 def claims(results: Results, config: Config) -> list[Claim]:
     found = agreement_claims(results)
     if config.lockstep and config.dtype == "float64":
-        found += lockstep_claims(results, NAMES)
+        found += lockstep_claims(results, bounds(config))
     return [
         *found,
         claim(
             results,
-            Words(
-                "Momentum and the adaptive methods reach SGD's final loss in half its iterations",
-                "Momentum 和自适应方法只用一半的迭代次数就能达到 SGD 的最终损失",
+            said_of(
+                config.dialect,
+                Words(
+                    "Momentum and the adaptive methods reach SGD's final loss in half its "
+                    "iterations",
+                    "Momentum 和自适应方法只用一半的迭代次数就能达到 SGD 的最终损失",
+                ),
             ),
             Words(
                 f"In every seed the mean loss of {SMOOTHING} iterations falls to SGD's final one "
@@ -89,9 +119,12 @@ def claims(results: Results, config: Config) -> list[Claim]:
         ),
         claim(
             results,
-            Words(
-                "One and the same optimizer ends with the lowest training loss in every seed",
-                "在每个随机种子下，最终训练损失最低的都是同一种优化器",
+            said_of(
+                config.dialect,
+                Words(
+                    "One and the same optimizer ends with the lowest training loss in every seed",
+                    "在每个随机种子下，最终训练损失最低的都是同一种优化器",
+                ),
             ),
             Words(
                 "The mean loss of the last 100 iterations is compared.",
@@ -143,4 +176,8 @@ def tables(results: Results, config: Config) -> list[Table]:
     names: dict[str, str | Words] = {name: name for name in NAMES}
     numbers = table_of_numbers(results, Words("optimizer", "优化器"), names, columns)
     both = len(results.engines) > 1
-    return [numbers, apart_table(results, NAMES)] if both else [numbers]
+    return [numbers, apart_table(results, bounds(config))] if both else [numbers]
+
+
+def bounds(config: Config) -> dict[str, float]:
+    return {name: bound_of(in_dialect(name, config.dialect)) for name in NAMES}
