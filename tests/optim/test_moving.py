@@ -288,6 +288,10 @@ def first_twice(array):
     return array.reshape(-1)[[0, *range(35)]].reshape(3, 2, 2, 3)
 
 
+def as_numbers_of_float32(array):
+    return conv_kernel(array).astype("float32")
+
+
 def another(shape=(3,), dtype=torch.float32):
     return nn.Parameter(torch.ones(shape, dtype=dtype))
 
@@ -325,6 +329,10 @@ REFUSED_MAPS = {
     "a function that computes": (
         lambda right: right | {"conv/bias": (right["conv/bias"], doubled)},
         "conv/bias: the map's function may only move elements",
+    ),
+    "a function that changes the dtype": (
+        lambda right: right | {"conv/kernel": (right["conv/kernel"][0], as_numbers_of_float32)},
+        "conv/kernel: the map's function may only move elements",
     ),
     "a function that loses an element": (
         lambda right: right | {"conv/kernel": (right["conv/kernel"][0], first_twice)},
@@ -451,6 +459,10 @@ def other_beta(optimizer):
     optimizer.param_groups[0]["betas"] = (0.5, 0.999)
 
 
+def other_decay(optimizer):
+    optimizer.param_groups[1]["weight_decay"] = 0.5
+
+
 def one_more(optimizer):
     optimizer.add_param_group({"params": [another((2, 2))]})
 
@@ -472,6 +484,10 @@ CHANGES = {
     ("change", "message"),
     [
         *CHANGES.items(),
+        (
+            other_decay,
+            r"bias: weight_decay is 0\.5 here and 0\.0 in Keras: give the Keras optimizer",
+        ),
         (other_beta, r"betas is \(0.5, 0.999\) here and \(0.9, 0.999\) in Keras: give the Keras"),
     ],
 )
@@ -739,6 +755,23 @@ def test_a_state_that_is_not_the_optimizer_s_is_refused_and_nothing_written(case
     assert not ours.state
     assert ours.param_groups[0]["lr"] == 0.25
     assert all(map(torch.equal, own.values(), before))
+
+
+def test_slots_weights_and_optimizer_must_be_of_the_same_parameters():
+    params, (entries, own) = optax_params(), mapped(torch_model())
+    state = optax.adam(0.1).init(params)
+    longer = nested(flat(params) | {"conv/bias": jnp.ones(4)})
+    ours = ours_optax.Adam(own.values())
+    with pytest.raises(ValueError, match=r"conv/bias has the shape \(4,\), its parameter here"):
+        ours_optax.from_optax(state, entries, ours, longer)
+    without = {name: entry for name, entry in entries.items() if name != "conv/bias"}
+    with pytest.raises(ValueError, match="the map lacks conv/bias of the tree of parameters"):
+        ours_optax.from_optax((), without, ours_optax.SGD([own["dense/bias"]]), params)
+    fewer = ours_optax.Adam([own["conv/bias"]])
+    with pytest.raises(ValueError, match="slots of conv/kernel, whose parameter the optimizer lac"):
+        ours_optax.from_optax(state, {"conv/kernel": entries["conv/kernel"]} | entries, fewer)
+    assert not ours.state
+    assert not fewer.state
 
 
 def test_bias_correction_is_the_state_s_and_the_optimizer_s():
