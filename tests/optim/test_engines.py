@@ -641,6 +641,16 @@ def test_a_rule_of_the_users_own(update, options):
         assert torch.equal(got, other)
 
 
+def test_a_choice_by_a_comparison_of_numbers_is_no_formula():
+    """torch has a word for it; a kernel would not compile."""
+
+    def update(param, grad, slots, *, lr):
+        return torch.where(lr > 0, param, grad), {}
+
+    rule = Rule(update, lambda _: {}, lambda *_: {"lr": 0.5}, counts=False)
+    assert formula(Form.of(rule, (), {"lr": 0.5})) is None
+
+
 def test_a_lack_of_room_says_nothing_of_the_rule():
     """What is found out about a rule is kept."""
     errors = [RecursionError(), MemoryError()]
