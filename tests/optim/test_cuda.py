@@ -54,8 +54,8 @@ class Recipe(NamedTuple):
     def scalars(self, step, dtype=torch.float32):
         return self.rule.all_scalars(self.group, step, int(step == 1), dtype)
 
-    def form(self):
-        return form_of(self.rule, self.rule.slots(self.group), self.scalars(2))
+    def form(self, dtype=torch.float32):
+        return form_of(self.rule, self.rule.slots(self.group), self.scalars(2, dtype))
 
 
 def form_of(rule, slots, scalars):
@@ -166,8 +166,8 @@ def of_torch(case):
 
 
 def check_steps(configuration, dtypes, device):
-    recipe = Recipe.of(configuration)
-    form = recipe.form()
+    recipe, wide = Recipe.of(configuration), torch.promote_types(torch.float32, dtypes[0])
+    form = recipe.form(wide)
     rng = np.random.default_rng(0)
     initial = recipe.rule.slots(recipe.group).values()
     rows = []
@@ -179,7 +179,7 @@ def check_steps(configuration, dtypes, device):
     for step in (1, 2, 3):
         for row in rows:
             row[1] = drawn(rng, len(row[0]), dtypes[0], step, device)
-        scalars = recipe.scalars(step, torch.promote_types(torch.float32, dtypes[0]))
+        scalars = recipe.scalars(step, wide)
         expected = [eager(recipe.rule, form, [t.cpu() for t in row], scalars) for row in rows]
         launch(form, rows, numbers_of(form, scalars), counts)
         for row, same in zip(rows, expected, strict=True):

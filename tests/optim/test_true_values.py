@@ -107,12 +107,18 @@ def keras_adagrad(x, t, o):
     return {"param": x["param"] - step, "sum": s}
 
 
+def factor(x, name):
+    """What Optax' correction multiplies a moment by: one over it, where it is not that already."""
+    correction = x.get(name, mpf(1))
+    return correction if x.get("multiply") else 1 / correction
+
+
 def keras_rmsprop(x, t, o):
     """Epsilon is inside the root, which Optax can choose; the velocity points upwards, Optax' down.
     A centered average can be that of other gradients, and the root that of a negative number."""
     found = rmsprop(x, t, o)
     square, mean = (found.get(name, mpf(0)) for name in ("square_avg", "grad_avg"))
-    corrected = x.get("corrected", 1)
+    corrected = factor(x, "bias_correction")
     variance = corrected * square - (x["one"] * corrected * mean) ** 2
     inside = o.get("eps_in_sqrt", True)
     divisor = root(variance + x["eps"]) if inside else root(variance) + x["eps"]
@@ -138,11 +144,11 @@ def keras_adam(x, t, o):
 
 def optax_adam(x, t, o):
     found, beta1 = adam(x, t, o), mpf(o["betas"][0])
-    mean = x["correction1"] * found["exp_avg"]
+    mean = factor(x, "correction1") * found["exp_avg"]
     if o["nesterov"]:
-        ahead = x["next_correction1"] * found["exp_avg"]
-        mean = beta1 * ahead + (1 - beta1) * x["correction1"] * x["grad"]
-    under = x["correction2"] * found["exp_avg_sq"] + x.get("eps_root", 0)
+        ahead = factor(x, "next_correction1") * found["exp_avg"]
+        mean = beta1 * ahead + (1 - beta1) * factor(x, "correction1") * x["grad"]
+    under = factor(x, "correction2") * found["exp_avg_sq"] + x.get("eps_root", 0)
     return found | {"param": x["param"] - x["lr"] * mean / (mpmath.sqrt(under) + x["eps"])}
 
 
@@ -275,10 +281,11 @@ def true_lr_t(lr, beta1, beta2, t):
     return lr * mpmath.sqrt(1 - beta2**t) / (1 - beta1**t)
 
 
-def true_corrections(beta1, beta2, t):
+def true_corrections(beta1, beta2, t, multiply):
     numbers = {"correction1": (beta1, t), "correction2": (beta2, t)}
     numbers["next_correction1"] = (beta1, t + 1)
-    return {name: 1 / (1 - beta**count) for name, (beta, count) in numbers.items()}
+    power = -1 if multiply else 1
+    return {name: (1 - beta**count) ** power for name, (beta, count) in numbers.items()}
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda dtype: dtype.__name__)
@@ -306,9 +313,13 @@ def test_scalars_in_the_parameters_precision(t, betas, dtype):
     check(rounded(keras.Adam, lr=0.3)["lr_t"], lambda x: true_lr_t(**x, t=t), inputs, unit)
     for x64, roundings in ((False, unit), (True, wide)):
         found = rounded(optax.Adam, nesterov=True, x64=x64)
-        assert found.keys() == true_corrections(**decays, t=t).keys()
+        how = {"t": t, "multiply": found.pop("multiply")}
+        assert how["multiply"] == (x64 and dtype == np.float32)
+        assert found.keys() == true_corrections(**decays, **how).keys()
         for name, value in found.items():
-            check(value, lambda x, n=name: true_corrections(**x, t=t)[n], decays, roundings)
+            check(
+                value, lambda x, n=name, how=how: true_corrections(**x, **how)[n], decays, roundings
+            )
 
 
 def lose(cls, **options):

@@ -105,9 +105,8 @@ def said(found):
             ("{}", '{"nesterov": true}'),
             {"momentum": ("plain", "Nesterov's, each part corrected for its own step")},
             (
-                "m' * (1 / (1 - beta1^t))",
-                "beta1 * (m' * (1 / (1 - beta1^(t + 1)))) + "
-                "(1 - beta1) * (g * (1 / (1 - beta1^t)))",
+                "m' / (1 - beta1^t)",
+                "beta1 * (m' / (1 - beta1^(t + 1))) + (1 - beta1) * (g / (1 - beta1^t))",
             ),
         ),
         (
@@ -432,7 +431,10 @@ def test_a_page_is_80_columns_wide_and_the_same_is_there_as_json(a, b, capsys):
         ),
         (["Adam", "torch.nn:Linear"], "is not a torch.optim.Optimizer"),
         (["Adam"], "required: B"),
-        (["Adam", "keras.RMSprop", "--b-kwargs", '{"rho": 1}'], "here it is alpha: see --b-kwargs"),
+        (
+            ["Adam", "keras.RMSprop", "--b-kwargs", '{"rho": 1}'],
+            "here it is 'alpha': see --b-kwargs",
+        ),
         (["Adam", "Adam", "--a-kwargs", "{"], "--a-kwargs is not JSON"),
         (["Adam", "Adam", "--b-kwargs", '{"amsgrad": "no"}'], "amsgrad is true or false"),
         (["Adam", "Adam", "--a-kwargs", '{"lr": -1}'], "Invalid learning rate: -1: see --a-kwargs"),

@@ -100,7 +100,7 @@ REFUSED = {
     ),
     "another dialect's name of an argument": (
         ["--optimizer", "keras.Adam", "--optimizer-args", '{"epsilon": 1e-3}'],
-        "keras.Adam has no argument 'epsilon': here it is eps: see --optimizer-args",
+        "keras.Adam has no argument 'epsilon': here it is 'eps': see --optimizer-args",
     ),
     "no scheduler": (["--scheduler", "os:system"], "os:system is no scheduler"),
     "a rate that is infinite": (
