@@ -53,12 +53,15 @@ NAMED = 3
 @dataclass(frozen=True)
 class Finding:
     """One thing that is wrong: its ``kind``, the ``layers`` (none if it is about them all), the
-    ``evidence`` with its numbers, and what to ``try_this``."""
+    ``evidence`` with its numbers, what to ``try_this``, the ``curves`` that prove it, by their tags,
+    the best first, and the ``step`` of the evidence, 0 if it is about the whole run."""
 
     kind: str
     layers: tuple[str, ...]
     evidence: str
     try_this: str
+    curves: tuple[str, ...] = ()
+    step: int = 0
 
     @property
     def where(self) -> str:
