@@ -1,0 +1,64 @@
+"""Short trainings of many kinds, watched by a Monitor: healthy ones, and ones broken in one way.
+
+A training is a function that takes ``watch``, calls ``watch(model, optimizer, **options)`` for its
+Monitor, and says by ``assert`` that it learnt (a healthy one), or nothing (a broken one). It seeds
+itself, needs no file, and takes seconds.
+
+The thresholds of the rules were chosen on one half of them, and are judged on the other; a
+training's name decides which half is its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+Run = Callable[[Callable[..., Any]], None]
+
+
+@dataclass(frozen=True)
+class Training:
+    """``causes`` are the kinds of findings that name what is wrong, none for a healthy one;
+    ``also`` are those that are true of it besides."""
+
+    name: str
+    run: Run
+    causes: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether it is of the half that no threshold was chosen on."""
+        return crc32(self.name.encode()) % 2 == 1
+
+
+HEALTHY: dict[str, Training] = {}
+BROKEN: dict[str, Training] = {}
+
+
+def healthy(run: Run) -> Run:
+    add(HEALTHY, Training(run.__name__, run))
+    return run
+
+
+def broken(*causes: str, also: tuple[str, ...] = ()) -> Callable[[Run], Run]:
+    def register(run: Run) -> Run:
+        add(BROKEN, Training(run.__name__, run, causes, also))
+        return run
+
+    return register
+
+
+def add(kind: dict[str, Training], training: Training) -> None:
+    if training.name in HEALTHY or training.name in BROKEN:
+        raise ValueError(f"two trainings are called {training.name}")
+    kind[training.name] = training
+
+
+for module in sorted(Path(__file__).parent.glob("*_*.py")):
+    if module.stem != "__init__":
+        import_module(f"{__name__}.{module.stem}")
