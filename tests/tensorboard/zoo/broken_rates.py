@@ -427,7 +427,7 @@ class GraphConvolution(nn.Module):
         super().__init__()
         self.register_buffer("adjacency", adjacency)
         self.first, self.second = nn.Linear(16, 32), nn.Linear(32, 1)
-        self.activation = nn.ReLU()
+        self.activation = nn.Softplus()
 
     def forward(self, x):
         return self.second(self.adjacency @ self.activation(self.first(self.adjacency @ x)))
