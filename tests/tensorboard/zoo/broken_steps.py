@@ -25,17 +25,14 @@ def step_of_the_optimizer_forgotten(watch):
     torch.manual_seed(0)
     model = SignOfSum()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.99)
     with watch(model, optimizer, every=10) as monitor:
-        for step in range(120):
+        for _ in range(120):
             x = torch.randn(32, 10, 1)
             y = (x.sum((1, 2)) > 0).long()
             optimizer.zero_grad()
             output = model(x)
             loss = F.cross_entropy(output, y)
             loss.backward()
-            if step % 12 == 11:
-                scheduler.step()
             monitor.log(loss=loss, output=output, target=y)
 
 
@@ -59,9 +56,9 @@ def optimizer_rebuilt_for_its_groups_after_the_monitor(watch):
             monitor.log(loss=loss, output=output, target=y)
 
 
-@broken("no step was seen", "not finite")
+@broken("no step was seen", "not finite", also=("it does not learn",))
 def scaler_skips_all_for_the_root_of_a_distance_of_zero(watch):
-    """Each sample's distance to itself is 0, where the root's slope is infinite, and times 0 NaN."""
+    """Each sample's distance to itself is 0, where the root's slope is infinite; times 0, NaN."""
     torch.manual_seed(2)
     centres = torch.randn(6, 20)
     model = nn.Sequential(nn.Linear(20, 32), nn.ReLU(), nn.Linear(32, 8))
@@ -113,7 +110,7 @@ def limit_of_fifty_steps_left_from_debugging(watch):
     model = nn.Sequential(
         nn.Conv1d(1, 8, 7, padding=3), nn.Tanh(), nn.Conv1d(8, 8, 7, padding=3), nn.Tanh()
     ).append(nn.Conv1d(8, 1, 7, padding=3))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4)
     time = torch.linspace(0, 6, 64)
     with watch(model, optimizer, every=20) as monitor:
         for step in range(300):
@@ -137,13 +134,13 @@ def guard_against_spikes_that_compares_with_the_best_batch(watch):
     best = float("inf")
     with watch(model, optimizer, every=20) as monitor:
         for _ in range(300):
-            x = torch.randn(8, 6)
+            x = torch.randn(16, 6)
             y = x[:, :1] * x[:, 1:2] + x[:, 2:3]
             optimizer.zero_grad()
             loss = F.mse_loss(model(x), y)
             loss.backward()
             monitor.log(loss=loss)
-            if loss.item() > 1.5 * best:
+            if loss.item() > 2 * best:
                 continue
             best = min(best, loss.item())
             optimizer.step()
@@ -172,7 +169,7 @@ class SAM:
         self.base.zero_grad()
 
 
-@broken("no step was seen", also=("the loss rises", "weights grow without end"))
+@broken("no step was seen", also=("the loss rises", "one class is predicted", "it does not learn"))
 def sam_without_its_second_step(watch):
     """It climbs in each step, and never comes back."""
     torch.manual_seed(6)
@@ -212,10 +209,7 @@ def best_weights_restored_in_each_step(watch):
                     model.load_state_dict(best_weights)
 
 
-@broken(
-    "the loss rises",
-    also=("weights grow without end", "one class is predicted", "exploding gradients"),
-)
+@broken("the loss rises", also=("one class is predicted",))
 def maximize_left_from_a_policy_gradient(watch):
     torch.manual_seed(8)
     model = nn.Sequential(
@@ -239,7 +233,7 @@ def maximize_left_from_a_policy_gradient(watch):
             monitor.log(loss=loss, output=output, target=y)
 
 
-@broken("the loss rises", also=("weights grow without end", "exploding gradients"))
+@broken("the loss rises", also=("exploding gradients",))
 def likelihood_descended_instead_of_its_negative(watch):
     """A mean and a deviation for each x; what is logged has the right sign."""
     torch.manual_seed(9)
@@ -283,7 +277,16 @@ def no_zero_grad_at_all(watch):
             monitor.log(loss=loss, output=output, target=y)
 
 
-@broken("gradients are never zeroed", also=("learning rate too high", "the loss rises"))
+@broken(
+    "gradients are never zeroed",
+    also=(
+        "learning rate too high",
+        "the loss rises",
+        "weights grow without end",
+        "one class is predicted",
+        "exploding gradients",
+    ),
+)
 def zero_grad_once_in_each_epoch(watch):
     """``a + 2 b`` mod 7."""
     torch.manual_seed(11)
