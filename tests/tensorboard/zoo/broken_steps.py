@@ -127,20 +127,20 @@ def limit_of_fifty_steps_left_from_debugging(watch):
 
 @broken("steps have stopped")
 def guard_against_spikes_that_compares_with_the_best_batch(watch):
-    """A lucky batch early in the run makes all others look like spikes."""
+    """A lucky one among the first 40 makes all that come later look like spikes."""
     torch.manual_seed(5)
     model = nn.Sequential(nn.Linear(6, 32), nn.GELU(), nn.Linear(32, 1))
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
     best = float("inf")
     with watch(model, optimizer, every=20) as monitor:
-        for _ in range(300):
-            x = torch.randn(16, 6)
+        for step in range(300):
+            x = torch.randn(8, 6)
             y = x[:, :1] * x[:, 1:2] + x[:, 2:3]
             optimizer.zero_grad()
             loss = F.mse_loss(model(x), y)
             loss.backward()
             monitor.log(loss=loss)
-            if loss.item() > 2 * best:
+            if step >= 40 and loss.item() > 1.2 * best:
                 continue
             best = min(best, loss.item())
             optimizer.step()
