@@ -307,7 +307,7 @@ def twenty_sigmoid_layers_with_default_weights(watch):
     for _ in range(19):
         layers += [nn.Linear(48, 48), nn.Sigmoid()]
     model = nn.Sequential(*layers, nn.Linear(48, 10))
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
     with watch(model, optimizer, every=20) as monitor:
         classify(model, optimizer, monitor, 160)
 
