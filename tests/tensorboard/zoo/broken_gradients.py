@@ -534,7 +534,7 @@ def all_is_frozen_but_the_bias_of_the_new_head(watch):
 
 @broken("it does not learn", also=("layers that do not move",))
 def the_new_head_is_frozen_with_all_but_the_norms(watch):
-    """Only "norm" in a name was to be trained, besides the head."""
+    """Norms and the head were to be trained; the condition forgets the head."""
     torch.manual_seed(18)
 
     class Net(nn.Module):

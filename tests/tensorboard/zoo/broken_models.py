@@ -535,7 +535,7 @@ def batchnorm_stays_in_eval_after_the_first_validation(watch):
 
 @broken("evaluation mode in training", also=("overfitting",))
 def dropout_stays_in_eval_after_the_first_validation(watch):
-    """600 images, of which the second half of the training learns each by heart."""
+    """Trained on 600 images, which it then learns by heart."""
     torch.manual_seed(22)
     images, labels = digits()
     model = nn.Sequential(
