@@ -62,7 +62,7 @@ class VAE(nn.Module):
         return self.decoder(z), mean, log_variance
 
 
-@broken("it does not learn", also=("vanishing gradients",))
+@broken("it does not learn", also=("dead units",))
 def vae_that_weighs_kl_by_1000(watch):
     """The posterior collapses: each image stays the mean one, which the last bias begins with."""
     torch.manual_seed(1)
