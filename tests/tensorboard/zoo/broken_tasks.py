@@ -309,10 +309,10 @@ def policy_gradient_with_the_wrong_sign(watch):
 @broken("weight decay too strong", also=("unusual options"))
 def adamw_with_a_weight_decay_of_10(watch):
     torch.manual_seed(10)
-    model = nn.Sequential(nn.Linear(784, 200), nn.GELU())
+    model = nn.Sequential(nn.Linear(784, 128), nn.GELU())
     for _ in range(3):
-        model.extend([nn.Linear(200, 200), nn.GELU()])
-    model.append(nn.Linear(200, 10))
+        model.extend([nn.Linear(128, 128), nn.GELU()])
+    model.append(nn.Linear(128, 10))
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=10)
     with watch(model, optimizer, every=20) as monitor:
         for x, y in batches(250, size=48, seed=10):
