@@ -52,7 +52,8 @@ def evaluate(model, data):
 @healthy
 def lenet_of_1998_with_tanh_over_two_epochs(watch):
     torch.manual_seed(0)
-    train, validation = pictures()
+    (images, labels), validation = pictures()
+    train = images[:4000], labels[:4000]
     model = nn.Sequential(
         nn.Conv2d(1, 6, 5, padding=2),
         nn.Tanh(),
@@ -67,10 +68,10 @@ def lenet_of_1998_with_tanh_over_two_epochs(watch):
         nn.Tanh(),
         nn.Linear(84, 10),
     )
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.03, momentum=0.9)
     with watch(model, optimizer, every=20) as monitor:
         for _ in range(2):
-            for x, y in loader(train):
+            for x, y in loader(train, 32):
                 optimizer.zero_grad()
                 output = model(x)
                 loss = F.cross_entropy(output, y)
@@ -79,7 +80,7 @@ def lenet_of_1998_with_tanh_over_two_epochs(watch):
                 monitor.log(loss=loss, output=output, target=y)
             loss, accuracy = evaluate(model, validation)
             monitor.log(**{"loss/validation": loss, "accuracy/validation": accuracy})
-    assert accuracy > 0.92
+    assert accuracy > 0.88
 
 
 class Residual(nn.Module):
@@ -124,7 +125,7 @@ def resnet_by_super_convergence_with_one_cycle(watch):
     )
     scheduler = lr_scheduler.OneCycleLR(optimizer, max_lr=0.4, total_steps=steps)
     with watch(model, optimizer, every=10) as monitor:
-        for step, (x, y) in enumerate(endless(train, steps)):
+        for step, (x, y) in enumerate(endless(train, steps, batch_size=48)):
             optimizer.zero_grad(set_to_none=True)
             output = model(x)
             loss = F.cross_entropy(output, y)
@@ -135,7 +136,7 @@ def resnet_by_super_convergence_with_one_cycle(watch):
             if step % 50 == 49:
                 loss, accuracy = evaluate(model, validation)
                 monitor.log(**{"loss/validation": loss, "accuracy/validation": accuracy})
-    assert accuracy > 0.95
+    assert accuracy > 0.9
 
 
 @healthy
@@ -143,7 +144,7 @@ def group_norm_resnet_accumulating_micro_batches_of_eight(watch):
     torch.manual_seed(2)
     train, _ = pictures(14)
     model = resnet(norm=lambda width: nn.GroupNorm(4, width))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.05)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.05)
     accumulate = 4
     seen = []
     with watch(model, optimizer, every=10) as monitor:
@@ -157,7 +158,7 @@ def group_norm_resnet_accumulating_micro_batches_of_eight(watch):
                 nn.utils.clip_grad_norm_(model.parameters(), 5.0)
                 optimizer.step()
                 optimizer.zero_grad()
-    assert sum(seen[-40:]) / 40 < 0.6
+    assert sum(seen[-40:]) / 40 < 0.8
 
 
 class Mixer(nn.Module):
@@ -174,7 +175,7 @@ class Mixer(nn.Module):
             x = x + self.tokens(self.norm1(x).transpose(1, 2)).transpose(1, 2)
             return x + self.channels(self.norm2(x))
 
-    def __init__(self, width=48, depth=3):
+    def __init__(self, width=48, depth=2):
         super().__init__()
         self.patches = nn.Conv2d(1, width, 7, stride=7)
         self.blocks = nn.Sequential(*[self.Block(16, width) for _ in range(depth)])
@@ -194,7 +195,7 @@ def mlp_mixer_with_mixup(watch):
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.01)
     mixing = torch.distributions.Beta(0.2, 0.2)
     with watch(model, optimizer, every=20) as monitor:
-        for step, (x, y) in enumerate(endless(train, 300)):
+        for step, (x, y) in enumerate(endless(train, 300, batch_size=32)):
             share = mixing.sample()
             other = torch.randperm(len(x))
             output = model(share * x + (1 - share) * x[other])
@@ -214,18 +215,18 @@ def mlp_mixer_with_mixup(watch):
 class VisionTransformer(nn.Module):
     def __init__(self, width=32, depth=2):
         super().__init__()
-        self.patches = nn.Linear(49, width)
+        self.patches = nn.Linear(16, width)
         self.token = nn.Parameter(torch.zeros(1, 1, width))
-        self.position = nn.Parameter(torch.randn(1, 17, width) * 0.02)
+        self.position = nn.Parameter(torch.randn(1, 10, width) * 0.02)
         layer = nn.TransformerEncoderLayer(
-            width, 4, 64, dropout=0.1, activation="gelu", batch_first=True, norm_first=True
+            width, 4, 64, dropout=0.05, activation="gelu", batch_first=True, norm_first=True
         )
         self.encoder = nn.TransformerEncoder(layer, depth, enable_nested_tensor=False)
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, 10)
 
     def forward(self, x):
-        x = self.patches(F.unfold(x, 7, stride=7).transpose(1, 2))
+        x = self.patches(F.unfold(x, 4, stride=4).transpose(1, 2))
         x = torch.cat([self.token.expand(len(x), -1, -1), x], 1) + self.position
         return self.head(self.norm(self.encoder(x)[:, 0]))
 
@@ -233,7 +234,7 @@ class VisionTransformer(nn.Module):
 @healthy
 def vision_transformer_with_warm_up_and_label_smoothing(watch):
     torch.manual_seed(4)
-    train, validation = pictures()
+    train, validation = pictures(12)
     model, steps, warm_up = VisionTransformer(), 300, 30
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.95), weight_decay=0.05)
     scheduler = lr_scheduler.SequentialLR(
@@ -246,7 +247,7 @@ def vision_transformer_with_warm_up_and_label_smoothing(watch):
     )
     criterion = nn.CrossEntropyLoss(label_smoothing=0.1)
     with watch(model, optimizer, every=20) as monitor:
-        for step, (x, y) in enumerate(endless(train, steps)):
+        for step, (x, y) in enumerate(endless(train, steps, batch_size=32)):
             output = model(x)
             loss = criterion(output, y)
             optimizer.zero_grad()
@@ -258,7 +259,7 @@ def vision_transformer_with_warm_up_and_label_smoothing(watch):
             if step % 100 == 99:
                 loss, accuracy = evaluate(model, validation)
                 monitor.log(**{"loss/validation": loss, "accuracy/validation": accuracy})
-    assert accuracy > 0.85
+    assert accuracy > 0.8
 
 
 class UNet(nn.Module):
