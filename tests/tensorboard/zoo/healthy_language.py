@@ -57,7 +57,7 @@ def character_lstm_with_its_state_carried_over(watch):
     model = Model(many)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
     with watch(model, optimizer, every=20) as monitor:
-        for _ in range(9):
+        for _ in range(7):
             state = None
             for start in range(0, streams.shape[1] - length - 1, length):
                 x = streams[:, start : start + length]
@@ -118,7 +118,7 @@ class Block(nn.Module):
         )
 
     def forward(self, x):
-        many, length, width = x.shape
+        many, length, _ = x.shape
         q, k, v = (
             each.reshape(many, length, self.heads, -1).transpose(1, 2)
             for each in self.qkv(self.norm1(x)).chunk(3, -1)
@@ -196,7 +196,7 @@ def gpt_with_warm_up_and_cosine_clipped_at_one(watch):
                     held_out = F.cross_entropy(model(x).transpose(1, 2), y)
                 model.train()
                 monitor.log(**{"loss/validation": held_out})
-    assert loss < 2.45
+    assert loss < 2.7
 
 
 @healthy
@@ -264,7 +264,7 @@ def glove_by_adagrad(watch):
     first = None
     with watch(model, optimizer, every=25) as monitor:
         for _ in range(20):
-            for chosen in torch.randperm(len(pairs)).split(1024):
+            for chosen in torch.randperm(len(pairs)).split(256):
                 i, j = pairs[chosen].unbind(1)
                 count = counts[i, j]
                 weight = (count / 100).clamp(max=1) ** 0.75
@@ -559,9 +559,9 @@ def masked_language_model_after_bert(watch):
             return self.head(self.encoder(x))
 
     torch.manual_seed(10)
-    words, length, steps = 24, 16, 300
+    words, length, steps = 24, 16, 250
     model = Bert(words, length)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3, weight_decay=0.01)
     scheduler = lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / 30, (steps - step) / (steps - 30))
     )
@@ -620,7 +620,7 @@ def transformer_that_translates_at_the_rate_of_noam(watch):
     noam = partial(lambda warm_up, step: min((step + 1) ** -0.5, (step + 1) * warm_up**-1.5), 60)
     scheduler = lr_scheduler.LambdaLR(optimizer, lambda step: 32**-0.5 * noam(step))
     with watch(model, optimizer, every=25) as monitor:
-        for _ in range(300):
+        for _ in range(240):
             source = torch.randint(1, 19, (48, 7))
             source[torch.arange(7) >= torch.randint(4, 8, (48, 1))] = 0
             target = dictionary[source]
