@@ -533,7 +533,7 @@ def mixture_of_experts_whose_load_is_balanced(watch):
             optimizer.step()
             monitor.log(loss=loss, output=output, target=words[:, 2])
             monitor.log(**{"loss/balance": model.mixture.balance})
-    assert of_words < 1.7
+    assert of_words < 2.2
 
 
 @healthy
@@ -621,10 +621,10 @@ def transformer_that_translates_at_the_rate_of_noam(watch):
     scheduler = lr_scheduler.LambdaLR(optimizer, lambda step: 32**-0.5 * noam(step))
     with watch(model, optimizer, every=25) as monitor:
         for _ in range(240):
-            source = torch.randint(1, 19, (48, 7))
-            source[torch.arange(7) >= torch.randint(4, 8, (48, 1))] = 0
+            source = torch.randint(1, 19, (32, 7))
+            source[torch.arange(7) >= torch.randint(4, 8, (32, 1))] = 0
             target = dictionary[source]
-            given = torch.cat([torch.full((48, 1), begin), target[:, :-1]], 1)
+            given = torch.cat([torch.full((32, 1), begin), target[:, :-1]], 1)
             output = model(source, given).transpose(1, 2)
             loss = F.cross_entropy(output, target, ignore_index=0, label_smoothing=0.05)
             optimizer.zero_grad()
