@@ -316,7 +316,7 @@ def real_nvp_with_a_negative_loss(watch):
 
 @healthy
 def mixture_density_network(watch):
-    """Bishop's inverse problem; targets are narrow, so densities exceed 1 and the loss is negative."""
+    """Bishop's inverse problem; narrow targets have densities above 1, so a negative loss."""
     torch.manual_seed(6)
     target = torch.rand(2000, 1)
     source = target + 0.3 * torch.sin(2 * math.pi * target) + 0.02 * torch.randn(2000, 1)
