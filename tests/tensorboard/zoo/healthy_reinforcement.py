@@ -48,7 +48,7 @@ def reinforce_balances_a_pole(watch):
     optimizer = torch.optim.Adam(policy.parameters(), lr=1e-2)
     lengths = []
     with watch(policy, optimizer, every=5) as monitor:
-        for _ in range(50):
+        for _ in range(70):
             world = CartPole(8, longest=50)
             state, alive, steps = world.state.clone(), torch.ones(8, dtype=torch.bool), []
             while alive.any():
@@ -70,7 +70,7 @@ def reinforce_balances_a_pole(watch):
             optimizer.step()
             lengths.append(len(returns) / 8)
             monitor.log(loss=loss, length=lengths[-1])
-    assert sum(lengths[-10:]) > 1.5 * sum(lengths[:10])
+    assert sum(lengths[-10:]) > 350  # by chance 210
 
 
 class Corridor:
@@ -209,7 +209,7 @@ def ppo_clipped_in_each_step(watch):
     torch.manual_seed(1)
     agent = Agent()
     optimizer = torch.optim.Adam(agent.parameters(), lr=2.5e-3, eps=1e-5)
-    updates, length = 12, 32
+    updates, length = 20, 32
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0, updates)
     world = CartPole(8)
     state = world.state.clone()
@@ -256,7 +256,7 @@ def ppo_clipped_in_each_step(watch):
                     monitor.log(loss=loss, entropy=entropy, **{"loss/values": loss_of_values})
             monitor.log(falls=falls[-1])
             schedule.step()
-    assert falls[-1] < 0.5 * falls[0]
+    assert sum(falls[-3:]) < 0.5 * sum(falls[:3])
 
 
 @healthy
