@@ -6,20 +6,19 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.hooks import RemovableHandle
 
-from .activations import wide
+from .activations import add_mean, add_scalars, wide
 from .hooks import Hooks
 from .layers import unwrapped
 from .record import Record
 
 SAMPLE = 64
-"""Evenly spaced values of an input, by which it is known again."""
+"""Evenly spaced values of an input, by which, and by its sum, it is known again."""
 
 
 class Ends:
@@ -41,6 +40,7 @@ class Ends:
         self._handles: list[RemovableHandle] = []
         self._latest: Tensor | None = None
         self._is_first = True
+        self.takes_floats = False
         self._same: list[Tensor] = []
         self._found: dict[str, Tensor] = {}
         self._training: bool | None = None
@@ -68,7 +68,8 @@ class Ends:
             return
         self._is_first = False
         flat = tensor.detach().reshape(-1)
-        sample = flat[:: -(-len(flat) // SAMPLE)].clone()
+        spaced = flat[:: -(-len(flat) // SAMPLE)]
+        sample = torch.cat([spaced, flat.sum()[None].to(spaced.dtype)])
         if self._latest is not None:
             alike = sample.shape == self._latest.shape and sample.device == self._latest.device
             self._same.append((sample == self._latest).all() if alike else torch.tensor(False))
@@ -82,6 +83,7 @@ class Ends:
         self._training = unwrapped(module).training
         given = first_of([*args, *kwargs.values()])
         if given is not None and given.dim():
+            self.takes_floats = given.is_floating_point()
             self._measure_input(wide_values(given))
         if output.is_floating_point():
             self._measure_output(wide(output.detach()))
@@ -108,15 +110,7 @@ class Ends:
         record.later(same, partial(add_mean, record, "model input/repeated"))
         if self._has_modes and self._training is not None:
             record.scalars["training mode"] = float(self._training)
-        record.later([*self._found.values()], partial(add_found, record, [*self._found]))
-
-
-def add_found(record: Record, tags: list[str], values: np.ndarray) -> None:
-    record.scalars.update(zip(tags, values.tolist(), strict=True))
-
-
-def add_mean(record: Record, tag: str, values: np.ndarray) -> None:
-    record.scalars[tag] = float(values.mean())
+        record.later([*self._found.values()], add_scalars(record, [*self._found]))
 
 
 def has_modes(model: nn.Module) -> bool:

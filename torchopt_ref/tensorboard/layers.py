@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
 
 WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 OUTSIDE = "[not in the model]"
@@ -39,6 +40,15 @@ class Layers:
 
     def of(self, param: nn.Parameter) -> str:
         return self._of.get(param, OUTSIDE)
+
+    def dropouts(self) -> int:
+        """How many layers drop something, while they are in training mode."""
+        return sum(isinstance(each, _DropoutNd) and each.p > 0 for each in self.modules.values())
+
+    def charts_of(self, optimizer: torch.optim.Optimizer) -> list[str]:
+        """The curves of the layers that it trains."""
+        names = [self.charts.get(self.of(each)) for each in trainable(optimizer.param_groups)]
+        return [name for name in dict.fromkeys(names) if name]
 
     def frozen(self) -> list[str]:
         """The layers of which no parameter requires a gradient."""

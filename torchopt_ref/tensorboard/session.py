@@ -254,7 +254,7 @@ class Session:
         if is_first and self._parts.speed:
             self._parts.speed.collect(record)
         if is_first:
-            self._parts.output.facts(facts(self._layers, self._watched))
+            self._parts.output.facts(facts(self._layers, self._watched, self._parts))
         self._parts.output.record(record, self._logged.names)
         self._parts.output.note(watched.drift.note if watched.drift else "", record.step)
         if self._parts.health:
@@ -286,7 +286,6 @@ class Session:
     def _too_many(self) -> int:
         """Losses without a step, after which it is said while the training runs."""
         return max(20 * self._most_losses, WAITED)
-
 
     def _log(
         self,
@@ -328,17 +327,26 @@ class Session:
         self._hooks.stop()
 
 
-def facts(layers: Layers, watched: Sequence[Watched]) -> dict[str, Any]:
+def facts(layers: Layers, watched: Sequence[Watched], parts: Parts) -> dict[str, Any]:
     """What is trained, and with what options."""
     optimizers = [each.optimizer for each in watched]
     return {
+        "dropout layers": layers.dropouts(),
+        "floating input": bool(parts.ends and parts.ends.takes_floats),
         "frozen layers": layers.frozen(),
         "layers in no param group": layers.forgotten(optimizers),
         "param groups": [
-            {"optimizer": type(optimizer).__name__, **group_values(group)}
+            {
+                "optimizer": type(optimizer).__name__,
+                "maximize": bool(group.get("maximize")),
+                **group_values(group),
+            }
             for optimizer in optimizers
             for group in optimizer.param_groups
         ],
+        "layers of each optimizer": {
+            each.name or "all": layers.charts_of(each.optimizer) for each in watched
+        },
     }
 
 
