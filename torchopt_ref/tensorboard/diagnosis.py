@@ -31,38 +31,39 @@ OTHERS: Sequence[Rule] = (
     data.one_class_batches,
     layers.dropout,
     data.far_off,
+    layers.shrunk,
     steps.big_steps,
-    layers.weight_size,
+    layers.grown,
     layers.dead_units,
     layers.saturated,
     gradients.without_gradient,
     gradients.zero_gradient,
     steps.still,
+    steps.small_first_step,
     gradients.clipped,
     steps.ended_early,
-    steps.small_steps,
-    gradients.vanished,
-    gradients.spikes,
     layers.running_statistics,
-    learning.memory_grows,
-)
-"""Of these the first is said: those after it may be its consequences."""
-
-SYMPTOMS: Sequence[Rule] = (
+    gradients.vanished,
+    steps.small_steps,
     learning.rises,
+    gradients.spikes,
+    learning.memory_grows,
     data.one_class_predicted,
     learning.stands,
     learning.overfits,
 )
-"""The first of these is said where no cause is found."""
+"""Of these the first is said: those after it may be its consequences."""
+
+OF_NOT_FINITE: Sequence[Rule] = (steps.big_steps, layers.grown, gradients.spikes)
+"""What may have made a value that is not finite."""
 
 
 def diagnose(history: History) -> list[Finding]:
     """The findings of a run, the cause before its consequences; none for a healthy one."""
     found = [finding for rule in CAUSES if (finding := rule(history))]
-    if not found:
-        found = first(OTHERS, history) or first(SYMPTOMS, history)
-    return found
+    if [finding.kind for finding in found] == ["not finite"]:
+        found += first(OF_NOT_FINITE, history)
+    return found or first(OTHERS, history)
 
 
 def first(rules: Sequence[Rule], history: History) -> list[Finding]:

@@ -21,6 +21,10 @@ SAMPLE = 64
 """Evenly spaced values of an input, by which, and by its sum, it is known again."""
 
 
+MOST_NODES = 10_000
+"""Of autograd's graph, which is looked at once."""
+
+
 class Ends:
     """The first input and the first output of the model in the first pass of a record's step.
 
@@ -31,11 +35,13 @@ class Ends:
     - ``model output/smallest``, ``/largest``, and ``/zeros``, the share of values that are 0;
     - ``model output/is a distribution``: 1 if the values of each sample add up to 1, and none is
       negative;
-    - ``training mode``: 1, or 0 after ``eval()``, of a model with BatchNorm or Dropout.
+    - ``training mode``: 1, or 0 after ``eval()``, of a model with Dropout, or with BatchNorm that
+      is not frozen.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
+        self.leaves: list[nn.Parameter] = []
         self._has_modes = has_modes(model)
         self._handles: list[RemovableHandle] = []
         self._latest: Tensor | None = None
@@ -81,6 +87,7 @@ class Ends:
         if self._training is not None or output is None or not output.requires_grad:
             return
         self._training = unwrapped(module).training
+        self.leaves = self.leaves or leaves(output)
         given = first_of([*args, *kwargs.values()])
         if given is not None and given.dim():
             self.takes_floats = given.is_floating_point()
@@ -113,13 +120,30 @@ class Ends:
         record.later([*self._found.values()], add_scalars(record, [*self._found]))
 
 
+def leaves(output: Tensor) -> list[nn.Parameter]:
+    """The parameters that ``output`` was computed of, so far as autograd knows."""
+    found, seen, waiting = [], set(), [output.grad_fn]
+    while waiting and len(seen) < MOST_NODES:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            waiting += [parent for parent, _ in node.next_functions]
+            if isinstance(leaf := getattr(node, "variable", None), nn.Parameter):
+                found.append(leaf)
+    return found
+
+
 def has_modes(model: nn.Module) -> bool:
-    """Whether ``eval()`` changes what it computes."""
-    return any(
-        (isinstance(module, _BatchNorm) and module.running_mean is not None)
+    """Whether ``eval()`` changes what it computes, but for layers that are frozen."""
+    return any(param.requires_grad for param in model.parameters()) and any(
+        (isinstance(module, _BatchNorm) and module.running_mean is not None and is_free(module))
         or (isinstance(module, _DropoutNd) and module.p > 0)
         for module in model.modules()
     )
+
+
+def is_free(norm: _BatchNorm) -> bool:
+    return norm.weight is None or norm.weight.requires_grad
 
 
 def first_of(value: Any) -> Tensor | None:

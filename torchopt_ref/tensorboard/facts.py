@@ -6,7 +6,7 @@ import json
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pprint import pformat
 from typing import Any
@@ -18,7 +18,10 @@ from torch.utils.tensorboard import summary
 from torchopt_ref.testing.configurations import optimizer_name
 
 from .by_layer import group_values
+from .ends import Ends
 from .event_file import readable
+from .layers import Layers
+from .watched import Watched
 
 PACKAGES = ("torch", "numpy", "torchvision", "tensorboard", "torchopt-ref")
 
@@ -42,6 +45,29 @@ def about(
     if config:
         lines += ["", "**Config**", "", *indented(as_text(config))]
     return "\n".join(lines)
+
+
+def trained(layers: Layers, watched: Sequence[Watched], ends: Ends | None) -> dict[str, Any]:
+    """What is trained, and with what options, for the rules of the diagnosis."""
+    optimizers = [each.optimizer for each in watched]
+    return {
+        "param groups": [
+            {
+                "optimizer": type(optimizer).__name__,
+                "maximize": bool(group.get("maximize")),
+                **group_values(group),
+            }
+            for optimizer in optimizers
+            for group in optimizer.param_groups
+        ],
+        "layers of each optimizer": {
+            each.name or "all": layers.charts_of(each.optimizer) for each in watched
+        },
+        "frozen layers": layers.frozen(),
+        "layers in no param group": layers.forgotten(optimizers),
+        "parameters outside of the model": layers.outside(optimizers, ends.leaves if ends else []),
+        "floating input": bool(ends and ends.takes_floats),
+    }
 
 
 def hyper_parameters(

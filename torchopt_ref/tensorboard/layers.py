@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.dropout import _DropoutNd
 
 WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 OUTSIDE = "[not in the model]"
@@ -41,10 +40,6 @@ class Layers:
     def of(self, param: nn.Parameter) -> str:
         return self._of.get(param, OUTSIDE)
 
-    def dropouts(self) -> int:
-        """How many layers drop something, while they are in training mode."""
-        return sum(isinstance(each, _DropoutNd) and each.p > 0 for each in self.modules.values())
-
     def charts_of(self, optimizer: torch.optim.Optimizer) -> list[str]:
         """The curves of the layers that it trains."""
         names = [self.charts.get(self.of(each)) for each in trainable(optimizer.param_groups)]
@@ -61,6 +56,15 @@ class Layers:
         given = {self.of(param) for group in groups for param in group["params"]}
         wanting = {name for param, name in self._of.items() if param.requires_grad}
         return [name for name in self.names if name in wanting - given]
+
+    def outside(
+        self, optimizers: Iterable[torch.optim.Optimizer], used: Iterable[nn.Parameter]
+    ) -> list[str]:
+        """The shapes of parameters in use that neither the models nor the optimizers have."""
+        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+        known = {id(param) for group in groups for param in group["params"]}
+        known |= {id(param) for param in self._of}
+        return [" x ".join(map(str, each.shape)) for each in used if id(each) not in known]
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

@@ -13,9 +13,9 @@ from torch.utils.hooks import RemovableHandle
 
 from torchopt_ref.optim.torch_private import in_backward
 
-from .by_layer import group_values
 from .ends import first_of
 from .event_file import readable
+from .facts import trained
 from .given import number, predictions
 from .guard import Guard
 from .history import WITHOUT_STEP
@@ -254,7 +254,7 @@ class Session:
         if is_first and self._parts.speed:
             self._parts.speed.collect(record)
         if is_first:
-            self._parts.output.facts(facts(self._layers, self._watched, self._parts))
+            self._parts.output.facts(trained(self._layers, self._watched, self._parts.ends))
         self._parts.output.record(record, self._logged.names)
         self._parts.output.note(watched.drift.note if watched.drift else "", record.step)
         if self._parts.health:
@@ -325,29 +325,6 @@ class Session:
             handle.remove()
         self._handles = []
         self._hooks.stop()
-
-
-def facts(layers: Layers, watched: Sequence[Watched], parts: Parts) -> dict[str, Any]:
-    """What is trained, and with what options."""
-    optimizers = [each.optimizer for each in watched]
-    return {
-        "dropout layers": layers.dropouts(),
-        "floating input": bool(parts.ends and parts.ends.takes_floats),
-        "frozen layers": layers.frozen(),
-        "layers in no param group": layers.forgotten(optimizers),
-        "param groups": [
-            {
-                "optimizer": type(optimizer).__name__,
-                "maximize": bool(group.get("maximize")),
-                **group_values(group),
-            }
-            for optimizer in optimizers
-            for group in optimizer.param_groups
-        ],
-        "layers of each optimizer": {
-            each.name or "all": layers.charts_of(each.optimizer) for each in watched
-        },
-    }
 
 
 def has_closure(args: Any, kwargs: Any) -> bool:

@@ -10,6 +10,9 @@ import numpy as np
 
 from ..history import History
 
+LATER = 8
+"""Records of the loss, before which it can hardly show whether it falls."""
+
 NAMED = 3
 """Layers that a finding names."""
 
@@ -67,6 +70,16 @@ class Curve:
         return self.values[self.steps >= step]
 
     @property
+    def noise(self) -> float:
+        """How far a point is from the next one, in the second half, by rule of thumb."""
+        return 1.5 * float(np.median(np.abs(np.diff(self.second_half)))) if len(self) > 3 else 0.0
+
+    def thirds(self) -> tuple[float, float, float]:
+        """The medians of its beginning, middle and end."""
+        first, second, third = (float(np.median(part)) for part in np.array_split(self.values, 3))
+        return first, second, third
+
+    @property
     def second_half(self) -> np.ndarray:
         return self.after(self.steps[-1] / 2) if len(self) else self.values
 
@@ -87,14 +100,15 @@ def fallen(history: History) -> float | None:
 def rose(history: History) -> bool:
     """Whether the loss is above its first value by more than it is uncertain, so that it rose by
     more than its own fall; or is not finite."""
-    if any(tag in history.texts for tag in ("not finite",)):
+    if "not finite" in history.texts:
         return True
     loss = loss_of(history)
     if len(loss) < 3:
         return False
+    if len(loss) < LATER and not 0 < 2 * loss.first < loss.late:
+        return False
     last = loss.values[-max(len(loss) // 4, 1) :]
-    noise = float(np.std(loss.second_half))
-    return bool(np.min(last) > loss.first and loss.late > loss.first + 2 * noise)
+    return bool(np.min(last) > loss.first and loss.late > loss.first + 2 * loss.noise)
 
 
 def trained_from_the_start(history: History) -> list[tuple[str, str]]:

@@ -13,6 +13,9 @@ VANISHED = 1e-3
 """A layer's gradient norm as a fraction of the largest of its optimizer's layers, in the median
 record of the second half, where the loss has not halved."""
 
+GONE = 1e-3
+"""The gradient norm in units of its first."""
+
 SPIKE = 300.0
 """The gradient norm in units of the median of the five records before. Healthy: at most 24."""
 
@@ -66,24 +69,50 @@ def zero_gradient(history: History) -> Finding | None:
 
 def forgotten(history: History) -> Finding | None:
     layers = history.facts().get("layers in no param group", [])
-    if not layers:
+    outside = history.facts().get("parameters outside of the model", [])
+    told = []
+    if layers:
+        told.append(
+            f"{len(layers)} layer{'s' if len(layers) > 1 else ''} can be trained "
+            f"(requires_grad=True), and no optimizer has their parameters: {listed(layers)}."
+        )
+    if outside:
+        told.append(
+            f"The output depends on {len(outside)} parameters that neither the model's modules "
+            f"nor an optimizer has, of the shapes {listed(outside)}."
+        )
+    if not told:
         return None
     return Finding(
         "layers in no param group",
         tuple(layers[:NAMED]),
-        f"{len(layers)} layer{'s' if len(layers) > 1 else ''} can be trained "
-        f"(requires_grad=True), and no optimizer has their parameters: {listed(layers)}.",
-        "Give the optimizer all of model.parameters(), or freeze what is not meant to move by "
+        " ".join(told),
+        "Give the optimizer all of model.parameters(), keep layers in nn.ModuleList or "
+        "nn.ModuleDict rather than in a list or dict, and freeze what is not meant to move by "
         "requires_grad_(False).",
         ("update to weight/[median]",),
     )
 
 
 def vanished(history: History) -> Finding | None:
-    """Within an optimizer, where the loss does not fall as if nothing was the matter."""
+    """Within an optimizer, or from what they were at first, where the loss does not fall as if
+    nothing was the matter."""
     fall = fallen(history)
     if fall is not None and fall > 0.5:
         return None
+    for name, tag in history.below("gradient norm").items():
+        norm = Curve.of(history, tag)
+        gone = name.startswith("[all") and len(norm) >= 8 and norm.late < GONE * norm.first
+        if gone and fall is not None and fall < 0.1:
+            return Finding(
+                "vanishing gradients",
+                (),
+                f"The gradient norm was {number(norm.first)} in the first record, and is "
+                f"{number(norm.late)}, while the loss has not fallen.",
+                "See whether the loss is flat where it is now: a saturated sigmoid, softmax or "
+                "discriminator; use a loss of scores (logits).",
+                (tag, "loss"),
+            )
     found: dict[str, float] = {}
     of_optimizer = history.facts().get("layers of each optimizer", {})
     for names in of_optimizer.values() or [history.layers("gradient norm")]:

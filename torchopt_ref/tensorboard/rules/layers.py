@@ -7,7 +7,7 @@ import numpy as np
 from torchopt_ref.written import number
 
 from ..history import History
-from .evidence import NAMED, Curve, Finding, fallen, rose
+from .evidence import LATER, NAMED, Curve, Finding, fallen, loss_of, rose
 
 DEAD, MOST_DEAD = 0.5, 0.95
 """Of a layer's units: of a run that has lost less than half of its first loss, and of any."""
@@ -23,12 +23,16 @@ KEEPS = 0.15
 GROWN, SHRUNK = 100.0, 0.2
 """Of the first weight norm. Healthy ones that learn grow up to 19,000 times, from tiny values."""
 
+LEAP = 10.0
+"""How much weights grow from one record to the next, if it is not little by little."""
+
 SHIFTED = 0.2
 """Standard deviations between a batch's mean and the running one, in the last quarter of at least
 100 steps. Healthy: at most 0.09."""
 
 
 def evaluation_mode(history: History) -> Finding | None:
+    """Of a model that has Dropout, or BatchNorm that is trained."""
     mode = Curve.of(history, "training mode")
     if len(mode) < 3 or mode.values[-2:].any():
         return None
@@ -44,9 +48,6 @@ def evaluation_mode(history: History) -> Finding | None:
             ("training mode", "loss"),
             since,
         )
-    untouched = Curve.of(history, "batch norm/never updated")
-    if not history.facts().get("dropout layers") and not (len(untouched) and untouched.late):
-        return None
     return Finding(
         "evaluation mode in training",
         (),
@@ -110,7 +111,7 @@ def dropout(history: History) -> Finding | None:
 
 
 def dead_units(history: History) -> Finding | None:
-    least = DEAD if not halved(history) else MOST_DEAD
+    least = DEAD if not halved(history) and len(loss_of(history)) >= LATER else MOST_DEAD
     found = {
         name: values
         for name, tag in history.layers("dead units").items()
@@ -142,7 +143,7 @@ def saturated(history: History) -> Finding | None:
         if len(values := history.values(tag)) >= 3
         and np.median(values[len(values) // 2 :]) >= SATURATED
     }
-    if not found or halved(history):
+    if not found or halved(history) or len(loss_of(history)) < LATER:
         return None
     worst = sorted(found, key=lambda name: -found[name][-1])[:NAMED]
     at_start = any(found[name][0] >= SATURATED for name in worst)
@@ -160,33 +161,52 @@ def saturated(history: History) -> Finding | None:
     )
 
 
-def weight_size(history: History) -> Finding | None:
-    """Of all layers as one, in a run that does not learn, or no longer."""
+def shrunk(history: History) -> Finding | None:
+    norm = weights(history)
+    if norm is None or norm.late > SHRUNK * norm.first:
+        return None
+    return Finding(
+        "weight decay too strong",
+        (),
+        f"The weights' norm went from {number(norm.first)} to {number(norm.values[-1])}.",
+        "Divide the weight decay by 10 until the weights keep their size.",
+        ("weight norm/[all]", "loss"),
+    )
+
+
+def grown(history: History) -> Finding | None:
+    norm = weights(history)
+    if norm is None or norm.late < GROWN * norm.first:
+        return None
+    leaps = norm.values[1:] / np.maximum(norm.values[:-1], 1e-30)
+    leap = int(np.argmax(leaps))
+    if leaps[leap] > LEAP:
+        return Finding(
+            "learning rate too high",
+            (),
+            f"Between the steps {norm.steps[leap]} and {norm.steps[leap + 1]} the weights' norm "
+            f"went from {number(norm.values[leap])} to {number(norm.values[leap + 1])}.",
+            "See what the schedule does there; divide the learning rate by 10, or clip the "
+            "gradient.",
+            ("weight norm/[all]", "learning rate/group 0"),
+            int(norm.steps[leap + 1]),
+        )
+    return Finding(
+        "weights grow without end",
+        (),
+        f"The weights' norm went from {number(norm.first)} to {number(norm.values[-1])}.",
+        "Lower the learning rate, and decay the weights; see that the loss does not reward "
+        "large ones.",
+        ("weight norm/[all]", "loss"),
+    )
+
+
+def weights(history: History) -> Curve | None:
+    """The norm of all, in a run that does not learn, or no longer."""
     norm = Curve.of(history, "weight norm/[all]")
     if len(norm) < 6 or norm.first == 0 or (halved(history) and not rose(history)):
         return None
-    ratio = norm.late / norm.first
-    told = f"The weights' norm went from {number(norm.first)} to {number(norm.values[-1])}."
-    curves = ("weight norm/[all]", "loss")
-    if ratio <= SHRUNK:
-        return Finding(
-            "weight decay too strong",
-            (),
-            told,
-            "Divide the weight decay by 10, or by what the learning rate times the weight decay is "
-            "above 1e-4.",
-            curves,
-        )
-    if ratio >= GROWN:
-        return Finding(
-            "weights grow without end",
-            (),
-            told,
-            "Lower the learning rate, and decay the weights; see that the loss does not reward "
-            "large ones.",
-            curves,
-        )
-    return None
+    return norm
 
 
 def halved(history: History) -> bool:

@@ -9,12 +9,18 @@ import numpy as np
 from torchopt_ref.written import number
 
 from ..history import History
-from .evidence import Curve, Finding, fallen, loss_of, rose
+from .evidence import LATER, Curve, Finding, fallen, loss_of, rose
 
 STANDS = 0.05
 """Of the first loss, by which it has to fall within 100 steps."""
 
-GAP = 0.2
+LEVEL = 0.25
+"""Of the first loss, within which one stays that does not fall."""
+
+RISEN = 1.3
+"""Of the first loss. Losses that begin at 0, or below it, have no measure to rise by."""
+
+GAP = 0.25
 """Of accuracy."""
 
 APART = 1.0
@@ -51,11 +57,9 @@ def first_not_finite(history: History) -> str:
 
 def rises(history: History) -> Finding | None:
     loss = loss_of(history)
-    if len(loss) < 8 or not rose(history):
+    if len(loss) < LATER or not rose(history):
         return None
-    up = loss.late - loss.first
-    noise = float(np.std(loss.second_half))
-    if up < 0.3 * abs(loss.first) or (up < 3 * noise and loss.late < 10 * abs(loss.first)):
+    if loss.first <= 0 or loss.late < RISEN * loss.first:
         return None
     maximizes = any(group.get("maximize") for group in history.facts().get("param groups", []))
     return Finding(
@@ -70,13 +74,13 @@ def rises(history: History) -> Finding | None:
 
 
 def stands(history: History) -> Finding | None:
-    """Of a classifier, or of a positive loss that has stayed within a twentieth of its first."""
+    """Of a positive loss, none of whose thirds is far from the first value."""
     loss, fall = loss_of(history), fallen(history)
-    if fall is None or len(loss) < 8 or history.last_step() < 100 or loss.first <= 0:
+    if fall is None or len(loss) < 9 or history.last_step() < 100 or loss.first <= 0:
         return None
-    level = np.max(np.abs(loss.values - loss.first)) < 0.25 * loss.first
-    is_classifier = "classes/number" in history.curves
-    if fall > STANDS or loss.values.min() < 0.8 * loss.first or not (level or is_classifier):
+    first, _, third = loss.thirds()
+    level = all(abs(each - loss.first) < LEVEL * loss.first for each in loss.thirds())
+    if not level or fall > STANDS or third < (1 - STANDS) * first:
         return None
     return Finding(
         "it does not learn",

@@ -11,6 +11,7 @@ from torchopt_ref.written import number
 
 from ..history import FACTS, WITHOUT_STEP, History
 from .evidence import (
+    LATER,
     NAMED,
     Curve,
     Finding,
@@ -98,8 +99,10 @@ def carried_over(history: History) -> Finding | None:
 def unusual_options(history: History) -> Finding | None:
     """What contradicts itself, or makes steps that no one means."""
     said = [
-        text for group in history.facts().get("param groups", []) for text in contradictions(group)
-    ] or first_step(history)
+        text
+        for group in history.facts().get("param groups", [])
+        for text in contradictions(group, is_under_way=len(loss_of(history)) >= 6)
+    ]
     if not said:
         return None
     return Finding(
@@ -111,7 +114,8 @@ def unusual_options(history: History) -> Finding | None:
     )
 
 
-def contradictions(group: dict[str, Any]) -> list[str]:
+def contradictions(group: dict[str, Any], is_under_way: bool) -> list[str]:
+    """A rate that falls as 1 / t may begin by taking all of the weights."""
     beta1, beta2 = group.get("beta1"), group.get("beta2")
     said = []
     if beta1 is not None and beta2 is not None and beta1 >= beta2:
@@ -134,7 +138,7 @@ def contradictions(group: dict[str, Any]) -> list[str]:
     decay, lr = group.get("weight_decay", 0.0), group.get("lr", 0.0)
     shrinks = lr * decay / max(1 - group.get("momentum", 0.0), 1e-3)
     coupled_adam = beta2 is not None and group.get("optimizer", "").endswith(("Adam", "NAdam"))
-    if shrinks >= 0.2 and not coupled_adam:
+    if shrinks >= 0.08 and is_under_way and not coupled_adam:
         said.append(
             f"The learning rate {lr:g} and the weight decay {decay:g} take {min(shrinks, 1):.0%} "
             "of the weights in every step."
@@ -142,21 +146,26 @@ def contradictions(group: dict[str, Any]) -> list[str]:
     return said
 
 
-def first_step(history: History) -> list[str]:
+def small_first_step(history: History) -> Finding | None:
     """Adam's, whose size is the learning rate, whatever the gradient is."""
     if not any("beta2" in group for group in history.facts().get("param groups", [])):
-        return []
+        return None
     steps = [
         history.values(tag)[0]
         for tag in history.layers("effective step").values()
         if history.steps(tag)[0] == 1
     ]
     if not steps or not 0 < max(steps) < FIRST_STEP:
-        return []
-    return [
+        return None
+    return Finding(
+        "unusual options",
+        (),
         f"The first step was at most {number(max(steps))} of the learning rate, and Adam's is 1: "
-        "eps is larger than the gradients, or a beta is wrong."
-    ]
+        "eps is larger than the gradients, or a beta is wrong.",
+        "Compare the optimizer's options with its defaults, and scale the loss up.",
+        ("effective step/[all]", "gradient norm/[all]"),
+        1,
+    )
 
 
 def big_steps(history: History) -> Finding | None:
@@ -199,12 +208,15 @@ def big_steps(history: History) -> Finding | None:
 
 
 def is_harmed(history: History) -> bool:
-    """The loss is not finite, or above where it began; or it has hardly fallen, where there are
-    records enough to tell."""
+    """The loss is not finite, or above where it began; or it has hardly fallen and is not about
+    to, where there are records enough to tell."""
     if "not finite" in history.texts or rose(history):
         return True
-    fall = fallen(history)
-    return fall is not None and len(loss_of(history)) >= 8 and fall < LEARNT
+    fall, loss = fallen(history), loss_of(history)
+    if fall is None or len(loss) < LATER or fall > LEARNT:
+        return False
+    first, second, third = loss.thirds()
+    return not first > second > third
 
 
 def divisor(ratio: float) -> int:
