@@ -13,6 +13,7 @@ NOT_FINITE = "first step with a value that is not finite"
 """A curve of one point, whose step may not have been taken."""
 WITHOUT_STEP = "losses since the last step"
 """A curve that has points only where steps are missing."""
+ENTROPY = "cross-entropy of the output"
 FACTS = "facts"
 """A text, in JSON, of what is trained, and with what options."""
 
@@ -56,6 +57,15 @@ class History:
 
     def values(self, tag: str) -> np.ndarray:
         return np.array([value for _, value in self.curves.get(tag, [])], float)
+
+    def last(self, tag: str) -> float:
+        """The latest value of a curve that has one."""
+        return self.curves[tag][-1][1]
+
+    def is_zero(self, tag: str) -> bool:
+        """Whether all of at least three points are 0."""
+        points = self.curves.get(tag, [])
+        return len(points) >= 3 and not any(value for _, value in points)
 
     def first_step(self) -> int:
         return min((points[0][0] for points in self.curves.values()), default=0)

@@ -19,6 +19,7 @@ from .health import NonFiniteError
 from .layers import Layers
 from .output import Output
 from .parts import Parts, chosen, device_of
+from .rules.evidence import listed
 from .session import Session
 from .watched import Watched
 
@@ -153,6 +154,11 @@ class Monitor:
             list(self._optimizers),
             hyper_parameters(self._config, self._optimizers),
         )
+        if frozen := layers.frozen():
+            output.note(
+                "Frozen on purpose (requires_grad=False), so not looked for among what should "
+                f"move: {listed(frozen)}."
+            )
         first = next(iter(self._optimizers.values()))
         return chosen(
             self._quantities, self._models, first, layers, output, self._window, self._nonfinite
