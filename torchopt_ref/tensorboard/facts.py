@@ -20,6 +20,8 @@ from torchopt_ref.testing.configurations import optimizer_name
 from .by_layer import group_values
 from .event_file import readable
 
+ABOUT = "settings and versions"
+"""The tag of the text that says what the run is, the first thing in a Monitor's event file."""
 PACKAGES = ("torch", "numpy", "torchvision", "tensorboard", "torchopt-ref")
 
 

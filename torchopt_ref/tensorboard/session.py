@@ -49,7 +49,7 @@ class Session:
         self._logged = Logged(reduces)
         self._parts = parts
         self._handles: list[RemovableHandle] = []
-        self._guard = Guard(self._fail)
+        self._guard = Guard(self._fail, parts.output.calls if parts.output else [])
         self._hooks = Hooks(self._guard.safe)
 
     @property
