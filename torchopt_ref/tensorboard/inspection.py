@@ -39,8 +39,10 @@ UNITS = {
 """Of curves that begin so."""
 BLOCKS, ASCII = "▁▂▃▄▅▆▇█", "_.-~=+*#"
 WIDTH, WORST = 40, 3
-FAR = 1.0
-"""Of a layer's badness: below it the layer is as layers are, whatever is wrong with the run."""
+FAR = 2.0
+"""Of a layer's badness: below it the layer is as layers are, whatever is wrong with the run. 24
+healthy trainings, of an MLP, a CNN and one with BatchNorm, by SGD, momentum, Adam and AdamW, with a
+constant learning rate and one that goes to 0, stayed below 1.8."""
 MONITOR = "monitor"
 """Where a training's Monitor writes, in the training's folder; of an experiment, the parent of such
 folders."""
@@ -48,7 +50,7 @@ folders."""
 
 @dataclass(frozen=True)
 class Worst:
-    """A layer far from what is usual; ``badness`` is from 0, where all is as usual, to 3."""
+    """A layer far from what is usual; ``badness`` is from 0, where all is as usual, to 4."""
 
     layer: str
     badness: float
@@ -152,19 +154,19 @@ def run_folders(parent: Path) -> list[Path]:
 
 def worst_layers(history: History) -> list[Worst]:
     """Those that are far from what is usual, by how many decades the update is away from 1e-3 of
-    the weights, or by how much is dead."""
+    the weights, over the whole run as schedules end near 0, or by how much is dead at its end."""
     found = []
     for name, tag in history.layers("update to weight").items():
-        ratio = late(history.values(tag))
+        ratio = usual(history.values(tag))
         if ratio > 0:
             decades = abs(math.log10(ratio) + 3)
             what = f"update {number(ratio)} times the size of its weights"
-            found.append(Worst(name, min(decades, 3.0), what))
+            found.append(Worst(name, min(decades, 4.0), what))
     for quantity, word in (("dead units", "of its units are dead"), ("saturated", "saturated")):
         for name, tag in history.layers(quantity).items():
-            share = late(history.values(tag))
-            if share > 0:
-                found.append(Worst(name, 3 * share, f"{share:.0%} {word}"))
+            values = history.values(tag)
+            share = usual(values[-max(len(values) // 4, 1) :])
+            found.append(Worst(name, 4 * share, f"{share:.0%} {word}"))
     far = [each for each in found if each.badness >= FAR]
     return sorted(far, key=lambda each: -each.badness)[:WORST]
 
@@ -187,11 +189,10 @@ def is_named(tag: str, name: str) -> bool:
     return tag == name or tag.startswith(f"{name.removesuffix(']')} of ")
 
 
-def late(values: np.ndarray) -> float:
-    """The median of the finite values in the last quarter."""
-    last = values[-max(len(values) // 4, 1) :]
-    last = last[np.isfinite(last)]
-    return float(np.median(last)) if len(last) else 0.0
+def usual(values: np.ndarray) -> float:
+    """The median of those that are finite."""
+    finite = values[np.isfinite(values)]
+    return float(np.median(finite)) if len(finite) else 0.0
 
 
 def sparkline(values: np.ndarray, encoding: str = "utf-8") -> str:

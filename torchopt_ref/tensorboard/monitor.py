@@ -173,8 +173,8 @@ class Monitor:
     def __getstate__(self) -> dict[str, Any]:
         """A copy, as of an object that holds model and monitor, is not at work; nor does it have
         what may be the process's own, such as a connection."""
-        own = dict(_session=None, _sinks=[], _on_finding=None, _first_step=self.step)
-        return self.__dict__ | own
+        nothing: dict[str, Any] = {"_session": None, "_sinks": [], "_on_finding": None}
+        return self.__dict__ | nothing | {"_first_step": self.step}
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
         if self._session:
