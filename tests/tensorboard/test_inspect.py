@@ -191,10 +191,10 @@ def test_layers_are_called_worst_only_far_beyond_what_is_usual(tmp_path):
         scale = 1e-3 if step > 6 else 1
         updates = {f"update to weight/{name}": scale * each for name, each in points.items()}
         dead = {"dead units/some": 0.45, "dead units/most": 0.75, "saturated/few": 0.1}
-        file.add(scalar_values(updates | dead | {"loss": 1.0}), step)
+        file.add(scalar_values(updates | dead | {"loss": np.inf}), step)
     file.close()
     seen = inspect(tmp_path)
-    assert "dead units" in [each.kind for each in seen.findings]
+    assert "not finite" in [each.kind for each in seen.findings]
     assert [each.layer for each in seen.worst] == ["most", "far"]
 
 

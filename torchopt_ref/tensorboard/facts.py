@@ -55,7 +55,7 @@ def hyper_parameters(
         before = f"{name} " if name else ""
         found[f"{before}optimizer"] = optimizer_name(type(optimizer))
         values = group_values(optimizer.param_groups[0])
-        found |= {f"{before}{key}": value for key, value in values}
+        found |= {f"{before}{key}": value for key, value in values.items()}
     found |= config
     return {readable(str(key)): plain(value) for key, value in found.items()}
 

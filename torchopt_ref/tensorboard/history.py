@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +14,10 @@ NOTES = "notes"
 before it."""
 NOT_FINITE = "first step with a value that is not finite"
 """A curve of one point, whose step may not have been taken."""
+WITHOUT_STEP = "losses since the last step"
+"""A curve that has points only where steps are missing."""
+FACTS = "facts"
+"""A text, in JSON, of what is trained, and with what options."""
 
 
 class History:
@@ -46,6 +52,10 @@ class History:
             for name, tag in self.below(prefix).items()
             if not name.startswith(("[", "rule of thumb"))
         }
+
+    def facts(self) -> dict[str, Any]:
+        """What the monitor said of layers and options; empty where it said nothing."""
+        return json.loads(self.texts.get(FACTS, "{}"))
 
     def steps(self, tag: str) -> np.ndarray:
         return np.array([step for step, _ in self.curves.get(tag, [])], int)

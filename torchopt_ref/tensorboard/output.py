@@ -3,6 +3,7 @@ file, and the live diagnosis, of which the user may be told."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from .dashboard import layout
 from .diagnosis import as_markdown, diagnose, unjudged
 from .event_file import EventFile, histogram_value, scalar_values
 from .facts import ABOUT, hparams_values
-from .history import NOT_FINITE, NOTES, History
+from .history import FACTS, NOT_FINITE, NOTES, History
 from .over_layers import over_layers
 from .record import Record
 from .rules import Finding
@@ -46,6 +47,7 @@ class Output:
         self._hyper_parameters: Mapping[str, Any] = {}
         self._laid_out = 0
         self._diagnosed: list[str] | None = None
+        self._facts = ""
 
     def describe(
         self, about: str, optimizers: Sequence[str], hyper_parameters: Mapping[str, Any]
@@ -70,6 +72,10 @@ class Output:
             self._file.add_text(NOTES, text, step)
             self._sinks.log({NOTES: text}, step)
 
+    def facts(self, found: Mapping[str, Any]) -> None:
+        """Keep what the rules are to know beside curves; it is written with the next record."""
+        self._facts = "".join(f"    {line}\n" for line in json.dumps(found, indent=2).splitlines())
+
     def not_finite(self, step: int, text: str) -> None:
         """Write the first value that is not finite: as a text, and as a point at its step."""
         self.text("not finite", text, step)
@@ -83,6 +89,8 @@ class Output:
     def record(self, record: Record, metrics: list[str]) -> None:
         """Write the record; ``metrics`` are the names of what log() was given."""
         record.scalars |= over_layers(record.scalars)
+        if self._facts != self._history.texts.get(FACTS, ""):
+            self.text(FACTS, self._facts, record.step)
         self._history.add(record.step, record.scalars)
         self._history.logged.update(dict.fromkeys(metrics))
         histograms = [histogram_value(tag, each) for tag, each in record.histograms.items()]
