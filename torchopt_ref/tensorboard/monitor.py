@@ -78,8 +78,9 @@ class Monitor:
             activation layers, BatchNorms or Dropouts that many, evenly spaced, are measured.
         nonfinite: ``"warn"`` or ``"raise"`` (``NonFiniteError``) at the first value that is not.
         on_finding: called with each ``Finding`` of a kind that was not found before in this
-            ``with`` block, as soon as the diagnosis has it: for an alert, or to stop. An exception
-            that it raises ends the training where the monitor is at work, such as before a step.
+            ``with`` block, as soon as the diagnosis has it: for an alert, or to stop. The training
+            waits for it; an exception that it raises ends the training, there where the monitor is
+            at work, such as before a step.
         sinks: where the curves and texts go besides the folder, under the same tags: a
             ``JsonLines(path)``, or any object with ``log(dict, step)``, such as a run of wandb.
             One that fails is one warning, and left out from then on.

@@ -289,7 +289,6 @@ class Session:
         """Losses without a step, after which it is said while the training runs."""
         return max(20 * self._most_losses, WAITED)
 
-
     def _log(
         self,
         numbers: Mapping[str, Tensor | float],
