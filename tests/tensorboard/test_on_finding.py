@@ -90,12 +90,10 @@ def test_it_is_told_before_nonfinite_raises(tmp_path):
     told = []
     model = mlp(hidden=(20,))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with (
-        pytest.raises(FloatingPointError),
-        Monitor(model, optimizer, tmp_path, nonfinite="raise", on_finding=told.append) as monitor,
-    ):
-        train(model, optimizer, monitor, poison=3)
-    assert [each.kind for each in told] == ["not finite"]
+    with Monitor(model, optimizer, tmp_path, nonfinite="raise", on_finding=told.append) as monitor:
+        with pytest.raises(FloatingPointError):
+            train(model, optimizer, monitor, poison=3)
+        assert [each.kind for each in told] == ["not finite"]
 
 
 def test_what_ended_the_training_is_not_hidden_by_what_it_raises_on_leaving(tmp_path):
