@@ -23,6 +23,8 @@ from .event_file import readable
 from .layers import Layers
 from .watched import Watched
 
+ABOUT = "settings and versions"
+"""The tag of the text that says what the run is, the first thing in a Monitor's event file."""
 PACKAGES = ("torch", "numpy", "torchvision", "tensorboard", "torchopt-ref")
 
 

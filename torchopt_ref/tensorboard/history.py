@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 
 KEPT = 400
+NOTES = "notes"
+"""The tag of texts of which each is a sentence of its own; the latest of any other replaces those
+before it."""
 NOT_FINITE = "first step with a value that is not finite"
 """A curve of one point, whose step may not have been taken."""
 WITHOUT_STEP = "losses since the last step"
@@ -19,14 +22,17 @@ FACTS = "facts"
 
 
 class History:
-    """``curves[tag]``: the points ``(step, value)``; ``texts[tag]``: the latest text.
+    """``curves[tag]``: the points ``(step, value)``; ``logged``: the tags that ``Monitor.log`` was
+    given; ``texts[tag]``: the latest text; ``notes``: each once.
 
     A curve that has grown to 400 points loses every second one, but not its first.
     """
 
     def __init__(self) -> None:
         self.curves: dict[str, list[tuple[int, float]]] = {}
+        self.logged: dict[str, None] = {}
         self.texts: dict[str, str] = {}
+        self.notes: list[str] = []
 
     def add(self, step: int, scalars: Mapping[str, float]) -> None:
         for tag, value in scalars.items():
