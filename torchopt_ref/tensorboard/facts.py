@@ -20,6 +20,8 @@ from torchopt_ref.testing.configurations import optimizer_name
 from .by_layer import group_values
 from .event_file import readable
 
+NOT_OF_THE_FORMULA = ("foreach", "fused", "capturable", "differentiable", "max_lr", "min_lr")
+"""Options that say how a step is computed, and where a scheduler keeps its rates."""
 PACKAGES = ("torch", "numpy", "torchvision", "tensorboard", "torchopt-ref")
 
 
@@ -52,10 +54,20 @@ def hyper_parameters(
     for name, optimizer in optimizers.items():
         before = f"{name} " if name else ""
         found[f"{before}optimizer"] = optimizer_name(type(optimizer))
-        values = group_values(optimizer.param_groups[0])
-        found |= {f"{before}{key}": value for key, value in values}
+        found |= {f"{before}{key}": value for key, value in options(optimizer).items()}
     found |= config
     return {readable(str(key)): plain(value) for key, value in found.items()}
+
+
+def options(optimizer: torch.optim.Optimizer) -> dict[str, bool | float]:
+    """What makes the formula, of the first group: numbers, and what is yes or no. The learning rate
+    is the one that was set; a scheduler has put the first one of its warm-up in its place."""
+    group = optimizer.param_groups[0]
+    found: dict[str, bool | float] = dict(group_values(group))
+    found |= {key: value for key, value in group.items() if isinstance(value, bool)}
+    if "initial_lr" in group:
+        found["lr"] = float(group.get("max_lr", group["initial_lr"]))
+    return {key: value for key, value in found.items() if key not in NOT_OF_THE_FORMULA}
 
 
 def plain(value: Any) -> bool | float | str:

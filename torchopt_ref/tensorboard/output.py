@@ -11,11 +11,12 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 
 from .dashboard import layout
 from .diagnosis import as_markdown, diagnose, unjudged
-from .event_file import EventFile, histogram_value, scalar_values
+from .event_file import EventFile, histogram_value, readable, scalar_values
 from .facts import hparams_values
 from .history import NOT_FINITE, History
 from .over_layers import over_layers
 from .record import Record
+from .rules import Finding
 
 ABOUT = "settings and versions"
 """The tag of the text that says what the run is, the first thing in a Monitor's event file."""
@@ -26,11 +27,12 @@ class Output:
     whenever there are new curves."""
 
     def __init__(self, folder: Path, first_step: int) -> None:
-        self._file = EventFile(folder, first_step)
+        self._file, self._folder = EventFile(folder, first_step), folder
         self._history = History()
         self._first_step = first_step
         self._optimizers: Sequence[str] = []
         self._hyper_parameters: Mapping[str, Any] = {}
+        self._given: Sequence[str] = ()
         self._laid_out = 0
         self._diagnosed: list[str] | None = None
         self._notes: dict[str, None] = {}
@@ -62,7 +64,6 @@ class Output:
         found = {NOT_FINITE: float(step)}
         self._history.add(step, found)
         self._file.add(scalar_values(found), step)
-        self._lay_out(step)
         self.diagnose(step)
 
     def record(self, record: Record, metrics: list[str]) -> None:
@@ -76,7 +77,7 @@ class Output:
             names = {name: record.scalars[name] for name in metrics if name in record.scalars}
             self._file.add(hparams_values(self._hyper_parameters, names), record.step)
             self._hyper_parameters = {}
-        self._lay_out(record.step)
+        self._given = metrics
         self.diagnose(record.step)
 
     def figure(self, value: Summary.Value, step: int) -> None:
@@ -88,14 +89,24 @@ class Output:
         if said != self._diagnosed:
             self._diagnosed = said
             self.text("diagnosis", as_markdown(findings, gaps), step)
+            self._lay_out(findings, gaps, step)
+        elif len(self._history.curves) > self._laid_out:
+            self._lay_out(findings, gaps, step)
 
-    def _lay_out(self, step: int) -> None:
-        curves = self._history.curves
-        if len(curves) > self._laid_out:
-            self._laid_out = len(curves)
-            self._file.add(layout(self._optimizers, curves), step)
+    def _lay_out(self, findings: Sequence[Finding], gaps: Sequence[str], step: int) -> None:
+        self._laid_out = len(self._history.curves)
+        run, tags = run_name(self._folder), self._history.curves
+        found = layout(run, self._optimizers, tags, self._given, findings, gaps)
+        self._file.add([found], step)
 
     def close(self, step: int) -> None:
         findings, gaps = diagnose(self._history), unjudged(self._history)
         self.text("diagnosis", as_markdown(findings, gaps), step)
+        self._lay_out(findings, gaps, step)
         self._file.close()
+
+
+def run_name(folder: Path) -> str:
+    """What a person calls the run: of a training's monitor, the training."""
+    whole = folder.resolve()
+    return readable(whole.parent.name if whole.name == "monitor" else whole.name)
