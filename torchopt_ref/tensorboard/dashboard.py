@@ -112,7 +112,7 @@ def of_every_run() -> dict[str, list[Chart]]:
             below("speed", "samples per second"),
             below("memory", "memory (MiB)"),
         ],
-        "Flat, where all is well": [
+        "Is it computed as meant?": [
             lines("gradient carried over from the step before", "gradient carried over"),
             lines("parity drift from NumPy (ULP)", f"parity drift/NumPy{ANY}"),
             lines("parity drift from float64 (ULP)", f"parity drift/float64{ANY}"),

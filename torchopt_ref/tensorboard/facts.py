@@ -20,8 +20,11 @@ from torchopt_ref.testing.configurations import optimizer_name
 from .by_layer import group_values
 from .event_file import readable
 
-NOT_OF_THE_FORMULA = ("foreach", "fused", "capturable", "differentiable", "max_lr", "min_lr")
-"""Options that say how a step is computed, and where a scheduler keeps its rates."""
+NOT_OF_THE_FORMULA = (
+    *("foreach", "fused", "capturable", "differentiable"),
+    *("max_lr", "min_lr", "decoupled_weight_decay"),
+)
+"""How a step is computed, where a scheduler keeps its rates, and what the class says already."""
 PACKAGES = ("torch", "numpy", "torchvision", "tensorboard", "torchopt-ref")
 
 
@@ -60,21 +63,23 @@ def hyper_parameters(
 
 
 def options(optimizer: torch.optim.Optimizer) -> dict[str, bool | float]:
-    """What makes the formula, of the first group: numbers, and what is yes or no. The learning rate
-    is the one that was set; a scheduler has put the first one of its warm-up in its place."""
+    """What makes the formula, of the first group: numbers, and of what is yes or no what is yes, as
+    TensorBoard shows five columns at first. The learning rate is the one that was set; a scheduler
+    has put the first one of its warm-up in its place."""
     group = optimizer.param_groups[0]
     found: dict[str, bool | float] = dict(group_values(group))
-    found |= {key: value for key, value in group.items() if isinstance(value, bool)}
+    found |= {key: True for key, value in group.items() if value is True}
     if "initial_lr" in group:
         found["lr"] = float(group.get("max_lr", group["initial_lr"]))
     return {key: value for key, value in found.items() if key not in NOT_OF_THE_FORMULA}
 
 
-def plain(value: Any) -> bool | float | str:
-    """As HParams can hold it: a number too large for a float is a text."""
-    if isinstance(value, bool | float):
+def plain(value: Any) -> float | str:
+    """As HParams can hold it: a number too large for a float is a text, and so is yes or no, which
+    would be shown as 1.0000 or 0.0000."""
+    if isinstance(value, float):
         return value
-    if isinstance(value, int) and abs(value) < 2**1000:
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**1000:
         return float(value) if abs(value) > 2**63 else value
     return readable(str(value))
 
