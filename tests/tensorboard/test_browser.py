@@ -24,7 +24,7 @@ PAGES = {
     "custom_scalars": (
         *("The verdict", "resnet18: Nothing stands out. Shown: loss.", "Is it learning?"),
         *("accuracy", "learning rate", "Are the steps of a good size?"),
-        *("update to weight, in decades: -3 is usual", "effective step, of all layers"),
+        *("update to weight, log10: -3 is usual", "effective step, of all layers"),
     ),
     "timeseries": ("accuracy", "activation/layer1.0.relu", "gradient norm", "update to weight"),
     "scalars": ("accuracy", "activation mean", "gradient norm", "update to weight"),
@@ -176,7 +176,7 @@ def test_the_first_view_shows_curves_whatever_was_run(browser, many_runs, pictur
             "nan": (first, ("train/ended by NaN/monitor", "first step with a value that is not")),
             "train": (
                 listed["train/sound"],
-                ("train/sound/monitor", "update to weight, in decades"),
+                ("train/sound/monitor", "update to weight, log10"),
             ),
             "experiment": (listed["experiment-9/mnist-1"], ("experiment-9/mnist-1/variant-11",)),
             "everything": (everything, ("experiment-0/mnist-1/variant-0", "accuracy/test")),

@@ -165,7 +165,7 @@ def test_the_update_is_drawn_in_decades_before_the_rule_of_thumb(tmp_path, read)
     (chart,) = [
         each
         for each in dashboard(run)["Are the steps of a good size?"]
-        if each.title == "update to weight, in decades: -3 is usual"
+        if each.title == "update to weight, log10: -3 is usual"
     ]
     layers, band = chart.margin.series
     drawn = {"median": layers.value, "smallest": layers.lower, "largest": layers.upper}
@@ -203,8 +203,8 @@ def test_the_first_chart_says_what_the_diagnosis_says(tmp_path, read):
     [
         ("loss", "loss"),
         ("dead units/1 ReLU", "dead units/1 ReLU"),
-        ("update to weight/[largest]", "update to weight, in decades: -3 is usual"),
-        ("gradient norm/[all]", "gradient norm, in decades"),
+        ("update to weight/[largest]", "update to weight, log10: -3 is usual"),
+        ("gradient norm/[all]", "gradient norm, log10"),
         ("not recorded", "loss"),
     ],
 )
@@ -314,7 +314,7 @@ def test_a_chart_with_a_band_for_each_optimizer(tmp_path, read):
     # TensorBoard shows margin charts from the last to the first.
     assert [(chart.title, chart.margin.series[0].value) for chart in charts[:1:-1]] == [
         (
-            f"update to weight, in decades: -3 is usual of {name}",
+            f"update to weight, log10: -3 is usual of {name}",
             f"update to weight, log10/[median of {name}]",
         )
         for name in optimizers

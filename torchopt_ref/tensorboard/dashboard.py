@@ -191,14 +191,14 @@ def spread_of_updates(name: str) -> Chart:
     tag = UPDATES + DECADES
     low, high = (f"{tag}/{edge}{of(name)}" for edge in THUMB)
     band = Series(value=f"{tag}/[largest so far{of(name)}]", lower=low, upper=high)
-    title = f"update to weight, in decades: -3 is usual{of(name)}"
+    title = f"update to weight, log10: -3 is usual{of(name)}"
     return margins(title, filled(tag, of(name)), band)
 
 
 def spread_of_gradients(name: str) -> Chart:
     tag = GRADIENTS + DECADES
     so_far = line(f"{tag}/[largest so far{of(name)}]")
-    return margins(f"gradient norm, in decades{of(name)}", filled(tag, of(name)), so_far)
+    return margins(f"gradient norm, log10{of(name)}", filled(tag, of(name)), so_far)
 
 
 def of(optimizer: str) -> str:
