@@ -23,6 +23,9 @@ from .updates import scaled
 SAMPLE = 4096
 """Values of a layer that its histogram is made of, evenly spaced."""
 
+FEWEST = 64
+"""Samples, or places of images, for none of which a unit has to be alive to count as dead."""
+
 CALLS = 4
 """Of one layer in a forward pass: those after them are not measured."""
 
@@ -138,7 +141,8 @@ class Activations:
         if isinstance(module, DYING) and has_units(y):
             masks = self._alive.setdefault(name, deque(maxlen=self._window))
             masks.append(y.amax(dim=other_dimensions(y)) != 0)
-            if len({mask.shape for mask in masks}) == 1:
+            samples = y.numel() // masks[0].numel() * len(masks)
+            if samples >= FEWEST and len({mask.shape for mask in masks}) == 1:
                 moments.append(1 - torch.stack(list(masks)).any(0).float().mean())
         self._moments[name] = moments
         self._samples[name] = y.reshape(-1)[:: -(-y.numel() // SAMPLE)].clone()
@@ -169,6 +173,10 @@ def add_histogram(record: Record, name: str, values: np.ndarray) -> None:
 
 def add_scalars(record: Record, tags: Sequence[str]) -> Callable[[np.ndarray], None]:
     return lambda values: record.scalars.update(zip(tags, values.tolist(), strict=True))
+
+
+def add_mean(record: Record, tag: str, values: np.ndarray) -> None:
+    record.scalars[tag] = float(values.mean())
 
 
 def mean_and_std(y: Tensor) -> list[Tensor]:

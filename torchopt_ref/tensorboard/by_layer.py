@@ -39,6 +39,8 @@ class Curves:
       ``tr(S) = |g - g'|^2 / 2`` and ``|G|^2 = g . g'``. Both are averaged over the records, with
       the factor 0.9, then divided; there is no point where the second is not positive.
 
+    A layer without any gradient has no ``gradient norm``; one whose gradient is 0 has.
+
     ``[all]`` is the optimizer as one layer; ``[largest]``, ``[median]`` and ``[smallest]`` are
     taken over layers, those of updates and gradients in decades too. Values of a param group other
     than ``lr`` are drawn once they change.
@@ -54,19 +56,21 @@ class Curves:
         self._of = f" of {name}" if name else ""
         self._averages: dict[str, tuple[float, float]] = {}
         self._decades = Decades(self._of)
-        self._given = [dict(group_values(group)) for group in optimizer.param_groups]
+        self._given = [group_values(group) for group in optimizer.param_groups]
 
     def drawer(
         self,
         record: Record,
         params: Sequence[nn.Parameter],
         compared: Sequence[int],
+        there: Sequence[int],
         samples: int,
     ) -> Callable[[np.ndarray], None]:
         """A function that adds the curves' points to ``record``.
 
-        It takes, tensor by tensor, the norms of the weights, the updates, the gradients and, for
-        the ``compared`` ones, of the gradients before, then the products of the last two; else 0.
+        It takes, tensor by tensor, the norms of the weights, the updates, the gradients (of those
+        ``there``) and, for the ``compared`` ones, of the gradients before, then the products of the
+        last two; else 0.
         """
         groups = self._optimizer.param_groups
         record.scalars.update(self._hyper_parameters())
@@ -76,6 +80,7 @@ class Curves:
         layer = [self._layers.of(param) for param in params]
         count = np.array([param.numel() for param in params], float)
         again = np.isin(np.arange(len(params)), compared)
+        given = np.isin(np.arange(len(params)), there).astype(float)
 
         def draw(values: np.ndarray) -> None:
             values = values.reshape(5, -1)
@@ -86,7 +91,7 @@ class Curves:
                 table = {
                     **{"weight": weight**2, "update": update**2, "gradient": gradient**2},
                     **{"step": (update / lr) ** 2, "count": count},
-                    **{"dot": dots, "before": before**2},
+                    **{"dot": dots, "before": before**2, "given": given},
                     "after": np.where(again, gradient**2, 0),
                 }
                 groupings = [
@@ -107,7 +112,7 @@ class Curves:
         found = {}
         for number, group in enumerate(self._optimizer.param_groups):
             first = self._given[number] if number < len(self._given) else {}
-            for key, value in group_values(group):
+            for key, value in group_values(group).items():
                 if key == "lr" or value != first.get(key):
                     tag = HYPER_PARAMETERS.get(key, key.replace("_", " "))
                     found[f"{tag}/group {number}{self._of}"] = value
@@ -122,8 +127,9 @@ class Curves:
         samples: int,
     ) -> None:
         for quantity, values in quantities(sums, scale).items():
-            for name, value in zip(names, values, strict=True):
-                if quantity in NORMS or not np.isnan(value):
+            arrived = sums["given"] if quantity == "gradient norm" else np.ones(len(values))
+            for name, value, is_there in zip(names, values, arrived, strict=True):
+                if is_there and (quantity in NORMS or not np.isnan(value)):
                     record.scalars[f"{quantity}/{name}"] = float(value)
         noise = scale**2 * (sums["after"] + sums["before"] - 2 * sums["dot"]) / 2
         for name, tr, signal in zip(names, noise, scale**2 * sums["dot"], strict=True):
@@ -184,16 +190,16 @@ def numbered(layers: Sequence[str]) -> tuple[list[str], np.ndarray]:
     return names, np.array([place[layer] for layer in layers], int)
 
 
-def group_values(group: Mapping[str, Any]) -> list[tuple[str, float]]:
+def group_values(group: Mapping[str, Any]) -> dict[str, float]:
     """The numbers among a param group's values; ``betas`` as ``beta1`` and ``beta2``."""
-    found: list[tuple[str, float]] = []
+    found: dict[str, float] = {}
     for key, value in group.items():
         if isinstance(value, bool) or key in ("params", "initial_lr"):
             continue
         if isinstance(value, int | float) or (
             isinstance(value, torch.Tensor) and value.numel() == 1
         ):
-            found.append((key, float(value)))
+            found[key] = float(value)
         elif key == "betas":
-            found += [(f"beta{i}", float(beta)) for i, beta in enumerate(value, start=1)]
+            found |= {f"beta{i}": float(beta) for i, beta in enumerate(value, start=1)}
     return found

@@ -107,6 +107,11 @@ def of_every_run() -> dict[str, list[Chart]]:
             spread("batch norm variance ratio"),
             below("dropout keep rate"),
         ],
+        "Are the data sound?": [
+            lines("largest share of one class", f"classes/largest share{ANY}"),
+            lines("model input", "model input/(mean|std|std between samples)"),
+            lines("model output", "model output/(largest|smallest)"),
+        ],
         "Is it fast?": [
             below("step time", "step time (ms)"),
             below("speed", "samples per second"),

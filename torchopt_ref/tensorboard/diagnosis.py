@@ -2,36 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from . import rules
-from .history import History
-from .rules import Finding
+from .history import WITHOUT_STEP, History
+from .rules import Finding, data, gradients, layers, learning, steps
 
 NOTHING = "Nothing stands out."
 ENOUGH = 3
 """Records; fewer show no change that a rule could judge."""
 
-CAUSES = ("gradients are never zeroed", "learning rate too high")
+Rule = Callable[[History], Finding | None]
+
+CAUSES: Sequence[Rule] = (
+    learning.not_finite,
+    steps.no_step,
+    steps.carried_over,
+    layers.evaluation_mode,
+    data.probabilities,
+    steps.unusual_options,
+    gradients.forgotten,
+)
+"""Each is said, whatever else is."""
+
+OTHERS: Sequence[Rule] = (
+    data.never_negative,
+    data.constant_input,
+    data.same_batch,
+    data.one_class_batches,
+    layers.dropout,
+    data.far_off,
+    layers.shrunk,
+    steps.big_steps,
+    layers.grown,
+    layers.dead_units,
+    layers.saturated,
+    gradients.without_gradient,
+    gradients.zero_gradient,
+    steps.still,
+    steps.small_first_step,
+    gradients.clipped,
+    steps.ended_early,
+    layers.running_statistics,
+    gradients.vanished,
+    steps.small_steps,
+    learning.rises,
+    gradients.spikes,
+    learning.memory_grows,
+    data.one_class_predicted,
+    learning.stands,
+    learning.overfits,
+)
+"""Of these the first is said: those after it may be its consequences."""
+
+OF_NOT_FINITE: Sequence[Rule] = (steps.big_steps, layers.grown, gradients.spikes)
+"""What may have made a value that is not finite."""
 
 
 def diagnose(history: History) -> list[Finding]:
-    """The findings of a run, the cause before its consequences; none for a healthy one.
+    """The findings of a run, the cause before its consequences; none for a healthy one."""
+    found = [finding for rule in CAUSES if (finding := rule(history))]
+    if [finding.kind for finding in found] == ["not finite"]:
+        found += first(OF_NOT_FINITE, history)
+    return found or first(OTHERS, history)
 
-    Consequences are left out where the cause explains them: units that died under steps that were
-    too large, and layers that stand still since the units behind them are dead.
-    """
-    findings = [rules.not_finite(history), rules.carried_over(history)]
-    if not findings[1]:
-        findings.append(rules.big_steps(history))
-    caused = any(finding and finding.kind in CAUSES for finding in findings)
-    dead = None if caused else rules.dead_units(history)
-    findings += [dead, None if caused else rules.saturated(history)]
-    if not any(findings):
-        findings += [rules.vanished(history), rules.spikes(history), rules.small_steps(history)]
-    if dead is None and not caused:
-        findings.append(rules.still(history))
-    return [finding for finding in findings if finding]
+
+def first(rules: Sequence[Rule], history: History) -> list[Finding]:
+    return next(([finding] for rule in rules if (finding := rule(history))), [])
 
 
 def unjudged(history: History) -> list[str]:
@@ -39,9 +75,9 @@ def unjudged(history: History) -> list[str]:
     updates = history.layers("update to weight").values()
     records = max((len(history.values(tag)) for tag in updates), default=0)
     found = []
-    if not updates:
+    if not updates and WITHOUT_STEP not in history.curves:
         found.append("no step of any layer is recorded: a Monitor does it (record='updates')")
-    elif records < ENOUGH:
+    elif updates and records < ENOUGH:
         found.append(f"it has {records} of the {ENOUGH} records that show a change")
     if "gradient carried over" not in history.curves:
         found.append("whether gradients are zeroed is not recorded: record='health' does it")

@@ -6,7 +6,7 @@ import json
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pprint import pformat
 from typing import Any
@@ -18,7 +18,10 @@ from torch.utils.tensorboard import summary
 from torchopt_ref.testing.configurations import optimizer_name
 
 from .by_layer import group_values
+from .ends import Ends
 from .event_file import readable
+from .layers import Layers
+from .watched import Watched
 
 NOT_OF_THE_FORMULA = (
     *("foreach", "fused", "capturable", "differentiable"),
@@ -49,6 +52,29 @@ def about(
     return "\n".join(lines)
 
 
+def trained(layers: Layers, watched: Sequence[Watched], ends: Ends | None) -> dict[str, Any]:
+    """What is trained, and with what options, for the rules of the diagnosis."""
+    optimizers = [each.optimizer for each in watched]
+    return {
+        "param groups": [
+            {
+                "optimizer": type(optimizer).__name__,
+                "maximize": bool(group.get("maximize")),
+                **group_values(group),
+            }
+            for optimizer in optimizers
+            for group in optimizer.param_groups
+        ],
+        "layers of each optimizer": {
+            each.name or "all": layers.charts_of(each.optimizer) for each in watched
+        },
+        "frozen layers": layers.frozen(),
+        "layers in no param group": layers.forgotten(optimizers),
+        "parameters outside of the model": layers.outside(optimizers, ends.leaves if ends else []),
+        "floating input": bool(ends and ends.takes_floats),
+    }
+
+
 def hyper_parameters(
     config: Mapping[str, Any], optimizers: Mapping[str, torch.optim.Optimizer]
 ) -> dict[str, Any]:
@@ -67,7 +93,7 @@ def options(optimizer: torch.optim.Optimizer) -> dict[str, bool | float]:
     TensorBoard shows five columns at first. The learning rate is the one that was set; a scheduler
     has put the first one of its warm-up in its place."""
     group = optimizer.param_groups[0]
-    found: dict[str, bool | float] = dict(group_values(group))
+    found: dict[str, bool | float] = {**group_values(group)}
     found |= {key: True for key, value in group.items() if value is True}
     if "initial_lr" in group:
         found["lr"] = float(group.get("max_lr", group["initial_lr"]))

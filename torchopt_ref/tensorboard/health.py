@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import sys
 import warnings
-import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +18,10 @@ from .record import Record
 
 SENTINELS = 16
 NORMS = ("gradient norm/[all", "weight norm/[all")
+NO_LOOPS = (str(Path(__file__).parent), str(Path(torch.__file__).parent))
+"""Whose functions are no training loops."""
+MOST_LOOKED_AT = 16
+"""Elements of a list, tuple or dict."""
 
 
 class NonFiniteError(FloatingPointError):
@@ -32,7 +38,8 @@ class Health:
     ``finish`` at every parameter.
 
     Where it began: a parameter that is not finite before the step was ruined by the step before;
-    else the model's input, else the layer nearest to the output whose gradient is not finite.
+    else the input, that is a tensor that a variable of the training loop holds, else the layer
+    nearest to the output whose gradient is not finite.
 
     With ``at_once`` the sentinels are read before each step is made, so that ``action="raise"``
     leaves the parameters as they were. Without it, on a device that would have to be waited for,
@@ -50,11 +57,7 @@ class Health:
         self._layers, self._action, self._at_once, self._write = layers, action, at_once, write
         self._sentinels: dict[int, list[nn.Parameter]] = {}
         self._flags: list[tuple[int, torch.optim.Optimizer, Tensor]] = []
-        self._input: Callable[[], Tensor | None] = lambda: None
         self.found = False
-
-    def saw_input(self, tensor: Tensor) -> None:
-        self._input = weakref.ref(tensor)
 
     def check_gradients(
         self, optimizer: torch.optim.Optimizer, step: int, made: bool = False
@@ -82,7 +85,7 @@ class Health:
             return
         value = float(loss)
         if not math.isfinite(value):
-            self._report(step, f"the loss is {value}", self._bad_input())
+            self._report(step, f"the loss is {value}", bad_input())
 
     def check_record(self, record: Record, optimizer: torch.optim.Optimizer) -> None:
         """Look at the record's norms, and at what the steps before it left on the device."""
@@ -133,10 +136,11 @@ class Health:
         if ruined and not (made and gradients):
             return (
                 f"a parameter of layer {ruined[0]}{others(ruined)} is not finite after the step",
-                "Its gradients looked finite: the update overflowed.",
+                "The few of its gradients that were looked at were finite: others were not, or the "
+                "update overflowed.",
             )
         place = f"layer {gradients[-1]}{others(gradients)}" if gradients else "some layer"
-        return f"the gradient of {place} is not finite", self._bad_input()
+        return f"the gradient of {place} is not finite", bad_input()
 
     def _where(self, tensors: Sequence[tuple[nn.Parameter, Tensor | None]]) -> list[str]:
         """The layers whose tensor is not finite, in the model's order."""
@@ -149,20 +153,6 @@ class Health:
         bad = {self._layers.of(param) for (param, _), is_fine in pairs if not is_fine}
         return [layer for layer in self._layers.names if layer in bad]
 
-    def _bad_input(self) -> str:
-        tensor = self._input()
-        if tensor is None or not tensor.is_floating_point():
-            return ""
-        bad = ~tensor.detach().isfinite()
-        count = int(bad.sum())
-        if not count:
-            return ""
-        sample = int(bad.flatten(1).any(1).nonzero()[0]) if bad.dim() > 1 else 0
-        return (
-            f"The model's input is the cause: {count} of its {bad.numel()} values "
-            f"{'is' if count == 1 else 'are'} not finite, first in sample {sample} of the batch."
-        )
-
     def _report(self, step: int, what: str, why: str) -> None:
         text = f"step {step}: {what}. {why}".strip()
         self.found = True
@@ -170,6 +160,48 @@ class Health:
         if self._action == "raise":
             raise NonFiniteError(text)
         warnings.warn(f"not finite at {text}", RuntimeWarning, stacklevel=2)
+
+
+def bad_input() -> str:
+    """In words, the first tensor among the variables of the training loop, and of the functions
+    between it and here, that is neither computed nor a gradient, and not finite."""
+    for name, tensor in variables():
+        bad = ~tensor.isfinite()
+        count = int(bad.sum())
+        if count:
+            sample = int(bad.flatten(1).any(1).nonzero()[0]) if bad.dim() > 1 else 0
+            return (
+                f"The input is the cause: {name} in the training loop, {count} of its "
+                f"{bad.numel()} values {'is' if count == 1 else 'are'} not finite, first in sample "
+                f"{sample} of the batch."
+            )
+    return ""
+
+
+def variables() -> Iterator[tuple[str, Tensor]]:
+    """Tensors that could be data, by the names that callers outside of torch have for them; also
+    those in a list, tuple or dict."""
+    frame: Any = sys._getframe()
+    while frame := frame.f_back:
+        if not frame.f_code.co_filename.startswith(NO_LOOPS):
+            for name, value in dict(frame.f_locals).items():
+                yield from data(name, value)
+
+
+def data(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
+    if isinstance(value, Mapping | list | tuple):
+        pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for key, each in [*pairs][:MOST_LOOKED_AT]:
+            if isinstance(each, Tensor):
+                yield from data(f"{name}[{key!r}]", each)
+    elif (
+        isinstance(value, Tensor)
+        and value.is_floating_point()
+        and value.layout == torch.strided
+        and value.dim()
+        and not value.requires_grad
+    ):
+        yield name, value
 
 
 def one_of_each_row(gradient: Tensor) -> Tensor:

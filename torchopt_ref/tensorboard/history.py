@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 KEPT = 400
 NOT_FINITE = "first step with a value that is not finite"
 """A curve of one point, whose step may not have been taken."""
+WITHOUT_STEP = "losses since the last step"
+"""A curve that has points only where steps are missing."""
+FACTS = "facts"
+"""A text, in JSON, of what is trained, and with what options."""
 
 
 class History:
@@ -36,6 +42,10 @@ class History:
     def layers(self, prefix: str) -> dict[str, str]:
         """As ``below``, without aggregates, whose names are in brackets."""
         return {name: tag for name, tag in self.below(prefix).items() if not name.startswith("[")}
+
+    def facts(self) -> dict[str, Any]:
+        """What the monitor said of layers and options; empty where it said nothing."""
+        return json.loads(self.texts.get(FACTS, "{}"))
 
     def steps(self, tag: str) -> np.ndarray:
         return np.array([step for step, _ in self.curves.get(tag, [])], int)

@@ -46,6 +46,8 @@ class Hooks:
 
     def start(self, model: nn.Module) -> None:
         """Begin; if ``model`` is a wrapper made by ``torch.compile``, with its own passes only."""
+        if self._registered:
+            return
         if hasattr(model, "_orig_mod"):
             # Hooks of the process would be compiled into it, while its own neither reach its graph
             # nor travel: torch leaves them behind.
@@ -62,6 +64,10 @@ class Hooks:
         # They are meant for one of both.
         warnings.filterwarnings("ignore", COMPLAINT)
         self._filter = warnings.filters[0]
+
+    @property
+    def work(self) -> bool:
+        return bool(self._registered)
 
     def stop(self) -> None:
         for handle in self._registered:

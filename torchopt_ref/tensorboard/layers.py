@@ -40,11 +40,31 @@ class Layers:
     def of(self, param: nn.Parameter) -> str:
         return self._of.get(param, OUTSIDE)
 
-    def without_step(self, optimizers: Iterable[torch.optim.Optimizer]) -> list[str]:
-        """The curves of which no layer is trained by any of the optimizers."""
+    def charts_of(self, optimizer: torch.optim.Optimizer) -> list[str]:
+        """The curves of the layers that it trains."""
+        names = [self.charts.get(self.of(each)) for each in trainable(optimizer.param_groups)]
+        return [name for name in dict.fromkeys(names) if name]
+
+    def frozen(self) -> list[str]:
+        """The layers of which no parameter requires a gradient."""
+        moving = {name for param, name in self._of.items() if param.requires_grad}
+        return [name for name in self.names if name not in moving and name != OUTSIDE]
+
+    def forgotten(self, optimizers: Iterable[torch.optim.Optimizer]) -> list[str]:
+        """The layers whose parameters require a gradient, and which no optimizer has one of."""
         groups = [group for optimizer in optimizers for group in optimizer.param_groups]
-        moving = {self.charts.get(self.of(param)) for param in trainable(groups)}
-        return [name for name in dict.fromkeys(self.charts.values()) if name not in moving]
+        given = {self.of(param) for group in groups for param in group["params"]}
+        wanting = {name for param, name in self._of.items() if param.requires_grad}
+        return [name for name in self.names if name in wanting - given]
+
+    def outside(
+        self, optimizers: Iterable[torch.optim.Optimizer], used: Iterable[nn.Parameter]
+    ) -> list[str]:
+        """The shapes of parameters in use that neither the models nor the optimizers have."""
+        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+        known = {id(param) for group in groups for param in group["params"]}
+        known |= {id(param) for param in self._of}
+        return [" x ".join(map(str, each.shape)) for each in used if id(each) not in known]
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

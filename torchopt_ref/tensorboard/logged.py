@@ -9,8 +9,9 @@ from functools import partial
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
+from .activations import wide
 from .record import Record
 
 MOST_CLASSES = 100
@@ -27,6 +28,12 @@ class Logged:
     accelerator holds stays there. ``labels ignored`` is
     the fraction of labels that are none of the classes, if there are any; they count nowhere else.
     ``confusion[i, j]`` counts samples of class ``i`` that were taken for ``j``, over the whole run.
+
+    ``classes/largest share of predictions`` and ``/largest share of labels`` are those of the class
+    that most were taken for, or have, since the last record, ``classes/most frequent label`` its
+    number, and ``classes/number`` how many there are. ``cross-entropy of the output/mean`` is that
+    of the record's step, the output being taken for scores, and ``/loss divided by it`` the logged
+    loss in units of it.
     """
 
     def __init__(self, reduce: bool) -> None:
@@ -39,6 +46,8 @@ class Logged:
         self.names: list[str] = []
         """The tags seen so far."""
         self._cells: Tensor | None = None
+        self._seen: Tensor | None = None
+        self._entropy: list[Tensor] = []
 
     def add(self, scalars: Mapping[str, Tensor | float]) -> None:
         self._given |= scalars.keys()
@@ -73,6 +82,7 @@ class Logged:
         counted = is_class(labels, classes)
         right = counted & (predicted == labels)
         counts = torch.stack([right.sum(), counted.sum(), (~counted).sum()])
+        self._count_classes(predicted, labels, counted, classes)
         if self._counts is not None:
             counts += self._counts.to(device)
         self._counts = counts
@@ -83,6 +93,29 @@ class Logged:
             cells = torch.where(counted, labels * classes + predicted, classes**2)
             self._cells = self._cells.to(device)
             self._cells.index_add_(0, cells, torch.ones_like(cells))
+
+    def _count_classes(
+        self, predicted: Tensor, labels: Tensor, counted: Tensor, classes: int
+    ) -> None:
+        """How often each class was predicted, and how often it was the label, since the record."""
+        seen = self._seen
+        if seen is None or seen.shape[1] != classes or seen.device != labels.device:
+            self._seen = seen = torch.zeros(2, classes, device=labels.device)
+        one = counted.float()
+        seen[0].index_add_(0, predicted, one)
+        seen[1].index_add_(0, torch.where(counted, labels, 0), one)
+
+    @torch.no_grad()
+    def add_entropy(self, output: Tensor, labels: Tensor, loss: Tensor | float | None) -> None:
+        """Of the record's step, unless it is there already."""
+        if self._entropy or not output.is_floating_point():
+            return
+        scores = output if output.dim() > 1 else output[None]
+        labels = torch.where(is_class(labels, scores.shape[1]), labels, -100)
+        entropy = nn.functional.cross_entropy(wide(scores.detach()), labels)
+        self._entropy = [entropy]
+        if loss is not None:
+            self._entropy.append(torch.as_tensor(loss, device=entropy.device) / entropy)
 
     @property
     def confusion(self) -> Tensor | None:
@@ -105,6 +138,13 @@ class Logged:
         self._count()
         means, self._means = self._means, {}
         counts, self._counts = self._counts, None
+        entropy, self._entropy = self._entropy, []
+        record.later(entropy, partial(add_entropies, record))
+        if self._seen is not None:
+            shares = self._seen / self._seen[1].sum().clamp(min=1)
+            largest, place = shares.max(1)
+            record.later([largest, place[1:]], partial(add_classes, record, self._seen.shape[1]))
+            self._seen = None
         for tag, (mean, _) in means.items():
             if isinstance(mean, Tensor):
                 record.later([self._over_processes(mean)], scalar(record, tag))
@@ -135,6 +175,20 @@ def add_shares(record: Record, given: Collection[str], counts: np.ndarray) -> No
         record.scalars["accuracy"] = float(right / counted)
     if ignored:
         record.scalars["labels ignored"] = float(ignored / (counted + ignored))
+
+
+ENTROPY = "cross-entropy of the output"
+
+
+def add_entropies(record: Record, values: np.ndarray) -> None:
+    tags = [f"{ENTROPY}/mean", f"{ENTROPY}/loss divided by it"]
+    record.scalars.update(zip(tags, values.tolist(), strict=False))
+
+
+def add_classes(record: Record, classes: int, values: np.ndarray) -> None:
+    tags = ("largest share of predictions", "largest share of labels", "most frequent label")
+    record.scalars.update(zip([f"classes/{tag}" for tag in tags], values.tolist(), strict=True))
+    record.scalars["classes/number"] = float(classes)
 
 
 def is_class(labels: Tensor, classes: int) -> Tensor:

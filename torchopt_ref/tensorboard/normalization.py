@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.hooks import RemovableHandle
 
-from .activations import add_scalars
+from .activations import add_mean, add_scalars
 from .hooks import Hooks
 from .layers import spread
 from .record import Record
@@ -26,6 +26,10 @@ class Normalization:
       off;
     - ``batch norm variance ratio``: the mean over channels of batch over running variance;
     - ``dropout keep rate``: the fraction of the input's non-zero elements that came through.
+
+    - ``batch norm/never updated``: of the layers, the share whose running statistics are those they
+      were made with, and which do not change them, since they are in evaluation mode or have
+      momentum 0.
 
     The batch's statistics are what the layer itself added to its running ones,
     ``m = r + (r' - r) / momentum``, so that they cost no pass over the input. The running ones are
@@ -47,6 +51,7 @@ class Normalization:
         self._modules = dict(spread(norms, limit) + spread(dropouts, limit))
         self._handles: list[RemovableHandle] = []
         self._found: dict[str, Tensor] = {}
+        self._norms = [module for _, module in norms]
 
     def attach(self, hooks: Hooks) -> None:
         self.detach()
@@ -66,6 +71,12 @@ class Normalization:
 
     def collect(self, record: Record) -> None:
         record.later(list(self._found.values()), add_scalars(record, list(self._found)))
+        still = [norm for norm in self._norms if not norm.training or norm.momentum == 0]
+        if still:
+            begun = [is_as_made(norm) for norm in still]
+            tag = "batch norm/never updated"
+            rest = len(self._norms) - len(still)
+            record.later([*begun, *[begun[0] * 0] * rest], partial(add_mean, record, tag))
 
     @torch.no_grad()
     def _compare(self, name: str, kept: list[Tensor], module: _BatchNorm, *seen: Any) -> None:
@@ -90,6 +101,13 @@ class Normalization:
         tag = f"dropout keep rate/{name}"
         if kept and tag not in self._found:
             self._found[tag] = (output != 0).sum() / kept[0].clamp(min=1)
+
+
+@torch.no_grad()
+def is_as_made(norm: _BatchNorm) -> Tensor:
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    return ((norm.running_mean == 0).all() & (norm.running_var == 1).all()).float()
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from .dashboard import layout
 from .diagnosis import as_markdown, diagnose, unjudged
 from .event_file import EventFile, histogram_value, readable, scalar_values
 from .facts import hparams_values
-from .history import NOT_FINITE, History
+from .history import FACTS, NOT_FINITE, History
 from .over_layers import over_layers
 from .record import Record
 from .rules import Finding
@@ -36,6 +37,7 @@ class Output:
         self._laid_out = 0
         self._diagnosed: list[str] | None = None
         self._notes: dict[str, None] = {}
+        self._facts = ""
 
     def describe(
         self, about: str, optimizers: Sequence[str], hyper_parameters: Mapping[str, Any]
@@ -58,6 +60,10 @@ class Output:
             notes = "\n".join(f"- {note}" for note in self._notes)
             self.text("notes", notes, self._first_step if step is None else step)
 
+    def facts(self, found: Mapping[str, Any]) -> None:
+        """Keep what the rules are to know beside curves; it is written with the next record."""
+        self._facts = "".join(f"    {line}\n" for line in json.dumps(found, indent=2).splitlines())
+
     def not_finite(self, step: int, text: str) -> None:
         """Write the first value that is not finite: as a text, and as a point at its step."""
         self.text("not finite", text, step)
@@ -69,6 +75,8 @@ class Output:
     def record(self, record: Record, metrics: list[str]) -> None:
         """Write the record; ``metrics`` are the names of what log() was given."""
         record.scalars |= over_layers(record.scalars)
+        if self._facts != self._history.texts.get(FACTS, ""):
+            self.text(FACTS, self._facts, record.step)
         self._history.add(record.step, record.scalars)
         histograms = [histogram_value(tag, each) for tag, each in record.histograms.items()]
         self._file.add([*scalar_values(record.scalars), *histograms], record.step)
@@ -77,7 +85,7 @@ class Output:
             names = {name: record.scalars[name] for name in metrics if name in record.scalars}
             self._file.add(hparams_values(self._hyper_parameters, names), record.step)
             self._hyper_parameters = {}
-        self._given = metrics
+        self._given = metrics or self._given
         self.diagnose(record.step)
 
     def figure(self, value: Summary.Value, step: int) -> None:

@@ -10,6 +10,7 @@ from torch import nn
 
 from .activations import Activations
 from .carried_over import CarriedOver
+from .ends import Ends
 from .figures import Figures
 from .graph import Graph
 from .health import Health
@@ -25,7 +26,8 @@ class Parts:
 
     output: Output | None = None
     activations: Activations | None = None
-    in_layers: list[Activations | Normalization | CarriedOver] = field(default_factory=list)
+    ends: Ends | None = None
+    in_layers: list[Activations | Normalization | CarriedOver | Ends] = field(default_factory=list)
     health: Health | None = None
     speed: Speed | None = None
     figures: Figures | None = None
@@ -60,7 +62,8 @@ def chosen(
     if "health" in quantities:
         at_once = nonfinite == "raise" or device_of(models).type == "cpu"
         parts.health = Health(layers, nonfinite, at_once, output.not_finite)
-        parts.in_layers.append(CarriedOver(optimizer))
+        parts.ends = Ends(next(iter(models.values())))
+        parts.in_layers += [CarriedOver(optimizer), parts.ends]
     if "speed" in quantities:
         parts.speed = Speed(device_of(models))
     if "pictures" in quantities:

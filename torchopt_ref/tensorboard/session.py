@@ -13,15 +13,21 @@ from torch.utils.hooks import RemovableHandle
 
 from torchopt_ref.optim.torch_private import in_backward
 
+from .ends import first_of
 from .event_file import readable
+from .facts import trained
 from .given import number, predictions
 from .guard import Guard
+from .history import WITHOUT_STEP
 from .hooks import Hooks
-from .layers import Layers
+from .layers import Layers, is_compiled
 from .logged import Logged
 from .parts import Parts
 from .record import Record
 from .watched import Watched
+
+WAITED = 200
+"""Losses, such as of accumulated micro-batches, that may come without a step."""
 
 
 class Session:
@@ -29,8 +35,8 @@ class Session:
 
     A step goes: the model's forward pass begins (``_forward_starts``, where the record of the step
     before is finished, so that it includes what ``log`` was given after that step), the optimizer's
-    step begins and ends (``_before_step``, ``_after_step``, where a record is opened). The hooks of
-    layers are attached for the steps that are recorded.
+    step begins and ends (``_before_step``, ``_after_step``, where a record is opened). Passes are
+    hooked from a few steps before a record until it is finished, layers in its step alone.
     """
 
     def __init__(
@@ -46,6 +52,9 @@ class Session:
         self._first, self._processes = watched[0], processes
         self._first_step = watched[0].step + 1
         self._forward_passes, self._in_pass = 0, False
+        self._losses_without_step = self._most_losses = 0
+        # Hooks that come and go would have compiled functions compiled again.
+        self._always = is_compiled(each for model in models.values() for each in model.modules())
         self._logged = Logged(reduces)
         self._parts = parts
         self._handles: list[RemovableHandle] = []
@@ -67,8 +76,6 @@ class Session:
         model = next(iter(self._models.values()))
         self._hooks.before(model, self._forward_starts)
         self._hooks.after(model, self._forward_ends)
-        if getattr(model, "_compiled_call_impl", None) is None:
-            self._hooks.start(model)
         for watched in self._watched:
             optimizer = watched.optimizer
             before = self._guard.not_compiled(partial(self._before_step, watched))
@@ -77,7 +84,8 @@ class Session:
                 optimizer.register_step_pre_hook(before),
                 optimizer.register_step_post_hook(after),
             ]
-        self._attach_if_due()
+        self._hook_passes()
+        self._hook_layers()
 
     def log(
         self,
@@ -90,7 +98,8 @@ class Session:
         given = scalars if loss is None else {"loss": loss} | dict(scalars)
         numbers = {readable(tag): number(tag, value) for tag, value in given.items()}
         found = None if output is None else predictions(output, target)
-        self._guard.safe(self._log)(numbers, found)
+        trains = torch.is_grad_enabled() and "loss" in numbers
+        self._guard.safe(self._log)(numbers, trains, found, output)
 
     def close(self, failed: bool) -> None:
         """Finish what is under way, draw, and leave no hook, whatever fails."""
@@ -107,6 +116,7 @@ class Session:
         for watched in reversed(self._watched):
             self._finish(watched)
         self._finish_logged()
+        self._add_missing_steps()
         if self._parts.figures:
             self._parts.figures.draw(self._logged.confusion, self.step)
         if self._parts.health:
@@ -120,6 +130,7 @@ class Session:
             return
         if self._first.record:
             self._finish(self._first)
+            self._hook_passes()
             if self._parts.speed:
                 self._parts.speed.leave_out()
         if self._parts.speed:
@@ -132,7 +143,7 @@ class Session:
                 self._parts.output.note(f"The graph cannot be traced: {error}", self.step)
 
     def _forward_ends(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        tensor = first_tensor([*args, *kwargs.values()])
+        tensor = first_of([*args, *kwargs.values()])
         if self._parts.figures and tensor is not None:
             # Of evaluation too, whose predictions may be logged.
             self._parts.figures.saw_input(tensor)
@@ -144,8 +155,8 @@ class Session:
         if tensor is not None and tensor.dim():
             for watched in self._watched:
                 watched.samples += len(tensor) * self._processes
-            if self._parts.health:
-                self._parts.health.saw_input(tensor)
+            if self._parts.ends:
+                self._parts.ends.saw_input(tensor)
 
     def _runs_again(self) -> bool:
         """Whether this is activation checkpointing's second run of a pass that was counted. If the
@@ -166,6 +177,7 @@ class Session:
             self._parts.speed.step_starts()
         if watched.record:
             self._finish(watched)
+            self._hook_passes()
         self._gradient_is_there = not has_closure(args, kwargs)
         if self._parts.health and self._gradient_is_there:
             self._parts.health.check_gradients(optimizer, self._at(watched))
@@ -176,6 +188,8 @@ class Session:
     ) -> None:
         if not watched.is_stepping:
             return
+        self._most_losses = max(self._most_losses, self._losses_without_step)
+        self._losses_without_step = 0
         samples, at = watched.samples, self._at(watched)
         due = watched.after_step(at)
         if self._parts.health and not self._gradient_is_there:
@@ -183,16 +197,19 @@ class Session:
         if watched is not self._first:
             return
         self._forward_passes = 0
+        if self._parts.ends:
+            self._parts.ends.passes_end()
         if self._parts.speed:
-            self._parts.speed.step_ends(samples, watched.next_is_recorded())
+            self._parts.speed.step_ends(samples)
         if due and watched.record:
             for part in self._parts.in_layers:
                 part.collect(watched.record)
             self._note_unseen(watched.record)
             for part in self._parts.in_layers:
                 part.detach()
-        self._attach_if_due()
-        if self._parts.speed:
+        self._hook_passes()
+        self._hook_layers()
+        if self._parts.speed and self._hooks.work and not watched.next_is_recorded():
             self._parts.speed.step_begins()
 
     def _note_unseen(self, record: Record) -> None:
@@ -204,7 +221,21 @@ class Session:
                 record.step,
             )
 
-    def _attach_if_due(self) -> None:
+    def _hook_passes(self) -> None:
+        """From a few steps before a record until it is finished."""
+        model = next(iter(self._models.values()))
+        if getattr(model, "_compiled_call_impl", None) is not None:
+            return
+        if self._always or self._first.record or self._first.record_is_near():
+            self._hooks.start(model)
+        else:
+            self._hooks.stop()
+            self._in_pass = False
+            if self._parts.ends:
+                self._parts.ends.passes_are_unseen()
+
+    def _hook_layers(self) -> None:
+        """In the step that is recorded."""
         if self._first.next_is_recorded():
             for part in self._parts.in_layers:
                 part.attach(self._hooks)
@@ -220,8 +251,10 @@ class Session:
         record.fetch()
         if self._parts.output is None:
             return
+        if is_first and self._parts.speed:
+            self._parts.speed.collect(record)
         if is_first:
-            self._add_to(record)
+            self._parts.output.facts(trained(self._layers, self._watched, self._parts.ends))
         self._parts.output.record(record, self._logged.names)
         self._parts.output.note(watched.drift.note if watched.drift else "", record.step)
         if self._parts.health:
@@ -238,32 +271,41 @@ class Session:
         record.fetch()
         if self._parts.output:
             self._parts.output.record(record, self._logged.names)
-            if self.step < self._first_step:
-                self._parts.output.note(
-                    "No step of the optimizer was seen: give the Monitor the one whose step() is "
-                    "called, such as the base optimizer of a wrapper.",
-                    record.step,
-                )
 
-    def _add_to(self, record: Record) -> None:
-        """Add what the host knows, and the optimizers' update of the layers that they leave out."""
-        if self._first.has_updates:
-            for name in self._layers.without_step(w.optimizer for w in self._watched):
-                record.scalars[f"update to weight/{name}"] = 0.0
-        if self._parts.speed:
-            self._parts.speed.collect(record)
+    def _add_missing_steps(self) -> None:
+        """Write how many losses have been logged, or before the first step passes were made, since
+        the last step of any optimizer, if they are more than ever lay between two steps."""
+        since = self._losses_without_step
+        if self.step < self._first_step:
+            since = max(since, self._forward_passes)
+        if since > 2 * self._most_losses and self._parts.output:
+            record = Record(max(self.step, self._first_step), {WITHOUT_STEP: float(since)})
+            self._parts.output.record(record, [])
+
+    @property
+    def _too_many(self) -> int:
+        """Losses without a step, after which it is said while the training runs."""
+        return max(20 * self._most_losses, WAITED)
 
     def _log(
         self,
         numbers: Mapping[str, Tensor | float],
+        trains: bool,
         found: tuple[Tensor, Tensor, int] | None,
+        output: Tensor | None,
     ) -> None:
         self._logged.add(numbers)
+        if trains:
+            self._losses_without_step += 1
+            if self._losses_without_step == self._too_many:
+                self._add_missing_steps()
         if self._parts.health and "loss" in numbers:
             step = self.step if self._first.record else self.step + 1
             self._parts.health.check_loss(numbers["loss"], step)
         if found:
             self._logged.add_predictions(*found)
+            if self._first.record and output is not None:
+                self._logged.add_entropy(output, found[1], numbers.get("loss"))
             if self._parts.figures:
                 self._parts.figures.saw_predictions(*found)
 
@@ -288,7 +330,3 @@ class Session:
 def has_closure(args: Any, kwargs: Any) -> bool:
     """Whether ``step`` was called with one; ``args`` begin with the optimizer."""
     return kwargs.get("closure", args[1] if len(args) > 1 else None) is not None
-
-
-def first_tensor(values: Sequence[Any]) -> Tensor | None:
-    return next((value for value in values if isinstance(value, Tensor)), None)

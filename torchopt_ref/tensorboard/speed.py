@@ -20,7 +20,7 @@ MIB = 1 << 20
 
 
 class Speed:
-    """The median times of a step since the last record, and the peak of memory.
+    """The median times of the steps just before a record, and the peak of memory.
 
     ``data`` is from the end of one step to the next forward pass, ``forward`` until the model's
     first forward pass returns, ``backward`` until the optimizer's step begins (so the loss and any
@@ -28,7 +28,7 @@ class Speed:
     evaluation, and steps in which something was recorded or written are not counted.
 
     On an accelerator the phases would be those of the launches; there the times are of one step
-    only, the second after each record, at whose marks the device is waited for.
+    only, at whose marks the device is waited for.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -48,21 +48,21 @@ class Speed:
     def step_starts(self) -> None:
         self._mark(3)
 
-    def step_ends(self, samples: int, next_is_recorded: bool) -> None:
+    def step_ends(self, samples: int) -> None:
         self._mark(4)
-        if len(self._marks) == 5 and self._counts:
+        if len(self._marks) == 5:
             self._times.append([b - a for a, b in zip(self._marks, self._marks[1:], strict=False)])
             self._samples.append(samples)
-        self._counts = not next_is_recorded and not (self._waits and self._times)
-        self.step_begins()
+        self._counts = False
 
     def step_begins(self) -> None:
-        self._marks = []
+        """Time the step that begins now."""
+        self._counts, self._marks = not (self._waits and self._times), []
         self._mark(0)
 
     def leave_out(self) -> None:
         """Do not count the step under way, in which a record was written."""
-        self._marks = []
+        self._counts = False
 
     def collect(self, record: Record) -> None:
         if self._times:

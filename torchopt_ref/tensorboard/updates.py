@@ -60,7 +60,7 @@ class Updates:
         there = [i for i, param in enumerate(params) if param.grad is not None]
         for i, norm in zip(there, norms([real(params[i].grad) for i in there]), strict=True):
             gradients[i] = norm
-        draw = self._curves.drawer(record, params, self._compared, samples)
+        draw = self._curves.drawer(record, params, self._compared, there, samples)
         record.later([*weights, *updates, *gradients, *self._previous_norms, *self._dots], draw)
 
     def _params(self) -> list[nn.Parameter]:

@@ -13,6 +13,9 @@ from .record import Record
 from .slots import Slots
 from .updates import Updates
 
+NEAR = 5
+"""Steps: passes are seen and timed in those before a record, and the record's."""
+
 
 class Watched:
     """An optimizer with its number of steps, from ``step`` on, and the record under way.
@@ -45,6 +48,10 @@ class Watched:
 
     def next_is_recorded(self) -> bool:
         return is_recorded(self.step + 1, self._every)
+
+    def record_is_near(self) -> bool:
+        """Whether one of the next steps is recorded."""
+        return any(is_recorded(self.step + ahead, self._every) for ahead in range(1, NEAR + 1))
 
     def before_step(self, gradient_is_there: bool) -> None:
         self.is_stepping = True

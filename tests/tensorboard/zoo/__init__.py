@@ -60,5 +60,5 @@ def add(kind: dict[str, Training], training: Training) -> None:
 
 
 for module in sorted(Path(__file__).parent.glob("*_*.py")):
-    if module.stem != "__init__":
+    if module.stem[0] in "bh":
         import_module(f"{__name__}.{module.stem}")

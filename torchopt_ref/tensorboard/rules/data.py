@@ -1,0 +1,197 @@
+"""What goes into the model, what comes out of it, and what it is compared with."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from torchopt_ref.written import number
+
+from ..history import History
+from .evidence import Curve, Finding, fallen, loss_of, rose
+
+ENTROPY = "cross-entropy of the output"
+FLOOR, CEILING = 0.3133, 0.75
+"""Where the binary cross-entropy of what are probabilities already stays: ``ln(1 + 1/e)``, and a
+little above ln(2)."""
+
+FAR_OFF = 3.0
+"""The first cross-entropy in units of ln(classes). Healthy: at most 1.2."""
+
+UNSCALED = 20.0
+"""The input's standard deviation or mean. Healthy: at most 3.5, of numbers that are no indices."""
+
+ONE_CLASS = 0.98
+
+
+def probabilities(history: History) -> Finding | None:
+    """A loss that takes scores was given what a softmax or sigmoid made of them."""
+    shares = Curve.of(history, "model output/is a distribution")
+    parts = Curve.of(history, f"{ENTROPY}/loss divided by it")
+    softmax = (
+        len(shares) >= 3
+        and shares.values.all()
+        and len(parts) >= 3
+        and abs(float(np.median(parts.values)) - 1) < 1e-2
+    )
+    if not softmax and not is_sigmoid_twice(history):
+        return None
+    name = "softmax" if softmax else "sigmoid"
+    evidence = (
+        "The outputs of every sample are between 0 and 1 and add up to 1, and the loss is the "
+        "cross-entropy of their softmax."
+        if softmax
+        else f"The outputs are between 0 and 1, and the loss stays above {FLOOR:.2f}, as binary "
+        "cross-entropy does that takes the sigmoid of them once more."
+    )
+    return Finding(
+        "the output is probabilities already",
+        (),
+        evidence,
+        f"Leave the {name} at the model's end out: cross_entropy and bce_with_logits take scores, "
+        "and have it in them.",
+        ("loss", "model output/largest"),
+    )
+
+
+def is_sigmoid_twice(history: History) -> bool:
+    low, high = (Curve.of(history, f"model output/{end}") for end in ("smallest", "largest"))
+    loss = loss_of(history)
+    if len(low) < 6 or len(loss) < 6:
+        return False
+    within = low.values.min() >= 0 and high.values.max() <= 1
+    certain = low.late < 0.05 and high.late > 0.95 and high.late - low.late > 0.9
+    floored = loss.values.min() >= FLOOR and loss.values.max() <= CEILING
+    return bool(within and certain and floored and loss.first >= 0.6)
+
+
+def never_negative(history: History) -> Finding | None:
+    """Of a classifier, or of what does not learn."""
+    low, zeros = Curve.of(history, "model output/smallest"), Curve.of(history, "model output/zeros")
+    if len(low) < 3 or low.values.any() or zeros.late < 0.1:
+        return None
+    fall = fallen(history)
+    is_classifier = "classes/number" in history.curves
+    if not is_classifier and (zeros.late < 0.9 or fall is None or fall > 0.5):
+        return None
+    return Finding(
+        "the output is never negative",
+        (),
+        f"The smallest output is exactly 0 in every record, and {zeros.late:.0%} of them are.",
+        "Leave the ReLU (or clamp) after the last layer out.",
+        ("model output/smallest", "model output/zeros"),
+    )
+
+
+def constant_input(history: History) -> Finding | None:
+    between = Curve.of(history, "model input/std between samples")
+    fall = fallen(history)
+    if len(between) < 3 or between.values[1:].any() or fall is None or fall > 0.5:
+        return None
+    return Finding(
+        "constant input",
+        (),
+        "All samples of a batch are the same in every record.",
+        "Print a batch where it is made, and where the model gets it.",
+        ("model input/std between samples", "loss"),
+    )
+
+
+def same_batch(history: History) -> Finding | None:
+    """Two steps on one batch, of a classifier; not of one that sees all its data in each step."""
+    again = Curve.of(history, "model input/repeated")
+    if len(again) < 3 or "classes/number" not in history.curves:
+        return None
+    share = float(np.median(again.values[len(again) // 3 :]))
+    if not 0.3 < share < 0.95:
+        return None
+    return Finding(
+        "the same batch again",
+        (),
+        f"Of the steps that were looked at, {share:.0%} had the input of the step before.",
+        "Make the iterator of the loader once an epoch, before the loop over it, and one step for "
+        "each batch.",
+        ("model input/repeated", "gradient cosine/[all]"),
+    )
+
+
+def one_class_batches(history: History) -> Finding | None:
+    share = Curve.of(history, "classes/largest share of labels")
+    which = Curve.of(history, "classes/most frequent label")
+    if len(share) < 6 or np.median(share.values) < 0.9 or len(set(which.values)) < 2:
+        return None
+    return Finding(
+        "batches of one class",
+        (),
+        f"Between two records {share.late:.0%} of the labels are the same, of another class from "
+        "time to time.",
+        "Shuffle the data: DataLoader(..., shuffle=True).",
+        ("classes/largest share of labels", "classes/most frequent label"),
+    )
+
+
+def far_off(history: History) -> Finding | None:
+    """At the start, of a classifier; and input of another size than one, which is a cause of it,
+    and of steps of the wrong size."""
+    entropy = Curve.of(history, f"{ENTROPY}/mean")
+    classes = Curve.of(history, "classes/number")
+    spread = Curve.of(history, "model input/std")
+    middle = Curve.of(history, "model input/mean")
+    expected = float(np.log(max(classes.first, 2))) if len(classes) else 0.0
+    is_far = bool(
+        len(entropy) and expected and entropy.steps[0] == 1 and entropy.first > FAR_OFF * expected
+    )
+    fall = fallen(history)
+    unscaled = (
+        len(spread) >= 3
+        and history.facts().get("floating input", False)
+        and max(abs(middle.first), spread.first) > UNSCALED
+        and (is_far or rose(history) or (fall is not None and len(spread) >= 6 and fall < 0.5))
+    )
+    told = (
+        f" The first loss was {number(entropy.first)}; that of guessing is {number(expected)}."
+        if is_far
+        else ""
+    )
+    if unscaled:
+        return Finding(
+            "the input is not normalised",
+            (),
+            f"The input's mean is {number(middle.first)}, its standard deviation "
+            f"{number(spread.first)}; 0 and 1 are usual.{told}",
+            "Subtract each feature's mean, and divide by its standard deviation, both of the "
+            "training data; of pixels at least divide by 255.",
+            ("model input/std", "loss"),
+        )
+    if not is_far:
+        return None
+    return Finding(
+        "the first loss is far off",
+        (),
+        f"The first loss was {number(entropy.first)}; that of guessing among {classes.first:.0f} "
+        f"classes is {number(expected)}.",
+        "Make the last layer's initial weights smaller, and choose the others by the activation "
+        "(torchopt_ref.init.initialize); do not divide scores by a small temperature.",
+        (f"{ENTROPY}/mean", "loss"),
+        1,
+    )
+
+
+def one_class_predicted(history: History) -> Finding | None:
+    said = Curve.of(history, "classes/largest share of predictions")
+    given = Curve.of(history, "classes/largest share of labels")
+    if len(said) < 8 or history.last_step() < 100:
+        return None
+    late = said.second_half
+    if np.min(late) < ONE_CLASS or (given.late > 0.9 and np.min(late) < 0.995):
+        return None
+    return Finding(
+        "one class is predicted",
+        (),
+        f"{said.late:.0%} of the predictions are of one class, which {given.late:.0%} of the "
+        "labels have.",
+        "Weight the loss, or draw the batches, by class, if that one has most of the samples; "
+        "measure more than the accuracy."
+        if given.late > 0.9
+        else "See that samples and labels belong together, and lower the learning rate.",
+        ("classes/largest share of predictions", "classes/largest share of labels"),
+    )

@@ -1,0 +1,189 @@
+"""Whether gradients come, and of what size."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from torchopt_ref.written import number
+
+from ..history import History
+from .evidence import NAMED, Curve, Finding, aligned, fallen, listed, loss_of
+
+VANISHED = 1e-3
+"""A layer's gradient norm as a fraction of the largest of its optimizer's layers, in the median
+record of the second half, where the loss has not halved."""
+
+GONE = 1e-3
+"""The gradient norm in units of its first."""
+
+SPIKE = 300.0
+"""The gradient norm in units of the median of the five records before. Healthy: at most 24."""
+
+CONSTANT = 1e-3
+"""How far a clipped gradient's norm is from always the same, relative to it. Healthy and not
+clipped: at least 0.2."""
+
+
+def without_gradient(history: History) -> Finding | None:
+    """Layers that an optimizer has, and whose gradient was None in every record."""
+    layers = [
+        name
+        for name, tag in history.layers("weight norm").items()
+        if len(history.values(tag)) >= 3 and f"gradient norm/{name}" not in history.curves
+    ]
+    if not layers:
+        return None
+    total = len(history.layers("weight norm"))
+    return Finding(
+        "no gradient came",
+        tuple(layers[:NAMED]),
+        f"The gradient of {len(layers)} of {total} layers was None in every record: "
+        f"{listed(layers)}.",
+        "See that the loss depends on them: no detach(), no torch.no_grad(), no item() between "
+        "them and the loss, and that gradients are not set to None before the step.",
+        (f"update to weight/{layers[0]}", f"gradient norm/{layers[0]}"),
+    )
+
+
+def zero_gradient(history: History) -> Finding | None:
+    """Layers whose gradient came, and was 0 in every record."""
+    layers = [
+        name
+        for name, tag in history.layers("gradient norm").items()
+        if len(history.values(tag)) >= 3 and not history.values(tag).any()
+    ]
+    loss = loss_of(history)
+    if not layers or (len(loss) and fallen(history) and loss.late == 0):
+        return None
+    total = len(history.layers("gradient norm"))
+    return Finding(
+        "the gradient is 0",
+        tuple(layers[:NAMED]),
+        f"The gradient of {len(layers)} of {total} layers came, and was exactly 0 in every "
+        f"record: {listed(layers)}.",
+        "Look between them and the loss for a factor or a mask of 0, for argmax, round, sign or "
+        "clamp, and whether gradients are zeroed between backward() and step().",
+        (f"gradient norm/{layers[0]}", "gradient norm/[all]"),
+    )
+
+
+def forgotten(history: History) -> Finding | None:
+    layers = history.facts().get("layers in no param group", [])
+    outside = history.facts().get("parameters outside of the model", [])
+    told = []
+    if layers:
+        told.append(
+            f"{len(layers)} layer{'s' if len(layers) > 1 else ''} can be trained "
+            f"(requires_grad=True), and no optimizer has their parameters: {listed(layers)}."
+        )
+    if outside:
+        told.append(
+            f"The output depends on {len(outside)} parameters that neither the model's modules "
+            f"nor an optimizer has, of the shapes {listed(outside)}."
+        )
+    if not told:
+        return None
+    return Finding(
+        "layers in no param group",
+        tuple(layers[:NAMED]),
+        " ".join(told),
+        "Give the optimizer all of model.parameters(), keep layers in nn.ModuleList or "
+        "nn.ModuleDict rather than in a list or dict, and freeze what is not meant to move by "
+        "requires_grad_(False).",
+        ("update to weight/[median]",),
+    )
+
+
+def vanished(history: History) -> Finding | None:
+    """Within an optimizer, or from what they were at first, where the loss does not fall as if
+    nothing was the matter."""
+    fall = fallen(history)
+    if fall is not None and fall > 0.5:
+        return None
+    for name, tag in history.below("gradient norm").items():
+        norm = Curve.of(history, tag)
+        gone = name.startswith("[all") and len(norm) >= 8 and norm.late < GONE * norm.first
+        if gone and fall is not None and fall < 0.1:
+            return Finding(
+                "vanishing gradients",
+                (),
+                f"The gradient norm was {number(norm.first)} in the first record, and is "
+                f"{number(norm.late)}, while the loss has not fallen.",
+                "See whether the loss is flat where it is now: a saturated sigmoid, softmax or "
+                "discriminator; use a loss of scores (logits).",
+                (tag, "loss"),
+            )
+    found: dict[str, float] = {}
+    of_optimizer = history.facts().get("layers of each optimizer", {})
+    for names in of_optimizer.values() or [history.layers("gradient norm")]:
+        layers = [
+            (name, f"gradient norm/{name}")
+            for name in names
+            if len(Curve.of(history, f"gradient norm/{name}")) >= 6
+        ]
+        if len(layers) < 2:
+            continue
+        values = aligned(history, layers)
+        values = values[len(values) // 2 :]
+        largest = np.nanmax(values, axis=1, keepdims=True)
+        seen = largest[:, 0] > 0
+        if not seen.any():
+            continue
+        shares = np.median(np.nan_to_num(values[seen] / largest[seen], nan=1.0), axis=0)
+        found |= {layers[i][0]: shares[i] for i in range(len(layers)) if 0 < shares[i] < VANISHED}
+    if not found:
+        return None
+    small = sorted(found, key=lambda name: found[name])[:NAMED]
+    return Finding(
+        "vanishing gradients",
+        tuple(small),
+        "As a fraction of the largest layer's, the gradient norm is "
+        + ", ".join(f"{number(found[name], 1)} in {name}" for name in small)
+        + ".",
+        "Choose initial weights by the activation (torchopt_ref.init.initialize), normalise "
+        "between layers, add skip connections, or use ReLU in place of Sigmoid.",
+        (f"gradient norm/{small[0]}", "gradient norm/[largest]"),
+    )
+
+
+def spikes(history: History) -> Finding | None:
+    """Relative to the records just before, as norms fall with the loss."""
+    norm = Curve.of(history, "gradient norm/[all]")
+    worst, usual, place = 0.0, 0.0, 0
+    for i in range(3, len(norm)):
+        before = float(np.median(norm.values[max(i - 5, 0) : i]))
+        if before > 0 and norm.values[i] / before > worst:
+            worst, usual, place = norm.values[i] / before, before, i
+    if worst < SPIKE:
+        return None
+    return Finding(
+        "exploding gradients",
+        (),
+        f"In step {norm.steps[place]} the gradient norm was {number(norm.values[place])}; in the "
+        f"records before it {number(usual)} was usual.",
+        "Clip the gradient (torch.nn.utils.clip_grad_norm_), look at the batch of that step, "
+        "or warm the learning rate up.",
+        ("gradient norm/[all]", "loss"),
+        int(norm.steps[place]),
+    )
+
+
+def clipped(history: History) -> Finding | None:
+    """In every step, of a training that hardly learns."""
+    norm = Curve.of(history, "gradient norm/[all]")
+    late = norm.second_half
+    fall = fallen(history)
+    if len(late) < 4 or fall is None or fall > 0.2:
+        return None
+    usual = float(np.median(late))
+    if usual == 0 or np.ptp(late) > CONSTANT * usual:
+        return None
+    return Finding(
+        "clipped in every step",
+        (),
+        f"The gradient norm is {number(usual)} in every record, so it is clipped to that, and the "
+        f"loss has fallen by {max(fall, 0):.0%} of its first value.",
+        "Clip to what the norm is without clipping, or above, so that only rare peaks are cut; or "
+        "raise the learning rate by as much as is cut off.",
+        ("gradient norm/[all]", "loss"),
+    )

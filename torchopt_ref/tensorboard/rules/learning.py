@@ -1,0 +1,158 @@
+"""Whether it learns, and whether what it learns holds."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from torchopt_ref.written import number
+
+from ..history import History
+from .evidence import LATER, Curve, Finding, fallen, loss_of, rose
+
+STANDS = 0.05
+"""Of the first loss, by which it has to fall within 100 steps."""
+
+LEVEL = 0.25
+"""Of the first loss, within which one stays that does not fall."""
+
+RISEN = 1.3
+"""Of the first loss. Losses that begin at 0, or below it, have no measure to rise by."""
+
+GAP = 0.25
+"""Of accuracy."""
+
+APART = 1.0
+"""Of a validation loss, relative to the training's, that has risen from its best."""
+
+
+def not_finite(history: History) -> Finding | None:
+    text = history.texts.get("not finite") or first_not_finite(history)
+    if not text:
+        return None
+    return Finding(
+        "not finite",
+        (),
+        text[0].upper() + text[1:],
+        "If the input is the cause, clean the data. Else lower the learning rate, clip the "
+        "gradient (torch.nn.utils.clip_grad_norm_), and look in the loss for a logarithm, a root "
+        "or a division whose argument can be 0. Monitor(nonfinite='raise') stops before the step.",
+        ("loss", "gradient norm/[all]"),
+    )
+
+
+def first_not_finite(history: History) -> str:
+    """In the curves, of a run whose health was not watched, or of evaluation's loss."""
+    found = [
+        (step, tag)
+        for tag, points in history.curves.items()
+        if tag.startswith(("loss", "weight norm/", "update norm/"))
+        for step, value in points
+        if not math.isfinite(value)
+    ]
+    step, tag = min(found, default=(0, ""))
+    return f"step {step}: the curve {tag} is not finite." if tag else ""
+
+
+def rises(history: History) -> Finding | None:
+    loss = loss_of(history)
+    if len(loss) < LATER or not rose(history):
+        return None
+    if loss.first <= 0 or loss.late < RISEN * loss.first:
+        return None
+    maximizes = any(group.get("maximize") for group in history.facts().get("param groups", []))
+    return Finding(
+        "the loss rises",
+        (),
+        f"It went from {number(loss.first, 3)} to {number(loss.late, 3)}."
+        + (" The optimizer was made with maximize=True." if maximizes else ""),
+        "See that the loss has the right sign"
+        + (", and leave maximize=True out." if maximizes else ", and lower the learning rate."),
+        ("loss", "learning rate/group 0"),
+    )
+
+
+def stands(history: History) -> Finding | None:
+    """Of a positive loss, none of whose thirds is far from the first value."""
+    loss, fall = loss_of(history), fallen(history)
+    if fall is None or len(loss) < 9 or history.last_step() < 100 or loss.first <= 0:
+        return None
+    first, _, third = loss.thirds()
+    level = all(abs(each - loss.first) < LEVEL * loss.first for each in loss.thirds())
+    if not level or fall > STANDS or third < (1 - STANDS) * first:
+        return None
+    return Finding(
+        "it does not learn",
+        (),
+        f"The loss was {number(loss.first, 3)} in the first record, and is "
+        f"{number(loss.late, 3)} after {history.last_step()} steps.",
+        "See that each sample has its own target (shapes, order, shuffling), that the loss is "
+        "computed of the model's output, and try to learn ten samples by heart.",
+        ("loss", "accuracy"),
+    )
+
+
+def overfits(history: History) -> Finding | None:
+    ours, theirs = Curve.of(history, "accuracy"), validation(history, "acc")
+    if theirs and len(ours) >= 6 and len(theirs) >= 2:
+        gap = ours.late - theirs.late
+        if 0 <= theirs.late <= ours.late <= 1 and gap > GAP:
+            return finding_of_overfitting(
+                f"The accuracy is {ours.late:.0%}, that of validation {theirs.late:.0%}.",
+                ("accuracy", theirs.tag),
+            )
+    loss, other = loss_of(history), validation(history, "loss")
+    if other and len(loss) >= 6 and len(other) >= 4 and loss.late > 0:
+        best = float(other.values.min())
+        if best > 0 and other.late > 1.3 * best and other.late > (1 + APART) * loss.late:
+            return finding_of_overfitting(
+                f"The validation's loss was {number(best, 3)} at best, and is "
+                f"{number(other.late, 3)}; the training's is {number(loss.late, 3)}.",
+                ("loss", other.tag),
+            )
+    return None
+
+
+def finding_of_overfitting(evidence: str, curves: tuple[str, ...]) -> Finding:
+    return Finding(
+        "overfitting",
+        (),
+        evidence,
+        "Keep the weights of the best validation; more data, augmentation, weight decay, dropout "
+        "or a smaller model narrow the gap.",
+        curves,
+    )
+
+
+def validation(history: History, kind: str) -> Curve | None:
+    """The curve of a validation's loss or accuracy, by the names that are usual for it."""
+    for tag in history.curves:
+        words = tag.lower().replace("_", "/").replace(" ", "/").replace("-", "/").split("/")
+        if any(word.startswith(kind) for word in words) and any(
+            word in ("val", "valid", "validation", "eval", "test", "dev") for word in words
+        ):
+            return Curve.of(history, tag)
+    return None
+
+
+def memory_grows(history: History) -> Finding | None:
+    """From record to record, to the end."""
+    for tag in history.below("memory").values():
+        peak = Curve.of(history, tag)
+        half = peak.second_half
+        if len(peak) < 8 or len(half) < 4:
+            continue
+        grown = half[-1] - half[0]
+        if grown > 100 and grown > 0.1 * half[0] and np.mean(np.diff(half) > 0) > 0.8:
+            steps = peak.steps[-1] - peak.steps[-len(half)]
+            return Finding(
+                "memory grows",
+                (),
+                f"It grew by {number(grown)} MiB in the last {steps} steps, in nearly every "
+                f"record, to {number(half[-1])} MiB.",
+                "Keep loss.item() or loss.detach() in lists and sums, not the loss itself, and "
+                "evaluate within torch.no_grad().",
+                (tag,),
+            )
+    return None

@@ -1,0 +1,292 @@
+"""Whether steps are made, and how large they are."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from torchopt_ref.written import number
+
+from ..history import FACTS, WITHOUT_STEP, History
+from .evidence import (
+    LATER,
+    NAMED,
+    Curve,
+    Finding,
+    aligned,
+    fallen,
+    listed,
+    loss_of,
+    rose,
+    trained_from_the_start,
+)
+
+BIG_STEP = 0.1
+"""Of the median layer, as a part of its weights, in a run that is harmed. Healthy ones reach 50
+where weights are tiny at first; harmed by their learning rate, at least 0.12."""
+
+LEARNT = 0.1
+"""Of the first loss, by which it has to fall. Healthy: at least 0.49."""
+
+SMALL_STEP = 1e-4
+"""Of the median layer, in every record of a run that learns nothing. Healthy: at least 7e-3
+somewhere; with a learning rate too low, at most 6e-5."""
+
+CARRIED = 0.3
+"""Healthy: exactly 0; without ``zero_grad``: at least 0.85."""
+
+ENDED = 1e-3
+"""Of the largest learning rate, in the second half. Healthy: at least 0.0096."""
+
+FIRST_STEP = 0.2
+"""Of Adam, of the layer with the largest one, in learning rates; healthy: at least 0.95."""
+
+
+def no_step(history: History) -> Finding | None:
+    """Before a step was made, or after the last one."""
+    waited = Curve.of(history, WITHOUT_STEP)
+    if not len(waited):
+        return None
+    count = number(waited.values[-1])
+    if FACTS not in history.texts:
+        return Finding(
+            "no step was seen",
+            (),
+            f"The loss was computed {count} times, and the optimizer's step() never called.",
+            "Call step() of the optimizer that the Monitor was given; if another one makes the "
+            "steps (a wrapper's base optimizer, a second one), give the Monitor that. A GradScaler "
+            "leaves steps out while gradients are not finite.",
+            (WITHOUT_STEP, "loss"),
+        )
+    if waited.steps[-1] < history.last_step():
+        return None
+    return Finding(
+        "steps have stopped",
+        (),
+        f"After step {waited.steps[-1]} the loss was computed {count} times, and the optimizer's "
+        "step() no longer called.",
+        "Look for what leaves step() out, and whether the optimizer was replaced: the Monitor "
+        "watches the one that it was given.",
+        (WITHOUT_STEP, "loss"),
+        int(waited.steps[-1]),
+    )
+
+
+def carried_over(history: History) -> Finding | None:
+    """The median over the records but the first, where there is nothing to carry over."""
+    tag = "gradient carried over"
+    values, steps = history.values(tag), history.steps(tag)
+    later = values[1:] if len(steps) and steps[0] == 1 else values
+    if not len(later) or np.median(later) < CARRIED:
+        return None
+    norm = history.values("gradient norm/[all]")
+    growth = ""
+    if len(norm):
+        growth = f" The gradient norm went from {number(norm[0])} to {number(norm[-1])}."
+    return Finding(
+        "gradients are never zeroed",
+        (),
+        f"When the backward pass of step {steps[-1]} began, the gradient still held "
+        f"{number(100 * later[-1])}% of what the step then took.{growth}",
+        "Call optimizer.zero_grad() once a step, before loss.backward().",
+        (tag, "gradient norm/[all]"),
+        int(steps[-1]),
+    )
+
+
+def unusual_options(history: History) -> Finding | None:
+    """What contradicts itself, or makes steps that no one means."""
+    said = [
+        text
+        for group in history.facts().get("param groups", [])
+        for text in contradictions(group, is_under_way=len(loss_of(history)) >= 6)
+    ]
+    if not said:
+        return None
+    return Finding(
+        "unusual options",
+        (),
+        " ".join(dict.fromkeys(said)),
+        "Compare the optimizer's options with its defaults.",
+        ("effective step/[all]", "update to weight/[median]"),
+    )
+
+
+def contradictions(group: dict[str, Any], is_under_way: bool) -> list[str]:
+    """A rate that falls as 1 / t may begin by taking all of the weights."""
+    beta1, beta2 = group.get("beta1"), group.get("beta2")
+    said = []
+    if beta1 is not None and beta2 is not None and beta1 >= beta2:
+        said.append(
+            f"beta1 is {beta1:g} and beta2 {beta2:g}: the mean of the gradients is to be averaged "
+            "over fewer steps than that of their squares."
+        )
+    elif beta2 is not None and beta2 < 0.5:
+        said.append(f"beta2 is {beta2:g}: squares are averaged over hardly more than a step.")
+    if beta2 is not None and group.get("eps", 0.0) >= 0.05:
+        said.append(
+            f"eps is {group['eps']:g}, which is larger than most gradients: steps are smaller than "
+            "the learning rate by that much."
+        )
+    momentum = max(group.get("momentum", 0.0), beta1 or 0.0)
+    if 0.998 <= momentum < 1 and (beta2 is None or momentum < beta2):
+        said.append(
+            f"The momentum is {momentum:g}: a step is felt for {1 / (1 - momentum):,.0f} steps."
+        )
+    decay, lr = group.get("weight_decay", 0.0), group.get("lr", 0.0)
+    shrinks = lr * decay / max(1 - group.get("momentum", 0.0), 1e-3)
+    coupled_adam = beta2 is not None and group.get("optimizer", "").endswith(("Adam", "NAdam"))
+    if shrinks >= 0.08 and is_under_way and not coupled_adam:
+        said.append(
+            f"The learning rate {lr:g} and the weight decay {decay:g} take {min(shrinks, 1):.0%} "
+            "of the weights in every step."
+        )
+    return said
+
+
+def small_first_step(history: History) -> Finding | None:
+    """Adam's, whose size is the learning rate, whatever the gradient is."""
+    if not any("beta2" in group for group in history.facts().get("param groups", [])):
+        return None
+    steps = [
+        history.values(tag)[0]
+        for tag in history.layers("effective step").values()
+        if history.steps(tag)[0] == 1
+    ]
+    if not steps or not 0 < max(steps) < FIRST_STEP:
+        return None
+    return Finding(
+        "unusual options",
+        (),
+        f"The first step was at most {number(max(steps))} of the learning rate, and Adam's is 1: "
+        "eps is larger than the gradients, or a beta is wrong.",
+        "Compare the optimizer's options with its defaults, and scale the loss up.",
+        ("effective step/[all]", "gradient norm/[all]"),
+        1,
+    )
+
+
+def big_steps(history: History) -> Finding | None:
+    """Of the median layer among those with weights in the first record: growth from 0 is none."""
+    layers = trained_from_the_start(history)
+    if not layers or not is_harmed(history):
+        return None
+    values = aligned(history, layers)
+    medians = np.nanmedian(values, axis=1)
+    big = medians >= BIG_STEP
+    if not big.any():
+        return None
+    first, worst = int(np.argmax(big)), int(np.argmax(medians))
+    steps = history.steps(layers[0][1])
+    order = np.argsort(-np.nan_to_num(values[first]))[:NAMED]
+    later = ""
+    if worst != first:
+        later = f", and {number(medians[worst])} times in step {steps[worst]}"
+    loss = loss_of(history)
+    told = ""
+    if len(loss):
+        top = float(np.max(loss.values))
+        rise = top > loss.first
+        told = (
+            f" The loss went from {number(loss.first, 3)} up to {number(top, 3)}."
+            if rise
+            else f" The loss is {number(loss.late, 3)}, and was {number(loss.first, 3)} at first."
+        )
+    return Finding(
+        "learning rate too high",
+        tuple(layers[i][0] for i in order),
+        f"Step {steps[first]} changed the weights of the median layer by {number(medians[first])} "
+        f"times their own size{later}; about 0.001 times is usual.{told}",
+        f"Divide the learning rate by {divisor(medians[first]):,}, and warm it up; a range test "
+        "suggests one: torchopt-ref train --find-lr, or torchopt_ref.train.lr_range_test in a "
+        "loop of your own.",
+        ("update to weight/[median]", "loss"),
+        int(steps[first]),
+    )
+
+
+def is_harmed(history: History) -> bool:
+    """The loss is not finite, or above where it began; or it has hardly fallen and is not about
+    to, where there are records enough to tell."""
+    if "not finite" in history.texts or rose(history):
+        return True
+    fall, loss = fallen(history), loss_of(history)
+    if fall is None or len(loss) < LATER or fall > LEARNT:
+        return False
+    first, second, third = loss.thirds()
+    return not first > second > third
+
+
+def divisor(ratio: float) -> int:
+    """The power of ten, up to 1,000, that brings the ratio below 0.03."""
+    return 10 ** min(3, math.ceil(math.log10(ratio / 0.03)))
+
+
+def ended_early(history: History) -> Finding | None:
+    """The learning rate of all groups, from the middle of the run on."""
+    rates = [Curve.of(history, tag) for tag in history.below("learning rate").values()]
+    rates = [each for each in rates if len(each) >= 6 and each.values.max() > 0]
+    if not rates:
+        return None
+    for each in rates:
+        if each.second_half.max() > ENDED * each.values.max():
+            return None
+    rate = rates[0]
+    over = rate.steps[rate.values > ENDED * rate.values.max()][-1]
+    return Finding(
+        "the learning rate ends too early",
+        (),
+        f"After step {over} of {history.last_step()} the learning rate is under a thousandth of "
+        f"its largest value, {number(float(rate.values.max()))}: it is {number(rate.late, 1)}.",
+        "See how often the scheduler's step() is called, and with how many steps it was made: "
+        "per batch or per epoch.",
+        (rate.tag, "loss"),
+        int(over),
+    )
+
+
+def small_steps(history: History) -> Finding | None:
+    layers = trained_from_the_start(history)
+    fall = fallen(history)
+    if not layers or (fall is not None and fall > LEARNT):
+        return None
+    values = np.nan_to_num(aligned(history, layers))
+    moving = values[:, values.max(axis=0) > 0]
+    if len(moving) < 6 or not moving.size:
+        return None
+    largest = float(np.median(moving, axis=1).max())
+    if largest >= SMALL_STEP:
+        return None
+    return Finding(
+        "learning rate too low",
+        (),
+        f"A step changed the weights of the median layer by at most {number(largest, 1)} times "
+        "their own size; about 0.001 times is usual.",
+        "Multiply the learning rate by 10 until the loss falls faster.",
+        ("update to weight/[median]", "learning rate/group 0"),
+    )
+
+
+def still(history: History) -> Finding | None:
+    """Layers whose gradient is not 0, and whose update is."""
+    frozen = [
+        name
+        for name, tag in history.layers("update to weight").items()
+        if len(history.values(tag)) >= 3
+        and not history.values(tag).any()
+        and history.values(f"gradient norm/{name}").any()
+    ]
+    if not frozen:
+        return None
+    norm = history.values(f"gradient norm/{frozen[0]}")[-1]
+    return Finding(
+        "layers that do not move",
+        tuple(frozen[:NAMED]),
+        f"No step changed {listed(frozen)}, although a gradient came: its norm in {frozen[0]} is "
+        f"{number(norm)}.",
+        "Look at the learning rate of their param group, and whether their precision can hold so "
+        "small a step.",
+        (f"update to weight/{frozen[0]}", f"gradient norm/{frozen[0]}"),
+    )
