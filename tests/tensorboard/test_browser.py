@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,9 +22,9 @@ torchvision = pytest.importorskip("torchvision")
 
 PAGES = {
     "custom_scalars": (
-        *("Is it learning?", "loss", "accuracy", "learning rate"),
-        *("Are the steps of a good size?", "update to weight, over layers"),
-        *("update to weight, band around 1e-3", "effective step, of all layers"),
+        *("The verdict", "resnet18: Nothing stands out. Shown: loss.", "Is it learning?"),
+        *("accuracy", "learning rate", "Are the steps of a good size?"),
+        *("update to weight, log10: -3 is usual", "effective step, of all layers"),
     ),
     "timeseries": ("accuracy", "activation/layer1.0.relu", "gradient norm", "update to weight"),
     "scalars": ("accuracy", "activation mean", "gradient norm", "update to weight"),
@@ -134,6 +135,34 @@ def many_runs(tmp_path_factory):
     return parent
 
 
+def test_the_verdict_on_the_open_page_is_that_of_now(browser, tmp_path):
+    """The category stays open, and its chart changes."""
+    model = nn.Linear(4, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def train(steps):
+        for _ in range(steps):
+            loss = model(torch.ones(2, 4)).square().sum()
+            loss.backward()
+            optimizer.step()
+            monitor.log(loss=loss)
+
+    with Monitor(model, optimizer, tmp_path / "run", every=1) as monitor, served(tmp_path) as said:
+        train(2)
+        browser.open_anew(re.match(r"Open (\S+)", said.readline())[1])
+        browser.wait_for("run: No verdict on the whole: it has", "Matches (1)")
+        train(4)
+        # TensorBoard reads the files again after some seconds, and the button shows what it read.
+        deadline = time.monotonic() + 60
+        while "gradients are never zeroed" not in browser.text():
+            assert time.monotonic() < deadline, browser.text()
+            browser.run(
+                "document.querySelector('[svgicon=refresh_24px]').closest('button').click()"
+            )
+            time.sleep(1)
+        browser.wait_for("Matches (1)", drawn=1)
+
+
 def test_the_first_view_shows_curves_whatever_was_run(browser, many_runs, pictures):
     """Of 124 runs TensorBoard itself would select none, and draw nothing."""
     with served(many_runs) as said:
@@ -143,11 +172,15 @@ def test_the_first_view_shows_curves_whatever_was_run(browser, many_runs, pictur
         listed = {name.strip(): address for name, address in listed.items()}
         assert said.readline() == "  and 1 older\n"
         everything = said.readline().split()[-1]
+        others = ("experiment-0", "experiment-8", "train/sound", "ended by NaN")
         views = {
             "nan": (first, ("train/ended by NaN/monitor", "first step with a value that is not")),
-            "train": (listed["train/sound"], ("train/sound/monitor", "update to weight, over")),
+            "train": (
+                listed["train/sound"],
+                ("train/sound/monitor", "update to weight, log10"),
+            ),
             "experiment": (listed["experiment-9/mnist-1"], ("experiment-9/mnist-1/variant-11",)),
-            "everything": (everything, ("experiment-0/mnist-1/variant-0", "accuracy/test")),
+            "everything": (everything, ("mnist-1/variant-0", "accuracy/test", *others)),
         }
         for name, (address, texts) in views.items():
             browser.open_anew(address)
@@ -155,7 +188,6 @@ def test_the_first_view_shows_curves_whatever_was_run(browser, many_runs, pictur
             browser.wait_for_curves()
             browser.save(pictures / f"first view, {name}.png")
             alone = name != "everything"
-            others = ("experiment-0", "experiment-8", "train/sound", "ended by NaN")
             seen = [other for other in others if other in browser.text()]
             assert len(seen) == (name in ("nan", "train")) if alone else len(seen) == 4
         assert browser.errors() == []

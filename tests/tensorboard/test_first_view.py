@@ -96,7 +96,12 @@ def test_the_page_is_one_that_selects_the_run(tmp_path):
         write(tmp_path / "run", [str(i) for i in range(1, count)])
         (run,) = runs_in(tmp_path)
         pages[count] = run.page
-    assert pages == {40: "custom_scalars", 41: "timeseries", 500: "timeseries", 501: "hparams"}
+    assert pages == {
+        40: "custom_scalars&_smoothingWeight=0",
+        41: "timeseries",
+        500: "timeseries",
+        501: "hparams",
+    }
 
 
 def test_where_no_page_would_select_any_the_newest_run_is_shown_alone(tmp_path):

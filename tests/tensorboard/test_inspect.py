@@ -461,7 +461,7 @@ def served(runs):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
-        said = r"Open (http://127\.0\.0\.1:\d+/)#custom_scalars \(Ctrl-C ends it\)\n"
+        said = r"Open (http://127\.0\.0\.1:\d+/)#custom_scalars&_smoothingWeight=0 \(Ctrl-C .*\n"
         yield process, re.fullmatch(said, process.stdout.readline())[1]
     finally:
         process.kill()

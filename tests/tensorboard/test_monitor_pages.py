@@ -1,17 +1,30 @@
 """What stands on the pages of TensorBoard: texts, figures, the graph, and the dashboard."""
 
 import copy
+import json
+import math
 import re
 import warnings
 from importlib.metadata import version
+from itertools import accumulate
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+from tensorboard.context import RequestContext
+from tensorboard.plugins.base_plugin import TBContext
+from tensorboard.plugins.custom_scalar.custom_scalars_plugin import CustomScalarsPlugin
+from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch import nn
+from torch.optim import lr_scheduler
 from trainings import batches, mlp, train, watched_by_hand
 
 from torchopt_ref import optim
 from torchopt_ref.tensorboard import Monitor, NonFiniteError
+from torchopt_ref.tensorboard.dashboard import layout
+from torchopt_ref.tensorboard.rules import Finding
 
 
 def test_text_of_the_run(tmp_path, read):
@@ -48,6 +61,44 @@ def test_runs_are_told_apart_by_the_optimizers_dialect(tmp_path, read):
     assert [b"keras.Adam" in content for content in found] == [True, False]
 
 
+def hyper_parameters(run):
+    """What stands in the run's line of the page HParams."""
+    page = run._events.summary_metadata["_hparams_/session_start_info"]
+    start = HParamsPluginData.FromString(page.plugin_data.content).session_start_info
+    return {key: getattr(value, value.WhichOneof("kind")) for key, value in start.hparams.items()}
+
+
+def test_the_hyper_parameters_are_what_makes_the_formula(tmp_path, read):
+    model = mlp(hidden=(20,))
+    optimizer = torch.optim.AdamW(model.parameters(), 0.003, (0.8, 0.99), maximize=True, fused=True)
+    watched_by_hand(model, optimizer, tmp_path, config={"batch": 64})
+    assert hyper_parameters(read(tmp_path)) == {
+        **{"optimizer": "AdamW", "lr": 0.003, "beta1": 0.8, "beta2": 0.99, "eps": 1e-8},
+        **{"weight_decay": 0.01, "maximize": "True", "batch": 64},
+    }
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        lambda optimizer: lr_scheduler.LinearLR(optimizer, 0.01, total_iters=5),
+        lambda optimizer: lr_scheduler.OneCycleLR(optimizer, 0.3, total_steps=40),
+        lambda optimizer: lr_scheduler.LambdaLR(optimizer, lambda step: step / 10),
+    ],
+)
+def test_the_learning_rate_is_the_one_that_was_set_not_the_first_of_its_warm_up(
+    schedule, tmp_path, read
+):
+    model = mlp(hidden=(20,))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.3)
+    schedule(optimizer)
+    assert optimizer.param_groups[0]["lr"] < 0.1
+    watched_by_hand(model, optimizer, tmp_path)
+    found = hyper_parameters(read(tmp_path))
+    assert found["lr"] == 0.3
+    assert not {"initial_lr", "max_lr"} & found.keys()
+
+
 def test_figures_and_graph(tmp_path, read):
     model = mlp(hidden=(20,))
     watched_by_hand(
@@ -60,11 +111,31 @@ def test_figures_and_graph(tmp_path, read):
 
 def dashboard(run):
     """The charts of each category."""
-    from tensorboard.plugins.custom_scalar import layout_pb2
-
     event = run._events.Tensors("custom_scalars__config__")[-1]
-    layout = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
-    return {category.title: list(category.chart) for category in layout.category}
+    return of_dashboard(event.tensor_proto.string_val[0])
+
+
+def of_dashboard(content):
+    return {each.title: list(each.chart) for each in Layout.FromString(content).category}
+
+
+def curves(chart, run):
+    """The run's curves in a chart, as TensorBoard chooses them."""
+    filled = [tag for each in chart.margin.series for tag in (each.value, each.lower, each.upper)]
+    assert set(filled) <= set(run.scalars)
+    patterns = [*chart.multiline.tag, *(f"{re.escape(tag)}$" for tag in filled)]
+    return [tag for tag in run.scalars if any(re.match(pattern, tag) for pattern in patterns)]
+
+
+def titles(run):
+    return {category: [chart.title for chart in each] for category, each in dashboard(run).items()}
+
+
+def verdict(run):
+    """The title of the chart that stands first on the page, and its curves."""
+    category, (chart,) = next(iter(dashboard(run).items()))
+    assert category == "The verdict"
+    return chart.title, curves(chart, run)
 
 
 def test_every_chart_of_the_dashboard_has_its_curves(tmp_path, read):
@@ -72,24 +143,128 @@ def test_every_chart_of_the_dashboard_has_its_curves(tmp_path, read):
     watched_by_hand(model, torch.optim.Adam(model.parameters()), tmp_path)
     run = read(tmp_path)
     charts = [chart for each in dashboard(run).values() for chart in each]
-    assert len(charts) == 23
-    for chart in charts:
-        for pattern in chart.multiline.tag:
-            assert any(re.search(pattern, tag) for tag in run.scalars), pattern
-        for series in chart.margin.series:
-            assert {series.value, series.lower, series.upper} <= set(run.scalars)
-            low, high = run[series.lower][8], run[series.upper][8]
-            assert low < 1e-3 < high
-            assert high / low == pytest.approx(10)
-    # One scale would hide the first, which is 0 or small, behind the second.
-    exact = {chart.title: [*chart.multiline.tag] for chart in dashboard(run)[EXACT]}
-    assert exact == {
-        "parity drift from NumPy (ULP)": ["^parity drift/NumPy"],
-        "parity drift from float64 (ULP)": ["^parity drift/float64"],
+    assert len(charts) == 26
+    assert all(curves(chart, run) for chart in charts)
+    # What is flat while all is well leaves the front rows to the training, and one scale would hide
+    # the first drift, which is 0 or small, behind the second.
+    assert [*titles(run).items()][-1] == (
+        "Is it computed as meant?",
+        [
+            "gradient carried over from the step before",
+            "parity drift from NumPy (ULP)",
+            "parity drift from float64 (ULP)",
+        ],
+    )
+
+
+def test_the_update_is_drawn_in_decades_before_the_rule_of_thumb(tmp_path, read):
+    """A linear axis shows nothing but a first update that is a thousand times the others."""
+    model = mlp(hidden=(5, 5))
+    watched_by_hand(model, torch.optim.Adam(model.parameters()), tmp_path)
+    run = read(tmp_path)
+    (chart,) = [
+        each
+        for each in dashboard(run)["Are the steps of a good size?"]
+        if each.title == "update to weight, log10: -3 is usual"
+    ]
+    layers, band = chart.margin.series
+    drawn = {"median": layers.value, "smallest": layers.lower, "largest": layers.upper}
+    for name, tag in drawn.items():
+        values = [math.log10(value) for value in run[f"update to weight/[{name}]"].values()]
+        assert [*run[tag].values()] == pytest.approx(values, abs=1e-5)
+    assert {*run[band.lower].values()} == {-3.5}
+    assert {*run[band.upper].values()} == {-2.5}
+    # TensorBoard leaves out the largest 5 % of the points: here more of them are the largest.
+    largest = [*run[layers.upper].values()]
+    assert [*run[band.value].values()] == [*accumulate(largest, max)]
+
+
+def test_the_first_chart_says_what_the_diagnosis_says(tmp_path, read):
+    """Its title changes, and its category's does not: TensorBoard would leave a new one closed."""
+    model = mlp(hidden=(20,))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with Monitor(model, optimizer, tmp_path / "sound", every=1) as monitor:
+        train(model, optimizer, monitor, steps=2)
+        live, _ = verdict(read(tmp_path / "sound"))
+        train(model, optimizer, monitor, steps=2)
+    with Monitor(model, optimizer, tmp_path / "broken", every=1) as monitor:
+        train(model, optimizer, monitor, steps=6, zero_grad=False)
+    assert live.startswith("sound: No verdict on the whole: it has 1 of the 3 records")
+    title, shown = verdict(read(tmp_path / "sound"))
+    assert title == "sound: Nothing stands out. Shown: loss."
+    assert shown == ["loss"]
+    title, shown = verdict(read(tmp_path / "broken"))
+    assert title.startswith("broken: gradients are never zeroed. When the backward pass of step 6")
+    assert shown
+
+
+@pytest.mark.parametrize(
+    ("curve", "shown"),
+    [
+        ("loss", "loss"),
+        ("dead units/1 ReLU", "dead units/1 ReLU"),
+        ("update to weight/[largest]", "update to weight, log10: -3 is usual"),
+        ("gradient norm/[all]", "gradient norm, log10"),
+        ("not recorded", "loss"),
+    ],
+)
+def test_a_finding_is_proven_by_its_best_curve(curve, shown):
+    """Where that stands in a chart of the dashboard, by this chart; else alone."""
+    quantities = ("update to weight", "gradient norm")
+    spread = ("[median]", "[largest]", "[smallest]")
+    tags = ["loss", "dead units/1 ReLU", "update to weight/[largest]", "gradient norm/[all]"]
+    tags += [f"{quantity}, log10/{name}" for quantity in quantities for name in spread]
+    finding = Finding("odd", ("1 ReLU",), "It is odd.", "", (curve,), 7)
+    value = layout("mine", [""], tags, ["loss"], [finding, finding], ["no loss is recorded"])
+    (chart,) = of_dashboard(value.tensor.string_val[0])["The verdict"]
+    said = "mine: odd: 1 ReLU. It is odd. And 1 more: see the page Text."
+    assert chart.title == f"{said} Shown: {shown}."
+
+
+def test_what_is_logged_stands_in_front_and_training_beside_validation(tmp_path, read):
+    model = mlp(hidden=(5,))
+    optimizer = torch.optim.SGD(model.parameters())
+    own = ["loss/validation", "eval_loss", "test accuracy", "reward", "train_f1", "val/f1"]
+    breaks = "f1 (macro)"
+    with Monitor(model, optimizer, tmp_path, every=1) as monitor:
+        for x, y in batches(1):
+            output = model(x)
+            loss = nn.functional.cross_entropy(output, y)
+            loss.backward()
+            optimizer.step()
+            monitor.log(loss=loss, output=output, target=y, **dict.fromkeys([*own, breaks], 1))
+    run = read(tmp_path)
+    assert run[breaks], "seen under Time Series; a chart of the dashboard would stay empty"
+    *charts, last = dashboard(run)["Is it learning?"]
+    assert {chart.title: sorted(curves(chart, run)) for chart in charts} == {
+        "loss": ["eval_loss", "loss", "loss/validation"],
+        "accuracy": ["accuracy", "test accuracy"],
+        "reward": ["reward"],
+        "f1": ["train_f1", "val/f1"],
     }
+    assert last.title == "learning rate"
 
 
-EXACT = "Is it computed exactly?"
+def shown_for(folder):
+    """The categories of a folder of runs, as TensorBoard puts them together."""
+    runs = EventMultiplexer().AddRunsFromDirectory(str(folder))
+    runs.Reload()
+    provider = MultiplexerDataProvider(runs, str(folder))
+    plugin = CustomScalarsPlugin(TBContext(data_provider=provider))
+    return json.loads(plugin.layout_impl(RequestContext(), ""))["category"]
+
+
+def test_the_verdicts_of_several_runs_stand_beside_each_other(tmp_path):
+    for name, zero_grad in (("broken", False), ("sound", True)):
+        model = mlp(hidden=(20,))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        with Monitor(model, optimizer, tmp_path / name / "monitor", every=1) as monitor:
+            train(model, optimizer, monitor, steps=5, zero_grad=zero_grad)
+    first, *others = shown_for(tmp_path)
+    sentences = sorted(chart["title"].split(".")[0] for chart in first["chart"])
+    assert sentences == ["broken: gradients are never zeroed", "sound: Nothing stands out"]
+    shown = [chart["title"] for category in others for chart in category["chart"]]
+    assert len(shown) == len(set(shown)), "one chart for all runs"
 
 
 def test_the_dashboard_has_no_empty_chart(tmp_path, read):
@@ -104,10 +279,9 @@ def test_the_dashboard_has_no_empty_chart(tmp_path, read):
             optimizer.zero_grad()
             if step >= 3:
                 monitor.log(loss=loss)
-    run = read(tmp_path)
-    shown = {title: [chart.title for chart in each] for title, each in dashboard(run).items()}
+    shown = titles(read(tmp_path))
     assert shown["Is it learning?"] == ["loss", "learning rate"]
-    assert EXACT not in shown
+    assert shown["Is it computed as meant?"] == ["gradient carried over from the step before"]
     assert "saturated (fraction), over layers" not in shown["Are the layers alive?"]
 
 
@@ -136,25 +310,31 @@ def test_a_chart_with_a_band_for_each_optimizer(tmp_path, read):
             for optimizer in optimizers.values():
                 optimizer.step()
     charts = dashboard(read(tmp_path))["Are the steps of a good size?"]
-    bands = {chart.title: chart.margin.series[0].value for chart in charts if chart.margin.series}
-    assert bands == {
-        f"update to weight, band around 1e-3 of {name}": f"update to weight/[median of {name}]"
+    # TensorBoard shows margin charts from the last to the first.
+    assert [(chart.title, chart.margin.series[0].value) for chart in charts[:1:-1]] == [
+        (
+            f"update to weight, log10: -3 is usual of {name}",
+            f"update to weight, log10/[median of {name}]",
+        )
         for name in optimizers
-    }
+    ]
 
 
-def margins(run):
-    """For each margin chart, the steps of its curve and of both edges of its band."""
+def filled(run):
+    """By the tag of their value, the steps of the three curves of each filling."""
     charts = [chart for each in dashboard(run).values() for chart in each]
     series = [each for chart in charts for each in chart.margin.series]
-    return [{tuple(run.steps(tag)) for tag in (s.value, s.lower, s.upper)} for s in series]
+    return {s.value: {tuple(run.steps(tag)) for tag in (s.value, s.lower, s.upper)} for s in series}
+
+
+MEDIAN = "update to weight, log10/[median"
 
 
 @pytest.mark.parametrize(
     ("bad", "all_layers"),
     [((1,), True), ((2, 3), True), ((6,), True), ((1, 2, 3, 4, 5, 6), True), ((2, 6), False)],
 )
-def test_a_curve_and_its_band_have_the_same_steps_where_some_are_not_finite(
+def test_what_a_chart_fills_has_the_same_steps_where_some_are_not_finite(
     bad, all_layers, tmp_path, read
 ):
     """Else TensorBoard covers the dashboard with an error, of a run that needs to be looked at."""
@@ -175,13 +355,12 @@ def test_a_curve_and_its_band_have_the_same_steps_where_some_are_not_finite(
             model.load_state_dict(start)
     run = read(tmp_path)
     good = 6 - (len(bad) if all_layers else 0)
-    for steps in margins(run):
-        ((points),) = steps
-        assert len(points) == good
-    assert margins(run) or not good
+    assert all(len(steps) == 1 for steps in filled(run).values())
+    ((points,),) = [steps for tag, steps in filled(run).items() if tag == f"{MEDIAN}]"] or [((),)]
+    assert len(points) == good
 
 
-def test_each_optimizers_band_has_its_steps(tmp_path, read):
+def test_what_is_filled_of_each_optimizer_has_its_steps(tmp_path, read):
     model = mlp(hidden=(5,))
     often = torch.optim.SGD(model[0].parameters(), lr=0.1)
     seldom = torch.optim.SGD(model[3].parameters(), lr=0.1)
@@ -193,7 +372,9 @@ def test_each_optimizers_band_has_its_steps(tmp_path, read):
             if step % 3 == 0:
                 seldom.step()
     # The steps 1, 2, 4, 6, 8 of the second stand at those of the first.
-    assert margins(read(tmp_path)) == [{(1, 2)}, {(1, 1, 1, 2, 3)}]
+    found = filled(read(tmp_path))
+    assert found[f"{MEDIAN} of seldom]"] == {(1, 2)}
+    assert found[f"{MEDIAN} of often]"] == {(1, 1, 1, 2, 3)}
 
 
 def test_the_graph_of_a_training_under_autocast(tmp_path, read, capsys):

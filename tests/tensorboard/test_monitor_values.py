@@ -264,6 +264,7 @@ GROUPS = {
     "updates": {
         *("learning rate", "weight norm", "gradient norm", "update norm", "update to weight"),
         *("effective step", "gradient cosine", "gradient noise scale"),
+        *("update to weight, log10", "gradient norm, log10"),
     },
     "slots": {"slot size"},
     "activations": {"activation mean", "activation std", "activation gradient std", "saturated"},

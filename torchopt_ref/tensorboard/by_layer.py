@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from .dashboard import band
 from .layers import Layers
-from .over_layers import SPREAD
+from .over_layers import GRADIENTS, UPDATES, Decades, spread
 from .record import Record
 
 SMOOTHING = 0.9
@@ -43,7 +42,8 @@ class Curves:
     A layer without any gradient has no ``gradient norm``; one whose gradient is 0 has.
 
     ``[all]`` is the optimizer as one layer; ``[largest]``, ``[median]`` and ``[smallest]`` are
-    taken over layers. Values of a param group other than ``lr`` are drawn once they change.
+    taken over layers, those of updates and gradients in decades too. Values of a param group other
+    than ``lr`` are drawn once they change.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class Curves:
         self._optimizer, self._layers = optimizer, layers
         self._of = f" of {name}" if name else ""
         self._averages: dict[str, tuple[float, float]] = {}
+        self._decades = Decades(self._of)
         self._given = [group_values(group) for group in optimizer.param_groups]
 
     def drawer(
@@ -143,14 +144,11 @@ class Curves:
                     record.scalars[f"gradient noise scale/{name}"] = samples * tr / signal
 
     def _add_spread(self, record: Record, found: Mapping[str, np.ndarray]) -> None:
-        for quantity in ("update to weight", "gradient norm"):
+        for quantity in (UPDATES, GRADIENTS):
             values = found[quantity][np.isfinite(found[quantity])]
             if len(values):
-                for name, function in SPREAD.items():
-                    record.scalars[f"{quantity}/[{name}{self._of}]"] = float(function(values))
-                if quantity == "update to weight":
-                    # TensorBoard takes a curve and its band only if they have the same steps.
-                    record.scalars |= band(self._of)
+                record.scalars |= spread(quantity, values, self._of)
+                record.scalars |= self._decades.points(quantity, values)
 
 
 NORMS = ("weight norm", "gradient norm", "update norm")

@@ -25,6 +25,11 @@ from .watched import Watched
 
 ABOUT = "settings and versions"
 """The tag of the text that says what the run is, the first thing in a Monitor's event file."""
+NOT_OF_THE_FORMULA = (
+    *("foreach", "fused", "capturable", "differentiable"),
+    *("max_lr", "min_lr", "decoupled_weight_decay"),
+)
+"""How a step is computed, where a scheduler keeps its rates, and what the class says already."""
 PACKAGES = ("torch", "numpy", "torchvision", "tensorboard", "torchopt-ref")
 
 
@@ -80,17 +85,29 @@ def hyper_parameters(
     for name, optimizer in optimizers.items():
         before = f"{name} " if name else ""
         found[f"{before}optimizer"] = optimizer_name(type(optimizer))
-        values = group_values(optimizer.param_groups[0])
-        found |= {f"{before}{key}": value for key, value in values.items()}
+        found |= {f"{before}{key}": value for key, value in options(optimizer).items()}
     found |= config
     return {readable(str(key)): plain(value) for key, value in found.items()}
 
 
-def plain(value: Any) -> bool | float | str:
-    """As HParams can hold it: a number too large for a float is a text."""
-    if isinstance(value, bool | float):
+def options(optimizer: torch.optim.Optimizer) -> dict[str, bool | float]:
+    """What makes the formula, of the first group: numbers, and of what is yes or no what is yes, as
+    TensorBoard shows five columns at first. The learning rate is the one that was set; a scheduler
+    has put the first one of its warm-up in its place."""
+    group = optimizer.param_groups[0]
+    found: dict[str, bool | float] = {**group_values(group)}
+    found |= {key: True for key, value in group.items() if value is True}
+    if "initial_lr" in group:
+        found["lr"] = float(group.get("max_lr", group["initial_lr"]))
+    return {key: value for key, value in found.items() if key not in NOT_OF_THE_FORMULA}
+
+
+def plain(value: Any) -> float | str:
+    """As HParams can hold it: a number too large for a float is a text, and so is yes or no, which
+    would be shown as 1.0000 or 0.0000."""
+    if isinstance(value, float):
         return value
-    if isinstance(value, int) and abs(value) < 2**1000:
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**1000:
         return float(value) if abs(value) > 2**63 else value
     return readable(str(value))
 

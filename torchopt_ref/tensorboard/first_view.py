@@ -25,6 +25,8 @@ from .run_lock import LOCK
 
 CUSTOM_SCALARS, TIME_SERIES = 40, 500
 """Folders of event files up to which TensorBoard selects all by itself, on these pages."""
+AS_IT_WAS = "_smoothingWeight=0"
+"""TensorBoard smooths the curves of its dashboard, and a loss that jumps is no more to be seen."""
 LISTED = 10
 """Runs whose addresses are printed beside that of the newest."""
 HEAD = 4096
@@ -42,7 +44,7 @@ class Run:
     def page(self) -> str:
         """Of TensorBoard, on which curves are seen at first sight."""
         if len(self.parts) <= CUSTOM_SCALARS and any(map(is_monitored, self.parts)):
-            return "custom_scalars"
+            return f"custom_scalars&{AS_IT_WAS}"
         return "timeseries" if len(self.parts) <= TIME_SERIES else "hparams"
 
     @property

@@ -47,12 +47,8 @@ class History:
         return {tag[len(start) :]: tag for tag in self.curves if tag.startswith(start)}
 
     def layers(self, prefix: str) -> dict[str, str]:
-        """As ``below``, without aggregates, whose names are in brackets, and the band."""
-        return {
-            name: tag
-            for name, tag in self.below(prefix).items()
-            if not name.startswith(("[", "rule of thumb"))
-        }
+        """As ``below``, without aggregates, whose names are in brackets."""
+        return {name: tag for name, tag in self.below(prefix).items() if not name.startswith("[")}
 
     def facts(self) -> dict[str, Any]:
         """What the monitor said of layers and options; empty where it said nothing."""

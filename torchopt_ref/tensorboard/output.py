@@ -14,13 +14,16 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 
 from .dashboard import layout
 from .diagnosis import as_markdown, diagnose, unjudged
-from .event_file import EventFile, histogram_value, scalar_values
+from .event_file import EventFile, histogram_value, readable, scalar_values
 from .facts import ABOUT, hparams_values
 from .history import FACTS, NOT_FINITE, NOTES, History
 from .over_layers import over_layers
 from .record import Record
 from .rules import Finding
 from .sinks import Sink, Sinks
+
+MORE = 1.05
+"""Times as many records as when it was made for the last time make a diagnosis worth its while."""
 
 
 class Output:
@@ -37,7 +40,7 @@ class Output:
         sinks: Iterable[Sink],
         on_finding: Callable[[Finding], object] | None,
     ) -> None:
-        self._file = EventFile(folder, first_step)
+        self._file, self._folder = EventFile(folder, first_step), folder
         self._sinks, self._on_finding = Sinks(sinks), on_finding
         self._told: set[str] = set()
         self.calls: list[Callable[[], object]] = []
@@ -45,7 +48,7 @@ class Output:
         self._first_step = first_step
         self._optimizers: Sequence[str] = []
         self._hyper_parameters: Mapping[str, Any] = {}
-        self._laid_out = 0
+        self._records = self._diagnosed_at = self._laid_out = 0
         self._diagnosed: list[str] | None = None
         self._facts = ""
 
@@ -82,8 +85,6 @@ class Output:
         found = {NOT_FINITE: float(step)}
         self._history.add(step, found)
         self._file.add(scalar_values(found), step)
-        self._sinks.log(found, step)
-        self._lay_out(step)
         self.diagnose(step)
 
     def record(self, record: Record, metrics: list[str]) -> None:
@@ -102,30 +103,42 @@ class Output:
             names = {name: record.scalars[name] for name in metrics if name in record.scalars}
             self._file.add(hparams_values(self._hyper_parameters, names), record.step)
             self._hyper_parameters = {}
-        self._lay_out(record.step)
-        self.diagnose(record.step)
+        self._records += 1
+        if len(self._history.curves) > self._laid_out or self._records > MORE * self._diagnosed_at:
+            self.diagnose(record.step)
 
     def figure(self, value: Summary.Value, step: int) -> None:
         self._file.add([value], step)
 
     def diagnose(self, step: int) -> None:
+        """Say what is found, if it is not what was said before."""
         findings, gaps = diagnose(self._history), unjudged(self._history)
+        self._diagnosed_at = self._records
         said = [*(finding.kind for finding in findings), *gaps]
         if said != self._diagnosed:
-            self._diagnosed = said
+            self._diagnosed, self._laid_out = said, 0
             self.text("diagnosis", as_markdown(findings, gaps), step)
         for finding in findings:
             if self._on_finding and finding.kind not in self._told:
                 self._told.add(finding.kind)
                 self.calls.append(partial(self._on_finding, finding))
+        if len(self._history.curves) > self._laid_out:
+            self._lay_out(findings, gaps, step)
 
-    def _lay_out(self, step: int) -> None:
-        curves = self._history.curves
-        if len(curves) > self._laid_out:
-            self._laid_out = len(curves)
-            self._file.add(layout(self._optimizers, curves), step)
+    def _lay_out(self, findings: Sequence[Finding], gaps: Sequence[str], step: int) -> None:
+        self._laid_out = len(self._history.curves)
+        run, history = run_name(self._folder), self._history
+        found = layout(run, self._optimizers, history.curves, [*history.logged], findings, gaps)
+        self._file.add([found], step)
 
     def close(self, step: int) -> None:
-        findings, gaps = diagnose(self._history), unjudged(self._history)
-        self.text("diagnosis", as_markdown(findings, gaps), step)
+        """The last word has the numbers of the end."""
+        self._diagnosed = None
+        self.diagnose(step)
         self._file.close()
+
+
+def run_name(folder: Path) -> str:
+    """What a person calls the run: of a training's monitor, the training."""
+    whole = folder.resolve()
+    return readable(whole.parent.name if whole.name == "monitor" else whole.name)

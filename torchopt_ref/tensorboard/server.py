@@ -5,11 +5,16 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
 import time
 from contextlib import redirect_stderr
 from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from tensorboard import default, program
+from tensorboard.plugins.base_plugin import TBContext
+from tensorboard.plugins.custom_scalar.custom_scalars_plugin import CustomScalarsPlugin
 from tensorboard.util.tb_logging import get_logger
 
 from torchopt_ref.errors import UserError
@@ -34,7 +39,9 @@ def serve(folder: Path, port: int | None) -> None:
         raise UserError(f"no run in {folder}: {MAKE_SOME}")
     get_logger().setLevel(logging.ERROR)
     os.environ.setdefault("RUST_LOG", "error")  # of the process that reads the files for it
-    board = program.TensorBoard(default.get_plugins())
+    plugins = default.get_plugins()
+    plugins[plugins.index(CustomScalarsPlugin)] = DashboardOfTheRunsShown
+    board = program.TensorBoard(plugins)
     flags = [] if port is None else ["--port", str(port)]
     where = ["--logdir", str(shown(folder, runs)), "--host", "127.0.0.1"]
     board.configure(["tensorboard", *where, *flags])
@@ -49,3 +56,32 @@ def serve(folder: Path, port: int | None) -> None:
         raise UserError(f"cannot start TensorBoard: {error.msg}: try another --port") from error
     except KeyboardInterrupt:
         print()
+
+
+class DashboardOfTheRunsShown(CustomScalarsPlugin):
+    """TensorBoard's own puts the dashboards of all runs together, so that the verdicts on others
+    would stand before that on the run that is shown. Here it is those that the page's address
+    chooses, which the browser sends along."""
+
+    def layout_route(self, environ: dict[str, Any], start_response: Any) -> Any:
+        chosen = parse_qs(urlsplit(environ.get("HTTP_REFERER", "")).query).get("runFilter", [""])[0]
+        shown = CustomScalarsPlugin(TBContext(data_provider=Chosen(self._data_provider, chosen)))
+        return shown.layout_route(environ, start_response)
+
+
+class Chosen:
+    """What a data provider has of the runs that a pattern fits."""
+
+    def __init__(self, provider: Any, pattern: str) -> None:
+        self._provider, self._pattern = provider, pattern
+
+    def read_tensors(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        found = self._provider.read_tensors(*args, **kwargs)
+        try:
+            return {
+                run: tags
+                for run, tags in found.items()
+                if re.search(self._pattern, run, re.IGNORECASE)
+            }
+        except re.error:  # A person may have written something else into the page's field.
+            return dict(found)

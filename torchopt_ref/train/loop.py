@@ -185,7 +185,7 @@ def fit(
                     sums[4] = not_finite.zero()
                     loss, hits, images, signals, zero = processes.sum(sums).tolist()
                     sums.zero_()
-                    monitor.log(loss=loss / max(images, 1))
+                    monitor.log(loss=loss / max(images, 1), accuracy=hits / max(images, 1))
                     can_be_made = not_finite.step_can_be_made(loss, zero)
                 position.batch += 1
                 if can_be_made:

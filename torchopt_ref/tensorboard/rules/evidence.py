@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..history import ENTROPY, NOT_FINITE, History
+from ..history import ENTROPY, History
 
 LATER = 8
 """Records of the loss, before which it can hardly show whether it falls."""
@@ -108,15 +108,10 @@ def fallen(history: History) -> float | None:
 def is_rewarded(history: History) -> bool | None:
     """Of an agent, whose losses need not fall: whether a reward that was logged has risen, or
     whether none was, so that nothing can be said. None of all else, and where it has not risen."""
-    tags = [
-        tag
-        for tag in history.curves
-        if ("/" not in tag or tag.startswith("loss/")) and tag != NOT_FINITE
-    ]
-    rewards = [Curve.of(history, tag) for tag in tags if has_word(tag, REWARDS)]
+    rewards = [Curve.of(history, tag) for tag in history.logged if has_word(tag, REWARDS)]
     if any(len(each) >= 3 and each.late > each.first + each.noise for each in rewards):
         return True
-    return False if not rewards and any(has_word(tag, AGENTS) for tag in tags) else None
+    return False if not rewards and any(has_word(tag, AGENTS) for tag in history.logged) else None
 
 
 def has_word(tag: str, words: Sequence[str]) -> bool:

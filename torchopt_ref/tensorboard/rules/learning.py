@@ -130,9 +130,7 @@ def finding_of_overfitting(evidence: str, curves: tuple[str, ...]) -> Finding:
 
 def validation(history: History, kind: str) -> Curve | None:
     """The curve of a validation's loss or accuracy, by the names that are usual for it."""
-    for tag in history.curves:
-        if kind not in tag.lower():
-            continue
+    for tag in history.logged:
         words = tag.lower().replace("_", "/").replace(" ", "/").replace("-", "/").split("/")
         if any(word.startswith(kind) for word in words) and any(
             word in ("val", "valid", "validation", "eval", "test", "dev") for word in words
