@@ -67,6 +67,9 @@ def test_healthy_trainings_have_no_finding(model, rule, tmp_path):
 @pytest.mark.parametrize("model", ["relu", "tanh", "gelu", "batchnorm", "cnn"])
 @pytest.mark.parametrize("rule", OPTIMIZERS)
 def test_a_learning_rate_100_times_too_high(model, rule, tmp_path):
+    if (model, rule) == ("batchnorm", "Adam"):
+        pytest.skip("it learns: the loss rises to 3.6 and falls to 0.4")
+
     def make(made):
         return OPTIMIZERS[rule](made.parameters(), times=100)
 
@@ -76,6 +79,7 @@ def test_a_learning_rate_100_times_too_high(model, rule, tmp_path):
     (finding,) = [each for each in found if each.kind == "learning rate too high"]
     assert len(finding.layers) >= 2
     assert "about 0.001 times is usual" in finding.evidence
+    assert finding.curves[0] == "update to weight/[median]"
     assert re.match(r"Divide the learning rate by 1(0|00|,000),", finding.try_this)
     assert "e+" not in finding.evidence
 
@@ -117,19 +121,27 @@ def test_units_that_die_during_training(tmp_path):
     assert finding.try_this.startswith("Lower the learning rate")
 
 
-@pytest.mark.parametrize("activation", [nn.Sigmoid, nn.Tanh])
 @pytest.mark.parametrize("rule", ["SGD", "Adam"])
-def test_saturation_by_initial_weights_of_standard_deviation_1(activation, rule, tmp_path):
+def test_saturation_by_initial_weights_of_standard_deviation_1(rule, tmp_path):
     (finding,) = findings(
         tmp_path,
-        lambda: initialize(mlp(activation), std=1.0),
+        lambda: initialize(mlp(nn.Tanh), std=1.0),
         lambda made: OPTIMIZERS[rule](made.parameters()),
     )
     assert finding.kind == "saturated activations"
-    names = {f"{i} {activation.__name__}" for i in (1, 4, 7)}
-    assert set(finding.layers) == names
+    assert set(finding.layers) == {"1 Tanh", "4 Tanh", "7 Tanh"}
     assert "as from the start" in finding.evidence
     assert "initial weights are too large" in finding.try_this
+
+
+def test_a_first_loss_far_above_that_of_guessing(tmp_path):
+    (finding,) = findings(
+        tmp_path,
+        lambda: initialize(mlp(nn.Sigmoid), std=1.0),
+        lambda made: OPTIMIZERS["SGD"](made.parameters()),
+    )
+    assert finding.kind == "the first loss is far off"
+    assert "of guessing among 10 classes is 2.3" in finding.evidence
 
 
 def autoencoder():
@@ -197,11 +209,16 @@ def test_a_frozen_layer(how, tmp_path):
             groups.append({"params": model[3].parameters(), "lr": lr})
         return torch.optim.Adam(groups)
 
-    (finding,) = findings(tmp_path, mlp, freeze)
-    assert (finding.kind, finding.layers) == ("layers that do not move", ("3 Linear",))
-    assert "1 of 4 layers was 0 in every record" in finding.evidence
-    expected = "learning rate of their param group" if how == "lr" else "requires_grad"
-    assert expected in finding.try_this
+    found = findings(tmp_path, mlp, freeze)
+    if how == "requires_grad":
+        assert found == []
+        (note,) = [each for each in inspect(tmp_path).history.notes if "Frozen" in each]
+        assert "3 Linear" in note
+        return
+    kind = "layers that do not move" if how == "lr" else "layers in no param group"
+    assert [(each.kind, each.layers) for each in found] == [(kind, ("3 Linear",))]
+    expected = "learning rate of their param group" if how == "lr" else "model.parameters()"
+    assert expected in found[0].try_this
 
 
 @pytest.mark.parametrize("rule", OPTIMIZERS)
@@ -237,20 +254,26 @@ def test_a_learning_rate_that_is_far_too_low(tmp_path):
 @pytest.mark.parametrize(
     ("ratios", "losses", "named"),
     [
-        ([0.5, 0.01, 0.01], [2.3, 1.0, 0.5], False),
+        ([50, 0.4, 0.01], [2.3, 1.0, 0.5], False),
         ([0.5, 0.01, 0.01], [2.3, 5.0, 2.0], True),
-        ([0.5, 0.4, 0.01], [2.3, 1.0, 0.5], True),
-        ([0.2, 0.2, 0.2], [2.3, 4.5, 2.3], False),
-        ([0.2, 0.01, 0.01], [2.3, 5.0, 2.3], True),
+        ([0.5, 0.01, 0.01], [2.3, 5.0, 0.5], False),
+        ([0.5, 0.01, 0.01], [2.3, 500, 0.5], True),
+        ([0.5, 0.4, 0.01], [2.3, 2.2, 2.25], False),
+        ([0.5, 0.4] + [0.01] * 6, [2.3, 2.2, 2.25, 2.3, 2.25, 2.3, 2.25, 2.3], True),
+        ([0.5, 0.4] + [0.01] * 6, [2.3, 2.3, 2.29, 2.28, 2.27, 2.26, 2.25, 2.24], False),
+        ([0.2, 0.2, 0.2], [-2.3, -2.31, -2.29], False),
+        ([0.2, 0.2, 0.2], [0.0, 0.1, 0.0], False),
         ([0.05, 0.05, 0.05], [2.3, 5.0, 9.0], False),
     ],
 )
-def test_one_large_step_that_does_no_harm_is_none(ratios, losses, named):
-    """RMSprop's first step is ten times its learning rate."""
+def test_large_steps_are_a_finding_where_they_do_harm(ratios, losses, named):
+    """The loss rises to more than twice its first and has not been halved, or twenty times; or it
+    has not fallen in eight records, and is not about to."""
     history = History()
     for i, (ratio, loss) in enumerate(zip(ratios, losses, strict=True)):
         layers = {f"update to weight/{name}": ratio for name in "abc"}
-        history.add(i + 1, {"loss": loss, "weight norm/a": 1.0, **layers})
+        sizes = {"weight norm/a": 1.0, "gradient norm/a": 1.0}
+        history.add(i + 1, {"loss": loss, **sizes, **layers})
     assert ["learning rate too high"] * named == [each.kind for each in diagnose(history)]
 
 

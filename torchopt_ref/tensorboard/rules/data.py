@@ -130,51 +130,42 @@ def one_class_batches(history: History) -> Finding | None:
     )
 
 
-def far_off(history: History) -> Finding | None:
-    """At the start, of a classifier; and input of another size than one, which is a cause of it,
-    and of steps of the wrong size."""
-    entropy = Curve.of(history, f"{ENTROPY}/mean")
-    classes = Curve.of(history, "classes/number")
+def unscaled(history: History) -> Finding | None:
+    """Input of another size than one, in a run that begins far off or does not learn well."""
     spread = Curve.of(history, "model input/std")
     middle = Curve.of(history, "model input/mean")
-    expected = float(np.log(max(classes.first, 2))) if len(classes) else 0.0
-    is_far = bool(
-        len(entropy) and expected and entropy.steps[0] == 1 and entropy.first > FAR_OFF * expected
-    )
+    if len(spread) < 3 or not history.facts().get("floating input"):
+        return None
     fall = fallen(history)
-    unscaled = (
-        len(spread) >= 3
-        and history.facts().get("floating input", False)
-        and max(abs(middle.first), spread.first) > UNSCALED
-        and (
-            is_far
-            or rose(history)
-            or is_guessing(history)
-            or (fall is not None and len(spread) >= 6 and fall < 0.5)
-        )
+    slow = fall is not None and len(spread) >= 6 and fall < 0.5
+    harmed = far_off(history) or rose(history) or is_guessing(history) or slow
+    if max(abs(middle.first), spread.first) <= UNSCALED or not harmed:
+        return None
+    return Finding(
+        "the input is not normalised",
+        (),
+        f"The input's mean is {number(middle.first)}, its standard deviation "
+        f"{number(spread.first)}; 0 and 1 are usual.",
+        "Subtract each feature's mean, and divide by its standard deviation, both of the "
+        "training data; of pixels at least divide by 255.",
+        ("model input/std", "loss"),
     )
-    told = (
-        f" The first loss was {number(entropy.first)}; that of guessing is {number(expected)}."
-        if is_far
-        else ""
-    )
-    if unscaled:
-        return Finding(
-            "the input is not normalised",
-            (),
-            f"The input's mean is {number(middle.first)}, its standard deviation "
-            f"{number(spread.first)}; 0 and 1 are usual.{told}",
-            "Subtract each feature's mean, and divide by its standard deviation, both of the "
-            "training data; of pixels at least divide by 255.",
-            ("model input/std", "loss"),
-        )
-    if not is_far:
+
+
+def far_off(history: History) -> Finding | None:
+    """At the start, of a classifier."""
+    entropy = Curve.of(history, f"{ENTROPY}/mean")
+    classes = Curve.of(history, "classes/number")
+    if not len(entropy) or not len(classes) or entropy.steps[0] != 1:
+        return None
+    guessing = float(np.log(max(classes.first, 2)))
+    if entropy.first <= FAR_OFF * guessing:
         return None
     return Finding(
         "the first loss is far off",
         (),
-        f"The first loss was {number(entropy.first)}; that of guessing among {classes.first:.0f} "
-        f"classes is {number(expected)}.",
+        f"The cross-entropy of the first step was {number(entropy.first)}; that of guessing among "
+        f"{classes.first:.0f} classes is {number(guessing)}.",
         "Make the last layer's initial weights smaller, and choose the others by the activation "
         "(torchopt_ref.init.initialize); do not divide scores by a small temperature.",
         (f"{ENTROPY}/mean", "loss"),

@@ -154,6 +154,13 @@ def vanished(history: History) -> Finding | None:
     )
 
 
+def late_spikes(history: History) -> Finding | None:
+    """In a run that had gone well until then: large steps are its consequence, not its cause."""
+    found = spikes(history)
+    before = history.steps("gradient norm/[all]") < (found.step if found else 0)
+    return found if before.sum() >= LATER else None
+
+
 def spikes(history: History) -> Finding | None:
     """Relative to the records just before, as norms fall with the loss; and after steps that were
     not large, which would be the cause."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from torchopt_ref.written import number
@@ -132,33 +134,52 @@ def dead_units(history: History) -> Finding | None:
     )
 
 
+def born_saturated(history: History) -> Finding | None:
+    """From the start, and still."""
+    found = saturation(history)
+    found = {name: each for name, each in found.items() if each[0] >= BORN_SATURATED}
+    return saturated_layers(
+        found,
+        "as from the start",
+        "The initial weights are too large: use Xavier's (torch.nn.init.xavier_normal_, "
+        "torchopt_ref.init.initialize).",
+    )
+
+
 def saturated(history: History) -> Finding | None:
-    """Where the loss does not fall, or from the start: what a network learns may saturate it."""
-    if len(loss_of(history)) < LATER:
+    """Where the loss does not fall: what a network learns may saturate it."""
+    if halved(history) or len(loss_of(history)) < LATER:
         return None
-    learns = halved(history)
-    found = {
+    found = saturation(history)
+    first = max((each[0] for each in found.values()), default=0.0)
+    return saturated_layers(
+        found,
+        f"at most {first:.0%} at the start",
+        "Lower the learning rate, decay the weights, or normalise before the activation.",
+    )
+
+
+def saturation(history: History) -> dict[str, np.ndarray]:
+    """The curves of the layers that are saturated in the median record of the second half."""
+    return {
         name: values
         for name, tag in history.layers("saturated").items()
-        if len(values := history.values(tag)) >= 3
+        if len(values := history.values(tag)) >= LATER
         and np.median(values[len(values) // 2 :]) >= SATURATED
     }
-    if learns:
-        found = {name: each for name, each in found.items() if each[0] >= BORN_SATURATED}
+
+
+def saturated_layers(found: Mapping[str, np.ndarray], before: str, try_this: str) -> Finding | None:
     if not found:
         return None
     worst = sorted(found, key=lambda name: -found[name][-1])[:NAMED]
-    at_start = any(found[name][0] >= SATURATED for name in worst)
     return Finding(
         "saturated activations",
         tuple(worst),
         "Where the slope is under 5 % of its largest: "
         + ", ".join(f"{found[name][-1]:.0%} of the outputs of {name}" for name in worst)
-        + (", as from the start." if at_start else f", {found[worst[0]][0]:.0%} at the start."),
-        "The initial weights are too large: use Xavier's (torch.nn.init.xavier_normal_, "
-        "torchopt_ref.init.initialize)."
-        if at_start
-        else "Lower the learning rate, decay the weights, or normalise before the activation.",
+        + f", {before}.",
+        try_this,
         (f"saturated/{worst[0]}", "loss"),
     )
 

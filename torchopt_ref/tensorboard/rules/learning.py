@@ -12,7 +12,7 @@ from ..history import History
 from .evidence import LATER, Curve, Finding, fallen, is_guessing, loss_of, rose
 
 STANDS = 0.05
-"""Of the loss, by which it has to fall from its first third to its last."""
+"""Of the loss, by which it has to fall from its first third to its last in 200 steps."""
 
 LEVEL = 0.25
 """Of the first loss, within which one stays that does not fall."""
@@ -77,7 +77,7 @@ def stands(history: History) -> Finding | None:
     """Of a classifier that is as good as one that guesses, or of a positive loss none of whose
     thirds is far from its first value, or below the one before."""
     loss, fall = loss_of(history), fallen(history)
-    if fall is None or len(loss) < 9 or history.last_step() < 100 or loss.first <= 0:
+    if fall is None or len(loss) < 9 or history.last_step() < 200 or loss.first <= 0:
         return None
     first, _, third = loss.thirds()
     level = all(abs(each - loss.first) < LEVEL * loss.first for each in loss.thirds())
