@@ -13,8 +13,8 @@ NOT_FINITE = "first step with a value that is not finite"
 """A curve of one point, whose step may not have been taken."""
 WITHOUT_STEP = "losses since the last step"
 """A curve that has points only where steps are missing."""
-FACTS = "facts"
-"""A text, in JSON, of what is trained, and with what options."""
+FACTS = "what is trained"
+"""A text, in JSON: layers and options. It sorts last, as TensorBoard opens the first two only."""
 
 
 class History:
