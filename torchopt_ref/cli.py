@@ -8,6 +8,7 @@
     torchopt-ref playground             optimizers to play with, a page for the browser
     torchopt-ref tensorboard [RUNS]     show the newest run in TensorBoard, on this machine only
     torchopt-ref inspect RUN            what a monitored run shows, in the terminal, and what to try
+                                        (--fail-on-findings: exit status 1 if it is not sound)
     torchopt-ref parity [OPTIONS]       count the difference to the NumPy reference in ULP;
                                         --against keras: that of our Keras dialect to Keras
     torchopt-ref check MODULE:CLASS     hold any optimizer against what torch.optim promises
@@ -220,7 +221,13 @@ def inspect(arguments: list[str]) -> int:
     """``torchopt-ref inspect``: what the curves of a Monitor's run show, and what to try."""
     parser = Parser(prog="torchopt-ref inspect", description=inspect.__doc__)
     parser.add_argument("run", type=a_path, help="folder of the run")
-    parser.add_argument("--json", action="store_true", help="print JSON instead")
+    parser.add_argument("--json", action="store_true", help="print JSON instead, with every point")
+    parser.add_argument(
+        "--fail-on-findings",
+        action="store_true",
+        help="for continuous integration: exit status 1 if there is a finding, or if the run could "
+        "not be judged as a whole (2 is a mistake in the command)",
+    )
     options = parser.parse_args(arguments)
     try:
         from torchopt_ref.tensorboard.inspection import inspect as inspected
@@ -231,7 +238,7 @@ def inspect(arguments: list[str]) -> int:
         print(json.dumps(found.as_json(), indent=1))
     else:
         print("\n".join(found.lines(sys.stdout.encoding or "ascii")))
-    return 0
+    return int(options.fail_on_findings and bool(found.findings or found.unjudged))
 
 
 def open_tensorboard(arguments: list[str]) -> int:

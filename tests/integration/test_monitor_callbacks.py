@@ -1,5 +1,6 @@
 """The monitor as a callback of Lightning's and of Hugging Face's Trainer, in real runs of both."""
 
+import json
 import logging
 import warnings
 
@@ -57,7 +58,7 @@ def quiet_trainer(lightning, **options):
     )
 
 
-def fit(lightning, folder, callbacks, fail_at=None, epochs=1, checkpoint=None, **options):
+def fit(lightning, folder, callbacks, fail_at=None, epochs=1, checkpoint=None, lr=0.1, **options):
     losses = []
 
     class Module(lightning.LightningModule):
@@ -78,7 +79,7 @@ def fit(lightning, folder, callbacks, fail_at=None, epochs=1, checkpoint=None, *
             self.log("validation loss", nn.functional.mse_loss(self.net(x), t))
 
         def configure_optimizers(self):
-            return torch.optim.SGD(self.parameters(), lr=0.1)
+            return torch.optim.SGD(self.parameters(), lr=lr)
 
     module = Module()
     trainer = quiet_trainer(
@@ -199,7 +200,39 @@ def test_lightning_leaves_no_hook_after_an_exception(lightning, tmp_path):
     assert max(curves(tmp_path / "run")["loss"]) == 3
 
 
-def hugging_face(folder, callbacks, steps=8, resume=None):
+@pytest.mark.parametrize("trainer", ["lightning", "hugging_face"])
+def test_trainers_are_ended_by_on_finding_and_write_to_sinks(trainer, tmp_path):
+    """A second fit with the same callback replaces the lines of the first."""
+    from torchopt_ref.tensorboard import JsonLines
+
+    def stop(finding):
+        raise RuntimeError(finding.kind)
+
+    def train():
+        options = {"every": 1, "on_finding": stop, "sinks": [sink]}
+        if trainer == "lightning":
+            lightning = pytest.importorskip("lightning.pytorch", reason="lightning is missing")
+            from torchopt_ref.tensorboard.lightning import MonitorCallback
+
+            callback = MonitorCallback(tmp_path / "run", model="net", **options)
+            fit(lightning, tmp_path, [callback], lr=1e4)
+        else:
+            pytest.importorskip("transformers", reason="transformers is not installed")
+            from torchopt_ref.tensorboard.transformers import MonitorCallback
+
+            hugging_face(tmp_path, [MonitorCallback(tmp_path / "run", **options)], lr=1e4)
+
+    sink = JsonLines(tmp_path / "lines.jsonl")
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="learning rate too high"):
+            train()
+    lines = [json.loads(line) for line in sink.path.read_text().splitlines()]
+    steps = [line["step"] for line in lines if "loss" in line]
+    assert steps == list(range(1, steps[-1] + 1))
+    assert any("learning rate too high" in line.get("diagnosis", "") for line in lines)
+
+
+def hugging_face(folder, callbacks, steps=8, resume=None, lr=0.1):
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     pytest.importorskip("accelerate", reason="accelerate is not installed")
 
@@ -212,7 +245,7 @@ def hugging_face(folder, callbacks, steps=8, resume=None):
             return {"loss": nn.functional.mse_loss(self.net(x), t)}
 
     model = Net()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
     x, t = data()
     rows = [{"x": row, "t": target} for row, target in zip(x, t, strict=True)]
     trainer = transformers.Trainer(

@@ -67,11 +67,17 @@ def test_json(runs, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["steps"] == 60
     assert [each["kind"] for each in found["findings"]] == ["saturated activations"]
-    assert found["findings"][0].keys() == {"kind", "layers", "evidence", "try_this"}
+    assert found["findings"][0].keys() >= {"kind", "evidence", "try_this", "curves", "step"}
     assert found["worst_layers"][0]["layer"] == "1 Sigmoid"
-    assert all(each["badness"] >= 1 for each in found["worst_layers"])
+    assert all(each["badness"] >= 2 for each in found["worst_layers"])
     loss = found["curves"]["loss"]
     assert loss["least"] <= loss["last"] < loss["first"] <= loss["greatest"]
+    assert loss["steps"] == [1, 2, 4, 8, 10, 20, 30, 40, 50, 60]
+    assert (loss["first_step"], loss["last_step"]) == (1, 60)
+    for name in ("first", "last", "least", "greatest"):
+        assert loss["values"][loss["steps"].index(loss[f"{name}_step"])] == loss[name]
+    assert loss["greatest"] == max(loss["values"])
+    assert found["logged"] == ["loss", "accuracy"]
 
 
 def test_json_has_no_nan(tmp_path, capsys):
@@ -82,9 +88,114 @@ def test_json_has_no_nan(tmp_path, capsys):
     assert main(["inspect", str(tmp_path), "--json"]) == 0
     out = capsys.readouterr().out
     assert "NaN" not in out
-    assert json.loads(out)["curves"]["loss"]["last"] is None
+    curves = json.loads(out)["curves"]
+    loss = curves["loss"]
+    assert loss["last"] is None
+    assert (loss["steps"], loss["values"][2], loss["last_step"]) == ([1, 2, 4], None, 4)
+    assert loss["greatest_step"] in (1, 2)
     assert main(["inspect", str(tmp_path)]) == 0
     assert "Step 3: the gradient of layer 3 Linear" in capsys.readouterr().out
+
+
+def test_a_curve_without_a_finite_value_has_no_greatest(tmp_path, capsys):
+    file = EventFile(tmp_path, 1)
+    file.add(scalar_values({"loss": np.nan}), 1)
+    file.close()
+    assert main(["inspect", str(tmp_path), "--json"]) == 0
+    loss = json.loads(capsys.readouterr().out)["curves"]["loss"]
+    assert (loss["greatest"], loss["greatest_step"], loss["values"]) == (None, None, [None])
+
+
+def test_what_log_was_given_is_shown_behind_loss_and_accuracy(tmp_path, capsys):
+    """Of every session, and by any name."""
+    model = mlp(hidden=(10,))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step, name in ((0, "accuracy/validation"), (4, "perplexity")):
+        with Monitor(model, optimizer, tmp_path, every=2, step=step) as monitor:
+            train(model, optimizer, monitor, steps=4)
+            monitor.log(**{name: 10**step})
+    assert main(["inspect", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    curves = [line.split("  ")[1].strip() for line in lines if " -> " in line]
+    assert curves[:5] == [
+        *("loss", "accuracy", "accuracy/validation", "perplexity", "learning rate/group 0")
+    ]
+    assert len(curves) == len(set(curves))
+
+
+def test_units_and_logarithmic_axes_are_written_out(tmp_path, capsys):
+    model = mlp(hidden=(10,))
+    optimizer = torch.optim.Adam(model.parameters())
+    with Monitor(model, optimizer, tmp_path, every=4) as monitor:
+        train(model, optimizer, monitor, steps=16)
+    file = EventFile(tmp_path, 30)
+    for step, value in ((30, 1.0), (31, 1000.0)):
+        points = {"rising": value, "level": 5.0, "parity drift/NumPy largest": value}
+        file.add(scalar_values(points, logged=points), step)
+    file.close()
+    assert main(["inspect", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"\n  rising .* -> 1,000, logarithmic\n", out)
+    assert re.search(r"\n  level .* 5 -> 5\n", out)
+    assert re.search(r"\n  parity drift/NumPy largest .* -> 1,000 ULP\n", out)
+    assert re.search(r"\n  gradient noise scale/\[all\] .* samples(, logarithmic)?\n", out)
+    assert re.search(r"\n  step time/whole step \[ms\] .* ms(, logarithmic)?\n", out)
+
+
+def test_notes_are_printed_once_whatever_session_and_step(tmp_path, capsys, read):
+    model = nn.Linear(784, 10)
+    optimizer = torch.optim.Adamax(model.parameters())
+    for step in (0, 4, 8):
+        with Monitor(model, optimizer, tmp_path, every=2, step=step) as monitor:
+            train(model, optimizer, monitor, steps=4)
+    assert main(["inspect", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert out.count("no activation layers") == out.count("no NumPy reference") == 1
+    assert re.search(r"\nNotes\n  The model has .*\n  Parity drift is not .*\n$", out)
+    assert main(["inspect", str(tmp_path), "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["notes"]) == 2
+    texts = read(tmp_path)._events.Tensors("notes/text_summary")
+    assert not any(b"\n" in text.tensor_proto.string_val[0] for text in texts)
+
+
+@pytest.mark.parametrize("also", [[], ["--json"]], ids=str)
+def test_fail_on_findings(runs, tmp_path, capsys, also):
+    for name, status in (("healthy", 0), ("saturated", 1)):
+        assert main(["inspect", str(runs / name), *also]) == 0
+        plain = capsys.readouterr().out
+        assert main(["inspect", str(runs / name), "--fail-on-findings", *also]) == status
+        assert capsys.readouterr().out == plain
+
+
+def test_fail_on_findings_fails_where_nothing_could_be_judged(tmp_path, capsys):
+    file = EventFile(tmp_path, 1)
+    file.add(scalar_values({"loss": 1.0}), 1)
+    file.close()
+    assert main(["inspect", str(tmp_path), "--fail-on-findings"]) == 1
+    assert "No verdict on the whole" in capsys.readouterr().out
+    assert main(["inspect", str(tmp_path / "nowhere"), "--fail-on-findings"]) == 2
+
+
+def test_the_help_says_which_status_means_what(capsys):
+    with pytest.raises(SystemExit):
+        main(["inspect", "--help"])
+    out = " ".join(capsys.readouterr().out.split())
+    assert "exit status 1 if there is a finding, or if the run could not be judged" in out
+
+
+def test_layers_are_called_worst_only_far_beyond_what_is_usual(tmp_path):
+    """With one that is, in a run with a finding; a schedule that ends at 0 makes none."""
+    points = {"fine": 1e-3, "fast": 0.05, "slow": 2e-5, "far": 0.2}
+    file = EventFile(tmp_path, 1)
+    for step in range(1, 9):
+        scale = 1e-3 if step > 6 else 1
+        updates = {f"update to weight/{name}": scale * each for name, each in points.items()}
+        dead = {"dead units/some": 0.45, "dead units/most": 0.75, "saturated/few": 0.1}
+        file.add(scalar_values(updates | dead | {"loss": np.inf}), step)
+    file.close()
+    seen = inspect(tmp_path)
+    assert "not finite" in [each.kind for each in seen.findings]
+    assert [each.layer for each in seen.worst] == ["most", "far"]
 
 
 def test_the_only_run_below_a_folder_is_taken(runs, tmp_path, capsys):

@@ -9,5 +9,15 @@ from .health import NonFiniteError
 from .history import History
 from .monitor import Monitor
 from .run_folder import RunFolder
+from .sinks import JsonLines, Sink
 
-__all__ = ["Finding", "History", "Monitor", "NonFiniteError", "RunFolder", "diagnose"]
+__all__ = [
+    "Finding",
+    "History",
+    "JsonLines",
+    "Monitor",
+    "NonFiniteError",
+    "RunFolder",
+    "Sink",
+    "diagnose",
+]

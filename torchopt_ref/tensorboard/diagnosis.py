@@ -15,7 +15,6 @@ Rule = Callable[[History], Finding | None]
 
 CAUSES: Sequence[Rule] = (
     learning.not_finite,
-    steps.no_step,
     steps.carried_over,
     layers.evaluation_mode,
     data.probabilities,
@@ -32,21 +31,21 @@ OTHERS: Sequence[Rule] = (
     layers.dropout,
     data.far_off,
     layers.shrunk,
+    gradients.spikes,
     steps.big_steps,
     layers.grown,
     layers.dead_units,
     layers.saturated,
     gradients.without_gradient,
     gradients.zero_gradient,
+    layers.running_statistics,
+    gradients.vanished,
     steps.still,
     steps.small_first_step,
     gradients.clipped,
     steps.ended_early,
-    layers.running_statistics,
-    gradients.vanished,
     steps.small_steps,
     learning.rises,
-    gradients.spikes,
     learning.memory_grows,
     data.one_class_predicted,
     learning.stands,
@@ -60,6 +59,8 @@ OF_NOT_FINITE: Sequence[Rule] = (steps.big_steps, layers.grown, gradients.spikes
 
 def diagnose(history: History) -> list[Finding]:
     """The findings of a run, the cause before its consequences; none for a healthy one."""
+    if stopped := steps.no_step(history):
+        return [stopped]
     found = [finding for rule in CAUSES if (finding := rule(history))]
     if [finding.kind for finding in found] == ["not finite"]:
         found += first(OF_NOT_FINITE, history)

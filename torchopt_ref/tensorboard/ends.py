@@ -122,7 +122,9 @@ class Ends:
 
 def leaves(output: Tensor) -> list[nn.Parameter]:
     """The parameters that ``output`` was computed of, so far as autograd knows."""
-    found, seen, waiting = [], set(), [output.grad_fn]
+    found: list[nn.Parameter] = []
+    seen: set[object] = set()
+    waiting = [output.grad_fn]
     while waiting and len(seen) < MOST_NODES:
         node = waiting.pop()
         if node is not None and node not in seen:

@@ -7,19 +7,24 @@ import os
 import socket
 import time
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary
+from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary, SummaryMetadata
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import summary
 
 from torchopt_ref.errors import UserError
 
 PREFIX = "events.out.tfevents."
+LOGGED = SummaryMetadata(
+    plugin_data=SummaryMetadata.PluginData(plugin_name="scalars"),
+    summary_description="What Monitor.log was given",
+)
+"""Of the points of a curve that is the user's own."""
 LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -87,12 +92,16 @@ def new_name(folder: Path) -> str:
     return f"{PREFIX}{max(int(time.time()), latest + 1):010d}.{socket.gethostname()}.{os.getpid()}"
 
 
-def scalar_values(scalars: Mapping[str, float]) -> list[Summary.Value]:
-    """Points, which are float32: a finite value beyond is its largest, as it is not infinite."""
+def scalar_values(
+    scalars: Mapping[str, float], logged: Collection[str] = ()
+) -> list[Summary.Value]:
+    """Points, which are float32: a finite value beyond is its largest, as it is not infinite.
+    Those of ``logged`` say that they are the user's own."""
     return [
         Summary.Value(
             tag=readable(tag),
             simple_value=min(max(value, -LARGEST), LARGEST) if math.isfinite(value) else value,
+            metadata=LOGGED if tag in logged else None,
         )
         for tag, value in scalars.items()
     ]

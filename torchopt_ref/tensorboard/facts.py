@@ -23,6 +23,8 @@ from .event_file import readable
 from .layers import Layers
 from .watched import Watched
 
+ABOUT = "settings and versions"
+"""The tag of the text that says what the run is, the first thing in a Monitor's event file."""
 NOT_OF_THE_FORMULA = (
     *("foreach", "fused", "capturable", "differentiable"),
     *("max_lr", "min_lr", "decoupled_weight_decay"),

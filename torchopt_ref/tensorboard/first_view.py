@@ -19,8 +19,8 @@ from urllib.parse import quote
 from torchopt_ref.written import pasted
 
 from .event_file import PREFIX
+from .facts import ABOUT
 from .inspection import run_folders
-from .output import ABOUT
 from .run_lock import LOCK
 
 CUSTOM_SCALARS, TIME_SERIES = 40, 500

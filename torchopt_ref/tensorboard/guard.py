@@ -17,12 +17,15 @@ class Guard:
     a copy of the training, whose curves are none of this run's.
 
     An exception in one is handed to ``fail`` and goes no further, but for the one that a person
-    asked for.
+    asked for. What they add to ``calls``, functions of the user's, is called after them, and an
+    exception there ends the training.
     """
 
-    def __init__(self, fail: Callable[[Exception], None]) -> None:
+    def __init__(
+        self, fail: Callable[[Exception], None], calls: list[Callable[[], object]]
+    ) -> None:
         self.works = False
-        self._fail = fail
+        self._fail, self._calls = fail, calls
         self._process = os.getpid()
 
     def safe(self, function: Callable) -> Callable:
@@ -35,6 +38,9 @@ class Guard:
                 raise
             except Exception as error:
                 self._fail(error)
+            finally:
+                while self._calls:
+                    self._calls.pop(0)()
 
         return guarded
 

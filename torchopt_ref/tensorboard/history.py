@@ -9,23 +9,30 @@ from typing import Any
 import numpy as np
 
 KEPT = 400
+NOTES = "notes"
+"""The tag of texts of which each is a sentence of its own; the latest of any other replaces those
+before it."""
 NOT_FINITE = "first step with a value that is not finite"
 """A curve of one point, whose step may not have been taken."""
 WITHOUT_STEP = "losses since the last step"
 """A curve that has points only where steps are missing."""
+ENTROPY = "cross-entropy of the output"
 FACTS = "what is trained"
 """A text, in JSON: layers and options. It sorts last, as TensorBoard opens the first two only."""
 
 
 class History:
-    """``curves[tag]``: the points ``(step, value)``; ``texts[tag]``: the latest text.
+    """``curves[tag]``: the points ``(step, value)``; ``logged``: the tags that ``Monitor.log`` was
+    given; ``texts[tag]``: the latest text; ``notes``: each once.
 
     A curve that has grown to 400 points loses every second one, but not its first.
     """
 
     def __init__(self) -> None:
         self.curves: dict[str, list[tuple[int, float]]] = {}
+        self.logged: dict[str, None] = {}
         self.texts: dict[str, str] = {}
+        self.notes: list[str] = []
 
     def add(self, step: int, scalars: Mapping[str, float]) -> None:
         for tag, value in scalars.items():
@@ -52,6 +59,15 @@ class History:
 
     def values(self, tag: str) -> np.ndarray:
         return np.array([value for _, value in self.curves.get(tag, [])], float)
+
+    def last(self, tag: str) -> float:
+        """The latest value of a curve that has one."""
+        return self.curves[tag][-1][1]
+
+    def is_zero(self, tag: str) -> bool:
+        """Whether all of at least three points are 0."""
+        points = self.curves.get(tag, [])
+        return len(points) >= 3 and not any(value for _, value in points)
 
     def first_step(self) -> int:
         return min((points[0][0] for points in self.curves.values()), default=0)

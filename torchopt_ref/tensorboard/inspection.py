@@ -14,6 +14,7 @@ from torchopt_ref.written import counted, number
 
 from .diagnosis import NOTHING, diagnose, unjudged
 from .event_file import PREFIX
+from .facts import ABOUT
 from .history import History
 from .reading import read
 from .rules import Finding
@@ -30,10 +31,18 @@ SHOWN = (
     "speed/samples per second",
     "step time/whole step [ms]",
 )
+UNITS = {
+    "gradient noise scale/": "samples",
+    "parity drift/": "ULP",
+    "step time/": "ms",
+}
+"""Of curves that begin so."""
 BLOCKS, ASCII = "▁▂▃▄▅▆▇█", "_.-~=+*#"
 WIDTH, WORST = 40, 3
-FAR = 1.0
-"""Of a layer's badness: below it the layer is as layers are, whatever is wrong with the run."""
+FAR = 2.0
+"""Of a layer's badness: below it the layer is as layers are, whatever is wrong with the run. 24
+healthy trainings, of an MLP, a CNN and one with BatchNorm, by SGD, momentum, Adam and AdamW, with a
+constant learning rate and one that goes to 0, stayed below 1.8."""
 MONITOR = "monitor"
 """Where a training's Monitor writes, in the training's folder; of an experiment, the parent of such
 folders."""
@@ -41,7 +50,7 @@ folders."""
 
 @dataclass(frozen=True)
 class Worst:
-    """A layer far from what is usual; ``badness`` is from 0, where all is as usual, to 3."""
+    """A layer far from what is usual; ``badness`` is from 0, where all is as usual, to 4."""
 
     layer: str
     badness: float
@@ -69,20 +78,20 @@ class Inspection:
     def lines(self, encoding: str = "utf-8") -> list[str]:
         """For a terminal of this encoding."""
         history = self.history
-        shown = [tag for name in SHOWN for tag in history.curves if is_named(tag, name)]
         first, last_step = history.first_step(), history.last_step()
         steps = f"steps {first} to {last_step}" if first > 1 else counted(last_step, "step")
         lines = [f"{self.run}, {steps}", ""]
-        for tag in shown:
+        for tag in shown(history):
             values = history.values(tag)
-            last = f"{number(values[0], 4)} -> {number(values[-1], 4)}"
-            lines.append(f"  {tag:28} {sparkline(values, encoding):{WIDTH}}  {last}")
+            said = f"{number(values[0], 4)} -> {number(values[-1], 4)}{unit(tag)}"
+            said += ", logarithmic" if is_logarithmic(values) else ""
+            lines.append(f"  {tag:28} {sparkline(values, encoding):{WIDTH}}  {said}")
         if self.worst:
             lines += ["", "Worst layers"]
             lines += [f"  {each.layer:28} {each.what}" for each in self.worst]
         lines += ["", *self.verdict()]
-        if "notes" in history.texts:
-            lines += ["", history.texts["notes"]]
+        if history.notes:
+            lines += ["", "Notes", *(f"  {note}" for note in history.notes)]
         return lines
 
     def verdict(self) -> list[str]:
@@ -105,11 +114,12 @@ class Inspection:
         return {
             "run": str(self.run),
             "steps": history.last_step(),
-            "curves": {tag: summary(history.values(tag)) for tag in sorted(history.curves)},
+            "curves": {tag: summary(history, tag) for tag in sorted(history.curves)},
+            "logged": list(history.logged),
             "worst_layers": [vars(each) for each in self.worst],
             "unjudged": self.unjudged,
             "findings": [finding.as_json() for finding in self.findings],
-            "notes": history.texts.get("notes", ""),
+            "notes": history.notes,
         }
 
 
@@ -144,21 +154,34 @@ def run_folders(parent: Path) -> list[Path]:
 
 def worst_layers(history: History) -> list[Worst]:
     """Those that are far from what is usual, by how many decades the update is away from 1e-3 of
-    the weights, or by how much is dead."""
+    the weights, over the whole run as schedules end near 0, or by how much is dead at its end."""
     found = []
     for name, tag in history.layers("update to weight").items():
-        ratio = late(history.values(tag))
+        ratio = usual(history.values(tag))
         if ratio > 0:
             decades = abs(math.log10(ratio) + 3)
             what = f"update {number(ratio)} times the size of its weights"
-            found.append(Worst(name, min(decades, 3.0), what))
+            found.append(Worst(name, min(decades, 4.0), what))
     for quantity, word in (("dead units", "of its units are dead"), ("saturated", "saturated")):
         for name, tag in history.layers(quantity).items():
-            share = late(history.values(tag))
-            if share > 0:
-                found.append(Worst(name, 3 * share, f"{share:.0%} {word}"))
+            values = history.values(tag)
+            share = usual(values[-max(len(values) // 4, 1) :])
+            found.append(Worst(name, 4 * share, f"{share:.0%} {word}"))
     far = [each for each in found if each.badness >= FAR]
     return sorted(far, key=lambda each: -each.badness)[:WORST]
+
+
+def shown(history: History) -> list[str]:
+    """The curves that stand for the run, its user's own behind the loss and the accuracy; all of
+    them, where no Monitor says which they are."""
+    named = [tag for name in SHOWN for tag in history.curves if is_named(tag, name)]
+    own = history.logged if ABOUT in history.texts else history.curves
+    first = [tag for tag in named if tag in ("loss", "accuracy")]
+    return list(dict.fromkeys([*first, *own, *named]))
+
+
+def unit(tag: str) -> str:
+    return next((f" {unit}" for start, unit in UNITS.items() if tag.startswith(start)), "")
 
 
 def is_named(tag: str, name: str) -> bool:
@@ -166,25 +189,24 @@ def is_named(tag: str, name: str) -> bool:
     return tag == name or tag.startswith(f"{name.removesuffix(']')} of ")
 
 
-def late(values: np.ndarray) -> float:
-    """The median of the finite values in the last quarter."""
-    last = values[-max(len(values) // 4, 1) :]
-    last = last[np.isfinite(last)]
-    return float(np.median(last)) if len(last) else 0.0
+def usual(values: np.ndarray) -> float:
+    """The median of those that are finite."""
+    finite = values[np.isfinite(values)]
+    return float(np.median(finite)) if len(finite) else 0.0
 
 
 def sparkline(values: np.ndarray, encoding: str = "utf-8") -> str:
-    """The curve in at most 40 characters; logarithmic where it spans two decades, ``!`` for NaN."""
+    """The curve in at most 40 characters, ``!`` for what is not finite."""
     try:
         BLOCKS.encode(encoding)
         levels = BLOCKS
     except UnicodeEncodeError:
         levels = ASCII
+    if is_logarithmic(values):
+        with np.errstate(all="ignore"):
+            values = np.log(values)
     values = values[np.linspace(0, len(values) - 1, min(len(values), WIDTH)).round().astype(int)]
     finite = values[np.isfinite(values)]
-    if len(finite) and finite.min() > 0 and finite.max() > 100 * finite.min():
-        with np.errstate(all="ignore"):
-            values, finite = np.log(values), np.log(finite)
     low = finite.min() if len(finite) else 0.0
     span = (finite.max() - low if len(finite) else 0.0) or 1.0
     return "".join(
@@ -193,13 +215,24 @@ def sparkline(values: np.ndarray, encoding: str = "utf-8") -> str:
     )
 
 
-def summary(values: np.ndarray) -> dict[str, float | None]:
-    """First and last value, least and greatest finite one; ``None`` for one that is not finite."""
+def is_logarithmic(values: np.ndarray) -> bool:
+    """Whether it is drawn so, as it is positive and spans two decades."""
     finite = values[np.isfinite(values)]
-    found = {
-        "first": values[0],
-        "last": values[-1],
-        "least": finite.min(initial=np.inf),
-        "greatest": finite.max(initial=-np.inf),
-    }
-    return {key: float(value) if np.isfinite(value) else None for key, value in found.items()}
+    return bool(len(finite) and finite.min() > 0 and finite.max() > 100 * finite.min())
+
+
+def summary(history: History, tag: str) -> dict[str, Any]:
+    """All points of a curve; its first and last one, the least and the greatest that is finite,
+    each with its step. A value that is not finite is ``None``, and so is the step if none is."""
+    steps, values = history.steps(tag).tolist(), history.values(tag)
+    finite = np.flatnonzero(np.isfinite(values))
+    places = {"first": 0, "last": len(values) - 1, "least": None, "greatest": None}
+    if len(finite):
+        places["least"] = int(finite[np.argmin(values[finite])])
+        places["greatest"] = int(finite[np.argmax(values[finite])])
+    points = [float(value) if np.isfinite(value) else None for value in values]
+    found: dict[str, Any] = {}
+    for name, place in places.items():
+        found[name] = None if place is None else points[place]
+        found[f"{name}_step"] = None if place is None else steps[place]
+    return found | {"steps": steps, "values": points}

@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from .activations import wide
+from .history import ENTROPY
 from .record import Record
 
 MOST_CLASSES = 100
@@ -175,9 +176,6 @@ def add_shares(record: Record, given: Collection[str], counts: np.ndarray) -> No
         record.scalars["accuracy"] = float(right / counted)
     if ignored:
         record.scalars["labels ignored"] = float(ignored / (counted + ignored))
-
-
-ENTROPY = "cross-entropy of the output"
 
 
 def add_entropies(record: Record, values: np.ndarray) -> None:

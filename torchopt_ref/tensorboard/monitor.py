@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,13 @@ from torchopt_ref.errors import UserError, unknown
 
 from .event_file import readable
 from .facts import about, hyper_parameters
-from .health import NonFiniteError
 from .layers import Layers
 from .output import Output
 from .parts import Parts, chosen, device_of
+from .rules import Finding
+from .rules.evidence import listed
 from .session import Session
+from .sinks import Sink
 from .watched import Watched
 
 QUANTITIES = {
@@ -76,12 +78,19 @@ class Monitor:
             a block being the same first parts of their path; see ``layers.charted``. Of more
             activation layers, BatchNorms or Dropouts that many, evenly spaced, are measured.
         nonfinite: ``"warn"`` or ``"raise"`` (``NonFiniteError``) at the first value that is not.
+        on_finding: called with each ``Finding`` of a kind that was not found before in this
+            ``with`` block, as soon as the diagnosis has it: for an alert, or to stop. The training
+            waits for it; an exception that it raises ends the training, there where the monitor is
+            at work, such as before a step.
+        sinks: where the curves and texts go besides the folder, under the same tags: a
+            ``JsonLines(path)``, or any object with ``log(dict, step)``, such as a run of wandb.
+            One that fails is one warning, and left out from then on.
         reduce: under DDP, take means of what ``log`` is given over all processes, each of which
             then has to call it in the same steps.
 
     Raises:
-        UserError: an unknown quantity, or a folder that cannot be written. A disk that becomes
-            full later is one warning.
+        UserError: an unknown quantity, a folder that cannot be written, or a sink without ``log``.
+            A disk that becomes full later is one warning.
     """
 
     QUANTITIES, DEFAULT = QUANTITIES, DEFAULT
@@ -101,6 +110,8 @@ class Monitor:
         window: int = 5,
         curves: int = 50,
         nonfinite: str = "warn",
+        on_finding: Callable[[Finding], object] | None = None,
+        sinks: Iterable[Sink] = (),
         reduce: bool = False,
     ) -> None:
         quantities = [record] if isinstance(record, str) else list(record)
@@ -112,6 +123,9 @@ class Monitor:
         for name, value, least in (("every", every, 1), ("step", step, 0), ("window", window, 1)):
             if value < least:
                 raise UserError(f"Monitor's {name} must be at least {least}, not {value}")
+        if on_finding is not None and not callable(on_finding):
+            raise UserError(f"Monitor's on_finding must be callable, not {on_finding!r}")
+        self._on_finding, self._sinks = on_finding, with_log(sinks)
         self._models: dict[str, nn.Module] = by_name(model)
         self._optimizers = {name: inner(each) for name, each in by_name(optimizer).items()}
         for kind, given in (("model", self._models), ("optimizer", self._optimizers)):
@@ -147,25 +161,32 @@ class Monitor:
 
     def _parts(self, layers: Layers) -> Parts:
         """Open the event file, write what the run is, and choose what is measured."""
-        output = Output(self._folder, self._first_step + 1)
+        output = Output(self._folder, self._first_step + 1, self._sinks, self._on_finding)
         output.describe(
             about(self._config, self._optimizers, device_of(self._models)),
             list(self._optimizers),
             hyper_parameters(self._config, self._optimizers),
         )
+        if frozen := layers.frozen():
+            output.note(
+                "Frozen on purpose (requires_grad=False), so not looked for among what should "
+                f"move: {listed(frozen)}."
+            )
         first = next(iter(self._optimizers.values()))
         return chosen(
             self._quantities, self._models, first, layers, output, self._window, self._nonfinite
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy, as of an object that holds model and monitor, is not at work."""
-        return self.__dict__ | {"_session": None, "_first_step": self.step}
+        """A copy, as of an object that holds model and monitor, is not at work; nor does it have
+        what may be the process's own, such as a connection."""
+        nothing: dict[str, Any] = {"_session": None, "_sinks": [], "_on_finding": None}
+        return self.__dict__ | nothing | {"_first_step": self.step}
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
         if self._session:
             # What ended the training is not hidden behind what is found on leaving.
-            with suppress(NonFiniteError) if error else nullcontext():
+            with suppress(Exception) if error else nullcontext():
                 self._session.close(failed=error is not None)
 
     def log(
@@ -212,6 +233,18 @@ def by_name(given: Any) -> dict[str, Any]:
         each = list(given)
         return {"": each[0]} if len(each) == 1 else {str(i): one for i, one in enumerate(each)}
     return {"": given}
+
+
+def with_log(sinks: Any) -> list[Sink]:
+    """The sinks; one alone needs no list."""
+    found = list(sinks) if isinstance(sinks, Iterable) else [sinks]
+    for sink in found:
+        if not callable(getattr(sink, "log", None)):
+            raise UserError(
+                f"Monitor's sinks need a method log(dict, step), which {sink!r} lacks: give a "
+                "JsonLines, or an object whose log hands it on"
+            )
+    return found
 
 
 def inner(optimizer: Any) -> torch.optim.Optimizer:

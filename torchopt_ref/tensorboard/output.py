@@ -1,9 +1,11 @@
-"""What leaves the monitor: points, texts and figures to the event file, and the live diagnosis."""
+"""What leaves the monitor: points and texts to the event file and the sinks, figures to the event
+file, and the live diagnosis, of which the user may be told."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,31 +15,42 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from .dashboard import layout
 from .diagnosis import as_markdown, diagnose, unjudged
 from .event_file import EventFile, histogram_value, readable, scalar_values
-from .facts import hparams_values
-from .history import FACTS, NOT_FINITE, History
+from .facts import ABOUT, hparams_values
+from .history import FACTS, NOT_FINITE, NOTES, History
 from .inspection import MONITOR
 from .over_layers import over_layers
 from .record import Record
 from .rules import Finding
+from .sinks import Sink, Sinks
 
-ABOUT = "settings and versions"
-"""The tag of the text that says what the run is, the first thing in a Monitor's event file."""
+MORE = 1.05
+"""Times as many records as when it was made for the last time make a diagnosis worth its while."""
 
 
 class Output:
     """Writes records, the diagnosis as a text whenever its findings change, and the dashboard
-    whenever there are new curves."""
+    whenever there are new curves.
 
-    def __init__(self, folder: Path, first_step: int) -> None:
+    ``calls`` are those of ``on_finding`` that wait until the monitor's own work is done.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        first_step: int,
+        sinks: Iterable[Sink],
+        on_finding: Callable[[Finding], object] | None,
+    ) -> None:
         self._file, self._folder = EventFile(folder, first_step), folder
+        self._sinks, self._on_finding = Sinks(sinks), on_finding
+        self._told: set[str] = set()
+        self.calls: list[Callable[[], object]] = []
         self._history = History()
         self._first_step = first_step
         self._optimizers: Sequence[str] = []
         self._hyper_parameters: Mapping[str, Any] = {}
-        self._given: Sequence[str] = ()
-        self._laid_out = 0
+        self._records = self._diagnosed_at = self._laid_out = 0
         self._diagnosed: list[str] | None = None
-        self._notes: dict[str, None] = {}
         self._facts = ""
 
     def describe(
@@ -53,13 +66,15 @@ class Output:
     def text(self, tag: str, text: str, step: int) -> None:
         self._history.texts[tag] = text
         self._file.add_text(tag, text, step)
+        self._sinks.log({tag: text}, step)
 
     def note(self, text: str, step: int | None = None) -> None:
-        """Add a sentence to the text ``notes``, once; before the first step by default."""
-        if text and text not in self._notes:
-            self._notes[text] = None
-            notes = "\n".join(f"- {note}" for note in self._notes)
-            self.text("notes", notes, self._first_step if step is None else step)
+        """Write a sentence of the ``notes``, once; before the first step by default."""
+        if text and text not in self._history.notes:
+            self._history.notes.append(text)
+            step = self._first_step if step is None else step
+            self._file.add_text(NOTES, text, step)
+            self._sinks.log({NOTES: text}, step)
 
     def facts(self, found: Mapping[str, Any]) -> None:
         """Keep what the rules are to know beside curves; it is written with the next record."""
@@ -79,39 +94,48 @@ class Output:
         if self._facts != self._history.texts.get(FACTS, ""):
             self.text(FACTS, self._facts, record.step)
         self._history.add(record.step, record.scalars)
+        self._history.logged.update(dict.fromkeys(metrics))
         histograms = [histogram_value(tag, each) for tag, each in record.histograms.items()]
-        self._file.add([*scalar_values(record.scalars), *histograms], record.step)
+        points = scalar_values(record.scalars, logged=metrics)
+        self._file.add([*points, *histograms], record.step)
+        self._sinks.log(record.scalars, record.step)
         if metrics and self._hyper_parameters:
             # TensorBoard takes the metrics' values from the curves of these names.
             names = {name: record.scalars[name] for name in metrics if name in record.scalars}
             self._file.add(hparams_values(self._hyper_parameters, names), record.step)
             self._hyper_parameters = {}
-        self._given = metrics or self._given
-        self.diagnose(record.step)
+        self._records += 1
+        if len(self._history.curves) > self._laid_out or self._records > MORE * self._diagnosed_at:
+            self.diagnose(record.step)
 
     def figure(self, value: Summary.Value, step: int) -> None:
         self._file.add([value], step)
 
     def diagnose(self, step: int) -> None:
+        """Say what is found, if it is not what was said before."""
         findings, gaps = diagnose(self._history), unjudged(self._history)
+        self._diagnosed_at = self._records
         said = [*(finding.kind for finding in findings), *gaps]
         if said != self._diagnosed:
-            self._diagnosed = said
+            self._diagnosed, self._laid_out = said, 0
             self.text("diagnosis", as_markdown(findings, gaps), step)
-            self._lay_out(findings, gaps, step)
-        elif len(self._history.curves) > self._laid_out:
+        for finding in findings:
+            if self._on_finding and finding.kind not in self._told:
+                self._told.add(finding.kind)
+                self.calls.append(partial(self._on_finding, finding))
+        if len(self._history.curves) > self._laid_out:
             self._lay_out(findings, gaps, step)
 
     def _lay_out(self, findings: Sequence[Finding], gaps: Sequence[str], step: int) -> None:
         self._laid_out = len(self._history.curves)
-        run, tags = run_name(self._folder), self._history.curves
-        found = layout(run, self._optimizers, tags, self._given, findings, gaps)
+        run, history = run_name(self._folder), self._history
+        found = layout(run, self._optimizers, history.curves, [*history.logged], findings, gaps)
         self._file.add([found], step)
 
     def close(self, step: int) -> None:
-        findings, gaps = diagnose(self._history), unjudged(self._history)
-        self.text("diagnosis", as_markdown(findings, gaps), step)
-        self._lay_out(findings, gaps, step)
+        """The last word has the numbers of the end."""
+        self._diagnosed = None
+        self.diagnose(step)
         self._file.close()
 
 

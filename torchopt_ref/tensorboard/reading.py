@@ -14,8 +14,8 @@ from tensorboard.util.tensor_util import make_ndarray
 
 from torchopt_ref.errors import UserError
 
-from .event_file import PREFIX
-from .history import History
+from .event_file import LOGGED, PREFIX
+from .history import NOTES, History
 
 HEADER = struct.Struct("<8sI")
 """The length of the record that follows it, as 8 bytes, and their checksum."""
@@ -53,6 +53,8 @@ def read(folder: Path) -> tuple[History, list[str]]:
         except OSError as error:
             raise UserError(f"cannot read {file}: {error.strerror or error}") from error
     history.curves = {tag: points for tag, points in history.curves.items() if points}
+    history.logged = {tag: None for tag in history.logged if tag in history.curves}
+    history.notes = list(dict.fromkeys(text for _, text in texts.pop(NOTES, [])))
     history.texts = {tag: all_of_it[-1][1] for tag, all_of_it in texts.items() if all_of_it}
     return history, [text for _, text in missing]
 
@@ -63,6 +65,8 @@ def add(event: Event, history: History, texts: dict[str, list[tuple[int, str]]])
         points = history.curves.setdefault(value.tag, [])
         if value.HasField("simple_value"):
             points.append((event.step, value.simple_value))
+            if value.metadata.summary_description == LOGGED.summary_description:
+                history.logged[value.tag] = None
         elif value.tensor.string_val and value.tag.endswith("/text_summary"):
             text = value.tensor.string_val[0].decode(errors="replace")
             tag = value.tag.removesuffix("/text_summary")

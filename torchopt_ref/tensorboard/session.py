@@ -58,7 +58,7 @@ class Session:
         self._logged = Logged(reduces)
         self._parts = parts
         self._handles: list[RemovableHandle] = []
-        self._guard = Guard(self._fail)
+        self._guard = Guard(self._fail, parts.output.calls if parts.output else [])
         self._hooks = Hooks(self._guard.safe)
 
     @property
@@ -123,6 +123,8 @@ class Session:
             self._parts.health.check_all(
                 [watched.optimizer for watched in self._watched], self.step
             )
+        if self._parts.output:
+            self._parts.output.diagnose(self.step)
 
     def _forward_starts(self, module: nn.Module, args: Any) -> None:
         self._in_pass = torch.is_grad_enabled() and not self._runs_again()

@@ -6,15 +6,15 @@ import numpy as np
 
 from torchopt_ref.written import number
 
-from ..history import History
-from .evidence import Curve, Finding, fallen, loss_of, rose
+from ..history import ENTROPY, History
+from .evidence import Curve, Finding, fallen, is_guessing, loss_of, rose
+from .learning import overfits
 
-ENTROPY = "cross-entropy of the output"
 FLOOR, CEILING = 0.3133, 0.75
 """Where the binary cross-entropy of what are probabilities already stays: ``ln(1 + 1/e)``, and a
 little above ln(2)."""
 
-FAR_OFF = 3.0
+FAR_OFF = 2.5
 """The first cross-entropy in units of ln(classes). Healthy: at most 1.2."""
 
 UNSCALED = 20.0
@@ -97,12 +97,13 @@ def constant_input(history: History) -> Finding | None:
 
 
 def same_batch(history: History) -> Finding | None:
-    """Two steps on one batch, of a classifier; not of one that sees all its data in each step."""
+    """Two steps on one batch, of a classifier; if it is the same in every step, only where the
+    validation shows that these are not all of its data."""
     again = Curve.of(history, "model input/repeated")
     if len(again) < 3 or "classes/number" not in history.curves:
         return None
     share = float(np.median(again.values[len(again) // 3 :]))
-    if not 0.3 < share < 0.95:
+    if not 0.3 < share < 0.95 and not (share >= 0.95 and overfits(history)):
         return None
     return Finding(
         "the same batch again",
@@ -145,7 +146,12 @@ def far_off(history: History) -> Finding | None:
         len(spread) >= 3
         and history.facts().get("floating input", False)
         and max(abs(middle.first), spread.first) > UNSCALED
-        and (is_far or rose(history) or (fall is not None and len(spread) >= 6 and fall < 0.5))
+        and (
+            is_far
+            or rose(history)
+            or is_guessing(history)
+            or (fall is not None and len(spread) >= 6 and fall < 0.5)
+        )
     )
     told = (
         f" The first loss was {number(entropy.first)}; that of guessing is {number(expected)}."

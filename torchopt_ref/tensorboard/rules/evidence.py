@@ -8,10 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from ..history import History
+from ..history import ENTROPY, History
 
 LATER = 8
 """Records of the loss, before which it can hardly show whether it falls."""
+
+REWARDS = ("reward", "return", "score")
+"""Parts of the names of curves that are to rise."""
+
+AGENTS = ("policy", "actor", "critic", "value", "advantage", "episode")
+"""Parts of the names of curves of agents."""
 
 NAMED = 3
 """Layers that a finding names."""
@@ -94,21 +100,43 @@ def fallen(history: History) -> float | None:
     loss = loss_of(history)
     if len(loss) < 3:
         return None
+    if is_rewarded(history) is not None:
+        return 1.0 if is_rewarded(history) else None
     return (loss.first - loss.late) / max(abs(loss.first), 1e-12)
+
+
+def is_rewarded(history: History) -> bool | None:
+    """Of an agent, whose losses need not fall: whether a reward that was logged has risen, or
+    whether none was, so that nothing can be said. None of all else, and where it has not risen."""
+    rewards = [Curve.of(history, tag) for tag in history.logged if has_word(tag, REWARDS)]
+    if any(len(each) >= 3 and each.late > each.first + each.noise for each in rewards):
+        return True
+    return False if not rewards and any(has_word(tag, AGENTS) for tag in history.logged) else None
+
+
+def has_word(tag: str, words: Sequence[str]) -> bool:
+    return any(word in tag.lower() for word in words)
 
 
 def rose(history: History) -> bool:
     """Whether the loss is above its first value by more than it is uncertain, so that it rose by
-    more than its own fall; or is not finite."""
-    if "not finite" in history.texts:
-        return True
+    more than its own fall."""
     loss = loss_of(history)
-    if len(loss) < 3:
+    if len(loss) < 3 or is_rewarded(history) is not None:
         return False
     if len(loss) < LATER and not 0 < 2 * loss.first < loss.late:
         return False
     last = loss.values[-max(len(loss) // 4, 1) :]
     return bool(np.min(last) > loss.first and loss.late > loss.first + 2 * loss.noise)
+
+
+def is_guessing(history: History) -> bool:
+    """Whether a classifier's cross-entropy is, after 100 steps, no less than that of guessing."""
+    entropy = Curve.of(history, f"{ENTROPY}/mean")
+    classes = history.values("classes/number")
+    if len(entropy) < LATER or not len(classes) or history.last_step() < 100:
+        return False
+    return entropy.late > 0.97 * float(np.log(max(classes[-1], 2)))
 
 
 def trained_from_the_start(history: History) -> list[tuple[str, str]]:

@@ -7,17 +7,24 @@ import numpy as np
 from torchopt_ref.written import number
 
 from ..history import History
-from .evidence import NAMED, Curve, Finding, aligned, fallen, listed, loss_of
+from .evidence import LATER, NAMED, Curve, Finding, aligned, fallen, listed, loss_of
 
 VANISHED = 1e-3
 """A layer's gradient norm as a fraction of the largest of its optimizer's layers, in the median
 record of the second half, where the loss has not halved."""
 
+HELD = 5e-4
+"""The update of a layer, as a part of its weights, that its gradient holds back: Adam makes full
+steps of gradients that are small."""
+
 GONE = 1e-3
 """The gradient norm in units of its first."""
 
-SPIKE = 300.0
-"""The gradient norm in units of the median of the five records before. Healthy: at most 24."""
+SPIKE = 1000.0
+"""The gradient norm in units of the largest of the five records before. Healthy: at most 102."""
+
+CALM = 0.1
+"""The update of the median layer, as a part of its weights, up to which steps are not large."""
 
 CONSTANT = 1e-3
 """How far a clipped gradient's norm is from always the same, relative to it. Healthy and not
@@ -29,7 +36,7 @@ def without_gradient(history: History) -> Finding | None:
     layers = [
         name
         for name, tag in history.layers("weight norm").items()
-        if len(history.values(tag)) >= 3 and f"gradient norm/{name}" not in history.curves
+        if len(history.curves[tag]) >= 3 and f"gradient norm/{name}" not in history.curves
     ]
     if not layers:
         return None
@@ -47,15 +54,12 @@ def without_gradient(history: History) -> Finding | None:
 
 def zero_gradient(history: History) -> Finding | None:
     """Layers whose gradient came, and was 0 in every record."""
-    layers = [
-        name
-        for name, tag in history.layers("gradient norm").items()
-        if len(history.values(tag)) >= 3 and not history.values(tag).any()
-    ]
+    tags = history.layers("gradient norm")
+    layers = [name for name, tag in tags.items() if history.is_zero(tag)]
     loss = loss_of(history)
     if not layers or (len(loss) and fallen(history) and loss.late == 0):
         return None
-    total = len(history.layers("gradient norm"))
+    total = len(tags)
     return Finding(
         "the gradient is 0",
         tuple(layers[:NAMED]),
@@ -119,7 +123,7 @@ def vanished(history: History) -> Finding | None:
         layers = [
             (name, f"gradient norm/{name}")
             for name in names
-            if len(Curve.of(history, f"gradient norm/{name}")) >= 6
+            if len(Curve.of(history, f"gradient norm/{name}")) >= LATER
         ]
         if len(layers) < 2:
             continue
@@ -130,7 +134,11 @@ def vanished(history: History) -> Finding | None:
         if not seen.any():
             continue
         shares = np.median(np.nan_to_num(values[seen] / largest[seen], nan=1.0), axis=0)
-        found |= {layers[i][0]: shares[i] for i in range(len(layers)) if 0 < shares[i] < VANISHED}
+        found |= {
+            name: share
+            for (name, _), share in zip(layers, shares, strict=True)
+            if 0 < share < VANISHED and Curve.of(history, f"update to weight/{name}").late < HELD
+        }
     if not found:
         return None
     small = sorted(found, key=lambda name: found[name])[:NAMED]
@@ -147,14 +155,17 @@ def vanished(history: History) -> Finding | None:
 
 
 def spikes(history: History) -> Finding | None:
-    """Relative to the records just before, as norms fall with the loss."""
+    """Relative to the records just before, as norms fall with the loss; and after steps that were
+    not large, which would be the cause."""
     norm = Curve.of(history, "gradient norm/[all]")
     worst, usual, place = 0.0, 0.0, 0
     for i in range(3, len(norm)):
-        before = float(np.median(norm.values[max(i - 5, 0) : i]))
+        before = float(np.max(norm.values[max(i - 5, 0) : i]))
         if before > 0 and norm.values[i] / before > worst:
             worst, usual, place = norm.values[i] / before, before, i
-    if worst < SPIKE:
+    updates = Curve.of(history, "update to weight/[median]")
+    steps = updates.values[updates.steps < norm.steps[place]] if worst else updates.values
+    if worst < SPIKE or (len(steps) and steps[-3:].max() >= CALM):
         return None
     return Finding(
         "exploding gradients",
@@ -168,12 +179,19 @@ def spikes(history: History) -> Finding | None:
     )
 
 
+def steps_have_a_size(history: History) -> bool:
+    """Of their own, whatever the gradient's, as those of Adam and RMSprop."""
+    groups = history.facts().get("param groups", [])
+    return any("beta2" in group or "alpha" in group for group in groups)
+
+
 def clipped(history: History) -> Finding | None:
-    """In every step, of a training that hardly learns."""
+    """In every step, of a training that hardly learns, and whose steps are as large as the
+    gradient."""
     norm = Curve.of(history, "gradient norm/[all]")
     late = norm.second_half
     fall = fallen(history)
-    if len(late) < 4 or fall is None or fall > 0.2:
+    if len(late) < 4 or fall is None or fall > 0.2 or steps_have_a_size(history):
         return None
     usual = float(np.median(late))
     if usual == 0 or np.ptp(late) > CONSTANT * usual:

@@ -7,13 +7,16 @@ import numpy as np
 from torchopt_ref.written import number
 
 from ..history import History
-from .evidence import LATER, NAMED, Curve, Finding, fallen, loss_of, rose
+from .evidence import LATER, NAMED, Curve, Finding, fallen, loss_of
 
 DEAD, MOST_DEAD = 0.5, 0.95
 """Of a layer's units: of a run that has lost less than half of its first loss, and of any."""
 
 SATURATED = 0.5
 """Of a layer's outputs, of a run that has lost less than half of its first loss."""
+
+BORN_SATURATED = 0.75
+"""Of a layer's outputs in the first record, of any run. Healthy: at most 0.56."""
 
 HALVED = 0.5
 
@@ -59,36 +62,30 @@ def evaluation_mode(history: History) -> Finding | None:
 
 
 def running_statistics(history: History) -> Finding | None:
-    found = {
-        name: Curve.of(history, tag).late
-        for name, tag in history.layers("batch norm mean shift").items()
-        if len(Curve.of(history, tag)) >= 6
-    }
+    shift = Curve.of(history, "batch norm mean shift/[median]")
     untouched = Curve.of(history, "batch norm/never updated")
     trains = Curve.of(history, "training mode")
-    tag, evidence = "batch norm/never updated", ""
+    evidence = ""
     if len(untouched) >= 3 and untouched.values.all() and len(trains) and trains.values.all():
         evidence = (
             f"In {untouched.late:.0%} of the BatchNorm layers they are still 0 and 1, as at the "
             "start (momentum 0, or a layer that is in evaluation mode)."
         )
-    elif found and history.last_step() >= 100 and np.median([*found.values()]) >= SHIFTED:
-        tag = "batch norm mean shift/[median]"
+    elif len(shift) >= 6 and history.last_step() >= 100 and shift.late >= SHIFTED:
         evidence = (
-            "In the median layer the batch's mean is "
-            f"{number(float(np.median([*found.values()])))} standard deviations from the running "
-            "one."
+            f"In the median layer the batch's mean is {number(shift.late)} standard deviations "
+            "from the running one."
         )
     if not evidence:
         return None
     return Finding(
         "running statistics are off",
-        tuple(sorted(found, key=lambda name: -found[name])[:NAMED]),
+        (),
         f"BatchNorm's running statistics, with which the model is evaluated, are not those of the "
         f"batches. {evidence}",
         "Use BatchNorm's default momentum 0.1, batches of 16 or more, and shuffle them; or use "
         "GroupNorm.",
-        (tag, "loss/validation"),
+        (shift.tag if len(shift) else untouched.tag, "loss"),
     )
 
 
@@ -96,7 +93,7 @@ def dropout(history: History) -> Finding | None:
     found = {
         name: Curve.of(history, tag).late
         for name, tag in history.below("dropout keep rate").items()
-        if len(Curve.of(history, tag)) >= 3
+        if history.last(tag) < KEEPS and len(history.curves[tag]) >= 3
     }
     low = [name for name in found if found[name] < KEEPS]
     if not low:
@@ -115,9 +112,9 @@ def dead_units(history: History) -> Finding | None:
     found = {
         name: values
         for name, tag in history.layers("dead units").items()
-        if len(values := history.values(tag)) >= 3 and values[-1] >= least
+        if history.last(tag) >= least and len(values := history.values(tag)) >= 3
     }
-    if not found:
+    if not found or any(history.is_zero(tag) for tag in history.layers("weight norm").values()):
         return None
     worst = sorted(found, key=lambda name: -found[name][-1])[:NAMED]
     at_start = max(found[name][0] for name in worst) >= DEAD
@@ -136,14 +133,19 @@ def dead_units(history: History) -> Finding | None:
 
 
 def saturated(history: History) -> Finding | None:
-    """Where the loss does not fall: what a network learns may saturate it."""
+    """Where the loss does not fall, or from the start: what a network learns may saturate it."""
+    if len(loss_of(history)) < LATER:
+        return None
+    learns = halved(history)
     found = {
         name: values
         for name, tag in history.layers("saturated").items()
         if len(values := history.values(tag)) >= 3
         and np.median(values[len(values) // 2 :]) >= SATURATED
     }
-    if not found or halved(history) or len(loss_of(history)) < LATER:
+    if learns:
+        found = {name: each for name, each in found.items() if each[0] >= BORN_SATURATED}
+    if not found:
         return None
     worst = sorted(found, key=lambda name: -found[name][-1])[:NAMED]
     at_start = any(found[name][0] >= SATURATED for name in worst)
@@ -176,7 +178,7 @@ def shrunk(history: History) -> Finding | None:
 
 def grown(history: History) -> Finding | None:
     norm = weights(history)
-    if norm is None or norm.late < GROWN * norm.first:
+    if norm is None or norm.values[-1] < GROWN * norm.first:
         return None
     leaps = norm.values[1:] / np.maximum(norm.values[:-1], 1e-30)
     leap = int(np.argmax(leaps))
@@ -203,8 +205,9 @@ def grown(history: History) -> Finding | None:
 
 def weights(history: History) -> Curve | None:
     """The norm of all, in a run that does not learn, or no longer."""
-    norm = Curve.of(history, "weight norm/[all]")
-    if len(norm) < 6 or norm.first == 0 or (halved(history) and not rose(history)):
+    norm, loss = Curve.of(history, "weight norm/[all]"), loss_of(history)
+    worsened = len(loss) >= LATER and 0 < 2 * loss.values.min() < loss.values[-3:].min()
+    if len(norm) < 6 or norm.first == 0 or (halved(history) and not worsened):
         return None
     return norm
 

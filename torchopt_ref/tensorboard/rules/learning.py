@@ -9,10 +9,10 @@ import numpy as np
 from torchopt_ref.written import number
 
 from ..history import History
-from .evidence import LATER, Curve, Finding, fallen, loss_of, rose
+from .evidence import LATER, Curve, Finding, fallen, is_guessing, loss_of, rose
 
 STANDS = 0.05
-"""Of the first loss, by which it has to fall within 100 steps."""
+"""Of the loss, by which it has to fall from its first third to its last."""
 
 LEVEL = 0.25
 """Of the first loss, within which one stays that does not fall."""
@@ -74,13 +74,16 @@ def rises(history: History) -> Finding | None:
 
 
 def stands(history: History) -> Finding | None:
-    """Of a positive loss, none of whose thirds is far from the first value."""
+    """Of a classifier that is as good as one that guesses, or of a positive loss none of whose
+    thirds is far from its first value, or below the one before."""
     loss, fall = loss_of(history), fallen(history)
     if fall is None or len(loss) < 9 or history.last_step() < 100 or loss.first <= 0:
         return None
     first, _, third = loss.thirds()
     level = all(abs(each - loss.first) < LEVEL * loss.first for each in loss.thirds())
-    if not level or fall > STANDS or third < (1 - STANDS) * first:
+    stands_still = level and fall < LEVEL / 2 and third > (1 - STANDS) * first
+    is_good = "accuracy" in history.curves and Curve.of(history, "accuracy").late > 0.8
+    if is_good or not (stands_still or is_guessing(history)):
         return None
     return Finding(
         "it does not learn",
@@ -127,7 +130,7 @@ def finding_of_overfitting(evidence: str, curves: tuple[str, ...]) -> Finding:
 
 def validation(history: History, kind: str) -> Curve | None:
     """The curve of a validation's loss or accuracy, by the names that are usual for it."""
-    for tag in history.curves:
+    for tag in history.logged:
         words = tag.lower().replace("_", "/").replace(" ", "/").replace("-", "/").split("/")
         if any(word.startswith(kind) for word in words) and any(
             word in ("val", "valid", "validation", "eval", "test", "dev") for word in words

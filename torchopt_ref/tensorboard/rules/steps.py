@@ -30,6 +30,9 @@ where weights are tiny at first; harmed by their learning rate, at least 0.12.""
 LEARNT = 0.1
 """Of the first loss, by which it has to fall. Healthy: at least 0.49."""
 
+LEAPT = 20.0
+"""The loss in units of its first, up to which harm done by the first steps is made good."""
+
 SMALL_STEP = 1e-4
 """Of the median layer, in every record of a run that learns nothing. Healthy: at least 7e-3
 somewhere; with a learning rate too low, at most 6e-5."""
@@ -208,12 +211,20 @@ def big_steps(history: History) -> Finding | None:
 
 
 def is_harmed(history: History) -> bool:
-    """The loss is not finite, or above where it began; or it has hardly fallen and is not about
-    to, where there are records enough to tell."""
-    if "not finite" in history.texts or rose(history):
+    """The loss is above where it began, or rose to more than twice that without having lost half
+    of it since; or it has hardly fallen and is not about to, where there are records enough to
+    tell; or it stands still, as all gradients are 0."""
+    loss, fall = loss_of(history), fallen(history)
+    if fall is None:
+        return False
+    gone = Curve.of(history, "gradient norm/[all]").values[-3:]
+    peak = float(np.max(loss.values))
+    doubled = 0 < 2 * loss.first < peak and loss.late > 0.1 * loss.first
+    if rose(history) or (doubled and (fall < 0.5 or peak > LEAPT * loss.first)):
         return True
-    fall, loss = fallen(history), loss_of(history)
-    if fall is None or len(loss) < LATER or fall > LEARNT:
+    if len(gone) == 3 and not gone.any() and loss.late > 0.01 * abs(loss.first):
+        return True
+    if len(loss) < LATER or fall > LEARNT:
         return False
     first, second, third = loss.thirds()
     return not first > second > third
@@ -274,9 +285,7 @@ def still(history: History) -> Finding | None:
     frozen = [
         name
         for name, tag in history.layers("update to weight").items()
-        if len(history.values(tag)) >= 3
-        and not history.values(tag).any()
-        and history.values(f"gradient norm/{name}").any()
+        if history.is_zero(tag) and history.values(f"gradient norm/{name}").any()
     ]
     if not frozen:
         return None
