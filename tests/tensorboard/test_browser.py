@@ -161,6 +161,8 @@ def test_the_verdict_on_the_open_page_is_that_of_now(browser, tmp_path):
             )
             time.sleep(1)
         browser.wait_for("Matches (1)", drawn=1)
+        assert "No verdict" not in browser.text()
+    browser.errors()  # TensorBoard stumbles over any chart that leaves an open page.
 
 
 def test_the_first_view_shows_curves_whatever_was_run(browser, many_runs, pictures):

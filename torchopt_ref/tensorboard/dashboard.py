@@ -5,7 +5,8 @@ What TensorBoard does with it, which its documents do not say:
 - Of a run's layouts the latest is taken. Those of several runs, in the order of their names, become
   one: the charts of a category go into the first one of the same title, equal ones once. So the
   category of the verdict has the same title in all runs, and its chart says which run it is of.
-- A category that comes while the page is open stays closed: another reason for a fixed title.
+- A category that comes while the page is open stays closed: another reason for a fixed title. A
+  chart that leaves it stays on the page unless it is the first, until the page is opened again.
 - All curves of a run have one colour, so a chart shows few of them. A margin chart fills what is
   between two of its curves, which must have the same steps.
 - Of a category it shows the margin charts last, and in reverse (``as_shown``).

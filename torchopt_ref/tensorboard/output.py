@@ -17,6 +17,7 @@ from .diagnosis import as_markdown, diagnose, unjudged
 from .event_file import EventFile, histogram_value, readable, scalar_values
 from .facts import ABOUT, hparams_values
 from .history import FACTS, NOT_FINITE, NOTES, History
+from .inspection import MONITOR
 from .over_layers import over_layers
 from .record import Record
 from .rules import Finding
@@ -141,4 +142,4 @@ class Output:
 def run_name(folder: Path) -> str:
     """What a person calls the run: of a training's monitor, the training."""
     whole = folder.resolve()
-    return readable(whole.parent.name if whole.name == "monitor" else whole.name)
+    return readable(whole.parent.name if whole.name == MONITOR else whole.name)
