@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from .layers import Layers, spread, trainable
 from .record import Record
 
-SENTINELS = 16
+SENTINELS = 4
 NORMS = ("gradient norm/[all", "weight norm/[all")
 NO_LOOPS = (str(Path(__file__).parent), str(Path(torch.__file__).parent))
 """Whose functions are no training loops."""
@@ -33,7 +33,7 @@ class Health:
 
     A NaN in the forward pass reaches the loss, and from there the gradient of every layer; one
     that appears in the backward pass reaches the gradients of the layers before it. So a few
-    sentinels see it: in at most 16 parameters, evenly spaced, the first and the last among them,
+    sentinels see it: in at most 4 parameters, evenly spaced, the first and the last among them,
     one element of each row of the gradient (all of a bias). Records look at every norm in full, and
     ``finish`` at every parameter.
 

@@ -53,6 +53,7 @@ class Session:
         self._first_step = watched[0].step + 1
         self._forward_passes, self._in_pass = 0, False
         self._losses_without_step = self._most_losses = 0
+        self._logs_before_step: bool | None = None
         # Hooks that come and go would have compiled functions compiled again.
         self._always = is_compiled(each for model in models.values() for each in model.modules())
         self._logged = Logged(reduces)
@@ -297,13 +298,15 @@ class Session:
         output: Tensor | None,
     ) -> None:
         self._logged.add(numbers)
+        if self._logs_before_step is None and "loss" in numbers:
+            self._logs_before_step = self.step < self._first_step
         if trains:
             self._losses_without_step += 1
             if self._losses_without_step == self._too_many:
                 self._add_missing_steps()
         if self._parts.health and "loss" in numbers:
-            step = self.step if self._first.record else self.step + 1
-            self._parts.health.check_loss(numbers["loss"], step)
+            step = self.step + 1 if self._logs_before_step else self.step
+            self._parts.health.check_loss(numbers["loss"], max(step, self._first_step))
         if found:
             self._logged.add_predictions(*found)
             if self._first.record and output is not None:
