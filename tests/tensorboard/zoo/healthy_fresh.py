@@ -1,0 +1,1585 @@
+"""Recipes of tutorials, papers and other trades, written without a look at the rules."""
+
+import copy
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrizations, prune
+from trainings import digits
+
+from torchopt_ref import optim
+
+from . import healthy
+
+
+def right(output, target):
+    return (output.argmax(1) == target).float().mean().item()
+
+
+@torch.no_grad()
+def accuracy_of(model):
+    """On the last digits, which ``first`` never draws."""
+    images, labels = digits()
+    model.eval()
+    found = right(model(images[-1000:]), labels[-1000:])
+    model.train()
+    return found
+
+
+def first(steps, size=64, count=8000):
+    images, labels = digits()
+    for _ in range(steps):
+        rows = torch.randint(count, (size,))
+        yield images[rows], labels[rows]
+
+
+@healthy
+def pytorchs_mnist_example_by_adadelta(watch):
+    """log_softmax in the model and nll_loss, a rate of 1, times 0.7 in each epoch."""
+    torch.manual_seed(1)
+    model = nn.Sequential(
+        nn.Unflatten(1, (1, 28, 28)),
+        nn.Conv2d(1, 8, 3, stride=2),
+        nn.ReLU(),
+        nn.Conv2d(8, 16, 3, stride=2),
+        nn.ReLU(),
+        nn.Dropout(0.25),
+        nn.Flatten(),
+        nn.Linear(16 * 36, 64),
+        nn.ReLU(),
+        nn.Dropout(0.5),
+        nn.Linear(64, 10),
+        nn.LogSoftmax(1),
+    )
+    optimizer = torch.optim.Adadelta(model.parameters(), lr=1.0)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 60, gamma=0.7)
+    with watch(model, optimizer, every=20) as monitor:
+        for step, (x, y) in enumerate(first(240), 1):
+            optimizer.zero_grad()
+            output = model(x)
+            loss = F.nll_loss(output, y)
+            loss.backward()
+            optimizer.step()
+            scheduler.step()
+            monitor.log(loss=loss, output=output, target=y)
+            if step % 60 == 0:
+                monitor.log(**{"accuracy/validation": accuracy_of(model)})
+    assert accuracy_of(model) > 0.9
+
+
+@healthy
+def flowers_of_150_samples_on_the_full_batch(watch):
+    """As the iris data: three species by four lengths, two of them overlapping."""
+    torch.manual_seed(2)
+    means = torch.tensor([[5.0, 3.4, 1.5, 0.2], [5.9, 2.8, 4.3, 1.3], [6.6, 3.0, 5.6, 2.0]])
+    y = torch.arange(3).repeat_interleave(50)
+    x = means[y] + torch.tensor([0.5, 0.35, 0.4, 0.2]) * torch.randn(150, 4)
+    order = torch.randperm(150)
+    train, test = order[:120], order[120:]
+    model = nn.Sequential(
+        nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 3)
+    )
+    optimizer = torch.optim.RAdam(model.parameters(), lr=0.02)
+    with watch(model, optimizer, every=10) as monitor:
+        for epoch in range(200):
+            output = model(x[train])
+            loss = F.cross_entropy(output, y[train])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            monitor.log(loss=loss, output=output, target=y[train])
+            if epoch % 10 == 9:
+                with torch.no_grad():
+                    output = model(x[test])
+                validation = F.cross_entropy(output, y[test]).item()
+                monitor.log(**{"loss/validation": validation})
+                monitor.log(**{"accuracy/validation": right(output, y[test])})
+    assert right(output, y[test]) > 0.9
+
+
+@healthy
+def seasonal_demand_is_forecast_by_nadam(watch):
+    """A GRU on windows of 24 hours; smooth L1, clipped at 1, validated on what follows."""
+    torch.manual_seed(3)
+    time = torch.arange(1500.0)
+    series = torch.sin(time * 2 * torch.pi / 24) + 0.5 * torch.sin(time * 2 * torch.pi / 168)
+    series = series + 0.15 * torch.randn(1500)
+    windows = series.unfold(0, 25, 1)[..., None]
+    train, test = windows[:1100], windows[1150:]
+    gru, head = nn.GRU(1, 24, batch_first=True), nn.Linear(24, 1)
+    model = nn.ModuleDict({"gru": gru, "head": head})
+    optimizer = torch.optim.NAdam(model.parameters(), lr=4e-3)
+
+    def forecast(part):
+        return F.smooth_l1_loss(head(gru(part[:, :-1])[0][:, -1]), part[:, -1])
+
+    with watch(model, optimizer, every=10) as monitor:
+        for _ in range(6):
+            for rows in torch.randperm(1100).split(32):
+                optimizer.zero_grad()
+                loss = forecast(train[rows])
+                loss.backward()
+                nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                optimizer.step()
+                monitor.log(loss=loss)
+            with torch.no_grad():
+                validation = forecast(test)
+            monitor.log(**{"loss/validation": validation})
+    assert validation < 0.06
+
+
+@healthy
+def kinematics_of_an_arm_by_resilient_propagation(watch):
+    """Rprop on the full batch, as its authors meant it."""
+    torch.manual_seed(4)
+    angles = (torch.rand(100, 2) - 0.5) * 3
+    ends = torch.stack(
+        [
+            angles[:, 0].cos() + 0.7 * angles.sum(1).cos(),
+            angles[:, 0].sin() + 0.7 * angles.sum(1).sin(),
+        ],
+        1,
+    )
+    model = nn.Sequential(nn.Linear(2, 20), nn.Sigmoid(), nn.Linear(20, 2))
+    optimizer = torch.optim.Rprop(model.parameters(), lr=0.01)
+    with watch(model, optimizer, every=10) as monitor:
+        for _ in range(300):
+            optimizer.zero_grad()
+            loss = F.mse_loss(model(angles), ends)
+            loss.backward()
+            optimizer.step()
+            monitor.log(loss=loss)
+    assert loss < 0.005
+
+
+@healthy
+def parts_of_speech_by_the_tutorial(watch):
+    """One sentence at a time, SGD at 0.1, four sentences of a made grammar in turn, to the end."""
+    torch.manual_seed(5)
+    kinds = {"the": 0, "a": 0, "dog": 1, "apple": 1, "book": 1, "child": 1, "ate": 2, "read": 2}
+    words = list(kinds)
+    sentences = [
+        "the dog ate the apple",
+        "a child read the book",
+        "the child ate",
+        "a dog read a book",
+        "the book",
+    ]
+    embed, lstm, head = nn.Embedding(8, 6), nn.LSTM(6, 6), nn.Linear(6, 3)
+    model = nn.ModuleDict({"embed": embed, "lstm": lstm, "head": head})
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with watch(model, optimizer, every=20) as monitor:
+        for _ in range(80):
+            for sentence in sentences:
+                x = torch.tensor([words.index(word) for word in sentence.split()])
+                y = torch.tensor([kinds[word] for word in sentence.split()])
+                model.zero_grad()
+                output = F.log_softmax(head(lstm(embed(x)[:, None])[0].squeeze(1)), 1)
+                loss = F.nll_loss(output, y)
+                loss.backward()
+                optimizer.step()
+                monitor.log(loss=loss, output=output, target=y)
+    assert loss < 0.1
+
+
+class Lion(torch.optim.Optimizer):
+    def __init__(self, params, lr=1e-4, betas=(0.9, 0.99), weight_decay=0.0):
+        super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            beta1, beta2 = group["betas"]
+            for param in group["params"]:
+                if param.grad is None:
+                    continue
+                state = self.state[param]
+                mean = state.setdefault("exp_avg", torch.zeros_like(param))
+                param.mul_(1 - group["lr"] * group["weight_decay"])
+                param.sub_(group["lr"] * mean.lerp(param.grad, 1 - beta1).sign())
+                mean.lerp_(param.grad, 1 - beta2)
+
+
+@healthy
+def lion_at_its_own_rate_and_decay(watch):
+    """A tenth of Adam's rate, ten times its decay, warmed up and falling by a cosine."""
+    torch.manual_seed(6)
+    model = nn.Sequential(
+        nn.Linear(784, 128), nn.LayerNorm(128), nn.GELU(), nn.Linear(128, 128), nn.LayerNorm(128),
+        nn.GELU(), nn.Linear(128, 10),
+    )  # fmt: skip
+    optimizer = Lion(model.parameters(), lr=3e-4, weight_decay=1.0)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda at: min((at + 1) / 20, 0.5 + 0.5 * math.cos(math.pi * at / 250))
+    )
+    with watch(model, optimizer, every=20) as monitor:
+        for x, y in first(250):
+            output = model(x)
+            loss = F.cross_entropy(output, y, label_smoothing=0.1)
+            optimizer.zero_grad(set_to_none=False)
+            loss.backward()
+            optimizer.step()
+            scheduler.step()
+            monitor.log(loss=loss, output=output, target=y)
+    assert accuracy_of(model) > 0.9
+
+
+@healthy
+def matrices_by_muon_and_the_rest_by_adamw(watch):
+    torch.manual_seed(7)
+    model = nn.Sequential(
+        nn.Linear(784, 96), nn.ReLU(), nn.Linear(96, 96, bias=False), nn.ReLU(),
+        nn.Linear(96, 96, bias=False), nn.ReLU(), nn.Linear(96, 10),
+    )  # fmt: skip
+    hidden = [model[2].weight, model[4].weight]
+    rest = [*model[0].parameters(), *model[6].parameters()]
+    muon = torch.optim.Muon(hidden, lr=0.02, momentum=0.95, weight_decay=0.01)
+    adamw = torch.optim.AdamW(rest, lr=2e-3, betas=(0.9, 0.95))
+    with watch(model, {"muon": muon, "adamw": adamw}, every=20) as monitor:
+        for x, y in first(200):
+            output = model(x)
+            loss = F.cross_entropy(output, y)
+            loss.backward()
+            for optimizer in (muon, adamw):
+                optimizer.step()
+                optimizer.zero_grad()
+            monitor.log(loss=loss, output=output, target=y)
+    assert accuracy_of(model) > 0.9
+
+
+@healthy
+def sorting_by_adafactor_without_a_rate(watch):
+    """A small encoder tells each number's rank; Adafactor chooses its steps by itself."""
+    torch.manual_seed(8)
+    model = nn.Sequential(
+        nn.Linear(1, 32),
+        nn.TransformerEncoder(
+            nn.TransformerEncoderLayer(32, 4, 64, dropout=0.0, batch_first=True, norm_first=True), 1
+        ),
+        nn.LayerNorm(32),
+        nn.Linear(32, 6),
+    )
+    optimizer = torch.optim.Adafactor(model.parameters(), lr=0.01)
+    with watch(model, optimizer, every=25) as monitor:
+        for _ in range(350):
+            x = torch.randn(64, 6, 1)
+            y = x.squeeze(2).argsort(1).argsort(1)
+            output = model(x).transpose(1, 2)
+            loss = F.cross_entropy(output, y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            monitor.log(loss=loss, output=output, target=y)
+    assert loss < 0.9
+
+
+@healthy
+def faces_like_triplets_with_a_margin(watch):
+    """Digits embedded on the sphere by triplets, tested by the nearest centre."""
+    torch.manual_seed(9)
+    images, labels = digits()
+    by_class = [torch.where(labels[:8000] == each)[0] for each in range(10)]
+    model = nn.Sequential(nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 16))
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+
+    def embed(x):
+        return F.normalize(model(x), dim=1)
+
+    def drawn(classes):
+        return torch.stack([by_class[c][torch.randint(len(by_class[c]), ())] for c in classes])
+
+    with watch(model, optimizer, every=20) as monitor:
+        for _ in range(200):
+            own = torch.randint(10, (48,))
+            other = (own + torch.randint(1, 10, (48,))) % 10
+            anchors, positives, negatives = (
+                embed(images[drawn(each.tolist())]) for each in (own, own, other)
+            )
+            loss = F.triplet_margin_loss(anchors, positives, negatives, margin=0.5)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            monitor.log(loss=loss)
+    with torch.no_grad():
+        centres = torch.stack([embed(images[rows]).mean(0) for rows in by_class])
+        assert right(embed(images[-1000:]) @ centres.T, labels[-1000:]) > 0.85
+
+
+@healthy
+def three_quantiles_of_a_noisy_curve(watch):
+    torch.manual_seed(10)
+    x = torch.rand(3000, 1) * 4
+    y = torch.sin(2 * x) + (0.1 + 0.3 * x) * torch.randn(3000, 1)
+    model = nn.Sequential(
+        nn.Linear(1, 48), nn.Tanh(), nn.Linear(48, 48), nn.Tanh(), nn.Linear(48, 3)
+    )
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+    levels = torch.tensor([0.1, 0.5, 0.9])
+    with watch(model, optimizer, every=25) as monitor:
+        for _ in range(15):
+            for rows in torch.randperm(3000).split(100):
+                off = y[rows] - model(x[rows])
+                loss = torch.maximum(levels * off, (levels - 1) * off).mean()
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                monitor.log(loss=loss)
+    with torch.no_grad():
+        below = (y < model(x)).float().mean(0)
+    assert (below - levels).abs().max() < 0.05
+
+
+@healthy
+def grades_by_ordinal_regression(watch):
+    """CORAL: one score, four thresholds, and a binary loss for each; most people give a 4."""
+    torch.manual_seed(11)
+    x = torch.randn(2000, 8)
+    score = x @ torch.tensor([1.0, 0.8, -0.6, 0.4, 0.3, 0, 0, 0]) + 0.5 * torch.randn(2000)
+    y = torch.bucketize(score, torch.tensor([-2.2, -1.4, -0.5, 1.5]))
+
+    class Coral(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 1, bias=False))
+            self.thresholds = nn.Parameter(torch.tensor([1.5, 0.5, -0.5, -1.5]))
+
+        def forward(self, x):
+            return self.body(x) + self.thresholds
+
+    model = Coral()
+    optimizer = torch.optim.Adamax(model.parameters(), lr=0.01)
+    above = (y[:, None] > torch.arange(4)).float()
+    with watch(model, optimizer, every=20) as monitor:
+        for _ in range(6):
+            for rows in torch.randperm(1600).split(32):
+                output = model(x[rows])
+                loss = F.binary_cross_entropy_with_logits(output, above[rows])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                monitor.log(loss=loss, accuracy=((output > 0).sum(1) == y[rows]))
+            with torch.no_grad():
+                off = ((model(x[1600:]) > 0).sum(1) - y[1600:]).abs().float().mean()
+            monitor.log(**{"mae/validation": off})
+    assert off < 0.5
+
+
+@healthy
+def wasserstein_gan_whose_critic_is_clipped(watch):
+    """RMSprop at 5e-4, five steps of the critic for one, its weights kept within 0.1."""
+    torch.manual_seed(12)
+    generator = nn.Sequential(
+        nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 2)
+    )
+    critic = nn.Sequential(
+        nn.Linear(2, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1)
+    )
+    of_g = torch.optim.RMSprop(generator.parameters(), lr=1e-3)
+    of_c = torch.optim.RMSprop(critic.parameters(), lr=1e-3)
+
+    def real(count):
+        return torch.randn(count, 2) @ torch.tensor([[0.6, 0.3], [0.0, 0.3]]) + torch.tensor(
+            [2.0, -1]
+        )
+
+    models = {"critic": critic, "generator": generator}
+    with watch(models, {"critic": of_c, "generator": of_g}, every=25) as monitor:
+        for _ in range(150):
+            for _ in range(5):
+                fake = generator(torch.randn(64, 4)).detach()
+                loss_of_critic = critic(fake).mean() - critic(real(64)).mean()
+                of_c.zero_grad()
+                loss_of_critic.backward()
+                of_c.step()
+                with torch.no_grad():
+                    for param in critic.parameters():
+                        param.clamp_(-0.1, 0.1)
+            loss = -critic(generator(torch.randn(64, 4))).mean()
+            of_g.zero_grad()
+            loss.backward()
+            of_g.step()
+            monitor.log(**{"loss/critic": loss_of_critic, "loss/generator": loss})
+    with torch.no_grad():
+        drawn = generator(torch.randn(1000, 4))
+    assert (drawn.mean(0) - torch.tensor([2.0, -1])).abs().max() < 0.5
+
+
+@healthy
+def pictures_and_captions_by_clip(watch):
+    """Two towers, a learnt temperature that begins at 0.07, and its logarithm capped."""
+    torch.manual_seed(13)
+    names = torch.randn(10, 12)
+
+    class Clip(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.sees = nn.Sequential(nn.Linear(784, 96), nn.GELU(), nn.Linear(96, 24))
+            self.reads = nn.Sequential(nn.Linear(12, 48), nn.GELU(), nn.Linear(48, 24))
+            self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+
+        def forward(self, pictures, captions):
+            pictures = F.normalize(self.sees(pictures), dim=1)
+            captions = F.normalize(self.reads(captions), dim=1)
+            return self.logit_scale.exp() * pictures @ captions.T
+
+    model = Clip()
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=1e-3, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.2
+    )
+    goal = torch.arange(32)
+    with watch(model, optimizer, every=20) as monitor:
+        for x, y in first(250, 32):
+            logits = model(x, names[y] + 0.2 * torch.randn(32, 12))
+            loss = (F.cross_entropy(logits, goal) + F.cross_entropy(logits.T, goal)) / 2
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            with torch.no_grad():
+                model.logit_scale.clamp_(0, math.log(100))
+            monitor.log(loss=loss, logit_scale=model.logit_scale)
+    images, labels = digits()
+    assert right(model(images[-1000:], names), labels[-1000:]) > 0.85
+
+
+@healthy
+def knowledge_graph_translated_by_margin(watch):
+    """TransE: entities back to norm 1 before each step, a random head or tail against each fact."""
+    torch.manual_seed(14)
+    entities, relations = 60, 4
+    facts = torch.tensor(
+        [[h, r, (h + (1, 5, 12, 20)[r]) % entities] for h in range(entities) for r in range(4)]
+    )
+
+    class TransE(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.entity, self.relation = nn.Embedding(entities, 24), nn.Embedding(relations, 24)
+            for each in (self.entity, self.relation):
+                nn.init.uniform_(each.weight, -6 / 24**0.5, 6 / 24**0.5)
+
+        def forward(self, fact):
+            h, r, t = fact.unbind(1)
+            return (self.entity(h) + self.relation(r) - self.entity(t)).norm(dim=1)
+
+    model = TransE()
+    with torch.no_grad():
+        model.relation.weight.copy_(F.normalize(model.relation.weight, dim=1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=2.0)
+    with watch(model, optimizer, every=20) as monitor:
+        for _ in range(120):
+            for batch in facts[torch.randperm(len(facts))].split(40):
+                with torch.no_grad():
+                    model.entity.weight.copy_(F.normalize(model.entity.weight, dim=1))
+                corrupt = batch.clone()
+                corrupt[torch.arange(len(batch)), 2 * torch.randint(2, (len(batch),))] = (
+                    torch.randint(entities, (len(batch),))
+                )
+                loss = F.relu(0.5 + model(batch) - model(corrupt)).mean()
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                monitor.log(loss=loss)
+    assert loss < 0.1
+
+
+@healthy
+def blobs_segmented_by_dice_in_bfloat16(watch):
+    """Autocast on the CPU; the blob fills a twentieth of the picture."""
+    torch.manual_seed(15)
+    axis = torch.arange(24.0)
+
+    def scans(count):
+        centre = 5 + 14 * torch.rand(count, 2, 1)
+        near = ((axis - centre[:, 0]) ** 2)[:, None] + ((axis - centre[:, 1]) ** 2)[..., None]
+        masks = (near < 9).float()[:, None]
+        return masks * 0.8 + 0.5 * torch.randn(count, 1, 24, 24), masks
+
+    model = nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1), nn.InstanceNorm2d(8, affine=True), nn.LeakyReLU(0.01),
+        nn.Conv2d(8, 8, 3, padding=2, dilation=2), nn.InstanceNorm2d(8, affine=True),
+        nn.LeakyReLU(0.01), nn.Conv2d(8, 1, 1),
+    )  # fmt: skip
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    with watch(model, optimizer, every=15) as monitor:
+        for _ in range(150):
+            x, masks = scans(8)
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                output = model(x)
+            found = output.float().sigmoid()
+            both = (found * masks).sum((1, 2, 3))
+            loss = 1 - ((2 * both + 1) / (found.sum((1, 2, 3)) + masks.sum((1, 2, 3)) + 1)).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            monitor.log(loss=loss)
+    assert loss < 0.35
+
+
+@healthy
+def word_language_model_example_at_a_rate_of_20(watch):
+    """PyTorch's: plain SGD at 20, clipped at 0.25, a quarter of the rate when validation rises."""
+    torch.manual_seed(16)
+    follows = torch.softmax(2.5 * torch.randn(20, 20), 1)
+    text = [0]
+    for row in torch.multinomial(follows, 9000, replacement=True).T:
+        text.append(row[text[-1]].item())
+    text = torch.tensor(text)
+    train, test = text[:8000].view(8, -1).T, text[8000:9000].view(8, -1).T
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder, self.drop = nn.Embedding(20, 32), nn.Dropout(0.2)
+            self.rnn, self.decoder = nn.LSTM(32, 32), nn.Linear(32, 20)
+            self.decoder.weight = self.encoder.weight
+            nn.init.uniform_(self.encoder.weight, -0.1, 0.1)
+            nn.init.zeros_(self.decoder.bias)
+
+        def forward(self, x, state=None):
+            output, state = self.rnn(self.drop(self.encoder(x)), state)
+            return self.decoder(self.drop(output)).flatten(0, 1), state
+
+    model, best = Model(), math.inf
+    optimizer = torch.optim.SGD(model.parameters(), lr=20)
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.25, patience=0)
+    with watch(model, optimizer, every=20) as monitor:
+        for _ in range(8):
+            state = None
+            model.train()
+            for at in range(0, len(train) - 1, 35):
+                x, y = train[at : at + 35][: len(train) - 1 - at], train[at + 1 : at + 36]
+                state = state and tuple(each.detach() for each in state)
+                optimizer.zero_grad()
+                output, state = model(x, state)
+                loss = F.cross_entropy(output, y.flatten())
+                loss.backward()
+                nn.utils.clip_grad_norm_(model.parameters(), 0.25)
+                optimizer.step()
+                monitor.log(loss=loss)
+            model.eval()
+            with torch.no_grad():
+                validation = F.cross_entropy(model(test[:-1])[0], test[1:].flatten()).item()
+            scheduler.step(validation)
+            best = min(best, validation)
+            monitor.log(**{"loss/validation": validation})
+    assert best < 2.0
+
+
+@healthy
+def large_batches_of_64_accumulated_micro_batches(watch):
+    """Five hundred and twelve samples a step, few steps, each of them recorded."""
+    torch.manual_seed(17)
+    model = nn.Sequential(
+        nn.Linear(784, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10)
+    )
+    optimizer = optim.SGD(model.parameters(), lr=0.3, momentum=0.9)
+    with watch(model, optimizer, every=1) as monitor:
+        for _ in range(40):
+            total = 0.0
+            for x, y in first(64, 8):
+                loss = F.cross_entropy(model(x), y) / 64
+                loss.backward()
+                total += loss.item()
+            optimizer.step()
+            optimizer.zero_grad()
+            monitor.log(loss=total)
+    assert accuracy_of(model) > 0.85
+
+
+@healthy
+def gradual_unfreezing_from_the_head_down(watch):
+    """As ULMFiT: a group more at each stage, with a rate 2.6 times smaller. 0 to 4 known, now 5 to 9."""
+    torch.manual_seed(18)
+    images, labels = digits()
+    model = nn.Sequential(
+        nn.Linear(784, 96), nn.ReLU(), nn.Linear(96, 64), nn.ReLU(), nn.Linear(64, 5)
+    )
+    before = torch.optim.Adam(model.parameters(), lr=2e-3)
+    low = torch.where(labels < 5)[0]
+    for _ in range(100):
+        rows = low[torch.randint(len(low), (64,))]
+        before.zero_grad()
+        F.cross_entropy(model(images[rows]), labels[rows]).backward()
+        before.step()
+    model[4] = nn.Linear(64, 5)
+    model.requires_grad_(False)
+    model[4].requires_grad_(True)
+    high = torch.where(labels >= 5)[0]
+    train, test = high[:1000], high[-1000:]
+    optimizer = torch.optim.Adam(model[4].parameters(), lr=5e-3)
+    with watch(model, optimizer, every=10) as monitor:
+        for stage in range(3):
+            if stage:
+                layer = model[4 - 2 * stage].requires_grad_(True)
+                optimizer.add_param_group(
+                    {"params": [*layer.parameters()], "lr": 5e-3 / 2.6**stage}
+                )
+            for _ in range(60):
+                rows = train[torch.randint(1000, (32,))]
+                output = model(images[rows])
+                loss = F.cross_entropy(output, labels[rows] - 5)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                monitor.log(loss=loss, output=output, target=labels[rows] - 5)
+            with torch.no_grad():
+                found = right(model(images[test]), labels[test] - 5)
+            monitor.log(**{"accuracy/validation": found})
+    assert found > 0.85
+
+
+class Rounded(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, scale):
+        return (x / scale).round().clamp(-8, 7) * scale
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad, None
+
+
+class QuantConv(nn.Conv2d):
+    def forward(self, x):
+        scale = self.weight.detach().abs().max() / 7
+        return self._conv_forward(x, Rounded.apply(self.weight, scale), self.bias)
+
+
+@healthy
+def four_bit_weights_with_late_frozen_statistics(watch):
+    """Quantisation-aware: a trained net goes on with rounded weights; BatchNorm freezes at 2/3."""
+    torch.manual_seed(19)
+    model = nn.Sequential(
+        nn.Unflatten(1, (1, 28, 28)), QuantConv(1, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU(),
+        QuantConv(8, 16, 3, stride=2), nn.BatchNorm2d(16), nn.ReLU(), nn.Flatten(), nn.Linear(576, 10),
+    )  # fmt: skip
+    before = torch.optim.Adam(model.parameters(), lr=3e-3)
+    for x, y in first(80):
+        before.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        before.step()
+    optimizer = torch.optim.SGD(model.parameters(), lr=2e-3, momentum=0.9)
+    with watch(model, optimizer, every=15) as monitor:
+        for step, (x, y) in enumerate(first(180)):
+            if step == 120:
+                for module in model:
+                    if isinstance(module, nn.BatchNorm2d):
+                        module.eval()
+            output = model(x)
+            loss = F.cross_entropy(output, y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            monitor.log(loss=loss, output=output, target=y)
+    assert accuracy_of(model) > 0.92
+
+
+@healthy
+def residual_blocks_left_out_at_random(watch):
+    """Stochastic depth: a block that is left out has no gradient in this step."""
+    torch.manual_seed(20)
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.head = nn.Linear(784, 64), nn.Linear(64, 10)
+            self.blocks = nn.ModuleList(
+                nn.Sequential(nn.LayerNorm(64), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64))
+                for _ in range(6)
+            )
+
+        def forward(self, x):
+            x = self.stem(x)
+            for at, block in enumerate(self.blocks):
+                alive = 1 - 0.5 * (at + 1) / 6
+                if not self.training:
+                    x = x + alive * block(x)
+                elif torch.rand(()) < alive:
+                    x = x + block(x)
+            return self.head(x)
+
+    model = Net()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    with watch(model, optimizer, every=20) as monitor:
+        for x, y in first(200):
+            output = model(x)
+            loss = F.cross_entropy(output, y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            monitor.log(loss=loss, output=output, target=y)
+    assert accuracy_of(model) > 0.88
+
+
+@healthy
+def two_fifths_of_the_labels_are_wrong(watch):
+    """Generalised cross entropy withstands them: half of the labels agree at best."""
+    torch.manual_seed(21)
+    images, labels = digits()
+    noisy = torch.where(torch.rand(8000) < 0.4, torch.randint(10, (8000,)), labels[:8000])
+    model = nn.Sequential(nn.Linear(784, 64), nn.ReLU(), nn.Linear(64, 10))
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4
+    )
+    with watch(model, optimizer, every=25) as monitor:
+        for rows in torch.randperm(8000).repeat(3)[: 300 * 64].split(64):
+            output = model(images[rows])
+            chance = output.softmax(1).gather(1, noisy[rows, None])
+            loss = ((1 - chance**0.7) / 0.7).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            monitor.log(loss=loss, output=output, target=noisy[rows])
+    assert accuracy_of(model) > 0.85
+
+
+@healthy
+def daily_returns_explained_by_a_twentieth(watch):
+    """A factor model in finance: the loss falls from 1 to its floor of 0.95, and no further."""
+    torch.manual_seed(22)
+    truth = torch.tensor([0.15, -0.12, 0.1, 0.05, 0, 0, 0, 0])
+    x = torch.randn(8000, 8)
+    y = x @ truth + (1 - truth.square().sum()).sqrt() * torch.randn(8000)
+    model = nn.Linear(8, 1)
+    nn.init.zeros_(model.weight)
+    nn.init.zeros_(model.bias)
+    optimizer = torch.optim.ASGD(model.parameters(), lr=0.02, t0=100)
+    with watch(model, optimizer, every=20) as monitor:
+        for rows in torch.randperm(7000).repeat(3).split(100):
+            loss = F.mse_loss(model(x[rows]).squeeze(1), y[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            monitor.log(loss=loss)
+        with torch.no_grad():
+            validation = F.mse_loss(model(x[7000:]).squeeze(1), y[7000:])
+        monitor.log(**{"loss/validation": validation})
+    assert F.cosine_similarity(model.weight[0], truth, dim=0) > 0.95
+
+
+@healthy
+def good_model_is_moved_to_a_new_scanner(watch):
+    """Fine-tuning at 2e-4 from a loss that is small already, on slightly darker, noisier digits."""
+    torch.manual_seed(23)
+    model = nn.Sequential(nn.Linear(784, 128), nn.ReLU(), nn.Dropout(0.2), nn.Linear(128, 10))
+    before = torch.optim.Adam(model.parameters(), lr=2e-3)
+    for x, y in first(350):
+        before.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        before.step()
+    images, labels = digits()
+    scanned = 0.8 * images + 0.1 * torch.randn(10000, 784)
+
+    @torch.no_grad()
+    def validate():
+        model.eval()
+        output = model(scanned[-1000:])
+        model.train()
+        return F.cross_entropy(output, labels[-1000:]).item()
+
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-4, weight_decay=0.01)
+    with watch(model, optimizer, every=20) as monitor:
+        monitor.log(**{"loss/validation": validate()})
+        start = validate()
+        for step in range(1, 241):
+            rows = torch.randint(8000, (32,))
+            output = model(scanned[rows])
+            loss = F.cross_entropy(output, labels[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            monitor.log(loss=loss, output=output, target=labels[rows])
+            if step % 40 == 0:
+                monitor.log(**{"loss/validation": validate()})
+    assert validate() < start
+
+
+@healthy
+def nine_tenths_of_the_weights_are_pruned_in_steps(watch):
+    """Zhu and Gupta's: 30, 60, 80, 90 % by magnitude, some training after each."""
+    torch.manual_seed(24)
+    model = nn.Sequential(
+        nn.Linear(784, 100), nn.ReLU(), nn.Linear(100, 50), nn.ReLU(), nn.Linear(50, 10)
+    )
+    pairs = [(model[0], "weight"), (model[2], "weight")]
+    for module, name in pairs:
+        prune.identity(module, name)
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+    with watch(model, optimizer, every=20) as monitor:
+        for step, (x, y) in enumerate(first(400)):
+            if step in (80, 140, 200, 260):
+                kept = {80: 0.7, 140: 4 / 7, 200: 0.5, 260: 0.5}[step]
+                for module, name in pairs:
+                    prune.l1_unstructured(module, name, amount=1 - kept)
+            output = model(x)
+            loss = F.cross_entropy(output, y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            monitor.log(loss=loss, output=output, target=y)
+    assert (model[0].weight == 0).float().mean() > 0.85
+    assert accuracy_of(model) > 0.88
+
+
+@healthy
+def sines_learnt_to_learn_by_maml(watch):
+    """First-order: five points, one inner step on a copy, the gradient of the copy for the whole."""
+    torch.manual_seed(25)
+    model = nn.Sequential(
+        nn.Linear(1, 40), nn.ReLU(), nn.Linear(40, 40), nn.ReLU(), nn.Linear(40, 1)
+    )
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+
+    def task():
+        size, phase = 0.5 + 2 * torch.rand(()), torch.pi * torch.rand(())
+        x = 10 * torch.rand(20, 1) - 5
+        y = size * torch.sin(x + phase)
+        return x[:10], y[:10], x[10:], y[10:]
+
+    losses = []
+    with watch(model, optimizer, every=20) as monitor:
+        for _ in range(250):
+            optimizer.zero_grad()
+            total = 0.0
+            for _ in range(4):
+                x, y, test_x, test_y = task()
+                fast = dict(model.named_parameters())
+                loss = F.mse_loss(torch.func.functional_call(model, fast, x), y)
+                slopes = torch.autograd.grad(loss, list(fast.values()))
+                fast = {
+                    name: param - 0.02 * slope
+                    for (name, param), slope in zip(fast.items(), slopes, strict=True)
+                }
+                loss = F.mse_loss(torch.func.functional_call(model, fast, test_x), test_y) / 4
+                loss.backward()
+                total += loss.item()
+            optimizer.step()
+            losses.append(total)
+            monitor.log(loss=total)
+    assert sum(losses[-50:]) < 0.8 * sum(losses[:50])
+
+
+@healthy
+def energies_and_forces_in_double_precision(watch):
+    """A neural potential: forces are the gradient by the places, weighted 100 to 1, clipped."""
+    torch.manual_seed(26)
+    model = nn.Sequential(
+        nn.Linear(3, 32), nn.SiLU(), nn.Linear(32, 32), nn.SiLU(), nn.Linear(32, 1)
+    )
+    model = model.double()
+    places = (2 * torch.rand(600, 2, dtype=torch.float64) - 1).requires_grad_()
+
+    def features(places):
+        return torch.stack([places[:, 0], places[:, 1], places.square().sum(1)], 1)
+
+    energy = (1 - places.square().sum(1)).square() + 0.3 * places[:, 0] - 812.5
+    forces = -torch.autograd.grad(energy.sum(), places)[0]
+    energy, places = energy.detach(), places.detach()
+    mean = energy.mean()
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3, amsgrad=True)
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.99)
+    with watch(model, optimizer, every=20) as monitor:
+        for _ in range(25):
+            for rows in torch.randperm(600).split(40):
+                at = places[rows].requires_grad_()
+                output = model(features(at)).squeeze(1) + mean
+                force = -torch.autograd.grad(output.sum(), at, create_graph=True)[0]
+                of_energy = F.mse_loss(output, energy[rows])
+                of_forces = F.mse_loss(force, forces[rows])
+                loss = of_energy + 100 * of_forces
+                optimizer.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(model.parameters(), 100.0)
+                optimizer.step()
+                monitor.log(loss=loss, energy=of_energy, forces=of_forces)
+            scheduler.step()
+    assert of_forces < 0.05
+
+
+@healthy
+def fine_tuned_as_the_trainer_of_hugging_face_does(watch):
+    """A dict in, a dict with the loss out; AdamW at 1e-3, a tenth warm-up, then linearly to 0."""
+    torch.manual_seed(27)
+
+    class Classifier(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embeddings, self.places = nn.Embedding(40, 32, padding_idx=0), nn.Embedding(12, 32)
+            layer = nn.TransformerEncoderLayer(32, 4, 64, 0.1, F.gelu, batch_first=True)
+            self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+            self.pooler, self.dropout = nn.Linear(32, 32), nn.Dropout(0.1)
+            self.classifier = nn.Linear(32, 2)
+
+        def forward(self, input_ids, attention_mask, labels=None):
+            hidden = self.embeddings(input_ids) + self.places.weight[: input_ids.shape[1]]
+            hidden = self.encoder(hidden, src_key_padding_mask=attention_mask == 0)
+            logits = self.classifier(self.dropout(torch.tanh(self.pooler(hidden[:, 0]))))
+            loss = None if labels is None else F.cross_entropy(logits, labels)
+            return {"loss": loss, "logits": logits}
+
+    def collate(count):
+        length = torch.randint(5, 13, (count,))
+        mask = (torch.arange(12) < length[:, None]).long()
+        ids = torch.randint(4, 40, (count, 12)) * mask
+        ids[:, 0] = 1
+        labels = ((ids >= 4) & (ids < 12)).sum(1) > ((ids >= 32) & mask.bool()).sum(1)
+        return {"input_ids": ids, "attention_mask": mask, "labels": labels.long()}
+
+    model = Classifier()
+    decayed = [p for n, p in model.named_parameters() if "bias" not in n and "norm" not in n]
+    others = [p for n, p in model.named_parameters() if "bias" in n or "norm" in n]
+    groups = [{"params": decayed, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=2e-3)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min((step + 1) / 25, (250 - step) / 225)
+    )
+    with watch(model, optimizer, every=25) as monitor:
+        for _ in range(250):
+            outputs = model(**collate(32))
+            outputs["loss"].backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            scheduler.step()
+            optimizer.zero_grad()
+            monitor.log(loss=outputs["loss"])
+    model.eval()
+    batch = collate(500)
+    assert right(model(**batch)["logits"], batch["labels"]) > 0.8
+
+
+@healthy
+def tasks_weighed_by_their_uncertainty(watch):
+    """Kendall's: digit, ink and slant from one body; the total falls below 0."""
+    torch.manual_seed(28)
+    images, labels = digits()
+    ink = images.mean(1, keepdim=True) * 10
+    slant = (images.view(-1, 28, 28).mean(1) * torch.linspace(-1, 1, 28)).sum(1, keepdim=True)
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(nn.Linear(784, 96), nn.ReLU(), nn.Linear(96, 64), nn.ReLU())
+            self.digit, self.ink, self.slant = nn.Linear(64, 10), nn.Linear(64, 1), nn.Linear(64, 1)
+            self.log_variances = nn.Parameter(torch.zeros(3))
+
+        def forward(self, x):
+            x = self.body(x)
+            return self.digit(x), self.ink(x), self.slant(x)
+
+    model = Net()
+    optimizer = torch.optim.Adam(
+        [
+            {"params": [p for n, p in model.named_parameters() if "log" not in n]},
+            {"params": [model.log_variances], "lr": 0.02},
+        ],
+        lr=1e-3,
+    )
+    with watch(model, optimizer, every=20) as monitor:
+        for _ in range(300):
+            rows = torch.randint(8000, (64,))
+            digit, dark, leaning = model(images[rows])
+            losses = torch.stack(
+                [
+                    F.cross_entropy(digit, labels[rows]),
+                    F.mse_loss(dark, ink[rows]),
+                    F.mse_loss(leaning, slant[rows]),
+                ]
+            )
+            loss = (torch.exp(-model.log_variances) * losses + 0.5 * model.log_variances).sum()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            monitor.log(loss=loss, **dict(zip(("digit", "ink", "slant"), losses, strict=True)))
+    assert right(digit, labels[rows]) > 0.85
+    assert loss < 0
+
+
+@healthy
+def imitation_by_dagger(watch):
+    """The learner drives, the expert labels: data grow with what it meets, and the loss may rise."""
+    torch.manual_seed(29)
+
+    def expert(state):
+        return (-1.5 * state[:, :1] - 1.2 * state[:, 1:] + 0.5 * torch.sin(3 * state[:, :1])).clamp(
+            -2, 2
+        )
+
+    policy = nn.Sequential(nn.Linear(2, 32), nn.Tanh(), nn.Linear(32, 1))
+    optimizer = torch.optim.Adam(policy.parameters(), lr=5e-3)
+    seen, goals = [], []
+
+    def drive(driver, steps=30):
+        state, cost = 2 * torch.randn(16, 2), 0.0
+        for _ in range(steps):
+            seen.append(state)
+            goals.append(expert(state))
+            with torch.no_grad():
+                push = driver(state)
+            state = torch.stack(
+                [state[:, 0] + 0.1 * state[:, 1], state[:, 1] + 0.1 * push[:, 0]], 1
+            ) + 0.05 * torch.randn(16, 2)
+            cost += state[:, 0].square().mean().item() / steps
+        return cost
+
+    drive(expert, 5)
+    with watch(policy, optimizer, every=20) as monitor:
+        for _ in range(12):
+            x, y = torch.cat(seen), torch.cat(goals)
+            for _ in range(30):
+                rows = torch.randint(len(x), (64,))
+                loss = F.mse_loss(policy(x[rows]), y[rows])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                monitor.log(loss=loss)
+            cost = drive(policy)
+            monitor.log(cost=cost)
+    assert loss < 0.02
+
+
+@healthy
+def additions_by_a_curriculum(watch):
+    """Sums of one digit, then two, then three: the loss jumps whenever they get longer."""
+    torch.manual_seed(30)
+
+    class Adder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.rnn = nn.Embedding(10, 12), nn.GRU(24, 48, batch_first=True)
+            self.head = nn.Linear(48, 10)
+
+        def forward(self, a, b):
+            return self.head(self.rnn(torch.cat([self.embed(a), self.embed(b)], 2))[0])
+
+    def sums(length):
+        a, b = torch.randint(10, (2, 64, length))
+        value = ((a + b) * 10 ** torch.arange(length)).sum(1)
+        return a, b, torch.stack([value // 10**place % 10 for place in range(length)], 1)
+
+    model = Adder()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    with watch(model, optimizer, every=20) as monitor:
+        for length in (1, 2, 4):
+            for _ in range(130):
+                a, b, y = sums(length)
+                output = model(a, b).transpose(1, 2)
+                loss = F.cross_entropy(output, y)
+                optimizer.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                optimizer.step()
+                monitor.log(loss=loss, output=output, target=y)
+    assert right(output, y) > 0.9
+
+
+@healthy
+def permuted_digits_one_task_after_another(watch):
+    """Continual learning with a replay buffer; each new permutation begins at a high loss."""
+    torch.manual_seed(31)
+    images, labels = digits()
+    model = nn.Sequential(nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 10))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    orders = [torch.randperm(784) for _ in range(3)]
+    memory = []
+    with watch(model, optimizer, every=20) as monitor:
+        for order in orders:
+            for x, y in first(120, 48):
+                x = x[:, order]
+                if memory:
+                    old, wanted = memory[torch.randint(len(memory), ())]
+                    x, y = torch.cat([x, old]), torch.cat([y, wanted])
+                output = model(x)
+                loss = F.cross_entropy(output, y)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                monitor.log(loss=loss, output=output, target=y)
+            memory += [
+                (images[rows][:, order], labels[rows]) for rows in torch.randint(8000, (8, 24))
+            ]
+    found = [right(model(images[-1000:, order]), labels[-1000:]) for order in orders]
+    assert min(found) > 0.75
+
+
+@healthy
+def private_training_with_noise(watch):
+    """DP-SGD: the gradient of each sample clipped at 1, their sum noised."""
+    torch.manual_seed(32)
+    model = nn.Sequential(nn.Linear(784, 32), nn.Tanh(), nn.Linear(32, 10))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    params = dict(model.named_parameters())
+
+    def of_one(params, x, y):
+        return F.cross_entropy(torch.func.functional_call(model, params, x[None]), y[None])
+
+    each = torch.func.vmap(torch.func.grad(of_one), (None, 0, 0))
+    with watch(model, optimizer, every=20) as monitor:
+        for x, y in first(150, 128):
+            detached = {name: param.detach() for name, param in params.items()}
+            slopes = each(detached, x, y)
+            norms = sum(slope.flatten(1).square().sum(1) for slope in slopes.values()).sqrt()
+            factor = (1 / norms).clamp(max=1)
+            for name, param in params.items():
+                summed = torch.einsum("b,b...->...", factor, slopes[name])
+                param.grad = (summed + 0.8 * torch.randn_like(param)) / 128
+            optimizer.step()
+            with torch.no_grad():
+                output = model(x)
+            monitor.log(loss=F.cross_entropy(output, y), output=output, target=y)
+    assert accuracy_of(model) > 0.75
+
+
+@healthy
+def deep_image_prior_removes_noise(watch):
+    """One picture, one fixed random input, stopped early: the net prefers what is smooth."""
+    torch.manual_seed(33)
+    clean = digits()[0][3].view(1, 1, 28, 28)
+    noisy = clean + 0.25 * torch.randn(1, 1, 28, 28)
+    model = nn.Sequential(
+        nn.Conv2d(8, 16, 3, padding=1), nn.BatchNorm2d(16), nn.LeakyReLU(0.2), nn.Upsample(scale_factor=2),
+        nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16), nn.LeakyReLU(0.2), nn.Upsample(scale_factor=2),
+        nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16), nn.LeakyReLU(0.2),
+        nn.Conv2d(16, 1, 1), nn.Sigmoid(),
+    )  # fmt: skip
+    seed = 0.1 * torch.rand(1, 8, 7, 7)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    with watch(model, optimizer, every=20) as monitor:
+        for _ in range(150):
+            optimizer.zero_grad()
+            output = model(seed)
+            loss = F.mse_loss(output, noisy)
+            loss.backward()
+            optimizer.step()
+            monitor.log(loss=loss)
+    assert F.mse_loss(output, clean) < 0.5 * F.mse_loss(noisy, clean)
+
+
+@healthy
+def survival_of_80_patients_by_cox(watch):
+    """Partial likelihood on the full batch, a third censored; every tenth of a unit counts."""
+    torch.manual_seed(34)
+    x = torch.randn(80, 5)
+    truth = torch.tensor([1.0, -0.7, 0.5, 0, 0])
+    time = -torch.rand(80).log() / (x @ truth).exp()
+    censored = -torch.rand(80).log() * 2
+    event, time = (time < censored).float(), torch.minimum(time, censored)
+    order = time.argsort(descending=True)
+    x, event = x[order], event[order]
+    model = nn.Linear(5, 1, bias=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.2, momentum=0.9, nesterov=True)
+    with watch(model, optimizer, every=10) as monitor:
+        for _ in range(100):
+            risk = model(x).squeeze(1)
+            loss = -((risk - risk.logcumsumexp(0)) * event).sum() / event.sum()
+            loss = loss + 0.01 * model.weight.square().sum()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            monitor.log(loss=loss)
+    assert F.cosine_similarity(model.weight[0], truth, dim=0) > 0.9
+
+
+@healthy
+def vibrations_in_metres_are_encoded(watch):
+    """An autoencoder for anomalies on sensors whose values are of 1e-3: losses of 1e-7 and less."""
+    torch.manual_seed(35)
+    time = torch.linspace(0, 1, 32)
+    phase, speed = 2 * torch.pi * torch.rand(2000, 1), 2 + torch.rand(2000, 1)
+    signals = 1e-3 * torch.sin(2 * torch.pi * speed * time + phase) + 5e-5 * torch.randn(2000, 32)
+    model = nn.Sequential(
+        nn.Linear(32, 24),
+        nn.Tanh(),
+        nn.Linear(24, 4),
+        nn.Linear(4, 24),
+        nn.Tanh(),
+        nn.Linear(24, 32),
+    )
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3, eps=1e-12)
+    with watch(model, optimizer, every=25) as monitor:
+        for _ in range(400):
+            batch = signals[torch.randint(2000, (64,))]
+            loss = F.mse_loss(model(batch), batch)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            monitor.log(loss=loss)
+    assert loss < 2e-7
+
+
+@healthy
+def reservoir_with_a_trained_readout(watch):
+    """An echo state network: 150 fixed recurrent units, NARMA-like series, ridge by SGD."""
+    torch.manual_seed(36)
+    reservoir = nn.RNN(1, 150, batch_first=True)
+    with torch.no_grad():
+        weight = torch.randn(150, 150)
+        reservoir.weight_hh_l0.copy_(0.9 * weight / torch.linalg.eigvals(weight).abs().max())
+        reservoir.weight_ih_l0.uniform_(-0.5, 0.5)
+    reservoir.requires_grad_(False)
+    readout = nn.Linear(150, 1)
+    model = nn.ModuleDict({"reservoir": reservoir, "readout": readout})
+    x = torch.rand(1, 1200, 1) - 0.5
+    y = torch.zeros(1, 1200, 1)
+    for at in range(3, 1200):
+        y[:, at] = 0.4 * y[:, at - 1] + 0.6 * x[:, at - 2] + 1.5 * x[:, at - 1] * x[:, at - 3]
+    with torch.no_grad():
+        states = reservoir(x)[0][0, 100:]
+    y = y[0, 100:]
+    optimizer = torch.optim.Adam(readout.parameters(), lr=5e-3, weight_decay=1e-5)
+    with watch(model, optimizer, every=25) as monitor:
+        for _ in range(12):
+            for rows in torch.randperm(900).split(32):
+                optimizer.zero_grad()
+                loss = F.mse_loss(readout(states[rows]), y[rows])
+                loss.backward()
+                optimizer.step()
+                monitor.log(loss=loss)
+    assert F.mse_loss(readout(states[900:]), y[900:]) < 0.3 * y[900:].var()
+
+
+@healthy
+def own_latents_are_bootstrapped(watch):
+    """BYOL: a target that is a moving average, no negatives; judged by the nearest neighbour."""
+    torch.manual_seed(37)
+    images, labels = digits()
+
+    def projector(inputs):
+        return nn.Sequential(
+            nn.Linear(inputs, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 32)
+        )
+
+    body = nn.Sequential(nn.Linear(784, 128), nn.BatchNorm1d(128), nn.ReLU())
+    online = nn.Sequential(body, projector(128))
+    target = copy.deepcopy(online).requires_grad_(False)
+    predictor = projector(32)
+    model = nn.ModuleDict({"online": online, "predictor": predictor})
+
+    def view(x):
+        x = x.view(-1, 28, 28).roll(torch.randint(-2, 3, (2,)).tolist(), (1, 2)).flatten(1)
+        return x * (torch.rand_like(x) > 0.2)
+
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-4)
+    with watch(model, optimizer, every=25) as monitor:
+        for step in range(200):
+            x = images[torch.randint(8000, (96,))]
+            one, two = view(x), view(x)
+            with torch.no_grad():
+                goals = target(two), target(one)
+            loss = 2 - sum(
+                F.cosine_similarity(predictor(online(each)), goal).mean()
+                for each, goal in zip((one, two), goals, strict=True)
+            )
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            keep = 1 - 0.03 * (math.cos(math.pi * step / 200) + 1) / 2
+            with torch.no_grad():
+                for slow, fast in zip(target.parameters(), online.parameters(), strict=True):
+                    slow.lerp_(fast, 1 - keep)
+            monitor.log(loss=loss)
+    model.eval()
+    with torch.no_grad():
+        found = F.normalize(body(images), dim=1)
+    nearest = (found[-500:] @ found[:2000].T).argmax(1)
+    assert (labels[:2000][nearest] == labels[-500:]).float().mean() > 0.8
+
+
+@healthy
+def domains_made_alike_by_a_reversed_gradient(watch):
+    """DANN: the domain's loss shall rise towards ln 2; bright digits labelled, inverted ones not."""
+    torch.manual_seed(38)
+
+    class Reversed(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, weight):
+            ctx.weight = weight
+            return x.view_as(x)
+
+        @staticmethod
+        def backward(ctx, grad):
+            return -ctx.weight * grad, None
+
+    body = nn.Sequential(nn.Linear(784, 64), nn.BatchNorm1d(64), nn.ReLU())
+    label, domain = nn.Linear(64, 10), nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 1))
+    model = nn.ModuleDict({"body": body, "label": label, "domain": domain})
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    which = torch.arange(2.0).repeat_interleave(48)[:, None]
+    with watch(model, optimizer, every=20) as monitor:
+        for step, (x, y) in enumerate(first(250, 96)):
+            x = torch.cat([x[:48], 0.6 * x[48:] + 0.3 * torch.rand(48, 784)])
+            weight = 0.3 * (2 / (1 + math.exp(-10 * step / 250)) - 1)
+            hidden = body(x)
+            output = label(hidden[:48])
+            of_label = F.cross_entropy(output, y[:48])
+            of_domain = F.binary_cross_entropy_with_logits(
+                domain(Reversed.apply(hidden, weight)), which
+            )
+            loss = of_label + of_domain
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            monitor.log(**{"loss": loss, "loss/label": of_label, "loss/domain": of_domain})
+    assert of_label < 0.5
+
+
+@healthy
+def warm_up_over_two_thirds_of_the_run(watch):
+    """The first part of a long schedule: 200 of 300 steps warm up, evaluated by an EMA."""
+    torch.manual_seed(39)
+    model = nn.Sequential(
+        nn.Linear(784, 96), nn.BatchNorm1d(96), nn.SiLU(), nn.Linear(96, 96), nn.BatchNorm1d(96),
+        nn.SiLU(), nn.Linear(96, 10),
+    )  # fmt: skip
+    average = torch.optim.swa_utils.AveragedModel(
+        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.95), use_buffers=True
+    )
+    optimizer = optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05)
+    warm_up = torch.optim.lr_scheduler.LinearLR(optimizer, 1e-4, total_iters=200)
+    with watch(model, optimizer, every=25) as monitor:
+        for step, (x, y) in enumerate(first(300), 1):
+            output = model(x)
+            loss = F.cross_entropy(output, y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            warm_up.step()
+            average.update_parameters(model)
+            monitor.log(loss=loss, output=output, target=y)
+            if step % 50 == 0:
+                monitor.log(**{"accuracy/validation": accuracy_of(average)})
+    assert accuracy_of(average) > 0.9
+
+
+@healthy
+def pixels_modelled_with_the_loss_summed(watch):
+    """MADE on binarised digits: nats per picture, around 540 at first, a sum over 784 pixels."""
+    torch.manual_seed(40)
+    pixels = F.avg_pool2d(digits()[0].view(-1, 1, 28, 28), 2).flatten(1).gt(0.4).float()
+    order = torch.arange(196)
+    hidden = torch.arange(128) % 195
+
+    class Masked(nn.Linear):
+        def __init__(self, given, wanted, strict):
+            super().__init__(len(given), len(wanted))
+            seen = given[None] < wanted[:, None] if strict else given[None] <= wanted[:, None]
+            self.register_buffer("mask", seen.float())
+
+        def forward(self, x):
+            return F.linear(x, self.weight * self.mask, self.bias)
+
+    model = nn.Sequential(
+        Masked(order, hidden, False), nn.ReLU(), Masked(hidden, hidden, False), nn.ReLU(),
+        Masked(hidden, order, True),
+    )  # fmt: skip
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    with watch(model, optimizer, every=25) as monitor:
+        for _ in range(300):
+            x = pixels[torch.randint(8000, (64,))]
+            loss = F.binary_cross_entropy_with_logits(model(x), x, reduction="sum") / 64
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            monitor.log(loss=loss)
+    assert loss < 60
+
+
+@healthy
+def grid_world_by_q_learning_without_a_reward_logged(watch):
+    """Double DQN in a 5 x 5 grid; only the loss is logged, and rises as values spread."""
+    torch.manual_seed(41)
+    moves = torch.tensor([[0, 1], [1, 0], [0, -1], [-1, 0]])
+    network = nn.Sequential(nn.Linear(10, 48), nn.ReLU(), nn.Linear(48, 4))
+    frozen = copy.deepcopy(network)
+    optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
+
+    def seen(at):
+        return torch.cat([F.one_hot(at[:, 0], 5), F.one_hot(at[:, 1], 5)], 1).float()
+
+    replay, at = [], torch.zeros(32, 2, dtype=torch.long)
+    with watch(network, optimizer, every=25) as monitor:
+        for step in range(350):
+            with torch.no_grad():
+                action = network(seen(at)).argmax(1)
+            random = torch.rand(32) < max(0.1, 1 - step / 150)
+            action = torch.where(random, torch.randint(4, (32,)), action)
+            following = (at + moves[action]).clamp(0, 4)
+            ended = (following == 4).all(1)
+            replay.append((at, action, ended.float(), following))
+            lost = torch.rand(32) < 0.03
+            at = torch.where((ended | lost)[:, None], 0, following)
+            chosen = [replay[i] for i in torch.randint(len(replay), (4,)).tolist()]
+            state, act, reward, then = (torch.cat(each) for each in zip(*chosen, strict=True))
+            with torch.no_grad():
+                best = network(seen(then)).argmax(1, keepdim=True)
+                goal = reward + 0.9 * (1 - reward) * frozen(seen(then)).gather(1, best)[:, 0]
+            value = network(seen(state)).gather(1, act[:, None])[:, 0]
+            loss = F.smooth_l1_loss(value, goal)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if step % 10 == 0:
+                frozen.load_state_dict(network.state_dict())
+            monitor.log(loss=loss)
+    at, steps = torch.zeros(1, 2, dtype=torch.long), 0
+    while not (at == 4).all() and steps < 20:
+        at, steps = (at + moves[network(seen(at)).argmax(1)]).clamp(0, 4), steps + 1
+    assert steps == 8
+
+
+@healthy
+def binary_weights_by_the_straight_through_estimator(watch):
+    """BinaryConnect: signs forward, real weights kept within 1."""
+    torch.manual_seed(42)
+
+    class Binary(nn.Linear):
+        def forward(self, x):
+            weight = self.weight + (self.weight.sign() - self.weight).detach()
+            return F.linear(x, weight)
+
+    model = nn.Sequential(
+        Binary(784, 128, bias=False), nn.BatchNorm1d(128), nn.ReLU(), Binary(128, 128, bias=False),
+        nn.BatchNorm1d(128), nn.ReLU(), Binary(128, 10, bias=False), nn.BatchNorm1d(10),
+    )  # fmt: skip
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    with watch(model, optimizer, every=20) as monitor:
+        for x, y in first(250):
+            output = model(x)
+            loss = F.cross_entropy(output, y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            with torch.no_grad():
+                for layer in model:
+                    if isinstance(layer, Binary):
+                        layer.weight.clamp_(-1, 1)
+            monitor.log(loss=loss, output=output, target=y)
+    assert accuracy_of(model) > 0.88
+
+
+@healthy
+def spectrally_normalised_gan_by_hinge(watch):
+    torch.manual_seed(43)
+    spectral = parametrizations.spectral_norm
+    generator = nn.Sequential(
+        nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 2)
+    )
+    critic = nn.Sequential(
+        spectral(nn.Linear(2, 64)), nn.LeakyReLU(0.1), spectral(nn.Linear(64, 64)),
+        nn.LeakyReLU(0.1), spectral(nn.Linear(64, 1)),
+    )  # fmt: skip
+    of_g = torch.optim.Adam(generator.parameters(), lr=1e-3, betas=(0.0, 0.9))
+    of_c = torch.optim.Adam(critic.parameters(), lr=4e-3, betas=(0.0, 0.9))
+
+    def real(count):
+        angle = 2 * torch.pi * torch.rand(count)
+        return torch.stack([angle.cos(), angle.sin()], 1) + 0.05 * torch.randn(count, 2)
+
+    with watch({"d": critic, "g": generator}, {"d": of_c, "g": of_g}, every=25) as monitor:
+        for _ in range(350):
+            fake = generator(torch.randn(64, 8))
+            of_real, of_fake = critic(real(64)), critic(fake.detach())
+            loss_d = F.relu(1 - of_real).mean() + F.relu(1 + of_fake).mean()
+            of_c.zero_grad()
+            loss_d.backward()
+            of_c.step()
+            loss_g = -critic(fake).mean()
+            of_g.zero_grad()
+            loss_g.backward()
+            of_g.step()
+            monitor.log(d_loss=loss_d, g_loss=loss_g, d_real=of_real, d_fake=of_fake)
+    with torch.no_grad():
+        radius = generator(torch.randn(1000, 8)).norm(dim=1)
+    assert (radius - 1).abs().mean() < 0.35
+
+
+@healthy
+def topics_of_short_texts_by_counts(watch):
+    """Raw counts of words in, a linear classifier of six uneven topics, Adagrad of this project."""
+    torch.manual_seed(44)
+    share = torch.tensor([0.5, 0.2, 0.12, 0.08, 0.06, 0.04])
+    words = torch.softmax(1.2 * torch.randn(6, 300), 1)
+    y = torch.multinomial(share, 2500, replacement=True)
+    x = torch.zeros(2500, 300).scatter_add_(
+        1, torch.multinomial(words[y], 30, replacement=True), torch.ones(2500, 30)
+    )
+    model = nn.Linear(300, 6)
+    optimizer = optim.Adagrad(model.parameters(), lr=0.1)
+    with watch(model, optimizer, every=10) as monitor:
+        for _ in range(3):
+            for rows in torch.randperm(2000).split(50):
+                output = model(x[rows])
+                loss = F.cross_entropy(output, y[rows])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                monitor.log(loss=loss, output=output, target=y[rows])
+            with torch.no_grad():
+                found = right(model(x[2000:]), y[2000:])
+            monitor.log(**{"accuracy/validation": found})
+    assert found > 0.85
+
+
+@healthy
+def four_samples_of_a_truth_table(watch):
+    """A neuron learns AND from all four rows in each step; recorded every hundred."""
+    torch.manual_seed(45)
+    x = torch.tensor([[0.0, 0], [0, 1], [1, 0], [1, 1]])
+    y = torch.tensor([[0.0], [0], [0], [1]])
+    model = nn.Sequential(nn.Linear(2, 1), nn.Sigmoid())
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    with watch(model, optimizer, every=100) as monitor:
+        for _ in range(1500):
+            optimizer.zero_grad()
+            loss = F.mse_loss(model(x), y)
+            loss.backward()
+            optimizer.step()
+            monitor.log(loss=loss)
+    assert ((model(x) > 0.5) == y.bool()).all()
+
+
+@healthy
+def picture_painted_in_the_style_of_moments(watch):
+    """Style transfer: the picture is the parameter, the net is frozen; LBFGS takes a closure."""
+    torch.manual_seed(46)
+    net = nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(16, 16, 3, padding=1, stride=2),
+        nn.ReLU(),
+    ).requires_grad_(False)
+    content, style = (digits()[0][at].view(1, 1, 28, 28) for at in (5, 8))
+
+    class Picture(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pixels = nn.Parameter(content.clone())
+            self.net = net
+
+        def forward(self):
+            return self.net(self.pixels)
+
+    def gram(features):
+        features = features.flatten(2)[0]
+        return features @ features.T / features.shape[1]
+
+    model = Picture()
+    with torch.no_grad():
+        goal, wanted = net(content), gram(net(style))
+    optimizer = torch.optim.Adam([model.pixels], lr=0.02)
+    with watch(model, optimizer, every=10) as monitor:
+
+        def closure():
+            optimizer.zero_grad()
+            features = model()
+            loss = F.mse_loss(features, goal) + 1e3 * F.mse_loss(gram(features), wanted)
+            loss.backward()
+            return loss
+
+        start = closure().item()
+        for _ in range(150):
+            loss = optimizer.step(closure)
+            with torch.no_grad():
+                model.pixels.clamp_(0, 1)
+            monitor.log(loss=loss)
+    assert loss < 0.5 * start
