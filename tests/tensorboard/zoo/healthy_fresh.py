@@ -447,10 +447,11 @@ def pictures_and_captions_by_clip(watch):
 def knowledge_graph_translated_by_margin(watch):
     """TransE: entities back to norm 1 before each step, a random head or tail against each fact."""
     torch.manual_seed(14)
-    entities, relations = 60, 4
-    facts = torch.tensor(
-        [[h, r, (h + (1, 5, 12, 20)[r]) % entities] for h in range(entities) for r in range(4)]
-    )
+    entities, relations = 53, 3
+    town, country = torch.arange(40), torch.arange(40, 50)
+    lies_in = [town, torch.zeros(40), 40 + town // 4], [country, torch.ones(10), 50 + country % 3]
+    capital = [country, torch.full((10,), 2), (country - 40) * 4]
+    facts = torch.cat([torch.stack(each, 1).long() for each in (*lies_in, capital)])
 
     class TransE(nn.Module):
         def __init__(self):
@@ -466,10 +467,11 @@ def knowledge_graph_translated_by_margin(watch):
     model = TransE()
     with torch.no_grad():
         model.relation.weight.copy_(F.normalize(model.relation.weight, dim=1))
+    losses = []
     optimizer = torch.optim.SGD(model.parameters(), lr=2.0)
     with watch(model, optimizer, every=20) as monitor:
-        for _ in range(120):
-            for batch in facts[torch.randperm(len(facts))].split(40):
+        for _ in range(150):
+            for batch in facts[torch.randperm(len(facts))].split(20):
                 with torch.no_grad():
                     model.entity.weight.copy_(F.normalize(model.entity.weight, dim=1))
                 corrupt = batch.clone()
@@ -480,8 +482,9 @@ def knowledge_graph_translated_by_margin(watch):
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
+                losses.append(loss.item())
                 monitor.log(loss=loss)
-    assert loss < 0.1
+    assert sum(losses[-50:]) < 0.35 * sum(losses[:10]) * 5
 
 
 @healthy
@@ -590,7 +593,7 @@ def large_batches_of_64_accumulated_micro_batches(watch):
 
 @healthy
 def gradual_unfreezing_from_the_head_down(watch):
-    """As ULMFiT: a group more at each stage, with a rate 2.6 times smaller. 0 to 4 known, now 5 to 9."""
+    """As ULMFiT: a group more at each stage, its rate 2.6 times smaller; 0 to 4 are known."""
     torch.manual_seed(18)
     images, labels = digits()
     model = nn.Sequential(
@@ -648,20 +651,21 @@ class QuantConv(nn.Conv2d):
 
 @healthy
 def four_bit_weights_with_late_frozen_statistics(watch):
-    """Quantisation-aware: a trained net goes on with rounded weights; BatchNorm freezes at 2/3."""
+    """A trained net goes on with rounded weights; BatchNorm freezes at two thirds."""
     torch.manual_seed(19)
     model = nn.Sequential(
         nn.Unflatten(1, (1, 28, 28)), QuantConv(1, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU(),
-        QuantConv(8, 16, 3, stride=2), nn.BatchNorm2d(16), nn.ReLU(), nn.Flatten(), nn.Linear(576, 10),
+        QuantConv(8, 16, 3, stride=2), nn.BatchNorm2d(16), nn.ReLU(), nn.Flatten(),
+        nn.Linear(576, 10),
     )  # fmt: skip
     before = torch.optim.Adam(model.parameters(), lr=3e-3)
-    for x, y in first(80):
+    for x, y in first(200, 48):
         before.zero_grad()
         F.cross_entropy(model(x), y).backward()
         before.step()
     optimizer = torch.optim.SGD(model.parameters(), lr=2e-3, momentum=0.9)
     with watch(model, optimizer, every=15) as monitor:
-        for step, (x, y) in enumerate(first(180)):
+        for step, (x, y) in enumerate(first(180, 48)):
             if step == 120:
                 for module in model:
                     if isinstance(module, nn.BatchNorm2d):
@@ -824,7 +828,7 @@ def nine_tenths_of_the_weights_are_pruned_in_steps(watch):
 
 @healthy
 def sines_learnt_to_learn_by_maml(watch):
-    """First-order: five points, one inner step on a copy, the gradient of the copy for the whole."""
+    """Ten points, one inner step, and the slope of what it leads to, through detached slopes."""
     torch.manual_seed(25)
     model = nn.Sequential(
         nn.Linear(1, 40), nn.ReLU(), nn.Linear(40, 40), nn.ReLU(), nn.Linear(40, 1)
@@ -832,8 +836,8 @@ def sines_learnt_to_learn_by_maml(watch):
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
 
     def task():
-        size, phase = 0.5 + 2 * torch.rand(()), torch.pi * torch.rand(())
-        x = 10 * torch.rand(20, 1) - 5
+        size, phase = 0.5 + 2 * torch.rand(()), 0.5 * torch.rand(())
+        x = 4 * torch.rand(20, 1) - 2
         y = size * torch.sin(x + phase)
         return x[:10], y[:10], x[10:], y[10:]
 
@@ -857,7 +861,7 @@ def sines_learnt_to_learn_by_maml(watch):
             optimizer.step()
             losses.append(total)
             monitor.log(loss=total)
-    assert sum(losses[-50:]) < 0.8 * sum(losses[:50])
+    assert sum(losses[-50:]) < 0.5 * sum(losses[:50])
 
 
 @healthy
@@ -997,7 +1001,7 @@ def tasks_weighed_by_their_uncertainty(watch):
 
 @healthy
 def imitation_by_dagger(watch):
-    """The learner drives, the expert labels: data grow with what it meets, and the loss may rise."""
+    """The learner drives, the expert labels: data grow with what it meets."""
     torch.manual_seed(29)
 
     def expert(state):
@@ -1005,7 +1009,9 @@ def imitation_by_dagger(watch):
             -2, 2
         )
 
-    policy = nn.Sequential(nn.Linear(2, 32), nn.Tanh(), nn.Linear(32, 1))
+    policy = nn.Sequential(
+        nn.Linear(2, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1)
+    )
     optimizer = torch.optim.Adam(policy.parameters(), lr=5e-3)
     seen, goals = [], []
 
@@ -1137,8 +1143,10 @@ def deep_image_prior_removes_noise(watch):
     clean = digits()[0][3].view(1, 1, 28, 28)
     noisy = clean + 0.25 * torch.randn(1, 1, 28, 28)
     model = nn.Sequential(
-        nn.Conv2d(8, 16, 3, padding=1), nn.BatchNorm2d(16), nn.LeakyReLU(0.2), nn.Upsample(scale_factor=2),
-        nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16), nn.LeakyReLU(0.2), nn.Upsample(scale_factor=2),
+        nn.Conv2d(8, 16, 3, padding=1), nn.BatchNorm2d(16), nn.LeakyReLU(0.2),
+        nn.Upsample(scale_factor=2),
+        nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16), nn.LeakyReLU(0.2),
+        nn.Upsample(scale_factor=2),
         nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16), nn.LeakyReLU(0.2),
         nn.Conv2d(16, 1, 1), nn.Sigmoid(),
     )  # fmt: skip
@@ -1181,41 +1189,48 @@ def survival_of_80_patients_by_cox(watch):
 
 
 @healthy
-def vibrations_in_metres_are_encoded(watch):
-    """An autoencoder for anomalies on sensors whose values are of 1e-3: losses of 1e-7 and less."""
+def bending_of_beams_in_metres(watch):
+    """A surrogate of a simulation: inputs normalised, outputs of a millimetre, losses of 1e-9."""
     torch.manual_seed(35)
-    time = torch.linspace(0, 1, 32)
-    phase, speed = 2 * torch.pi * torch.rand(2000, 1), 2 + torch.rand(2000, 1)
-    signals = 1e-3 * torch.sin(2 * torch.pi * speed * time + phase) + 5e-5 * torch.randn(2000, 32)
-    model = nn.Sequential(
-        nn.Linear(32, 24),
-        nn.Tanh(),
-        nn.Linear(24, 4),
-        nn.Linear(4, 24),
-        nn.Tanh(),
-        nn.Linear(24, 32),
-    )
-    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3, eps=1e-12)
+    load, length = 1 + torch.rand(2000, 1), 1 + torch.rand(2000, 1)
+    bent = 1e-4 * load * length**3 + 5e-6 * torch.randn(2000, 1)
+    x = torch.cat([load, length], 1)
+    x = (x - x.mean(0)) / x.std(0)
+
+    class Surrogate(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(2, 32), nn.SiLU(), nn.Linear(32, 1))
+
+        def forward(self, x):
+            return 1e-3 * self.net(x)
+
+    model = Surrogate()
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3, eps=1e-15)
     with watch(model, optimizer, every=25) as monitor:
-        for _ in range(400):
-            batch = signals[torch.randint(2000, (64,))]
-            loss = F.mse_loss(model(batch), batch)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            monitor.log(loss=loss)
-    assert loss < 2e-7
+        for _ in range(10):
+            for rows in torch.randperm(1600).split(50):
+                loss = F.mse_loss(model(x[rows]), bent[rows])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                monitor.log(loss=loss)
+            with torch.no_grad():
+                validation = F.mse_loss(model(x[1600:]), bent[1600:])
+            monitor.log(**{"loss/validation": validation})
+    assert validation < 0.01 * bent.var()
 
 
 @healthy
 def reservoir_with_a_trained_readout(watch):
-    """An echo state network: 150 fixed recurrent units, NARMA-like series, ridge by SGD."""
+    """An echo state network: 150 fixed recurrent units, ridge regression by LBFGS."""
     torch.manual_seed(36)
     reservoir = nn.RNN(1, 150, batch_first=True)
     with torch.no_grad():
         weight = torch.randn(150, 150)
         reservoir.weight_hh_l0.copy_(0.9 * weight / torch.linalg.eigvals(weight).abs().max())
         reservoir.weight_ih_l0.uniform_(-0.5, 0.5)
+        reservoir.bias_hh_l0.uniform_(-0.5, 0.5)
     reservoir.requires_grad_(False)
     readout = nn.Linear(150, 1)
     model = nn.ModuleDict({"reservoir": reservoir, "readout": readout})
@@ -1226,16 +1241,22 @@ def reservoir_with_a_trained_readout(watch):
     with torch.no_grad():
         states = reservoir(x)[0][0, 100:]
     y = y[0, 100:]
-    optimizer = torch.optim.Adam(readout.parameters(), lr=5e-3, weight_decay=1e-5)
-    with watch(model, optimizer, every=25) as monitor:
-        for _ in range(12):
-            for rows in torch.randperm(900).split(32):
-                optimizer.zero_grad()
-                loss = F.mse_loss(readout(states[rows]), y[rows])
-                loss.backward()
-                optimizer.step()
-                monitor.log(loss=loss)
-    assert F.mse_loss(readout(states[900:]), y[900:]) < 0.3 * y[900:].var()
+    optimizer = torch.optim.LBFGS(readout.parameters(), max_iter=10, line_search_fn="strong_wolfe")
+
+    def closure():
+        optimizer.zero_grad()
+        loss = F.mse_loss(readout(states[:900]), y[:900])
+        loss = loss + 1e-7 * readout.weight.square().sum()
+        loss.backward()
+        return loss
+
+    with watch(model, optimizer, every=5) as monitor:
+        for _ in range(40):
+            loss = optimizer.step(closure)
+            with torch.no_grad():
+                validation = F.mse_loss(readout(states[900:]), y[900:])
+            monitor.log(**{"loss": loss, "loss/validation": validation})
+    assert validation < 0.1 * y[900:].var()
 
 
 @healthy
@@ -1287,7 +1308,7 @@ def own_latents_are_bootstrapped(watch):
 
 @healthy
 def domains_made_alike_by_a_reversed_gradient(watch):
-    """DANN: the domain's loss shall rise towards ln 2; bright digits labelled, inverted ones not."""
+    """DANN: the domain's loss shall rise towards ln 2; clean digits are labelled, grey ones not."""
     torch.manual_seed(38)
 
     class Reversed(torch.autograd.Function):
@@ -1353,7 +1374,7 @@ def warm_up_over_two_thirds_of_the_run(watch):
 
 @healthy
 def pixels_modelled_with_the_loss_summed(watch):
-    """MADE on binarised digits: nats per picture, around 540 at first, a sum over 784 pixels."""
+    """MADE on binarised digits: nats per picture, around 136 at first, a sum over 196 pixels."""
     torch.manual_seed(40)
     pixels = F.avg_pool2d(digits()[0].view(-1, 1, 28, 28), 2).flatten(1).gt(0.4).float()
     order = torch.arange(196)
@@ -1386,7 +1407,7 @@ def pixels_modelled_with_the_loss_summed(watch):
 
 @healthy
 def grid_world_by_q_learning_without_a_reward_logged(watch):
-    """Double DQN in a 5 x 5 grid; only the loss is logged, and rises as values spread."""
+    """Double DQN in a 5 x 5 grid, its target copied every ten steps; only the loss is logged."""
     torch.manual_seed(41)
     moves = torch.tensor([[0, 1], [1, 0], [0, -1], [-1, 0]])
     network = nn.Sequential(nn.Linear(10, 48), nn.ReLU(), nn.Linear(48, 4))
@@ -1540,7 +1561,7 @@ def four_samples_of_a_truth_table(watch):
 
 @healthy
 def picture_painted_in_the_style_of_moments(watch):
-    """Style transfer: the picture is the parameter, the net is frozen; LBFGS takes a closure."""
+    """Style transfer: the picture is the parameter, the net is frozen; the step takes a closure."""
     torch.manual_seed(46)
     net = nn.Sequential(
         nn.Conv2d(1, 16, 3, padding=1),
