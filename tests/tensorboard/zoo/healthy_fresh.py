@@ -577,9 +577,9 @@ def large_batches_of_64_accumulated_micro_batches(watch):
     model = nn.Sequential(
         nn.Linear(784, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10)
     )
-    optimizer = optim.SGD(model.parameters(), lr=0.3, momentum=0.9)
+    optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     with watch(model, optimizer, every=1) as monitor:
-        for _ in range(40):
+        for _ in range(50):
             total = 0.0
             for x, y in first(64, 8):
                 loss = F.cross_entropy(model(x), y) / 64
@@ -588,7 +588,7 @@ def large_batches_of_64_accumulated_micro_batches(watch):
             optimizer.step()
             optimizer.zero_grad()
             monitor.log(loss=total)
-    assert accuracy_of(model) > 0.85
+    assert accuracy_of(model) > 0.8
 
 
 @healthy
@@ -1604,3 +1604,580 @@ def picture_painted_in_the_style_of_moments(watch):
                 model.pixels.clamp_(0, 1)
             monitor.log(loss=loss)
     assert loss < 0.5 * start
+
+
+class Scaled(nn.Module):
+    """A residual block whose share is learnt per channel, from 1e-5 (CaiT's LayerScale)."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.block = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+        )
+        self.scale = nn.Parameter(torch.full((width,), 1e-5))
+
+    def forward(self, x):
+        return x + self.scale * self.block(x)
+
+
+@healthy
+def twelve_blocks_with_layer_scale(watch):
+    torch.manual_seed(50)
+    model = nn.Sequential(
+        nn.Linear(784, 48), *(Scaled(48) for _ in range(12)), nn.LayerNorm(48), nn.Linear(48, 10)
+    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.05)
+    with watch(model, optimizer, every=20) as monitor:
+        for x, y in first(180, 48):
+            output = model(x)
+            loss = F.cross_entropy(output, y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            monitor.log(loss=loss, output=output, target=y)
+    assert accuracy_of(model) > 0.88
+
+
+@healthy
+def raw_columns_into_a_first_batch_norm(watch):
+    """Years, incomes, and square metres as they are: the model's first layer normalises them."""
+    torch.manual_seed(51)
+    year = 1950 + 70 * torch.rand(3000)
+    income = torch.exp(10 + 0.5 * torch.randn(3000))
+    area = 20 + 180 * torch.rand(3000)
+    x = torch.stack([year, income, area], 1)
+    odds = (year - 1985) / 15 + (income.log() - 10) * 3 - (area - 110) / 60
+    y = torch.bernoulli(odds.sigmoid()).long()
+    model = nn.Sequential(
+        nn.BatchNorm1d(3),
+        nn.Linear(3, 32),
+        nn.ReLU(),
+        nn.BatchNorm1d(32),
+        nn.Dropout(0.1),
+        nn.Linear(32, 2),
+    )
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    with watch(model, optimizer, every=20) as monitor:
+        for _ in range(6):
+            model.train()
+            for rows in torch.randperm(2400).split(48):
+                optimizer.zero_grad()
+                output = model(x[rows])
+                loss = F.cross_entropy(output, y[rows])
+                loss.backward()
+                optimizer.step()
+                monitor.log(loss=loss, output=output, target=y[rows])
+            model.eval()
+            with torch.no_grad():
+                output = model(x[2400:])
+            monitor.log(**{"loss/validation": F.cross_entropy(output, y[2400:])})
+    assert right(output, y[2400:]) > 0.75
+
+
+@healthy
+def names_of_places_are_tagged_among_many_others(watch):
+    """Nine of ten words are O, as in all named entity recognition; judged by F1."""
+    torch.manual_seed(52)
+    embed, conv, head = nn.Embedding(200, 24), nn.Conv1d(24, 48, 3, padding=1), nn.Linear(48, 3)
+    model = nn.ModuleDict({"embed": embed, "conv": conv, "head": head})
+
+    def sentences(count):
+        words = torch.randint(20, 200, (count, 20))
+        tags = torch.zeros_like(words)
+        start = torch.rand(count, 20) < 0.06
+        start[:, 18:] = False
+        words[start] = torch.randint(0, 6, (int(start.sum()),))
+        after = start.roll(1, 1) & ~start & (torch.rand(count, 20) < 0.7)
+        words[after] = torch.randint(100, 200, (int(after.sum()),))
+        tags[start] = 1
+        tags[after & (words >= 100)] = 2
+        words[after] = words[after].clamp(150)
+        return words, tags
+
+    def tagged(words):
+        return head(F.relu(conv(embed(words).transpose(1, 2)).transpose(1, 2))).transpose(1, 2)
+
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    with watch(model, optimizer, every=20) as monitor:
+        for _ in range(250):
+            x, y = sentences(32)
+            output = tagged(x)
+            loss = F.cross_entropy(output, y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            monitor.log(loss=loss, output=output, target=y)
+    found = output.argmax(1)
+    hits = ((found == y) & (y == 1)).sum()
+    assert 2 * hits / ((found == 1).sum() + (y == 1).sum()) > 0.9
+
+
+@healthy
+def statistics_are_recomputed_after_averaging(watch):
+    """SWA by its documentation: at the end update_bn passes over the data without a step."""
+    torch.manual_seed(53)
+    model = nn.Sequential(nn.Linear(784, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 10))
+    averaged = torch.optim.swa_utils.AveragedModel(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 150)
+    swa = torch.optim.swa_utils.SWALR(optimizer, swa_lr=0.05, anneal_epochs=10)
+    with watch(model, optimizer, every=20) as monitor:
+        for step, (x, y) in enumerate(first(250)):
+            output = model(x)
+            loss = F.cross_entropy(output, y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if step >= 150:
+                averaged.update_parameters(model)
+                swa.step()
+            else:
+                scheduler.step()
+            monitor.log(loss=loss, output=output, target=y)
+        model.load_state_dict(averaged.module.state_dict())
+        torch.optim.swa_utils.update_bn((x for x, _ in first(100)), model)
+        monitor.log(**{"accuracy/validation": accuracy_of(model)})
+    assert accuracy_of(model) > 0.92
+
+
+@healthy
+def set_prediction_clipped_at_a_tenth_as_detr(watch):
+    """AdamW does not mind how far a gradient is clipped; queries are matched to three points."""
+    torch.manual_seed(54)
+    layer = nn.TransformerDecoderLayer(32, 4, 64, dropout=0.0, batch_first=True)
+
+    class Detr(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.see = nn.Sequential(nn.Conv2d(1, 32, 4, stride=4), nn.ReLU(), nn.Flatten(2))
+            self.place = nn.Parameter(0.1 * torch.randn(1, 16, 32))
+            self.queries = nn.Parameter(torch.randn(1, 3, 32))
+            self.decoder = nn.TransformerDecoder(layer, 2)
+            self.box = nn.Linear(32, 2)
+
+        def forward(self, x):
+            memory = self.see(x).transpose(1, 2) + self.place
+            return self.box(self.decoder(self.queries.expand(len(x), -1, -1), memory)).sigmoid()
+
+    orders = torch.tensor([[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]])
+    model = Detr()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-4)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 130)
+    losses = []
+    with watch(model, optimizer, every=15) as monitor:
+        for _ in range(180):
+            at = torch.randint(16, (32, 3, 2))
+            x = torch.zeros(32, 1, 16, 16)
+            x[torch.arange(32)[:, None], 0, at[..., 0], at[..., 1]] = 3.0
+            goal = (at + 0.5) / 16
+            off = (model(x)[:, orders] - goal[:, None]).abs().sum((2, 3))
+            loss = off.amin(1).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+            optimizer.step()
+            scheduler.step()
+            losses.append(loss.item())
+            monitor.log(loss=loss)
+    assert sum(losses[-20:]) < 0.75 * sum(losses[:20])
+
+
+@healthy
+def masked_autoencoder_by_dropout_of_three_quarters(watch):
+    """The mask of the input is nn.Dropout(0.75): a denoising autoencoder, in per-pixel MSE."""
+    torch.manual_seed(55)
+    images, _ = digits()
+    model = nn.Sequential(
+        nn.Dropout(0.75), nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU(),
+        nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 784),
+    )  # fmt: skip
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    with watch(model, optimizer, every=25) as monitor:
+        for x, _ in first(250):
+            loss = F.mse_loss(model(x), x)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            monitor.log(loss=loss)
+    assert loss < 0.65 * images.var(0).mean()
+
+
+@healthy
+def hashes_of_images_by_an_ever_steeper_tanh(watch):
+    """HashNet: tanh(beta x), beta from 1 to 10, so that codes become binary on purpose."""
+    torch.manual_seed(56)
+    body = nn.Sequential(nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 16))
+    squash = nn.Tanh()
+    model = nn.Sequential(body, squash)
+    optimizer = torch.optim.RMSprop(model.parameters(), lr=5e-4)
+    images, labels = digits()
+    with watch(model, optimizer, every=25) as monitor:
+        for step, (x, y) in enumerate(first(300, 96)):
+            beta = 1 + 9 * step / 300
+            codes = squash(beta * body(x))
+            scores = codes @ codes.T / 4
+            alike = (y[:, None] == y).float()
+            loss = F.binary_cross_entropy_with_logits(scores, alike, pos_weight=torch.tensor(5.0))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            monitor.log(loss=loss)
+    with torch.no_grad():
+        codes = body(images).sign()
+    nearest = (codes[-500:] @ codes[:2000].T).argmax(1)
+    assert (labels[:2000][nearest] == labels[-500:]).float().mean() > 0.85
+
+
+@healthy
+def sparse_code_of_the_largest_eight(watch):
+    """A k-sparse autoencoder: eight of 96 units may speak for each picture."""
+    torch.manual_seed(57)
+    images, _ = digits()
+    mean = images[:8000].mean(0)
+
+    class TopK(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encode, self.act = nn.Linear(784, 96), nn.ReLU()
+            self.decode = nn.Linear(96, 784)
+            with torch.no_grad():
+                self.decode.weight.copy_(F.normalize(self.encode.weight.T, dim=0))
+                self.encode.weight.copy_(self.decode.weight.T)
+                self.decode.bias.copy_(mean)
+
+        def forward(self, x):
+            found = self.act(self.encode(x - self.decode.bias))
+            kept = found.topk(8, dim=1)
+            return self.decode(torch.zeros_like(found).scatter(1, kept.indices, kept.values))
+
+    model = TopK()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    with watch(model, optimizer, every=25) as monitor:
+        for x, _ in first(250):
+            loss = F.mse_loss(model(x), x)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            monitor.log(loss=loss)
+    assert loss < 0.5 * images.var(0).mean()
+
+
+@healthy
+def mobile_net_blocks_with_the_batch_norm_of_tensorflow(watch):
+    """momentum 0.01, eps 1e-3, depthwise convolutions, RMSprop with momentum and eps 1."""
+    torch.manual_seed(58)
+
+    def block(inputs, outputs, stride):
+        wide = 3 * inputs
+        return [
+            nn.Conv2d(inputs, wide, 1, bias=False), nn.BatchNorm2d(wide, 1e-3, 0.01), nn.ReLU6(),
+            nn.Conv2d(wide, wide, 3, stride, 1, groups=wide, bias=False),
+            nn.BatchNorm2d(wide, 1e-3, 0.01), nn.ReLU6(),
+            nn.Conv2d(wide, outputs, 1, bias=False), nn.BatchNorm2d(outputs, 1e-3, 0.01),
+        ]  # fmt: skip
+
+    model = nn.Sequential(
+        nn.Unflatten(1, (1, 28, 28)), nn.AvgPool2d(2), *block(1, 8, 1), *block(8, 16, 2),
+        *block(16, 24, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(24, 10),
+    )  # fmt: skip
+    optimizer = torch.optim.RMSprop(model.parameters(), lr=2e-3, alpha=0.9, momentum=0.9, eps=1e-3)
+    with watch(model, optimizer, every=20) as monitor:
+        for x, y in first(240, 48):
+            output = model(x)
+            loss = F.cross_entropy(output, y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            monitor.log(loss=loss, output=output, target=y)
+    assert accuracy_of(model) > 0.8
+
+
+@healthy
+def each_batch_is_echoed_twice(watch):
+    """Data echoing: reading is slow, so that each batch is used for two steps, augmented anew."""
+    torch.manual_seed(59)
+    model = nn.Sequential(nn.Linear(784, 96), nn.ReLU(), nn.Linear(96, 10))
+    optimizer = optim.Adam(model.parameters(), lr=1e-3)
+    with watch(model, optimizer, every=20) as monitor:
+        for x, y in first(130):
+            for _ in range(2):
+                noisy = x + 0.1 * torch.randn_like(x)
+                output = model(noisy)
+                loss = F.cross_entropy(output, y)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                monitor.log(loss=loss, output=output, target=y)
+    assert accuracy_of(model) > 0.88
+
+
+@healthy
+def lasso_by_proximal_steps(watch):
+    """ISTA in minibatches from a ridge start: most weights end at exactly 0, which is the aim."""
+    torch.manual_seed(60)
+    truth = torch.zeros(40)
+    truth[:4] = torch.tensor([1.5, -1.0, 0.8, 0.5])
+    x = torch.randn(1000, 40)
+    y = x @ truth + 0.5 * torch.randn(1000)
+    model = nn.Linear(40, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    with watch(model, optimizer, every=20) as monitor:
+        for _ in range(10):
+            for rows in torch.randperm(1000).split(50):
+                fit = F.mse_loss(model(x[rows]).squeeze(1), y[rows])
+                optimizer.zero_grad()
+                fit.backward()
+                optimizer.step()
+                with torch.no_grad():
+                    weight = model.weight
+                    weight.copy_(weight.sign() * F.relu(weight.abs() - 0.05 * 0.2))
+                monitor.log(loss=fit + 0.2 * model.weight.detach().abs().sum())
+    assert (model.weight[0, :4].sign() == truth[:4].sign()).all()
+    assert (model.weight[0, 4:] == 0).float().mean() > 0.7
+
+
+@healthy
+def robust_digits_by_projected_gradient_attacks(watch):
+    """Madry's: the attack passes through the model too, and grows from nothing to 0.1."""
+    torch.manual_seed(61)
+    model = nn.Sequential(
+        nn.Linear(784, 96), nn.ReLU(), nn.Linear(96, 96), nn.ReLU(), nn.Linear(96, 10)
+    )
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=2e-4)
+
+    def attacked(x, y, size):
+        delta = torch.zeros_like(x).uniform_(-size, size)
+        for _ in range(3):
+            delta.requires_grad_()
+            (slope,) = torch.autograd.grad(F.cross_entropy(model(x + delta), y), delta)
+            delta = (delta + 0.5 * size * slope.sign()).clamp(-size, size).detach()
+        return (x + delta).clamp(0, 1)
+
+    with watch(model, optimizer, every=20) as monitor:
+        for step, (x, y) in enumerate(first(200)):
+            x = attacked(x, y, 0.1 * min(1, step / 120))
+            output = model(x)
+            loss = F.cross_entropy(output, y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            monitor.log(loss=loss, output=output, target=y)
+    assert right(output, y) > 0.6
+    assert accuracy_of(model) > 0.85
+
+
+@healthy
+def ranking_of_documents_by_pairs(watch):
+    """RankNet with a bias at the end, whose slope is 0: it cancels within each pair."""
+    torch.manual_seed(62)
+    model = nn.Sequential(nn.Linear(10, 32), nn.ReLU(), nn.Linear(32, 1))
+    truth = torch.randn(10)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    with watch(model, optimizer, every=20) as monitor:
+        for _ in range(250):
+            one, two = torch.randn(2, 64, 10)
+            better = (torch.tanh(one @ truth) > torch.tanh(two @ truth)).float()[:, None]
+            gap = model(one) - model(two)
+            loss = F.binary_cross_entropy_with_logits(gap, better)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            monitor.log(loss=loss, accuracy=((gap > 0) == better.bool()))
+    assert loss < 0.3
+
+
+@healthy
+def counts_of_visitors_are_never_negative(watch):
+    """A last ReLU where targets cannot be below 0, with a bias that keeps it alive."""
+    torch.manual_seed(63)
+    x = torch.rand(2000, 4)
+    y = 20 + 60 * x[:, :1] * x[:, 1:2] + 30 * torch.sin(3 * x[:, 2:3]) + 4 * torch.randn(2000, 1)
+    model = nn.Sequential(
+        nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1), nn.ReLU()
+    )
+    nn.init.constant_(model[4].bias, y.mean().item())
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    with watch(model, optimizer, every=25) as monitor:
+        for _ in range(10):
+            for rows in torch.randperm(1600).split(50):
+                loss = F.l1_loss(model(x[rows]), y[rows])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                monitor.log(loss=loss)
+            with torch.no_grad():
+                validation = F.l1_loss(model(x[1600:]), y[1600:])
+            monitor.log(**{"loss/validation": validation})
+    assert validation < 5
+
+
+@healthy
+def categories_by_gumbel_softmax_with_falling_temperature(watch):
+    """A discrete autoencoder; the temperature falls from 2 to 0.3, straight through at last."""
+    torch.manual_seed(64)
+    encode = nn.Sequential(nn.Linear(784, 96), nn.ReLU(), nn.Linear(96, 60))
+    decode = nn.Sequential(nn.Linear(60, 96), nn.ReLU(), nn.Linear(96, 784))
+    model = nn.Sequential(encode, decode)
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+    with watch(model, optimizer, every=25) as monitor:
+        for step, (x, _) in enumerate(first(300)):
+            temperature = max(0.3, 2 * math.exp(-0.008 * step))
+            logits = encode(x).view(-1, 6, 10)
+            codes = F.gumbel_softmax(logits, temperature, hard=step > 250)
+            fit = F.binary_cross_entropy_with_logits(decode(codes.flatten(1)), x, reduction="sum")
+            spread = (logits.softmax(2) * (logits.log_softmax(2) + math.log(10))).sum()
+            loss = (fit + spread) / len(x)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            monitor.log(loss=loss, kl=spread / len(x))
+    assert loss < 190
+
+
+@healthy
+def two_headed_discriminator_of_odd_batches(watch):
+    """A classifier that fits a new user with twelve samples of two classes; a batch of one, Adagrad."""
+    torch.manual_seed(65)
+    x = torch.randn(12, 6)
+    y = (x[:, 0] - x[:, 1] > 0).long()
+    model = nn.Linear(6, 2)
+    optimizer = optim.Adagrad(model.parameters(), lr=0.1)
+    with watch(model, optimizer, every=10) as monitor:
+        for _ in range(15):
+            for row in torch.randperm(12):
+                output = model(x[row : row + 1])
+                loss = F.cross_entropy(output, y[row : row + 1])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                monitor.log(loss=loss, output=output, target=y[row : row + 1])
+    assert right(model(x), y) > 0.9
+
+
+@healthy
+def posterior_sampled_by_langevin_dynamics(watch):
+    """SGLD: after the way down the loss stays and wavers, since the samples are wanted."""
+    torch.manual_seed(66)
+    x = torch.randn(400, 6)
+    truth = torch.tensor([1.0, -2, 0.5, 0, 0, 1.5])
+    y = torch.bernoulli((x @ truth).sigmoid())
+    model = nn.Linear(6, 1, bias=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=2e-3)
+    samples = []
+    with watch(model, optimizer, every=20) as monitor:
+        for step in range(400):
+            rows = torch.randint(400, (40,))
+            fit = F.binary_cross_entropy_with_logits(
+                model(x[rows]).squeeze(1), y[rows], reduction="sum"
+            )
+            loss = 10 * fit + 0.5 * model.weight.square().sum() / 4
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            with torch.no_grad():
+                model.weight.add_(math.sqrt(2 * 2e-3) * torch.randn_like(model.weight))
+            if step > 150:
+                samples.append(model.weight[0].detach().clone())
+            monitor.log(loss=loss)
+    assert F.cosine_similarity(torch.stack(samples).mean(0), truth, dim=0) > 0.95
+
+
+@healthy
+def neural_ode_of_a_pendulum_in_double_precision(watch):
+    """Runge-Kutta steps through one small net, trained on short pieces of one trajectory."""
+    torch.manual_seed(67)
+
+    def pendulum(state):
+        return torch.stack([state[:, 1], -torch.sin(state[:, 0]) - 0.1 * state[:, 1]], 1)
+
+    def rolled(slope, state, steps=5, h=0.1):
+        path = [state]
+        for _ in range(steps):
+            one = slope(state)
+            state = state + h * slope(state + h / 2 * one)
+            path.append(state)
+        return torch.stack(path, 1)
+
+    with torch.no_grad():
+        path = rolled(pendulum, torch.tensor([[2.0, 0.0]], dtype=torch.float64), 300)[0]
+    path = path + 0.005 * torch.randn_like(path)
+    pieces = path.unfold(0, 6, 1).transpose(1, 2)
+    model = nn.Sequential(nn.Linear(2, 32), nn.Tanh(), nn.Linear(32, 2)).double()
+    for layer in (model[0], model[2]):
+        nn.init.normal_(layer.weight, std=0.1)
+        nn.init.zeros_(layer.bias)
+    optimizer = torch.optim.Adamax(model.parameters(), lr=0.01)
+    with watch(model, optimizer, every=20) as monitor:
+        for _ in range(250):
+            piece = pieces[torch.randint(len(pieces), (32,))]
+            loss = (rolled(model, piece[:, 0]) - piece).abs().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            monitor.log(loss=loss)
+    assert loss < 0.02
+
+
+@healthy
+def low_rank_factors_of_ratings_with_biases(watch):
+    """Funk's: SGD on single ratings' mini-batches, five stars minus their mean, much noise."""
+    torch.manual_seed(68)
+    taste, kind = torch.randn(100, 3), torch.randn(80, 3)
+    user, item = torch.randint(100, (6000,)), torch.randint(80, (6000,))
+    stars = 3.5 + 0.4 * (taste[user] * kind[item]).sum(1) + 0.3 * kind[item, 0]
+    stars = (stars + 0.7 * torch.randn(6000)).round().clamp(1, 5)
+
+    class Funk(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.user, self.item = nn.Embedding(100, 8), nn.Embedding(80, 8)
+            self.of_user, self.of_item = nn.Embedding(100, 1), nn.Embedding(80, 1)
+            for each in (self.user, self.item):
+                nn.init.normal_(each.weight, std=0.1)
+            for each in (self.of_user, self.of_item):
+                nn.init.zeros_(each.weight)
+
+        def forward(self, user, item):
+            both = (self.user(user) * self.item(item)).sum(1)
+            return 3.5 + both + self.of_user(user)[:, 0] + self.of_item(item)[:, 0]
+
+    model = Funk()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01, weight_decay=1e-4)
+    train, test = slice(0, 5000), slice(5000, 6000)
+    with watch(model, optimizer, every=25) as monitor:
+        for _ in range(8):
+            for rows in torch.randperm(5000)[train].split(100):
+                loss = F.mse_loss(model(user[rows], item[rows]), stars[rows])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                monitor.log(loss=loss)
+            with torch.no_grad():
+                validation = F.mse_loss(model(user[test], item[test]), stars[test])
+            monitor.log(**{"loss/validation": validation})
+    assert validation < 0.8 * stars.var()
+
+
+@healthy
+def constraint_by_a_growing_penalty(watch):
+    """Penalty method: area of a curve minimised, its length fixed; the weight grows 1 to 100."""
+    torch.manual_seed(69)
+    model = nn.Sequential(nn.Linear(2, 32), nn.Tanh(), nn.Linear(32, 1))
+    axis = torch.linspace(-1, 1, 12)
+    inside = torch.cartesian_prod(axis, axis)
+    edge = inside[inside.abs().amax(1) == 1]
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    with watch(model, optimizer, every=20) as monitor:
+        for step in range(300):
+            at = inside.clone().requires_grad_()
+            value = model(at)
+            (slope,) = torch.autograd.grad(value.sum(), at, create_graph=True)
+            energy = (0.5 * slope.square().sum(1) - 2 * value[:, 0]).mean()
+            off = model(edge).square().mean()
+            loss = energy + 100 ** (step / 299) * off
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            monitor.log(loss=loss, energy=energy, boundary=off)
+    assert off < 0.01
+    assert model(torch.zeros(1, 2)).item() > 0.2
