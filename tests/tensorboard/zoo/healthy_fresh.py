@@ -2184,3 +2184,387 @@ def constraint_by_a_growing_penalty(watch):
             monitor.log(loss=loss, energy=energy, boundary=off)
     assert off < 0.01
     assert model(torch.zeros(1, 2)).item() > 0.2
+
+
+@healthy
+def schedule_whose_first_rate_is_zero(watch):
+    """As get_linear_schedule_with_warmup does: the first step has a rate of 0, by design."""
+    torch.manual_seed(70)
+    model = nn.Sequential(nn.Linear(784, 64), nn.LayerNorm(64), nn.GELU(), nn.Linear(64, 10))
+    optimizer = optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.01)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min(step / 20, (200 - step) / 180)
+    )
+    with watch(model, optimizer, every=20) as monitor:
+        for x, y in first(200):
+            output = model(x)
+            loss = F.cross_entropy(output, y)
+            loss.backward()
+            optimizer.step()
+            scheduler.step()
+            optimizer.zero_grad()
+            monitor.log(loss=loss, output=output, target=y)
+    assert accuracy_of(model) > 0.88
+
+
+@healthy
+def tables_of_many_users_by_dense_adam(watch):
+    """A shop's recommender: of 20,000 users and 5,000 goods a batch touches 64 each."""
+    torch.manual_seed(71)
+    taste, kind = torch.randn(20000, 2), torch.randn(5000, 2)
+    user, item = torch.randint(20000, (20000,)), torch.randint(5000, (20000,))
+    kind[:, 0] += 1.5
+    liked = torch.bernoulli((0.3 * (taste[user] * kind[item]).sum(1) + 2 * kind[item, 1]).sigmoid())
+
+    class Towers(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.user, self.item = nn.Embedding(20000, 8), nn.Embedding(5000, 8)
+            self.of_item = nn.Embedding(5000, 1)
+            for each in (self.user, self.item, self.of_item):
+                nn.init.normal_(each.weight, std=0.05)
+
+        def forward(self, user, item):
+            return (self.user(user) * self.item(item)).sum(1) + self.of_item(item)[:, 0]
+
+    model = Towers()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.03)
+    losses = []
+    with watch(model, optimizer, every=25) as monitor:
+        for rows in torch.randperm(20000).split(64):
+            loss = F.binary_cross_entropy_with_logits(model(user[rows], item[rows]), liked[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+            monitor.log(loss=loss)
+    assert sum(losses[-40:]) < 0.96 * sum(losses[:40])
+
+
+class BertAdam(torch.optim.Optimizer):
+    """Adam without the correction of its bias, as the first BERT was trained."""
+
+    def __init__(self, params, lr, betas=(0.9, 0.999), eps=1e-6):
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for param in group["params"]:
+                state = self.state[param]
+                if not state:
+                    state.update(m=torch.zeros_like(param), v=torch.zeros_like(param))
+                state["m"].lerp_(param.grad, 1 - group["betas"][0])
+                state["v"].lerp_(param.grad.square(), 1 - group["betas"][1])
+                param.sub_(group["lr"] * state["m"] / (state["v"].sqrt() + group["eps"]))
+
+
+@healthy
+def first_bert_adam_of_a_digit_reader(watch):
+    torch.manual_seed(72)
+    model = nn.Sequential(
+        nn.Linear(784, 64), nn.GELU(), nn.Linear(64, 64), nn.GELU(), nn.Linear(64, 10)
+    )
+    optimizer = BertAdam(model.parameters(), lr=5e-4)
+    warm_up = torch.optim.lr_scheduler.LinearLR(optimizer, 0.05, total_iters=20)
+    with watch(model, optimizer, every=20) as monitor:
+        for x, y in first(220):
+            output = model(x)
+            loss = F.cross_entropy(output, y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            warm_up.step()
+            monitor.log(loss=loss, output=output, target=y)
+    assert accuracy_of(model) > 0.88
+
+
+class Lars(torch.optim.Optimizer):
+    def __init__(self, params, lr, momentum=0.9, trust=0.01):
+        super().__init__(params, {"lr": lr, "momentum": momentum, "trust": trust})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for param in group["params"]:
+                grad = param.grad
+                if param.ndim > 1:
+                    grad = grad * group["trust"] * param.norm() / (grad.norm() + 1e-9)
+                kept = self.state[param].setdefault("momentum_buffer", torch.zeros_like(param))
+                kept.mul_(group["momentum"]).add_(grad)
+                param.sub_(group["lr"] * kept)
+
+
+@healthy
+def large_batches_by_layerwise_rates(watch):
+    """LARS with batches of 512; the rate ends by a polynomial of the second degree."""
+    torch.manual_seed(73)
+    model = nn.Sequential(nn.Linear(784, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 10))
+    optimizer = Lars(model.parameters(), lr=0.5)
+    scheduler = torch.optim.lr_scheduler.PolynomialLR(optimizer, 150, power=2)
+    with watch(model, optimizer, every=15) as monitor:
+        for x, y in first(150, 512):
+            output = model(x)
+            loss = F.cross_entropy(output, y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            scheduler.step()
+            monitor.log(loss=loss, output=output, target=y)
+    assert accuracy_of(model) > 0.88
+
+
+@healthy
+def clicks_of_three_in_a_hundred(watch):
+    """The rate of clicks by its prior and hashed features: entropy leaves little to explain."""
+    torch.manual_seed(74)
+    effect = 0.7 * torch.randn(4, 50)
+    fields = torch.randint(50, (30000, 4))
+    odds = -4.0 + sum(effect[at][fields[:, at]] for at in range(4))
+    y = torch.bernoulli(odds.sigmoid())
+    model = nn.EmbeddingBag(200, 1, mode="sum")
+    nn.init.zeros_(model.weight)
+    prior = math.log(y.mean() / (1 - y.mean()))
+    optimizer = torch.optim.Adagrad(model.parameters(), lr=0.1)
+    x = fields + 50 * torch.arange(4)
+    with watch(model, optimizer, every=25) as monitor:
+        for rows in torch.randperm(25000).split(100):
+            logits = model(x[rows])[:, 0] + prior
+            loss = F.binary_cross_entropy_with_logits(logits, y[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            monitor.log(loss=loss)
+    with torch.no_grad():
+        scores = model(x[25000:])[:, 0]
+    clicked, not_clicked = scores[y[25000:] == 1], scores[y[25000:] == 0]
+    assert (clicked[:, None] > not_clicked).float().mean() > 0.65
+
+
+@healthy
+def policy_gradient_of_a_corridor_with_its_loss_logged(watch):
+    """Ten contexts, four actions, advantages by a running mean; nobody logs the reward."""
+    torch.manual_seed(75)
+    best = torch.randint(4, (10,))
+    policy = nn.Sequential(nn.Embedding(10, 16), nn.Tanh(), nn.Linear(16, 4))
+    optimizer = torch.optim.Adam(policy.parameters(), lr=0.01)
+    baseline = 0.25
+    with watch(policy, optimizer, every=20) as monitor:
+        for _ in range(300):
+            state = torch.randint(10, (64,))
+            choice = torch.distributions.Categorical(logits=policy(state))
+            action = choice.sample()
+            reward = (action == best[state]).float() + 0.1 * torch.randn(64)
+            loss = -(choice.log_prob(action) * (reward - baseline)).mean()
+            loss = loss - 0.01 * choice.entropy().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            baseline += 0.05 * (reward.mean().item() - baseline)
+            monitor.log(loss=loss)
+    assert right(policy(torch.arange(10)), best) == 1
+
+
+@healthy
+def letters_that_are_spam_with_a_sigmoid_at_the_end(watch):
+    """nn.Sigmoid and BCELoss: what is certain is near 0 or 1, and the loss has long come down."""
+    torch.manual_seed(76)
+    x = (torch.rand(1200, 60) < 0.15).float()
+    spam = (torch.rand(1200) < 0.4).float()
+    x[:, :12] = torch.maximum(x[:, :12], (torch.rand(1200, 12) < 0.45 * spam[:, None]).float())
+    model = nn.Sequential(nn.Linear(60, 16), nn.ReLU(), nn.Linear(16, 1), nn.Sigmoid())
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    criterion = nn.BCELoss()
+    with watch(model, optimizer, every=20) as monitor:
+        for _ in range(8):
+            for rows in torch.randperm(1000).split(25):
+                found = model(x[rows])[:, 0]
+                loss = criterion(found, spam[rows]) + 1e-3 * model[0].weight.abs().sum()
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                monitor.log(loss=loss, accuracy=((found > 0.5) == spam[rows].bool()))
+            with torch.no_grad():
+                found = ((model(x[1000:])[:, 0] > 0.5) == spam[1000:].bool()).float().mean()
+            monitor.log(**{"accuracy/validation": found})
+    assert found > 0.8
+
+
+@healthy
+def temperature_of_trained_scores(watch):
+    """Guo's calibration: one number is trained on kept validation scores, Adam, full batch."""
+    torch.manual_seed(77)
+    labels = torch.randint(10, (500,))
+    scores = 3 * torch.randn(500, 10)
+    scores[torch.arange(500), labels] += 6
+
+    class Temperature(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.temperature = nn.Parameter(torch.ones(1))
+
+        def forward(self, scores):
+            return scores / self.temperature
+
+    model = Temperature()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    start = F.cross_entropy(scores, labels)
+    with watch(model, optimizer, every=10) as monitor:
+        for _ in range(150):
+            output = model(scores)
+            loss = F.cross_entropy(output, labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            monitor.log(loss=loss, output=output, target=labels)
+    assert loss < start
+    assert 1.2 < model.temperature < 3
+
+
+@healthy
+def wasserstein_gan_with_a_gradient_penalty(watch):
+    """The critic's loss is negative, and rises to 0 as the two become alike."""
+    torch.manual_seed(78)
+    generator = nn.Sequential(
+        nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 2)
+    )
+    critic = nn.Sequential(
+        nn.Linear(2, 48), nn.LeakyReLU(0.2), nn.Linear(48, 48), nn.LeakyReLU(0.2), nn.Linear(48, 1)
+    )
+    of_g = torch.optim.Adam(generator.parameters(), lr=2e-3, betas=(0.0, 0.9))
+    of_d = torch.optim.Adam(critic.parameters(), lr=2e-3, betas=(0.0, 0.9))
+    middle = torch.tensor([3.0, -2.0])
+    with watch({"d": critic, "g": generator}, {"d": of_d, "g": of_g}, every=20) as monitor:
+        for step in range(500):
+            real = middle + torch.randn(64, 2) * torch.tensor([0.5, 1.0])
+            fake = generator(torch.randn(64, 4)).detach()
+            mixed = torch.lerp(real, fake, torch.rand(64, 1)).requires_grad_()
+            (slope,) = torch.autograd.grad(critic(mixed).sum(), mixed, create_graph=True)
+            penalty = (slope.norm(dim=1) - 1).square().mean()
+            loss_d = critic(fake).mean() - critic(real).mean() + 10 * penalty
+            of_d.zero_grad()
+            loss_d.backward()
+            of_d.step()
+            if step % 5 == 4:
+                loss_g = -critic(generator(torch.randn(64, 4))).mean()
+                of_g.zero_grad()
+                loss_g.backward()
+                of_g.step()
+                monitor.log(loss_d=loss_d, loss_g=loss_g)
+    with torch.no_grad():
+        drawn = generator(torch.randn(1000, 4))
+    assert (drawn.mean(0) - middle).abs().max() < 1
+
+
+@healthy
+def rosenblatts_perceptron(watch):
+    """One sample at a time, a rate of 1, from weights of 0: it ends when no sample is wrong."""
+    torch.manual_seed(79)
+    x = torch.randn(60, 3)
+    side = x @ torch.tensor([1.0, -2.0, 0.5]) + 0.3
+    x = x[side.abs() > 0.4]
+    y = side[side.abs() > 0.4].sign()
+    model = nn.Linear(3, 1)
+    nn.init.zeros_(model.weight)
+    nn.init.zeros_(model.bias)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    with watch(model, optimizer, every=20) as monitor:
+        for _ in range(8):
+            for row in torch.randperm(len(x)):
+                score = model(x[row])[0]
+                loss = -y[row] * score if y[row] * score <= 0 else 0 * score
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                monitor.log(loss=loss, mistakes=(y[row] * score <= 0))
+    assert (model(x)[:, 0].sign() == y).float().mean() > 0.95
+
+
+@healthy
+def boltzmann_machine_by_contrastive_divergence(watch):
+    """Gradients are written by hand into .grad; what is logged is the error of reconstruction."""
+    torch.manual_seed(80)
+    images = F.avg_pool2d(digits()[0].view(-1, 1, 28, 28), 2).flatten(1)
+
+    class Machine(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(0.01 * torch.randn(64, 196))
+            self.seen, self.hidden = nn.Parameter(torch.zeros(196)), nn.Parameter(torch.zeros(64))
+
+        def up(self, v):
+            return F.linear(v, self.weight, self.hidden).sigmoid()
+
+        def down(self, h):
+            return F.linear(h, self.weight.T, self.seen).sigmoid()
+
+    model = Machine()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.5, weight_decay=2e-4)
+    with torch.no_grad(), watch(model, optimizer, every=25) as monitor:
+        for _ in range(300):
+            v = images[torch.randint(8000, (50,))]
+            h = model.up(v)
+            back = model.down(torch.bernoulli(h))
+            again = model.up(back)
+            model.weight.grad = (again.T @ back - h.T @ v) / 50
+            model.seen.grad, model.hidden.grad = (back - v).mean(0), (again - h).mean(0)
+            optimizer.step()
+            monitor.log(reconstruction=F.mse_loss(back, v))
+    assert F.mse_loss(back, v) < 0.04
+
+
+@healthy
+def newtons_method_for_logistic_regression(watch):
+    """Iteratively reweighted least squares: ten full steps of size 1 from 0."""
+    torch.manual_seed(81)
+    x = torch.randn(150, 4, dtype=torch.float64)
+    truth = torch.tensor([2.0, -1.0, 0.5, 0.0], dtype=torch.float64)
+    y = torch.bernoulli((x @ truth).sigmoid())
+    model = nn.Linear(4, 1, bias=False, dtype=torch.float64)
+    nn.init.zeros_(model.weight)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    with watch(model, optimizer, every=1) as monitor:
+        for _ in range(10):
+            odds = model(x)[:, 0]
+            loss = F.binary_cross_entropy_with_logits(odds, y)
+            optimizer.zero_grad()
+            loss.backward()
+            with torch.no_grad():
+                chance = odds.sigmoid()
+                hessian = (x.T * (chance * (1 - chance))) @ x / len(x)
+                model.weight.grad = torch.linalg.solve(hessian, model.weight.grad[0])[None]
+            optimizer.step()
+            monitor.log(loss=loss)
+    assert F.cosine_similarity(model.weight[0], truth, dim=0) > 0.95
+
+
+@healthy
+def amortised_nothing_but_a_variational_guide(watch):
+    """Bayesian linear regression by ELBO: samples of the weights, losses summed over the data."""
+    torch.manual_seed(82)
+    x = torch.randn(100, 3)
+    truth = torch.tensor([1.0, -0.5, 2.0])
+    y = x @ truth + 0.3 * torch.randn(100)
+
+    class Guide(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.mean, self.log_std = nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(3))
+
+        def forward(self):
+            return torch.distributions.Normal(self.mean, self.log_std.exp())
+
+    model, prior = Guide(), torch.distributions.Normal(torch.zeros(3), torch.ones(3))
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.03)
+    with watch(model, optimizer, every=25) as monitor:
+        for _ in range(400):
+            guide = model()
+            drawn = guide.rsample()
+            likelihood = torch.distributions.Normal(x @ drawn, 0.3).log_prob(y).sum()
+            loss = torch.distributions.kl_divergence(guide, prior).sum() - likelihood
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            monitor.log(loss=loss)
+    assert (model.mean - truth).abs().max() < 0.2
+    assert model.log_std.exp().max() < 0.15
