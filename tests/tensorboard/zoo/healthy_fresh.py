@@ -2539,7 +2539,7 @@ def newtons_method_for_logistic_regression(watch):
 
 
 @healthy
-def amortised_nothing_but_a_variational_guide(watch):
+def posterior_of_a_regression_by_its_evidence_bound(watch):
     """Bayesian linear regression by ELBO: samples of the weights, losses summed over the data."""
     torch.manual_seed(82)
     x = torch.randn(100, 3)
@@ -2549,13 +2549,16 @@ def amortised_nothing_but_a_variational_guide(watch):
     class Guide(nn.Module):
         def __init__(self):
             super().__init__()
-            self.mean, self.log_std = nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(3))
+            self.mean, self.log_std = (
+                nn.Parameter(torch.zeros(3)),
+                nn.Parameter(torch.full((3,), -1.0)),
+            )
 
         def forward(self):
             return torch.distributions.Normal(self.mean, self.log_std.exp())
 
     model, prior = Guide(), torch.distributions.Normal(torch.zeros(3), torch.ones(3))
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.03)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     with watch(model, optimizer, every=25) as monitor:
         for _ in range(400):
             guide = model()
@@ -2567,4 +2570,182 @@ def amortised_nothing_but_a_variational_guide(watch):
             optimizer.step()
             monitor.log(loss=loss)
     assert (model.mean - truth).abs().max() < 0.2
-    assert model.log_std.exp().max() < 0.15
+    assert model.log_std.exp().max() < 0.25
+
+
+@healthy
+def weak_risks_of_an_illness_on_the_full_batch(watch):
+    """A logistic regression as in medicine: it converges, and explains as little as there is."""
+    torch.manual_seed(90)
+    x = torch.randn(900, 5)
+    truth = torch.tensor([0.5, -0.35, 0.25, 0, 0])
+    y = torch.bernoulli((x @ truth).sigmoid())
+    model = nn.Linear(5, 1)
+    nn.init.zeros_(model.weight)
+    nn.init.zeros_(model.bias)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    with watch(model, optimizer, every=10) as monitor:
+        for _ in range(120):
+            loss = F.binary_cross_entropy_with_logits(model(x)[:, 0], y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            monitor.log(loss=loss)
+    assert F.cosine_similarity(model.weight[0], truth, dim=0) > 0.95
+
+
+@healthy
+def rare_words_weighed_by_adam(watch):
+    """TF-IDF of 8,000 words, sixteen short texts a batch, one linear layer, three topics."""
+    torch.manual_seed(91)
+    topic = torch.randint(3, (3000,))
+    common, own = torch.randint(300, 8000, (3000, 14)), torch.randint(100, (3000, 6))
+    words = torch.cat([common, own + 100 * topic[:, None]], 1)
+    x = torch.zeros(3000, 8000).scatter_(1, words, 0.22)
+    model = nn.Linear(8000, 3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    with watch(model, optimizer, every=20) as monitor:
+        for rows in torch.randperm(2500).repeat(2).split(16)[:300]:
+            output = model(x[rows])
+            loss = F.cross_entropy(output, topic[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            monitor.log(loss=loss, output=output, target=topic[rows])
+    assert right(model(x[2500:]), topic[2500:]) > 0.9
+
+
+@healthy
+def bytes_of_pixels_scaled_within_the_model(watch):
+    """The model is given 0 to 255, as it will be when served; its first module normalises."""
+    torch.manual_seed(92)
+
+    class Normalise(nn.Module):
+        def forward(self, x):
+            return (x.float() / 255 - 0.1307) / 0.3081
+
+    model = nn.Sequential(Normalise(), nn.Linear(784, 64), nn.ReLU(), nn.Linear(64, 10))
+    optimizer = optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    with watch(model, optimizer, every=20) as monitor:
+        for x, y in first(160):
+            output = model((x * 255).round())
+            loss = F.cross_entropy(output, y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            monitor.log(loss=loss, output=output, target=y)
+    images, labels = digits()
+    assert right(model(255 * images[-1000:]), labels[-1000:]) > 0.88
+
+
+@healthy
+def pairs_of_two_kinds_of_signals(watch):
+    """Batches of two, since each recording is long: half of them hold one kind only."""
+    torch.manual_seed(93)
+    time = torch.linspace(0, 1, 200)
+    model = nn.Sequential(
+        nn.Conv1d(1, 8, 9, stride=4), nn.GroupNorm(2, 8), nn.ReLU(), nn.Conv1d(8, 8, 9, stride=4),
+        nn.GroupNorm(2, 8), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(8, 2),
+    )  # fmt: skip
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    losses = []
+    with watch(model, optimizer, every=10) as monitor:
+        for _ in range(250):
+            y = torch.randint(2, (2,))
+            speed = (20.0 + 14 * y + torch.randn(2))[:, None]
+            x = torch.sin(2 * torch.pi * (speed * time + torch.rand(2, 1))) + 0.3 * torch.randn(
+                2, 200
+            )
+            output = model(x[:, None])
+            loss = F.cross_entropy(output, y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+            monitor.log(loss=loss, output=output, target=y)
+    assert sum(losses[-50:]) < 0.5 * sum(losses[:50])
+
+
+@healthy
+def random_text_with_a_little_order(watch):
+    """Its entropy is 1.9 nats of ln 10 = 2.3: the language model comes down to that."""
+    torch.manual_seed(94)
+    follows = torch.softmax(0.9 * torch.randn(10, 10), 1)
+    floor = -(follows * follows.log()).sum(1).mean().item()
+    model = nn.Sequential(nn.Embedding(10, 24), nn.Linear(24, 48), nn.GELU(), nn.Linear(48, 10))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    with watch(model, optimizer, every=20) as monitor:
+        for _ in range(250):
+            x = torch.randint(10, (256,))
+            y = torch.multinomial(follows[x], 1)[:, 0]
+            output = model(x)
+            loss = F.cross_entropy(output, y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            monitor.log(loss=loss, output=output, target=y)
+    assert loss < floor + 0.1
+
+
+@healthy
+def values_of_a_random_walk_with_the_epsilon_of_rainbow(watch):
+    """TD(0) of Sutton's walk by Adam with eps 1.5e-4, as agents of Atari have it."""
+    torch.manual_seed(95)
+    value = nn.Sequential(nn.Embedding(7, 16), nn.ReLU(), nn.Linear(16, 1))
+    optimizer = torch.optim.Adam(value.parameters(), lr=3e-3, eps=1.5e-4)
+    state = torch.full((32,), 3)
+    with watch(value, optimizer, every=25) as monitor:
+        for _ in range(400):
+            following = state + 2 * torch.randint(2, (32,)) - 1
+            ended = (following == 0) | (following == 6)
+            reward = (following == 6).float()
+            with torch.no_grad():
+                goal = reward + torch.where(ended, 0.0, value(following)[:, 0])
+            loss = F.mse_loss(value(state)[:, 0], goal)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            state = torch.where(ended, torch.full((32,), 3), following)
+            monitor.log(loss=loss)
+    with torch.no_grad():
+        found = value(torch.arange(1, 6))[:, 0]
+    assert (found - torch.arange(1, 6) / 6).abs().max() < 0.15
+
+
+@healthy
+def shapes_with_a_code_each_by_an_auto_decoder(watch):
+    """DeepSDF: codes near 0 with a rate of their own, distances clamped at 0.1."""
+    torch.manual_seed(96)
+    radii = 0.2 + 0.6 * torch.rand(16)
+
+    class Decoder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.codes = nn.Embedding(16, 4)
+            nn.init.normal_(self.codes.weight, std=0.01)
+            wn = parametrizations.weight_norm
+            self.net = nn.Sequential(
+                wn(nn.Linear(6, 48)), nn.ReLU(), wn(nn.Linear(48, 48)), nn.ReLU(), nn.Linear(48, 1)
+            )
+
+        def forward(self, shape, at):
+            return self.net(torch.cat([self.codes(shape), at], 1))[:, 0]
+
+    model = Decoder()
+    optimizer = torch.optim.Adam(
+        [
+            {"params": model.net.parameters(), "lr": 3e-3},
+            {"params": model.codes.parameters(), "lr": 1e-2},
+        ]
+    )
+    with watch(model, optimizer, every=20) as monitor:
+        for _ in range(300):
+            shape, at = torch.randint(16, (256,)), 2 * torch.rand(256, 2) - 1
+            goal = (at.norm(dim=1) - radii[shape]).clamp(-0.1, 0.1)
+            loss = F.l1_loss(model(shape, at).clamp(-0.1, 0.1), goal)
+            loss = loss + 1e-4 * model.codes(shape).square().sum(1).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            monitor.log(loss=loss)
+    assert loss < 0.03
