@@ -2714,7 +2714,7 @@ def values_of_a_random_walk_with_the_epsilon_of_rainbow(watch):
 
 @healthy
 def shapes_with_a_code_each_by_an_auto_decoder(watch):
-    """DeepSDF: codes near 0 with a rate of their own, distances clamped at 0.1."""
+    """DeepSDF: codes near 0 with a rate of their own, distances clamped at 0.3."""
     torch.manual_seed(96)
     radii = 0.2 + 0.6 * torch.rand(16)
 
@@ -2722,7 +2722,7 @@ def shapes_with_a_code_each_by_an_auto_decoder(watch):
         def __init__(self):
             super().__init__()
             self.codes = nn.Embedding(16, 4)
-            nn.init.normal_(self.codes.weight, std=0.01)
+            nn.init.normal_(self.codes.weight, std=0.1)
             wn = parametrizations.weight_norm
             self.net = nn.Sequential(
                 wn(nn.Linear(6, 48)), nn.ReLU(), wn(nn.Linear(48, 48)), nn.ReLU(), nn.Linear(48, 1)
@@ -2734,18 +2734,18 @@ def shapes_with_a_code_each_by_an_auto_decoder(watch):
     model = Decoder()
     optimizer = torch.optim.Adam(
         [
-            {"params": model.net.parameters(), "lr": 3e-3},
-            {"params": model.codes.parameters(), "lr": 1e-2},
+            {"params": model.net.parameters(), "lr": 5e-3},
+            {"params": model.codes.parameters(), "lr": 2e-2},
         ]
     )
     with watch(model, optimizer, every=20) as monitor:
-        for _ in range(300):
-            shape, at = torch.randint(16, (256,)), 2 * torch.rand(256, 2) - 1
-            goal = (at.norm(dim=1) - radii[shape]).clamp(-0.1, 0.1)
-            loss = F.l1_loss(model(shape, at).clamp(-0.1, 0.1), goal)
+        for _ in range(400):
+            shape, at = torch.randint(16, (384,)), 2 * torch.rand(384, 2) - 1
+            goal = (at.norm(dim=1) - radii[shape]).clamp(-0.3, 0.3)
+            loss = F.l1_loss(model(shape, at).clamp(-0.3, 0.3), goal)
             loss = loss + 1e-4 * model.codes(shape).square().sum(1).mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             monitor.log(loss=loss)
-    assert loss < 0.03
+    assert loss < 0.05
