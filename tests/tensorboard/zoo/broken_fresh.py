@@ -470,7 +470,7 @@ def plain_recurrent_net_asked_for_the_first_of_eighty_symbols(watch):
 
 @broken(
     "vanishing gradients",
-    also=("it does not learn", "one class is predicted", "layers that do not move"),
+    also=("it does not learn", "dead units", "one class is predicted", "layers that do not move"),
 )
 def plain_convolutions_twenty_deep_with_default_weights(watch):
     torch.manual_seed(21)
@@ -504,7 +504,11 @@ def thirty_residual_blocks_that_each_double_the_variance(watch):
         classify(monitor, model, optimizer, batches(150))
 
 
-@broken("exploding gradients", also=("not finite", "the loss rises", "it does not learn"))
+@broken(
+    "exploding gradients",
+    "learning rate too high",
+    also=("not finite", "the loss rises", "it does not learn"),
+)
 def learnt_pendulum_rolled_out_for_ninety_steps_without_clipping(watch):
     torch.manual_seed(23)
     model = nn.Sequential(nn.Linear(2, 64), nn.Tanh(), nn.Linear(64, 2))
@@ -914,7 +918,7 @@ def batches_by_length_where_the_length_tells_the_class(watch):
                     classify(monitor, model, optimizer, [(words, y)])
 
 
-@broken("batches of one class", also=("the loss rises", "it does not learn"))
+@broken("batches of one class", also=("the loss rises", "it does not learn", "dead units"))
 def one_recording_makes_one_batch(watch):
     torch.manual_seed(45)
     model = listener()
