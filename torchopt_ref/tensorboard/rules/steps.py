@@ -17,6 +17,7 @@ from .evidence import (
     Finding,
     aligned,
     fallen,
+    falls,
     listed,
     loss_of,
     rose,
@@ -234,8 +235,7 @@ def is_harmed(history: History) -> bool:
         return True
     if len(loss) < LATER or fall > LEARNT:
         return False
-    first, second, third = loss.thirds()
-    return not first > second > third
+    return not falls(history)
 
 
 def divisor(ratio: float) -> int:
