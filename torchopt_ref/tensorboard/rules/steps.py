@@ -267,9 +267,11 @@ def ended_early(history: History) -> Finding | None:
 
 
 def small_steps(history: History) -> Finding | None:
+    """But not while the learning rate is warmed up."""
     layers = trained_from_the_start(history)
-    fall = fallen(history)
-    if not layers or (fall is not None and fall > LEARNT):
+    fall, rate = fallen(history), history.values("learning rate/group 0")
+    warms_up = len(rate) > 1 and rate[-1] == rate.max() > 1.5 * rate[0]
+    if not layers or warms_up or (fall is not None and fall > LEARNT):
         return None
     values = np.nan_to_num(aligned(history, layers))
     moving = values[:, values.max(axis=0) > 0]
