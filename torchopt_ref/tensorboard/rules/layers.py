@@ -212,7 +212,7 @@ def grown(history: History) -> Finding | None:
     norm = Curve.of(history, "weight norm/[all]")
     if len(norm) < LATER or norm.first == 0 or norm.values[-1] < GROWN * norm.first:
         return None
-    goes_on = norm.values[-1] > 3 * norm.second_half[0]
+    goes_on = norm.values[-1] > 1.5 * norm.second_half[0]
     if not goes_on and not weights(history):
         return None
     leaps = norm.values[1:] / np.maximum(norm.values[:-1], 1e-30)

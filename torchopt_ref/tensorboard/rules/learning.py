@@ -18,7 +18,7 @@ another one, which may be near the noise of its targets, a fifth of that."""
 LEVEL = 0.25
 """Of the first loss, within which one stays that does not fall."""
 
-RISEN = 1.3
+RISEN = 1.5
 """Of the first loss. Losses that begin at 0, or below it, have no measure to rise by."""
 
 AGREE = 0.4

@@ -158,7 +158,8 @@ def under_epsilon(history: History) -> Finding | None:
     norm in units of ``lr`` times the effective step."""
     groups = history.facts().get("param groups", [])
     eps = max((group.get("eps", 0.0) for group in groups if "beta2" in group), default=0.0)
-    rate = max((group.get("lr", 0.0) for group in groups), default=0.0)
+    rates = history.below("learning rate").values()
+    rate = max((history.values(tag)[0] for tag in rates), default=0.0)
     sizes = []
     for name, tag in history.layers("effective step").items():
         step, update = history.values(tag)[0], history.values(f"update norm/{name}")
