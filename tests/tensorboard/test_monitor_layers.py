@@ -71,12 +71,12 @@ def test_a_unit_is_dead_after_a_window_without_a_sign_of_life(tmp_path, read):
     inputs = [[1.0, -1.0], [-1.0, -1.0], [1.0, -1.0], [-1.0, -1.0], [-1.0, -1.0], [-1.0, 1.0]]
     with Monitor(model, optimizer, tmp_path, every=1, window=2):
         for x in inputs:
-            model(torch.tensor([x, x])).sum().backward()
+            model(torch.tensor([x]).expand(64, 2)).sum().backward()
             optimizer.step()
     assert list(read(tmp_path)["dead units/1 ReLU"].values()) == [0.5, 0.5, 0.5, 0.5, 1.0, 0.5]
 
 
-@pytest.mark.parametrize(("shape", "units"), [((4, 6, 5, 5), 6), ((4, 5, 6), 6), ((4, 6), 6)])
+@pytest.mark.parametrize(("shape", "units"), [((3, 6, 5, 5), 6), ((13, 5, 6), 6), ((64, 6), 6)])
 def test_units_of_images_and_sequences(shape, units, tmp_path, read):
     model = nn.Sequential(nn.Identity(), nn.ReLU())
     x = torch.rand(shape) - 2

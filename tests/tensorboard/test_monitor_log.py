@@ -228,7 +228,7 @@ def test_what_is_logged_after_the_last_record_is_written_on_leaving(reduce, tmp_
     assert run["accuracy/test"] == run["accuracy"] | {6: pytest.approx(0.9)}
 
 
-def test_where_no_step_is_seen_what_is_logged_is_written_with_a_note(tmp_path, read):
+def test_where_no_step_is_seen_what_is_logged_is_written_with_a_finding(tmp_path, read):
     """The step() of some wrappers is not the one that is called."""
     model = nn.Linear(4, 4)
     base, other = (torch.optim.SGD(model.parameters(), lr=0.1) for _ in range(2))
@@ -238,7 +238,7 @@ def test_where_no_step_is_seen_what_is_logged_is_written_with_a_note(tmp_path, r
             monitor.log(loss=loss)
     run = read(tmp_path)
     assert run["loss"] == {6: 1.5}
-    assert "No step of the optimizer was seen" in run.text("notes")
+    assert "**no step was seen**" in run.text("diagnosis")
 
 
 def test_pictures_are_of_the_batch_whose_predictions_are_logged(tmp_path, monkeypatch):

@@ -260,6 +260,7 @@ def test_speed_and_memory(tmp_path, read):
     assert run["memory/peak of the process [MiB]"][8] > 50
 
 
+LOGGED = {"loss", "accuracy", "classes", "cross-entropy of the output"}
 GROUPS = {
     "updates": {
         *("learning rate", "weight norm", "gradient norm", "update norm", "update to weight"),
@@ -269,7 +270,7 @@ GROUPS = {
     "slots": {"slot size"},
     "activations": {"activation mean", "activation std", "activation gradient std", "saturated"},
     "drift": {"parity drift"},
-    "health": {"gradient carried over"},
+    "health": {"gradient carried over", "model input", "model output"},
     "speed": {"step time", "speed", "memory"},
     "pictures": set(),
     "graph": set(),
@@ -281,5 +282,5 @@ def test_record_chooses_what_is_written(tmp_path, read):
         model = mlp(nn.Tanh, hidden=(20,))
         folder = tmp_path / quantity
         watched_by_hand(model, torch.optim.Adam(model.parameters()), folder, record=[quantity])
-        groups = {tag.partition("/")[0] for tag in read(folder).scalars} - {"loss", "accuracy"}
+        groups = {tag.partition("/")[0] for tag in read(folder).scalars} - LOGGED
         assert groups == GROUPS[quantity], quantity

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.hooks import RemovableHandle
 
-from .activations import add_mean, add_scalars, wide
+from .activations import add_mean, add_scalars, finite, mean_and_std, wide
 from .hooks import Hooks
 from .layers import unwrapped
 from .record import Record
@@ -96,11 +96,9 @@ class Ends:
             self._measure_output(wide(output.detach()))
 
     def _measure_input(self, x: Tensor) -> None:
-        self._found["model input/mean"] = x.mean()
-        self._found["model input/std"] = x.std(correction=0)
+        self._found["model input/mean"], self._found["model input/std"] = mean_and_std(x)
         if len(x) > 1:
-            between = x.flatten(1) if x.dim() > 1 else x[:, None]
-            self._found["model input/std between samples"] = between.std(0, correction=0).amax()
+            self._found["model input/std between samples"] = finite(x, largest_std)
 
     def _measure_output(self, y: Tensor) -> None:
         low, high = y.aminmax()
@@ -118,6 +116,11 @@ class Ends:
         if self._has_modes and self._training is not None:
             record.scalars["training mode"] = float(self._training)
         record.later([*self._found.values()], add_scalars(record, [*self._found]))
+
+
+def largest_std(x: Tensor) -> Tensor:
+    """Of the features, over the samples."""
+    return x.std(0, correction=0).amax()
 
 
 def leaves(output: Tensor) -> list[nn.Parameter]:
