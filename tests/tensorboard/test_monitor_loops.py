@@ -188,7 +188,7 @@ def test_frozen_and_unused_layers_stand_still(tmp_path, read):
     assert min(run["update to weight/used.3 Linear"].values()) > 0
     for name in ("used.0 Linear", "forgotten"):
         assert f"update to weight/{name}" not in run.scalars
-    assert "**layers in no param group** (forgotten)" in run.text("diagnosis")
+    assert "**layers in no param group**: forgotten" in run.text("diagnosis")
 
 
 def test_a_layer_that_is_used_now_and_then_is_compared_when_it_can_be(tmp_path, read):

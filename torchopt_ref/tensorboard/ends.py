@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -70,7 +70,7 @@ class Ends:
 
     @torch.no_grad()
     def saw_input(self, tensor: Tensor) -> None:
-        if not self._is_first or not tensor.numel() or tensor.layout != torch.strided:
+        if not self._is_first or not has_values(tensor):
             return
         self._is_first = False
         flat = tensor.detach().reshape(-1)
@@ -87,12 +87,13 @@ class Ends:
         if self._training is not None or output is None or not output.requires_grad:
             return
         self._training = unwrapped(module).training
-        self.leaves = self.leaves or leaves(output)
-        given = first_of([*args, *kwargs.values()])
-        if given is not None and given.dim():
+        inputs = [*args, *kwargs.values()]
+        self.leaves = self.leaves or leaves(output, inputs)
+        given = first_of(inputs)
+        if given is not None and given.dim() and has_values(given):
             self.takes_floats = given.is_floating_point()
             self._measure_input(wide_values(given))
-        if output.is_floating_point():
+        if output.is_floating_point() and has_values(output):
             self._measure_output(wide(output.detach()))
 
     def _measure_input(self, x: Tensor) -> None:
@@ -123,10 +124,11 @@ def largest_std(x: Tensor) -> Tensor:
     return x.std(0, correction=0).amax()
 
 
-def leaves(output: Tensor) -> list[nn.Parameter]:
-    """The parameters that ``output`` was computed of, so far as autograd knows."""
+def leaves(output: Tensor, inputs: Sequence[Any]) -> list[nn.Parameter]:
+    """The parameters that ``output`` was computed of, so far as autograd knows, but for those that
+    the inputs were computed of."""
     found: list[nn.Parameter] = []
-    seen: set[object] = set()
+    seen: set[object] = {each.grad_fn for each in inputs if isinstance(each, Tensor)}
     waiting = [output.grad_fn]
     while waiting and len(seen) < MOST_NODES:
         node = waiting.pop()
@@ -162,9 +164,14 @@ def first_of(value: Any) -> Tensor | None:
     return next((each for each in value if isinstance(each, Tensor)), None)
 
 
+def has_values(tensor: Tensor) -> bool:
+    """In memory, one beside the other."""
+    return tensor.layout == torch.strided and not tensor.is_nested and tensor.numel() > 0
+
+
 def wide_values(tensor: Tensor) -> Tensor:
     """Numbers that have a mean: of integers, and of the first of complex ones."""
     tensor = tensor.detach()
     if tensor.is_complex():
-        tensor = torch.view_as_real(tensor)
+        tensor = torch.view_as_real(tensor.resolve_conj())
     return wide(tensor) if tensor.is_floating_point() else tensor.float()

@@ -157,7 +157,7 @@ class Session:
             self._parts.speed.forward_ends()
         if tensor is not None and tensor.dim():
             for watched in self._watched:
-                watched.samples += len(tensor) * self._processes
+                watched.samples += tensor.size(0) * self._processes
             if self._parts.ends:
                 self._parts.ends.saw_input(tensor)
 
@@ -229,7 +229,7 @@ class Session:
         model = next(iter(self._models.values()))
         if getattr(model, "_compiled_call_impl", None) is not None:
             return
-        if self._always or self._first.record or self._first.record_is_near():
+        if self._always or any(each.record or each.record_is_near() for each in self._watched):
             self._hooks.start(model)
         else:
             self._hooks.stop()
