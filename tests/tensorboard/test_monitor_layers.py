@@ -138,3 +138,19 @@ def test_dropout_keep_rate(layer, tmp_path, read):
     expected = (kept.y != 0).sum().item() / alive
     assert 0.6 < expected < 0.8
     assert read(tmp_path)["dropout keep rate/2.layer"][1] == pytest.approx(expected)
+
+
+def test_the_share_of_batch_norms_that_were_never_updated(tmp_path, read):
+    """In evaluation mode or with momentum 0, with the running statistics that they begin with."""
+    trains, fresh, loaded, stopped = (nn.BatchNorm1d(4) for _ in range(4))
+    loaded.running_mean.fill_(0.5)
+    model = nn.Sequential(nn.Linear(4, 4), trains, fresh, loaded, stopped)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    with Monitor(model, optimizer, tmp_path, every=1):
+        for step in range(1, 5):
+            fresh.train(step > 2)
+            loaded.train(step > 3)
+            stopped.momentum = 0.1 if step > 1 else 0.0
+            model(torch.randn(8, 4)).sum().backward()
+            optimizer.step()
+    assert read(tmp_path)["batch norm/never updated"] == {1: 2 / 4, 2: 1 / 4, 3: 0 / 4}

@@ -290,3 +290,20 @@ def test_bytes_that_are_not_utf_8_are_written_by_their_numbers(tmp_path, read, m
     assert f"--data={name}" in run.text("settings and versions")
     hparams = {tag for tag in run._events.summary_metadata if tag.startswith("_hparams_")}
     assert len(hparams) == 3
+
+
+def test_no_picture_pairs_an_input_with_the_predictions_of_another_step(tmp_path, monkeypatch):
+    """Where passes are not hooked, such as in step 20, the input is not known."""
+    drawn = []
+    monkeypatch.setattr(WrongOnes, "figure", lambda wrong: drawn.append(wrong) or Figure())
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    kept = [torch.full((4, 1, 8, 8), float(step)) for step in range(1, 21)]
+    with Monitor(model, optimizer, tmp_path, every=50) as monitor:
+        for step, images in enumerate(kept, start=1):
+            output = model(images)
+            output.sum().backward()
+            optimizer.step()
+            output = nn.functional.one_hot(torch.full((4,), step % 3), 3)
+            monitor.log(output=output, target=torch.full((4,), (step + 1) % 3))
+    assert [(wrong.images.mean(), set(wrong.predicted)) for wrong in drawn] == [(16, {16 % 3})]

@@ -203,4 +203,4 @@ def other_dimensions(y: Tensor) -> list[int]:
 
 def wide(tensor: Tensor) -> Tensor:
     """The tensor in a precision that can hold a sum."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+    return tensor.float() if tensor.dtype.itemsize < 4 else tensor
