@@ -166,7 +166,8 @@ def first_of(value: Any) -> Tensor | None:
 
 def has_values(tensor: Tensor) -> bool:
     """In memory, one beside the other."""
-    return tensor.layout == torch.strided and not tensor.is_nested and tensor.numel() > 0
+    is_dense = tensor.layout == torch.strided and not tensor.is_nested and not tensor.is_meta
+    return is_dense and tensor.numel() > 0
 
 
 def wide_values(tensor: Tensor) -> Tensor:
