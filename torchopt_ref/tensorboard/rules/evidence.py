@@ -105,6 +105,15 @@ def fallen(history: History) -> float | None:
     return (loss.first - loss.late) / max(abs(loss.first), 1e-12)
 
 
+def falls(history: History) -> bool:
+    """Whether the loss goes down from third to third, by a twentieth in all."""
+    loss = loss_of(history)
+    if len(loss) < 6:
+        return False
+    first, second, third = loss.thirds()
+    return first > second > third and first - third > 0.05 * abs(first)
+
+
 def is_rewarded(history: History) -> bool | None:
     """Of an agent, whose losses need not fall: whether a reward that was logged has risen, or
     whether none was, so that nothing can be said. None of all else, and where it has not risen."""
@@ -131,12 +140,15 @@ def rose(history: History) -> bool:
 
 
 def is_guessing(history: History) -> bool:
-    """Whether a classifier's cross-entropy is, after 100 steps, no less than that of guessing."""
-    entropy = Curve.of(history, f"{ENTROPY}/mean")
+    """Whether a classifier's cross-entropy is, after 100 steps, no less than that of guessing, and
+    it is right no more often than if it always said the most frequent class."""
+    entropy, right = Curve.of(history, f"{ENTROPY}/mean"), Curve.of(history, "accuracy")
     classes = history.values("classes/number")
     if len(entropy) < LATER or not len(classes) or history.last_step() < 100:
         return False
-    return entropy.late > 0.97 * float(np.log(max(classes[-1], 2)))
+    most = Curve.of(history, "classes/largest share of labels").late
+    knows = len(right) > 0 and right.late > most + 0.05
+    return not knows and entropy.late > 0.97 * float(np.log(max(classes[-1], 2)))
 
 
 def trained_from_the_start(history: History) -> list[tuple[str, str]]:
