@@ -153,4 +153,6 @@ def test_the_share_of_batch_norms_that_were_never_updated(tmp_path, read):
             stopped.momentum = 0.1 if step > 1 else 0.0
             model(torch.randn(8, 4)).sum().backward()
             optimizer.step()
-    assert read(tmp_path)["batch norm/never updated"] == {1: 2 / 4, 2: 1 / 4, 3: 0 / 4}
+    run, tag = read(tmp_path), "batch norm/never updated"
+    assert run[f"{tag}, in evaluation mode"] == {1: 1 / 4, 2: 1 / 4, 3: 0 / 4}
+    assert run[f"{tag}, by momentum 0"] == {1: 1 / 4}
