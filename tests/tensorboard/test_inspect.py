@@ -30,7 +30,7 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     for name, std in (("healthy", None), ("saturated", 1.0)):
         torch.manual_seed(0)
-        model = initialize(mlp(nn.Sigmoid, (100,)), std=std)
+        model = initialize(mlp(nn.Tanh, (100,)), std=std)
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
         with Monitor(model, optimizer, folder / name, every=10) as monitor:
             train(model, optimizer, monitor, steps=60)
@@ -47,7 +47,7 @@ def test_a_healthy_run(runs, capsys):
     assert curves[:4] == [
         *("loss", "accuracy", "learning rate/group 0", "update to weight/[median]"),
     ]
-    assert re.search("loss +█.*▁ +2\\.3.* -> 1\\.\\d+", out)
+    assert re.search("loss +█.*▁ +2\\.3.* -> 0\\.\\d+", out)
     assert "Worst layers" not in out
     assert lines[-1] == "Nothing stands out."
     assert inspect(runs / "healthy").worst == []
@@ -56,10 +56,10 @@ def test_a_healthy_run(runs, capsys):
 def test_a_broken_run_names_layer_evidence_and_what_to_try(runs, capsys):
     assert main(["inspect", str(runs / "saturated")]) == 0
     out = capsys.readouterr().out
-    assert "Saturated activations: 1 Sigmoid" in out
-    assert re.search(r"\d+% of the outputs of 1 Sigmoid, as from the start", out)
+    assert "Saturated activations: 1 Tanh" in out
+    assert re.search(r"\d+% of the outputs of 1 Tanh, as from the start", out)
     assert "Try: The initial weights are too large: use Xavier's" in out
-    assert re.search(r"Worst layers\n  1 Sigmoid +\d+% saturated", out)
+    assert re.search(r"Worst layers\n  1 Tanh +\d+% saturated", out)
 
 
 def test_json(runs, capsys):
@@ -68,7 +68,7 @@ def test_json(runs, capsys):
     assert found["steps"] == 60
     assert [each["kind"] for each in found["findings"]] == ["saturated activations"]
     assert found["findings"][0].keys() >= {"kind", "evidence", "try_this", "curves", "step"}
-    assert found["worst_layers"][0]["layer"] == "1 Sigmoid"
+    assert found["worst_layers"][0]["layer"] == "1 Tanh"
     assert all(each["badness"] >= 2 for each in found["worst_layers"])
     loss = found["curves"]["loss"]
     assert loss["least"] <= loss["last"] < loss["first"] <= loss["greatest"]

@@ -77,7 +77,7 @@ def test_drift_sees_another_learning_rate(tmp_path, read):
 
         def nudge(*_, model=model):
             with torch.no_grad():
-                model[0].bias.mul_(1.0001)
+                model[0].weight.mul_(1.0001)
 
         if where == "inside":
             optimizer.register_step_post_hook(nudge)

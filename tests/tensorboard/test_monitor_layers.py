@@ -71,12 +71,12 @@ def test_a_unit_is_dead_after_a_window_without_a_sign_of_life(tmp_path, read):
     inputs = [[1.0, -1.0], [-1.0, -1.0], [1.0, -1.0], [-1.0, -1.0], [-1.0, -1.0], [-1.0, 1.0]]
     with Monitor(model, optimizer, tmp_path, every=1, window=2):
         for x in inputs:
-            model(torch.tensor([x, x])).sum().backward()
+            model(torch.tensor([x]).expand(64, 2)).sum().backward()
             optimizer.step()
     assert list(read(tmp_path)["dead units/1 ReLU"].values()) == [0.5, 0.5, 0.5, 0.5, 1.0, 0.5]
 
 
-@pytest.mark.parametrize(("shape", "units"), [((4, 6, 5, 5), 6), ((4, 5, 6), 6), ((4, 6), 6)])
+@pytest.mark.parametrize(("shape", "units"), [((3, 6, 5, 5), 6), ((13, 5, 6), 6), ((64, 6), 6)])
 def test_units_of_images_and_sequences(shape, units, tmp_path, read):
     model = nn.Sequential(nn.Identity(), nn.ReLU())
     x = torch.rand(shape) - 2
@@ -138,3 +138,21 @@ def test_dropout_keep_rate(layer, tmp_path, read):
     expected = (kept.y != 0).sum().item() / alive
     assert 0.6 < expected < 0.8
     assert read(tmp_path)["dropout keep rate/2.layer"][1] == pytest.approx(expected)
+
+
+def test_the_share_of_batch_norms_that_were_never_updated(tmp_path, read):
+    """In evaluation mode or with momentum 0, with the running statistics that they begin with."""
+    trains, fresh, loaded, stopped = (nn.BatchNorm1d(4) for _ in range(4))
+    loaded.running_mean.fill_(0.5)
+    model = nn.Sequential(nn.Linear(4, 4), trains, fresh, loaded, stopped)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    with Monitor(model, optimizer, tmp_path, every=1):
+        for step in range(1, 5):
+            fresh.train(step > 2)
+            loaded.train(step > 3)
+            stopped.momentum = 0.1 if step > 1 else 0.0
+            model(torch.randn(8, 4)).sum().backward()
+            optimizer.step()
+    run, tag = read(tmp_path), "batch norm/never updated"
+    assert run[f"{tag}, in evaluation mode"] == {1: 1 / 4, 2: 1 / 4, 3: 0 / 4}
+    assert run[f"{tag}, by momentum 0"] == {1: 1 / 4}

@@ -228,7 +228,7 @@ def test_what_is_logged_after_the_last_record_is_written_on_leaving(reduce, tmp_
     assert run["accuracy/test"] == run["accuracy"] | {6: pytest.approx(0.9)}
 
 
-def test_where_no_step_is_seen_what_is_logged_is_written_with_a_note(tmp_path, read):
+def test_where_no_step_is_seen_what_is_logged_is_written_with_a_finding(tmp_path, read):
     """The step() of some wrappers is not the one that is called."""
     model = nn.Linear(4, 4)
     base, other = (torch.optim.SGD(model.parameters(), lr=0.1) for _ in range(2))
@@ -238,7 +238,7 @@ def test_where_no_step_is_seen_what_is_logged_is_written_with_a_note(tmp_path, r
             monitor.log(loss=loss)
     run = read(tmp_path)
     assert run["loss"] == {6: 1.5}
-    assert "No step of the optimizer was seen" in run.text("notes")
+    assert "**no step was seen**" in run.text("diagnosis")
 
 
 def test_pictures_are_of_the_batch_whose_predictions_are_logged(tmp_path, monkeypatch):
@@ -290,3 +290,20 @@ def test_bytes_that_are_not_utf_8_are_written_by_their_numbers(tmp_path, read, m
     assert f"--data={name}" in run.text("settings and versions")
     hparams = {tag for tag in run._events.summary_metadata if tag.startswith("_hparams_")}
     assert len(hparams) == 3
+
+
+def test_no_picture_pairs_an_input_with_the_predictions_of_another_step(tmp_path, monkeypatch):
+    """Where passes are not hooked, such as in step 20, the input is not known."""
+    drawn = []
+    monkeypatch.setattr(WrongOnes, "figure", lambda wrong: drawn.append(wrong) or Figure())
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    kept = [torch.full((4, 1, 8, 8), float(step)) for step in range(1, 21)]
+    with Monitor(model, optimizer, tmp_path, every=50) as monitor:
+        for step, images in enumerate(kept, start=1):
+            output = model(images)
+            output.sum().backward()
+            optimizer.step()
+            output = nn.functional.one_hot(torch.full((4,), step % 3), 3)
+            monitor.log(output=output, target=torch.full((4,), (step + 1) % 3))
+    assert [(wrong.images.mean(), set(wrong.predicted)) for wrong in drawn] == [(16, {16 % 3})]

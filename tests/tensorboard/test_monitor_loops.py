@@ -132,14 +132,14 @@ def test_activation_checkpointing_counts_each_layer_and_sample_once(whole, tmp_p
         found[reentrant] = {
             tag: run[tag]
             for tag in run.scalars
-            if not tag.startswith(("step time", "speed", "memory"))
+            if not tag.startswith(("step time", "speed", "memory", "parity drift"))
         }
     plain = found[None]
     assert {tag for tag in plain if "#" in tag and tag.startswith("activation std")} == {
         "activation std/block.0 ReLU #2",
         "activation std/block.2 Tanh #2",
     }
-    # Sums in another order differ by about 1e-7.
+    # Sums in another order differ by about 1e-7, of which the drift makes whole ULPs.
     assert found[False].keys() == plain.keys()
     for tag in plain:
         assert found[False][tag] == pytest.approx(plain[tag], rel=1e-5), tag
@@ -183,9 +183,12 @@ def test_frozen_and_unused_layers_stand_still(tmp_path, read):
             optimizer.step()
             optimizer.zero_grad()
     run = read(tmp_path)
-    for name in ("used.0 Linear", "unused", "forgotten"):
-        assert set(run[f"update to weight/{name}"].values()) == {0.0}
+    assert set(run["update to weight/unused"].values()) == {0.0}
+    assert "gradient norm/unused" not in run.scalars
     assert min(run["update to weight/used.3 Linear"].values()) > 0
+    for name in ("used.0 Linear", "forgotten"):
+        assert f"update to weight/{name}" not in run.scalars
+    assert "**layers in no param group**: forgotten" in run.text("diagnosis")
 
 
 def test_a_layer_that_is_used_now_and_then_is_compared_when_it_can_be(tmp_path, read):

@@ -260,6 +260,7 @@ def test_speed_and_memory(tmp_path, read):
     assert run["memory/peak of the process [MiB]"][8] > 50
 
 
+LOGGED = {"loss", "accuracy", "classes", "cross-entropy of the output"}
 GROUPS = {
     "updates": {
         *("learning rate", "weight norm", "gradient norm", "update norm", "update to weight"),
@@ -269,7 +270,7 @@ GROUPS = {
     "slots": {"slot size"},
     "activations": {"activation mean", "activation std", "activation gradient std", "saturated"},
     "drift": {"parity drift"},
-    "health": {"gradient carried over"},
+    "health": {"gradient carried over", "model input", "model output"},
     "speed": {"step time", "speed", "memory"},
     "pictures": set(),
     "graph": set(),
@@ -281,5 +282,86 @@ def test_record_chooses_what_is_written(tmp_path, read):
         model = mlp(nn.Tanh, hidden=(20,))
         folder = tmp_path / quantity
         watched_by_hand(model, torch.optim.Adam(model.parameters()), folder, record=[quantity])
-        groups = {tag.partition("/")[0] for tag in read(folder).scalars} - {"loss", "accuracy"}
+        groups = {tag.partition("/")[0] for tag in read(folder).scalars} - LOGGED
         assert groups == GROUPS[quantity], quantity
+
+
+def logged_by_hand(folder, logs, order):
+    """Steps, ``logs`` being what each logs, before or after it; records at 1, 2, 4, 5, 10 ..."""
+    model = nn.Linear(4, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with Monitor(model, optimizer, folder, every=5) as monitor:
+        for given in logs:
+            model(torch.ones(2, 4)).sum().backward()
+            if order == "before":
+                monitor.log(**given)
+            optimizer.step()
+            if order == "after":
+                monitor.log(**given)
+
+
+def scores_and_labels(seed):
+    draw = torch.Generator().manual_seed(seed)
+    labels = torch.randint(3, (40,), generator=draw)
+    labels[:5] = -100
+    return torch.randn(40, 3, generator=draw), labels
+
+
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_classes_are_counted_since_the_last_record(order, tmp_path, read):
+    given = [scores_and_labels(seed) for seed in range(10)]
+    logs = [{"loss": 1.0, "output": output, "target": target} for output, target in given]
+    logged_by_hand(tmp_path, logs, order)
+    run = read(tmp_path)
+    for first, last in ((0, 1), (1, 2), (2, 4), (4, 5), (5, 10)):
+        predicted = np.concatenate([output.argmax(1)[5:] for output, _ in given[first:last]])
+        labels = np.concatenate([target[5:] for _, target in given[first:last]])
+        said, true = np.bincount(predicted, minlength=3), np.bincount(labels, minlength=3)
+        found = {name: run[f"classes/{name}"][last] for name in CLASSES}
+        expected = said.max() / said.sum(), true.max() / true.sum(), 3
+        assert list(found.values()) == pytest.approx(expected)
+        batch = np.bincount(given[last - 1][1][5:], minlength=3)
+        share, label = (
+            run[f"classes/{name}"][last]
+            for name in ("largest share in a batch", "most frequent label")
+        )
+        assert share == pytest.approx(batch.max() / batch.sum())
+        assert batch[int(label)] == batch.max()
+    assert run.steps("classes/number") == [1, 2, 4, 5, 10]
+
+
+CLASSES = ("largest share of predictions", "largest share of labels", "number")
+
+
+@pytest.mark.parametrize("how", ["tensors", "arrays", "float8"])
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_cross_entropy_is_that_of_the_records_step(order, how, tmp_path, read):
+    given = [scores_and_labels(seed) for seed in range(10)]
+    if how == "float8":
+        given = [(output.to(torch.float8_e4m3fn), target) for output, target in given]
+    exact = [
+        nn.functional.cross_entropy(output.double(), target).item() for output, target in given
+    ]
+    logs = [
+        {
+            "loss": 2.0 + step,
+            "output": output.numpy() if how == "arrays" else output,
+            "target": target.numpy() if how == "arrays" else target,
+        }
+        for step, (output, target) in enumerate(given)
+    ]
+    logged_by_hand(tmp_path, logs, order)
+    run = read(tmp_path)
+    steps = [1, 2, 4, 5, 10]
+    mean = run["cross-entropy of the output/mean"]
+    assert mean == pytest.approx({step: exact[step - 1] for step in steps})
+    part = run["cross-entropy of the output/loss divided by it"]
+    assert part == pytest.approx({step: (1.0 + step) / exact[step - 1] for step in steps})
+
+
+def test_the_cross_entropy_of_whole_numbers_is_not_taken(tmp_path, read):
+    logs = [{"output": torch.eye(3, dtype=torch.int64), "target": torch.arange(3)}] * 2
+    logged_by_hand(tmp_path, logs, "after")
+    run = read(tmp_path)
+    assert run["accuracy"] == {1: 1, 2: 1}
+    assert not [tag for tag in run.scalars if tag.startswith("cross-entropy")]

@@ -180,11 +180,14 @@ def add_mean(record: Record, tag: str, values: np.ndarray) -> None:
 
 
 def mean_and_std(y: Tensor) -> list[Tensor]:
-    """On the CPU finite where ``y`` is, whose sum may overflow."""
-    found = [y.mean(), y.std(correction=0)]
-    if y.is_cpu and not torch.stack(found).isfinite().all():
-        found = [scaled(y, torch.mean), scaled(y, partial(torch.std, correction=0))]
-    return found
+    return [finite(y, torch.mean), finite(y, partial(torch.std, correction=0))]
+
+
+def finite(y: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """``function(y)``, which goes with the scale of ``y``; on the CPU finite where ``y`` is, whose
+    sum may overflow."""
+    found = function(y)
+    return scaled(y, function) if y.is_cpu and not found.isfinite() else found
 
 
 def has_units(y: Tensor) -> bool:
@@ -200,4 +203,4 @@ def other_dimensions(y: Tensor) -> list[int]:
 
 def wide(tensor: Tensor) -> Tensor:
     """The tensor in a precision that can hold a sum."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+    return tensor.float() if tensor.dtype.itemsize < 4 else tensor

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.hooks import RemovableHandle
 
-from .activations import add_mean, add_scalars, wide
+from .activations import add_mean, add_scalars, finite, mean_and_std, wide
 from .hooks import Hooks
 from .layers import unwrapped
 from .record import Record
@@ -71,7 +71,7 @@ class Ends:
 
     @torch.no_grad()
     def saw_input(self, tensor: Tensor) -> None:
-        if not self._is_first or not tensor.numel() or tensor.layout != torch.strided:
+        if not self._is_first or not has_values(tensor):
             return
         self._is_first = False
         flat = tensor.detach().reshape(-1)
@@ -88,20 +88,19 @@ class Ends:
         if self._training is not None or output is None or not output.requires_grad:
             return
         self._training = unwrapped(module).training
-        self.leaves = self.leaves or leaves(output)
-        given = first_of([*args, *kwargs.values()])
-        if given is not None and given.dim():
+        inputs = [*args, *kwargs.values()]
+        self.leaves = self.leaves or leaves(output, inputs)
+        given = first_of(inputs)
+        if given is not None and given.dim() and has_values(given):
             self.takes_floats = given.is_floating_point()
             self._measure_input(wide_values(given))
-        if output.is_floating_point() and self._is_whole:
+        if output.is_floating_point() and self._is_whole and has_values(output):
             self._measure_output(wide(output.detach()))
 
     def _measure_input(self, x: Tensor) -> None:
-        self._found["model input/mean"] = x.mean()
-        self._found["model input/std"] = x.std(correction=0)
+        self._found["model input/mean"], self._found["model input/std"] = mean_and_std(x)
         if len(x) > 1:
-            between = x.flatten(1) if x.dim() > 1 else x[:, None]
-            self._found["model input/std between samples"] = between.std(0, correction=0).amax()
+            self._found["model input/std between samples"] = finite(x, largest_std)
 
     def _measure_output(self, y: Tensor) -> None:
         low, high = y.aminmax()
@@ -121,10 +120,16 @@ class Ends:
         record.later([*self._found.values()], add_scalars(record, [*self._found]))
 
 
-def leaves(output: Tensor) -> list[nn.Parameter]:
-    """The parameters that ``output`` was computed of, so far as autograd knows."""
+def largest_std(x: Tensor) -> Tensor:
+    """Of the features, over the samples."""
+    return x.std(0, correction=0).amax()
+
+
+def leaves(output: Tensor, inputs: Sequence[Any]) -> list[nn.Parameter]:
+    """The parameters that ``output`` was computed of, so far as autograd knows, but for those that
+    the inputs were computed of."""
     found: list[nn.Parameter] = []
-    seen: set[object] = set()
+    seen: set[object] = {each.grad_fn for each in inputs if isinstance(each, Tensor)}
     waiting = [output.grad_fn]
     while waiting and len(seen) < MOST_NODES:
         node = waiting.pop()
@@ -160,9 +165,15 @@ def first_of(value: Any) -> Tensor | None:
     return next((each for each in value if isinstance(each, Tensor)), None)
 
 
+def has_values(tensor: Tensor) -> bool:
+    """In memory, one beside the other."""
+    is_dense = tensor.layout == torch.strided and not tensor.is_nested and not tensor.is_meta
+    return is_dense and tensor.numel() > 0
+
+
 def wide_values(tensor: Tensor) -> Tensor:
     """Numbers that have a mean: of integers, and of the first of complex ones."""
     tensor = tensor.detach()
     if tensor.is_complex():
-        tensor = torch.view_as_real(tensor)
+        tensor = torch.view_as_real(tensor.resolve_conj())
     return wide(tensor) if tensor.is_floating_point() else tensor.float()

@@ -29,8 +29,13 @@ class Figures:
     def saw_input(self, tensor: Tensor) -> None:
         self._input = weakref.ref(tensor)
 
+    def passes_are_unseen(self) -> None:
+        """Of the predictions that follow the input is not known."""
+        self._input = lambda: None
+
     def saw_predictions(self, predicted: Tensor, labels: Tensor, classes: int) -> None:
-        self._latest = self._input, predicted, labels, classes
+        if self._input() is not None:
+            self._latest = self._input, predicted, labels, classes
 
     def is_due(self) -> bool:
         return self._spent + self._cost < SHARE * (perf_counter() - self._started)

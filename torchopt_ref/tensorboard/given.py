@@ -104,8 +104,9 @@ def size(value: Any) -> int:
 
 
 @torch.no_grad()
-def predictions(output: Any, target: Any) -> tuple[Tensor, Tensor, int]:
-    """The class of the largest score of each sample, its label in int64, and how many classes.
+def predictions(output: Any, target: Any) -> tuple[Tensor, Tensor, Tensor, int]:
+    """The scores, the class of the largest one of each sample, its label in int64, and how many
+    classes there are.
 
     The labels are a copy: the next batch may be written to where these are.
 
@@ -143,4 +144,4 @@ def predictions(output: Any, target: Any) -> tuple[Tensor, Tensor, int]:
         )
     large = output.is_floating_point() and output.dtype.itemsize > 1
     predicted = (output if large else output.float()).argmax(1)
-    return predicted, labels.to(predicted.device, torch.int64, copy=True), output.shape[1]
+    return output, predicted, labels.to(predicted.device, torch.int64, copy=True), output.shape[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .ends import has_values
 from .layers import Layers, spread, trainable
 from .record import Record
 
@@ -85,7 +86,7 @@ class Health:
             return
         value = float(loss)
         if not math.isfinite(value):
-            self._report(step, f"the loss is {value}", bad_input())
+            self._report(step, f"the loss is {value}", bad_input(self._layers.gradients()))
 
     def check_record(self, record: Record, optimizer: torch.optim.Optimizer) -> None:
         """Look at the record's norms, and at what the steps before it left on the device."""
@@ -140,7 +141,7 @@ class Health:
                 "update overflowed.",
             )
         place = f"layer {gradients[-1]}{others(gradients)}" if gradients else "some layer"
-        return f"the gradient of {place} is not finite", bad_input()
+        return f"the gradient of {place} is not finite", bad_input(self._layers.gradients())
 
     def _where(self, tensors: Sequence[tuple[nn.Parameter, Tensor | None]]) -> list[str]:
         """The layers whose tensor is not finite, in the model's order."""
@@ -162,10 +163,16 @@ class Health:
         warnings.warn(f"not finite at {text}", RuntimeWarning, stacklevel=2)
 
 
-def bad_input() -> str:
+def bad_input(gradients: Iterable[Tensor]) -> str:
     """In words, the first tensor among the variables of the training loop, and of the functions
-    between it and here, that is neither computed nor a gradient, and not finite."""
-    for name, tensor in variables():
+    between it and here, that is not finite, and no gradient, nor computed of parameters so far as
+    can be seen: it does not require a gradient, nor share its memory with what does."""
+    there = [*variables()]
+    made = {place(each) for _, each in there if each.requires_grad}
+    made |= {place(each) for each in gradients if has_values(each)}
+    for name, tensor in there:
+        if place(tensor) in made:
+            continue
         bad = ~tensor.isfinite()
         count = int(bad.sum())
         if count:
@@ -197,11 +204,15 @@ def data(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
     elif (
         isinstance(value, Tensor)
         and value.is_floating_point()
-        and value.layout == torch.strided
         and value.dim()
-        and not value.requires_grad
+        and has_values(value)
     ):
         yield name, value
+
+
+def place(tensor: Tensor) -> int:
+    """Of its memory."""
+    return tensor.untyped_storage().data_ptr()
 
 
 def one_of_each_row(gradient: Tensor) -> Tensor:

@@ -46,6 +46,10 @@ class Layers:
         names = [self.charts.get(self.of(each)) for each in trainable(optimizer.param_groups)]
         return [name for name in dict.fromkeys(names) if name]
 
+    def gradients(self) -> list[torch.Tensor]:
+        """Those that the models' parameters have."""
+        return [param.grad for param in self._of if param.grad is not None]
+
     def frozen(self) -> list[str]:
         """The layers of which no parameter requires a gradient."""
         moving = {name for param, name in self._of.items() if param.requires_grad}

@@ -111,14 +111,13 @@ class Logged:
         seen[1].index_add_(0, torch.where(counted, labels, 0), one)
 
     @torch.no_grad()
-    def add_entropy(self, output: Tensor, labels: Tensor, loss: Tensor | float | None) -> None:
+    def add_entropy(self, scores: Tensor, labels: Tensor, loss: Tensor | float | None) -> None:
         """Of the record's step, unless it is there already."""
-        if self._entropy or not output.is_floating_point():
+        if self._entropy or not scores.is_floating_point():
             return
-        scores = output if output.dim() > 1 else output[None]
         counted = is_class(labels, scores.shape[1])
         labels = torch.where(counted, labels, -100)
-        entropy = nn.functional.cross_entropy(wide(scores.detach()), labels)
+        entropy = nn.functional.cross_entropy(wide(scores), labels)
         self._entropy = [entropy]
         if loss is not None:
             self._entropy.append(torch.as_tensor(loss, device=entropy.device) / entropy)

@@ -83,6 +83,7 @@ class Output:
         found = {NOT_FINITE: float(step)}
         self._history.add(step, found)
         self._file.add(scalar_values(found), step)
+        self._sinks.log(found, step)
         self.diagnose(step)
 
     def record(self, record: Record, metrics: list[str]) -> None:

@@ -53,6 +53,7 @@ class Session:
         self._first_step = watched[0].step + 1
         self._forward_passes, self._in_pass = 0, False
         self._losses_without_step = self._most_losses = 0
+        self._is_missing = False
         self._logs_before_step: bool | None = None
         # Hooks that come and go would have compiled functions compiled again.
         self._always = is_compiled(each for model in models.values() for each in model.modules())
@@ -100,7 +101,7 @@ class Session:
         numbers = {readable(tag): number(tag, value) for tag, value in given.items()}
         found = None if output is None else predictions(output, target)
         trains = torch.is_grad_enabled() and "loss" in numbers
-        self._guard.safe(self._log)(numbers, trains, found, output)
+        self._guard.safe(self._log)(numbers, trains, found)
 
     def close(self, failed: bool) -> None:
         """Finish what is under way, draw, and leave no hook, whatever fails."""
@@ -157,7 +158,7 @@ class Session:
             self._parts.speed.forward_ends()
         if tensor is not None and tensor.dim():
             for watched in self._watched:
-                watched.samples += len(tensor) * self._processes
+                watched.samples += tensor.size(0) * self._processes
             if self._parts.ends:
                 self._parts.ends.saw_input(tensor)
 
@@ -191,10 +192,12 @@ class Session:
     ) -> None:
         if not watched.is_stepping:
             return
-        self._most_losses = max(self._most_losses, self._losses_without_step)
+        self._most_losses = max(self._most_losses, self._losses_without_step, 1)
         self._losses_without_step = 0
         samples, at = watched.samples, self._at(watched)
         due = watched.after_step(at)
+        if self._is_missing:
+            self._write_missing(0)
         if self._parts.health and not self._gradient_is_there:
             self._parts.health.check_gradients(optimizer, at, made=True)
         if watched is not self._first:
@@ -229,13 +232,15 @@ class Session:
         model = next(iter(self._models.values()))
         if getattr(model, "_compiled_call_impl", None) is not None:
             return
-        if self._always or self._first.record or self._first.record_is_near():
+        if self._always or any(each.record or each.record_is_near() for each in self._watched):
             self._hooks.start(model)
         else:
             self._hooks.stop()
             self._in_pass = False
             if self._parts.ends:
                 self._parts.ends.passes_are_unseen()
+            if self._parts.figures:
+                self._parts.figures.passes_are_unseen()
 
     def _hook_layers(self) -> None:
         """In the step that is recorded."""
@@ -283,8 +288,13 @@ class Session:
         since = self._losses_without_step
         if self.step < self._first_step:
             since = max(since, self._forward_passes)
-        if since > 2 * self._most_losses and self._parts.output:
-            record = Record(max(self.step, self._first_step), {WITHOUT_STEP: float(since)})
+        if since > 2 * self._most_losses:
+            self._write_missing(since)
+
+    def _write_missing(self, losses: int) -> None:
+        self._is_missing = losses > 0
+        if self._parts.output:
+            record = Record(max(self.step, self._first_step), {WITHOUT_STEP: float(losses)})
             self._parts.output.record(record, [])
 
     @property
@@ -296,8 +306,7 @@ class Session:
         self,
         numbers: Mapping[str, Tensor | float],
         trains: bool,
-        found: tuple[Tensor, Tensor, int] | None,
-        output: Tensor | None,
+        found: tuple[Tensor, Tensor, Tensor, int] | None,
     ) -> None:
         self._logged.add(numbers)
         if self._logs_before_step is None and "loss" in numbers:
@@ -310,11 +319,13 @@ class Session:
             step = self.step + 1 if self._logs_before_step else self.step
             self._parts.health.check_loss(numbers["loss"], max(step, self._first_step))
         if found:
-            self._logged.add_predictions(*found)
-            if self._first.record and output is not None:
-                self._logged.add_entropy(output, found[1], numbers.get("loss"))
+            scores, predicted, labels, classes = found
+            self._logged.add_predictions(predicted, labels, classes)
+            before = self._logs_before_step
+            if self._first.next_is_recorded() if before else self._first.record:
+                self._logged.add_entropy(scores, labels, numbers.get("loss"))
             if self._parts.figures:
-                self._parts.figures.saw_predictions(*found)
+                self._parts.figures.saw_predictions(predicted, labels, classes)
 
     def _fail(self, error: Exception) -> None:
         self._stop()

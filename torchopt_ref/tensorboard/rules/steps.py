@@ -51,7 +51,7 @@ UNDER = 0.1
 def no_step(history: History) -> Finding | None:
     """Before a step was made, or after the last one."""
     waited = Curve.of(history, WITHOUT_STEP)
-    if not len(waited):
+    if not len(waited) or not waited.values[-1]:
         return None
     count = number(waited.values[-1])
     if FACTS not in history.texts:
