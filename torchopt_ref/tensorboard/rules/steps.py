@@ -57,7 +57,7 @@ def no_step(history: History) -> Finding | None:
         return Finding(
             "no step was seen",
             (),
-            f"The loss was computed {count} times, and the optimizer's step() never called.",
+            f"The loss was computed {count} times, and the optimizer's step() was never called.",
             "Call step() of the optimizer that the Monitor was given; if another one makes the "
             "steps (a wrapper's base optimizer, a second one), give the Monitor that. A GradScaler "
             "leaves steps out while gradients are not finite.",
@@ -69,7 +69,7 @@ def no_step(history: History) -> Finding | None:
         "steps have stopped",
         (),
         f"After step {waited.steps[-1]} the loss was computed {count} times, and the optimizer's "
-        "step() no longer called.",
+        "step() was no longer called.",
         "Look for what leaves step() out, and whether the optimizer was replaced: the Monitor "
         "watches the one that it was given.",
         (WITHOUT_STEP, "loss"),
@@ -91,8 +91,8 @@ def carried_over(history: History) -> Finding | None:
     return Finding(
         "gradients are never zeroed",
         (),
-        f"When the backward pass of step {steps[-1]} began, the gradient still held "
-        f"{number(100 * later[-1])}% of what the step then took.{growth}",
+        f"When the backward pass of step {steps[-1]} began, the gradient still held that "
+        f"of earlier steps: {number(100 * later[-1])}% of what the step then took.{growth}",
         "Call optimizer.zero_grad() once a step, before loss.backward().",
         (tag, "gradient norm/[all]"),
         int(steps[-1]),
@@ -130,8 +130,8 @@ def contradictions(group: dict[str, Any], is_under_way: bool) -> list[str]:
         said.append(f"beta2 is {beta2:g}: squares are averaged over hardly more than a step.")
     if beta2 is not None and group.get("eps", 0.0) >= 0.05:
         said.append(
-            f"eps is {group['eps']:g}, which is larger than most gradients: steps are smaller than "
-            "the learning rate by that much."
+            f"eps is {group['eps']:g}, which is larger than most gradients: steps are then far "
+            "smaller than the learning rate."
         )
     momentum = max(group.get("momentum", 0.0), beta1 or 0.0)
     if 0.998 <= momentum < 1 and (beta2 is None or momentum < beta2):
@@ -163,8 +163,8 @@ def small_first_step(history: History) -> Finding | None:
     return Finding(
         "unusual options",
         (),
-        f"The first step was at most {number(max(steps))} of the learning rate, and Adam's is 1: "
-        "eps is larger than the gradients, or a beta is wrong.",
+        f"The first step was at most {number(max(steps))} times the learning rate in each layer, "
+        "and Adam's is as large as it: eps is larger than the gradients, or a beta is wrong.",
         "Compare the optimizer's options with its defaults, and scale the loss up.",
         ("effective step/[all]", "gradient norm/[all]"),
         1,
@@ -186,7 +186,7 @@ def big_steps(history: History) -> Finding | None:
     order = np.argsort(-np.nan_to_num(values[first]))[:NAMED]
     later = ""
     if worst != first:
-        later = f", and {number(medians[worst])} times in step {steps[worst]}"
+        later = f", and step {steps[worst]} by {number(medians[worst])} times"
     loss = loss_of(history)
     told = ""
     if len(loss):
@@ -250,9 +250,9 @@ def ended_early(history: History) -> Finding | None:
         "the learning rate ends too early",
         (),
         f"After step {over} of {history.last_step()} the learning rate is under a thousandth of "
-        f"its largest value, {number(float(rate.values.max()))}: it is {number(rate.late, 1)}.",
-        "See how often the scheduler's step() is called, and with how many steps it was made: "
-        "per batch or per epoch.",
+        f"its largest value, {number(float(rate.values.max()))}: it is now {number(rate.late, 1)}.",
+        "Call the scheduler's step() as often as it was made for: after each batch, or after each "
+        "epoch.",
         (rate.tag, "loss"),
         int(over),
     )
