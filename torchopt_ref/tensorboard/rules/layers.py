@@ -124,12 +124,12 @@ def dead_units(history: History) -> Finding | None:
         "dead units",
         tuple(worst),
         "Zero for every sample of the last records: "
-        + ", ".join(f"{found[name][-1]:.0%} of the units of {name}" for name in worst)
-        + (
-            ", as from the start."
-            if at_start
-            else f"; of {worst[0]} {found[worst[0]][0]:.0%} at the start."
-        ),
+        + ", ".join(
+            f"{found[name][-1]:.0%} of the units of {name}"
+            + ("" if at_start else f" ({found[name][0]:.0%} at the start)")
+            for name in worst
+        )
+        + (", as from the start." if at_start else "."),
         "The initial values are the cause: use He's (torch.nn.init.kaiming_normal_, "
         "torchopt_ref.init.initialize) and biases of 0."
         if at_start
