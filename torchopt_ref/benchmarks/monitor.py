@@ -1,125 +1,195 @@
-"""What a ``Monitor`` costs: blocks of 50 training steps of ResNet-18 on images of CIFAR's size.
+"""What a ``Monitor`` costs: the processor's time inside it, as a part of the training's.
 
-A block holds exactly one record, so that its time is the whole cost at ``every=50``. The model is
-torchvision's, whose step on such images is short: the cost is a larger part of it than of the
-variant for CIFAR, with the same parameters and fifteen times the arithmetic. A block takes seconds:
-``scripts/bench.py monitor --rounds 5``.
+A block is 50 training steps, of which one is recorded, so that its time is the whole cost at
+``every=50``; in the blocks of another contestant none is near a record. The time is that of the
+thread (``time.thread_time``) from where torch or the training calls the monitor until it returns:
+what other programs do meanwhile does not count, and torch computes in one thread. On a GPU the
+launches of the monitor's operations count, not the operations.
 
-A monitor is there for the block of its own contestant alone, since its hooks are asked at the
-modules of the whole process. What it does at its beginning and its end is not timed.
+The models are small, as their steps are short and the cost is a large part of them: an MLP, a CNN,
+a GPT, 1,001 layers of 2,002 tensors, and torchvision's ResNet-18 on images of CIFAR's size.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from functools import partial
+from contextlib import contextmanager, suppress
+from functools import partial, wraps
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
 
 from torchopt_ref.tensorboard import Monitor
+from torchopt_ref.tensorboard.guard import Guard
+from torchopt_ref.tensorboard.hooks import Hooks
 
-from .timing import Case, Contestant, clock_of
+from .timing import Case, Contestant
 
-EVERY, BATCH = 50, 32
-Log = Callable[[Tensor, Tensor, Tensor], None]
-Watch = Callable[[nn.Module, torch.optim.Optimizer], AbstractContextManager[Log]]
+EVERY = 50
+SETTLED = 75
+"""Steps that are done when a block begins: its record is in the middle, and no longer one of the
+first, which are dearer."""
 
 
 def cases(device: torch.device) -> Iterator[Case]:
-    yield Case(
-        f"ResNet-18, {BATCH} images of 32 x 32, blocks of {EVERY} steps",
-        [
-            Contestant("without", partial(Block, device, nothing)),
-            Contestant("Monitor, all by default", partial(Block, device, watched), 1.03),
-            Contestant("Monitor, scalars only", partial(Block, device, scalars_only), 1.01),
-            Contestant("add_histogram by hand", partial(Block, device, by_hand)),
-        ],
-        check=assert_equal,
-        sample=Block.seconds,  # type: ignore[arg-type]
-    )
+    for name, (make, bar) in MODELS.items():
+        with suppress(ModuleNotFoundError):
+            yield Case(
+                f"{name}, {EVERY} steps",
+                [
+                    Contestant("the training alone", partial(Block, device, make, None)),
+                    Contestant("in the Monitor, one record", partial(Block, device, make, 1), bar),
+                    Contestant("in the Monitor, no record", partial(Block, device, make, 0)),
+                ],
+                check=assert_equal,
+                rounds=5,
+                sample=Block.seconds,  # type: ignore[arg-type]
+            )
 
 
 class Block:
-    """50 steps of a training of its own; those of all contestants are the same, bit for bit."""
+    """Steps of a training of its own; those of all contestants are the same, bit for bit.
 
-    def __init__(self, device: torch.device, watch: Watch) -> None:
-        from torchvision.models import resnet18
+    ``records`` are made in it, 0 or 1; None is without a monitor.
+    """
 
+    def __init__(
+        self,
+        device: torch.device,
+        make: Callable[[], tuple[nn.Module, Tensor, Tensor]],
+        records: int | None,
+    ) -> None:
         torch.manual_seed(0)
-        self.model = resnet18(num_classes=10).to(device)
-        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.01, momentum=0.9)
-        self.x = torch.randn(BATCH, 3, 32, 32).to(device)
-        self.y = torch.randint(10, (BATCH,)).to(device)
-        self.watch, self.clock = watch, clock_of(device)
+        model, x, y = make()
+        self.model, self.x, self.y = model.to(device), x.to(device), y.to(device)
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
+        self.records = records
 
     def __call__(self) -> Sequence[Tensor]:
-        with self.watch(self.model, self.optimizer) as log:
-            return self.steps(log)
+        self.seconds()
+        return [param.detach().clone() for param in self.model.parameters()]
 
     def seconds(self) -> float:
-        """Of a block after another one: a monitor's first record is dearer than all later ones."""
-        with self.watch(self.model, self.optimizer) as log:
-            self.steps(log)
-            return self.clock(partial(self.steps, log), 1)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            if self.records is None:
+                start = time.thread_time()
+                self.steps(lambda **given: None)
+                return time.thread_time() - start
+            every = EVERY if self.records else 100 * EVERY
+            with TemporaryDirectory() as folder, clock() as inside:
+                monitor = Monitor(
+                    self.model, self.optimizer, folder, every=every, step=SETTLED + every
+                )
+                with monitor:
+                    inside[0] = 0.0
+                    self.steps(lambda **given: monitor.log(**given))
+                    return inside[0]
+        finally:
+            torch.set_num_threads(threads)
 
-    def steps(self, log: Log) -> Sequence[Tensor]:
+    def steps(self, log: Callable[..., None]) -> None:
         for _ in range(EVERY):
             self.optimizer.zero_grad()
             output = self.model(self.x)
             loss = nn.functional.cross_entropy(output, self.y)
             loss.backward()
             self.optimizer.step()
-            log(loss, output, self.y)
-        return [param.detach().clone() for param in self.model.parameters()]
+            log(loss=loss, output=output, target=self.y)
 
 
 @contextmanager
-def nothing(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[Log]:
-    yield lambda loss, output, target: None
+def clock() -> Iterator[list[float]]:
+    """The thread's seconds inside of monitors, by a clock at each of their entrances."""
+    seconds, depth = [0.0], [0]
+
+    def timed(function: Callable) -> Callable:
+        @wraps(function)
+        def inside(*args: Any, **kwargs: Any) -> Any:
+            depth[0] += 1
+            start = time.thread_time()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                depth[0] -= 1
+                if not depth[0]:
+                    seconds[0] += time.thread_time() - start
+
+        return inside
+
+    safe = Guard.safe
+    entrances = [(Monitor, "log"), (Hooks, "_enters"), (Hooks, "_leaves")]
+    originals = [getattr(owner, name) for owner, name in entrances]
+    Guard.safe = lambda self, function: timed(safe(self, function))  # type: ignore[method-assign]
+    for (owner, name), original in zip(entrances, originals, strict=True):
+        setattr(owner, name, timed(original))
+    try:
+        yield seconds
+    finally:
+        Guard.safe = safe  # type: ignore[method-assign]
+        for (owner, name), original in zip(entrances, originals, strict=True):
+            setattr(owner, name, original)
 
 
-def watched(model: nn.Module, optimizer: torch.optim.Optimizer) -> AbstractContextManager[Log]:
-    return monitored(model, optimizer, Monitor.DEFAULT)
+def mlp() -> tuple[nn.Module, Tensor, Tensor]:
+    model = nn.Sequential(
+        *(nn.Linear(784, 300), nn.ReLU(), nn.Linear(300, 100), nn.ReLU(), nn.Linear(100, 10))
+    )
+    return model, torch.randn(64, 784), torch.randint(10, (64,))
 
 
-def scalars_only(model: nn.Module, optimizer: torch.optim.Optimizer) -> AbstractContextManager[Log]:
-    return monitored(model, optimizer, ("health", "speed"))
+def cnn() -> tuple[nn.Module, Tensor, Tensor]:
+    model = nn.Sequential(
+        *(nn.Conv2d(1, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(16, 32, 3), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Flatten(), nn.Linear(800, 10)),
+    )
+    return model, torch.randn(64, 1, 28, 28), torch.randint(10, (64,))
 
 
-@contextmanager
-def monitored(
-    model: nn.Module, optimizer: torch.optim.Optimizer, record: Sequence[str]
-) -> Iterator[Log]:
-    # The record is in the middle of the block, for it is completed by the step after it. It is not
-    # the first at 50, before which the steps 1, 2, 4, ... have one.
-    done = EVERY + EVERY // 2
-    with (
-        TemporaryDirectory() as folder,
-        Monitor(model, optimizer, folder, every=EVERY, record=record, step=done) as monitor,
-    ):
-        yield lambda loss, output, target: monitor.log(loss=loss, output=output, target=target)
+class Gpt(nn.Module):
+    """Two blocks of width 64; scores ``(batch, classes, places)``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token, self.place = nn.Embedding(65, 64), nn.Embedding(64, 64)
+        layer = nn.TransformerEncoderLayer(64, 4, 256, 0.0, batch_first=True, norm_first=True)
+        self.blocks = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.head = nn.Linear(64, 65)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        places = torch.arange(tokens.shape[1], device=tokens.device)
+        mask = nn.Transformer.generate_square_subsequent_mask(len(places), device=tokens.device)
+        x = self.blocks(self.token(tokens) + self.place(places), mask=mask, is_causal=True)
+        return self.head(x).transpose(1, 2)
 
 
-@contextmanager
-def by_hand(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[Log]:
-    """Histograms of all weights and gradients, as wandb.watch(log="all") takes them."""
-    step = 0
-    with TemporaryDirectory() as folder, SummaryWriter(folder) as writer:
+def gpt() -> tuple[nn.Module, Tensor, Tensor]:
+    return Gpt(), torch.randint(65, (16, 64)), torch.randint(65, (16, 64))
 
-        def log(loss: Tensor, output: Tensor, target: Tensor) -> None:
-            nonlocal step
-            step += 1
-            if step % EVERY == 0:
-                writer.add_scalar("loss", loss, step)
-                for name, param in model.named_parameters():
-                    writer.add_histogram(f"weights/{name}", param, step)
-                    writer.add_histogram(f"gradients/{name}", param.grad, step)
 
-        yield log
+def many_tensors() -> tuple[nn.Module, Tensor, Tensor]:
+    model = nn.Sequential(*(nn.Linear(8, 8) for _ in range(1000)), nn.Linear(8, 10))
+    return model, torch.randn(16, 8), torch.randint(10, (16,))
+
+
+def resnet() -> tuple[nn.Module, Tensor, Tensor]:
+    from torchvision.models import resnet18
+
+    return resnet18(num_classes=10), torch.randn(32, 3, 32, 32), torch.randint(10, (32,))
+
+
+MODELS: dict[str, tuple[Callable[[], tuple[nn.Module, Tensor, Tensor]], float | None]] = {
+    "MLP": (mlp, None),
+    "CNN": (cnn, None),
+    "GPT": (gpt, None),
+    "2,002 tensors": (many_tensors, None),
+    "ResNet-18, 32 images of 32 x 32": (resnet, 0.01),
+}
 
 
 def assert_equal(expected: Sequence[Tensor], actual: Sequence[Tensor]) -> None:

@@ -14,7 +14,6 @@ ENOUGH = 3
 Rule = Callable[[History], Finding | None]
 
 CAUSES: Sequence[Rule] = (
-    learning.not_finite,
     steps.carried_over,
     layers.evaluation_mode,
     data.probabilities,
@@ -34,6 +33,7 @@ OTHERS: Sequence[Rule] = (
     data.far_off,
     layers.shrunk,
     gradients.late_spikes,
+    learning.ascends,
     steps.big_steps,
     layers.grown,
     gradients.spikes,
@@ -44,7 +44,7 @@ OTHERS: Sequence[Rule] = (
     layers.running_statistics,
     gradients.vanished,
     steps.still,
-    steps.small_first_step,
+    steps.under_epsilon,
     gradients.clipped,
     steps.ended_early,
     steps.small_steps,
@@ -56,7 +56,14 @@ OTHERS: Sequence[Rule] = (
 )
 """Of these the first is said: those after it may be its consequences."""
 
-OF_NOT_FINITE: Sequence[Rule] = (steps.big_steps, layers.grown, gradients.spikes)
+OF_NOT_FINITE: Sequence[Rule] = (
+    data.unscaled,
+    data.far_off,
+    learning.ascends,
+    steps.big_steps,
+    layers.grown,
+    gradients.spikes,
+)
 """What may have made a value that is not finite."""
 
 
@@ -65,8 +72,9 @@ def diagnose(history: History) -> list[Finding]:
     if stopped := steps.no_step(history):
         return [stopped]
     found = [finding for rule in CAUSES if (finding := rule(history))]
-    if [finding.kind for finding in found] == ["not finite"]:
-        found += first(OF_NOT_FINITE, history)
+    ruined = learning.not_finite(history)
+    if ruined:
+        return [*(found or first(OF_NOT_FINITE, history)), ruined]
     return found or first(OTHERS, history)
 
 

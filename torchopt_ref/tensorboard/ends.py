@@ -26,7 +26,8 @@ MOST_NODES = 10_000
 
 
 class Ends:
-    """The first input and the first output of the model in the first pass of a record's step.
+    """The first input and the first output of the model in the first pass of a record's step; of
+    several models the input of the first one, as its output need not be that of them all.
 
     - ``model input/mean``, ``/std``, and ``/std between samples``: of the feature that differs most
       from sample to sample; 0 if the samples of the batch are all the same;
@@ -39,8 +40,8 @@ class Ends:
       is not frozen.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self._model = model
+    def __init__(self, model: nn.Module, is_whole: bool) -> None:
+        self._model, self._is_whole = model, is_whole
         self.leaves: list[nn.Parameter] = []
         self._has_modes = has_modes(model)
         self._handles: list[RemovableHandle] = []
@@ -92,7 +93,7 @@ class Ends:
         if given is not None and given.dim():
             self.takes_floats = given.is_floating_point()
             self._measure_input(wide_values(given))
-        if output.is_floating_point():
+        if output.is_floating_point() and self._is_whole:
             self._measure_output(wide(output.detach()))
 
     def _measure_input(self, x: Tensor) -> None:

@@ -30,7 +30,8 @@ class Layers:
         self._of: dict[nn.Parameter, str] = {}
         for name, module in self.modules.items():
             for param in module.parameters(recurse=False):
-                self._of.setdefault(param, name)
+                # A parametrised weight belongs to the layer that it is the weight of.
+                self._of.setdefault(param, name.partition(".parametrizations.")[0])
         self.names = list(dict.fromkeys(self._of.values()))
         groups = [group for each in optimizers.values() for group in each.param_groups]
         if any(param not in self._of for group in groups for param in group["params"]):

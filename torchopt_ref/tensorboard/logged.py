@@ -17,6 +17,8 @@ from .record import Record
 
 MOST_CLASSES = 100
 """With more, there is no confusion matrix: it would cost more than it shows."""
+FEWEST = 8
+"""Labels of a batch that can be said to be of one class."""
 MOST_WAITING = 1 << 16
 """Predictions that wait to be counted."""
 
@@ -31,10 +33,11 @@ class Logged:
     ``confusion[i, j]`` counts samples of class ``i`` that were taken for ``j``, over the whole run.
 
     ``classes/largest share of predictions`` and ``/largest share of labels`` are those of the class
-    that most were taken for, or have, since the last record, ``classes/most frequent label`` its
-    number, and ``classes/number`` how many there are. ``cross-entropy of the output/mean`` is that
-    of the record's step, the output being taken for scores, and ``/loss divided by it`` the logged
-    loss in units of it.
+    that most were taken for, or have, since the last record, and ``classes/number`` is how many
+    there are. ``classes/largest share in a batch`` is that of the ``/most frequent label`` in the
+    batch of the record's step, of eight labels or more. ``cross-entropy of the output/mean`` is
+    that of the record's step, the output being taken for scores, and ``/loss divided by it`` the
+    logged loss in units of it.
     """
 
     def __init__(self, reduce: bool) -> None:
@@ -49,6 +52,7 @@ class Logged:
         self._cells: Tensor | None = None
         self._seen: Tensor | None = None
         self._entropy: list[Tensor] = []
+        self._batch: list[Tensor] = []
 
     def add(self, scalars: Mapping[str, Tensor | float]) -> None:
         self._given |= scalars.keys()
@@ -112,11 +116,13 @@ class Logged:
         if self._entropy or not output.is_floating_point():
             return
         scores = output if output.dim() > 1 else output[None]
-        labels = torch.where(is_class(labels, scores.shape[1]), labels, -100)
+        counted = is_class(labels, scores.shape[1])
+        labels = torch.where(counted, labels, -100)
         entropy = nn.functional.cross_entropy(wide(scores.detach()), labels)
         self._entropy = [entropy]
         if loss is not None:
             self._entropy.append(torch.as_tensor(loss, device=entropy.device) / entropy)
+        self._batch = [] if labels.numel() < FEWEST else most_frequent(labels[counted])
 
     @property
     def confusion(self) -> Tensor | None:
@@ -141,10 +147,11 @@ class Logged:
         counts, self._counts = self._counts, None
         entropy, self._entropy = self._entropy, []
         record.later(entropy, partial(add_entropies, record))
+        batch, self._batch = self._batch, []
+        record.later(batch, partial(add_batch, record))
         if self._seen is not None:
             shares = self._seen / self._seen[1].sum().clamp(min=1)
-            largest, place = shares.max(1)
-            record.later([largest, place[1:]], partial(add_classes, record, self._seen.shape[1]))
+            record.later([shares.amax(1)], partial(add_classes, record, self._seen.shape[1]))
             self._seen = None
         for tag, (mean, _) in means.items():
             if isinstance(mean, Tensor):
@@ -183,8 +190,21 @@ def add_entropies(record: Record, values: np.ndarray) -> None:
     record.scalars.update(zip(tags, values.tolist(), strict=False))
 
 
+def most_frequent(labels: Tensor) -> list[Tensor]:
+    """The share of the most frequent label, and which it is; nothing of nothing."""
+    if not labels.numel():
+        return []
+    label = labels.reshape(-1).mode().values
+    return [(labels == label).float().mean(), label]
+
+
+def add_batch(record: Record, values: np.ndarray) -> None:
+    tags = ("classes/largest share in a batch", "classes/most frequent label")
+    record.scalars.update(zip(tags, values.tolist(), strict=True))
+
+
 def add_classes(record: Record, classes: int, values: np.ndarray) -> None:
-    tags = ("largest share of predictions", "largest share of labels", "most frequent label")
+    tags = ("largest share of predictions", "largest share of labels")
     record.scalars.update(zip([f"classes/{tag}" for tag in tags], values.tolist(), strict=True))
     record.scalars["classes/number"] = float(classes)
 

@@ -27,9 +27,8 @@ class Normalization:
     - ``batch norm variance ratio``: the mean over channels of batch over running variance;
     - ``dropout keep rate``: the fraction of the input's non-zero elements that came through.
 
-    - ``batch norm/never updated``: of the layers, the share whose running statistics are those they
-      were made with, and which do not change them, since they are in evaluation mode or have
-      momentum 0.
+    - ``batch norm/never updated, in evaluation mode`` and ``by momentum 0``: the share of layers
+      whose running statistics are those they were made with, and for this reason stay so.
 
     The batch's statistics are what the layer itself added to its running ones,
     ``m = r + (r' - r) / momentum``, so that they cost no pass over the input. The running ones are
@@ -71,12 +70,14 @@ class Normalization:
 
     def collect(self, record: Record) -> None:
         record.later(list(self._found.values()), add_scalars(record, list(self._found)))
-        still = [norm for norm in self._norms if not norm.training or norm.momentum == 0]
-        if still:
-            begun = [is_as_made(norm) for norm in still]
-            tag = "batch norm/never updated"
-            rest = len(self._norms) - len(still)
-            record.later([*begun, *[begun[0] * 0] * rest], partial(add_mean, record, tag))
+        for why, stands in (
+            ("in evaluation mode", [not norm.training for norm in self._norms]),
+            ("by momentum 0", [norm.training and norm.momentum == 0 for norm in self._norms]),
+        ):
+            if any(stands):
+                pairs = zip(self._norms, stands, strict=True)
+                made = [is_as_made(norm) * each for norm, each in pairs]
+                record.later(made, partial(add_mean, record, f"batch norm/never updated, {why}"))
 
     @torch.no_grad()
     def _compare(self, name: str, kept: list[Tensor], module: _BatchNorm, *seen: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import sys
+from pathlib import Path
 from time import perf_counter
 
 import torch
@@ -78,14 +79,26 @@ class Speed:
         if self._device.type == "cuda":
             peak = torch.cuda.max_memory_allocated(self._device)
             record.scalars["memory/peak on the device [MiB]"] = peak / MIB
-        if resource is not None:
-            record.scalars["memory/peak of the process [MiB]"] = peak_of_process() / MIB
+            allocated = torch.cuda.memory_allocated(self._device)
+            record.scalars["memory/on the device [MiB]"] = allocated / MIB
+        if (own := own_memory()) is not None:
+            record.scalars["memory/of the process [MiB]"] = own / MIB
 
     def _mark(self, place: int) -> None:
         if self._counts and len(self._marks) == place:
             if self._waits:
                 torch.accelerator.synchronize()
             self._marks.append(perf_counter())
+
+
+def own_memory() -> float | None:
+    """In bytes, of the process: without what it shares, such as files mapped into memory. Where
+    the system does not say it, its peak."""
+    try:
+        _, resident, shared, *_ = Path("/proc/self/statm").read_text().split()
+        return (int(resident) - int(shared)) * float(resource.getpagesize())
+    except (OSError, AttributeError):
+        return float(peak_of_process()) if resource is not None else None
 
 
 def peak_of_process() -> int:

@@ -4,8 +4,9 @@ A training is a function that takes ``watch``, calls ``watch(model, optimizer, *
 Monitor, and says by ``assert`` that it learnt (a healthy one), or nothing (a broken one). It seeds
 itself, needs no file, and takes seconds.
 
-The thresholds of the rules were chosen on one half of them, and are judged on the other; a
-training's name decides which half is its own.
+The thresholds of the rules were chosen on one half of them, and judged on the other; a training's
+name decides which half is its own. Those of the modules ``..._unseen`` were written when that was
+done, by people who had not read the rules.
 """
 
 from __future__ import annotations
@@ -31,11 +32,14 @@ class Training:
     also: tuple[str, ...] = ()
 
     @property
-    def is_judged(self) -> bool:
-        """Whether it is of the half that no threshold was chosen on."""
-        return crc32(self.name.encode()) % 2 == 1
+    def part(self) -> str:
+        """Of the zoo that it belongs to."""
+        if self.run.__module__.endswith("_unseen"):
+            return "unseen"
+        return "judged" if crc32(self.name.encode()) % 2 else "chosen on"
 
 
+PARTS = ("chosen on", "judged", "unseen")
 HEALTHY: dict[str, Training] = {}
 BROKEN: dict[str, Training] = {}
 

@@ -1,4 +1,4 @@
-"""Run all trainings, or those named, and print what the diagnosis says of each and of both halves.
+"""Run all trainings, or those named, and print what the diagnosis says of each and of each part.
 
     PYTHONPATH=tests/tensorboard python -m zoo [--keep FOLDER] [NAME ...]
 
@@ -10,7 +10,7 @@ import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from . import BROKEN, HEALTHY
+from . import BROKEN, HEALTHY, PARTS
 from .judged import Verdict, judged, trained
 
 
@@ -35,14 +35,14 @@ def main() -> None:
             if each.says:
                 print(each.says, flush=True)
     for kind, trainings in (("healthy", HEALTHY), ("broken", BROKEN)):
-        for half in (False, True):
+        for part in PARTS:
             found = [
                 each.word
                 for each in verdicts
-                if each.name in trainings and trainings[each.name].is_judged == half
+                if each.name in trainings and trainings[each.name].part == part
             ]
             counts = {word: found.count(word) for word in dict.fromkeys(sorted(found))}
-            print(f"{kind}, {'judged' if half else 'chosen on'}: {len(found)} {counts}")
+            print(f"{kind}, {part}: {len(found)} {counts}")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import numpy as np
 from torchopt_ref.written import number
 
 from ..history import ENTROPY, History
-from .evidence import Curve, Finding, fallen, is_guessing, loss_of, rose
+from .evidence import LATER, Curve, Finding, fallen, is_guessing, loss_of, rose
 from .learning import overfits
 
 FLOOR, CEILING = 0.3133, 0.75
@@ -33,6 +33,15 @@ def probabilities(history: History) -> Finding | None:
         and len(parts) >= 3
         and abs(float(np.median(parts.values)) - 1) < 1e-2
     )
+    if len(shares) >= 3 and shares.values.all() and len(parts) >= 3 and parts.values.max() < 0:
+        return Finding(
+            "the output is probabilities already",
+            (),
+            "The outputs of every sample are between 0 and 1 and add up to 1, and the loss is "
+            "negative, as nll_loss makes it of probabilities whose logarithm was not taken.",
+            "Give nll_loss the result of log_softmax, or cross_entropy the scores.",
+            ("loss", "model output/largest"),
+        )
     if not softmax and not is_sigmoid_twice(history):
         return None
     name = "softmax" if softmax else "sigmoid"
@@ -104,7 +113,8 @@ def same_batch(history: History) -> Finding | None:
     if len(again) < 3 or "classes/number" not in history.curves:
         return None
     share = float(np.median(again.values[len(again) // 3 :]))
-    if not 0.3 < share < 0.95 and not (share >= 0.95 and overfits(history)):
+    is_all_data = not (again.values[1:] < 1).any()
+    if share < 0.3 or (is_all_data and not overfits(history)):
         return None
     return Finding(
         "the same batch again",
@@ -118,15 +128,14 @@ def same_batch(history: History) -> Finding | None:
 
 
 def one_class_batches(history: History) -> Finding | None:
-    share = Curve.of(history, "classes/largest share of labels")
+    share = Curve.of(history, "classes/largest share in a batch")
     which = Curve.of(history, "classes/most frequent label")
     if len(share) < 6 or np.median(share.values) < 0.9 or len(set(which.values)) < 2:
         return None
     return Finding(
         "batches of one class",
         (),
-        f"From one record to the next {share.late:.0%} of the labels are of one class, and which "
-        "class that is changes.",
+        f"Of the labels of a batch {share.late:.0%} are of one class, and which class that is changes.",
         "Shuffle the data: DataLoader(..., shuffle=True).",
         ("classes/largest share of labels", "classes/most frequent label"),
     )
@@ -139,7 +148,7 @@ def unscaled(history: History) -> Finding | None:
     if len(spread) < 3 or not history.facts().get("floating input"):
         return None
     fall = fallen(history)
-    slow = fall is not None and len(spread) >= 6 and fall < 0.5
+    slow = fall is not None and len(spread) >= LATER and fall < 0.25
     harmed = far_off(history) or rose(history) or is_guessing(history) or slow
     if max(abs(middle.first), spread.first) <= UNSCALED or not harmed:
         return None
@@ -168,8 +177,8 @@ def far_off(history: History) -> Finding | None:
         (),
         f"The cross-entropy of the first step was {number(entropy.first)}; that of guessing among "
         f"{classes.first:.0f} classes is {number(guessing)}.",
-        "Make the last layer's initial weights smaller, and choose the others by the activation "
-        "(torchopt_ref.init.initialize); do not divide scores by a small temperature.",
+        "Make the last layer's initial weights and biases smaller, and choose the others by the "
+        "activation (torchopt_ref.init.initialize); do not divide scores by a small temperature.",
         (f"{ENTROPY}/mean", "loss"),
         1,
     )
@@ -191,6 +200,7 @@ def one_class_predicted(history: History) -> Finding | None:
         "Weight the loss, or draw the batches, by class, if that one has most of the samples; "
         "measure more than the accuracy."
         if given.late > 0.9
-        else "See that samples and labels belong together, and lower the learning rate.",
+        else "See that samples and labels belong together, that no class has a weight far above "
+        "the others, and lower the learning rate.",
         ("classes/largest share of predictions", "classes/largest share of labels"),
     )

@@ -131,12 +131,15 @@ def rose(history: History) -> bool:
 
 
 def is_guessing(history: History) -> bool:
-    """Whether a classifier's cross-entropy is, after 100 steps, no less than that of guessing."""
-    entropy = Curve.of(history, f"{ENTROPY}/mean")
+    """Whether a classifier's cross-entropy is, after 100 steps, no less than that of guessing, and
+    it is right no more often than if it always said the most frequent class."""
+    entropy, right = Curve.of(history, f"{ENTROPY}/mean"), Curve.of(history, "accuracy")
     classes = history.values("classes/number")
     if len(entropy) < LATER or not len(classes) or history.last_step() < 100:
         return False
-    return entropy.late > 0.97 * float(np.log(max(classes[-1], 2)))
+    most = Curve.of(history, "classes/largest share of labels").late
+    knows = len(right) > 0 and right.late > most + 0.05
+    return not knows and entropy.late > 0.97 * float(np.log(max(classes[-1], 2)))
 
 
 def trained_from_the_start(history: History) -> list[tuple[str, str]]:

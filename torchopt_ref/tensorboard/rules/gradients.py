@@ -26,9 +26,12 @@ SPIKE = 1000.0
 CALM = 0.1
 """The update of the median layer, as a part of its weights, up to which steps are not large."""
 
-CONSTANT = 1e-3
+CONSTANT = 0.02
 """How far a clipped gradient's norm is from always the same, relative to it. Healthy and not
 clipped: at least 0.2."""
+
+SAME = 0.99
+"""The cosine of gradients of one batch, whose norm is the same without clipping."""
 
 
 def without_gradient(history: History) -> Finding | None:
@@ -107,12 +110,13 @@ def vanished(history: History) -> Finding | None:
     for name, tag in history.below("gradient norm").items():
         norm = Curve.of(history, tag)
         gone = name.startswith("[all") and len(norm) >= 8 and norm.late < GONE * norm.first
-        if gone and fall is not None and fall < 0.1:
+        if gone and fall is not None and fall < 0:
             return Finding(
                 "vanishing gradients",
                 (),
                 f"The gradient norm was {number(norm.first)} in the first record, and is now "
-                f"{number(norm.late)}, though the loss has not fallen.",
+                f"{number(norm.late)}; the loss was {number(loss_of(history).first, 3)}, and is now "
+                f"{number(loss_of(history).late, 3)}.",
                 "See whether the loss is flat where it is now: a saturated sigmoid, softmax or "
                 "discriminator; use a loss of scores (logits).",
                 (tag, "loss"),
@@ -201,7 +205,9 @@ def clipped(history: History) -> Finding | None:
     if len(late) < 4 or fall is None or fall > 0.2 or steps_have_a_size(history):
         return None
     usual = float(np.median(late))
-    if usual == 0 or np.ptp(late) > CONSTANT * usual:
+    cosine = Curve.of(history, "gradient cosine/[all]")
+    is_one_batch = len(cosine) > 0 and np.median(cosine.values) > SAME
+    if usual == 0 or np.ptp(late) > CONSTANT * usual or is_one_batch:
         return None
     return Finding(
         "clipped in every step",

@@ -11,22 +11,32 @@ from torchopt_ref.written import number
 from ..history import History
 from .evidence import LATER, NAMED, Curve, Finding, fallen, loss_of
 
+UNTOUCHED = "batch norm/never updated, {}"
+
+OFTEN = 0.4
+"""Of the records, of a model that is in evaluation mode in part of its training."""
+
 DEAD, MOST_DEAD = 0.5, 0.95
-"""Of a layer's units: of a run that has lost less than half of its first loss, and of any."""
+"""Of a layer's units: of a run that does not learn, and of any."""
 
 SATURATED = 0.5
-"""Of a layer's outputs, of a run that has lost less than half of its first loss."""
+"""Of a layer's outputs, of a run that does not learn."""
 
 BORN_SATURATED = 0.75
 """Of a layer's outputs in the first record, of any run. Healthy: at most 0.56."""
 
-HALVED = 0.5
+LEARNT = 0.3
+"""Of the first loss, by which it has fallen in a run that learns. Healthy: at least 0.42."""
 
 KEEPS = 0.15
 """Of a dropout layer's inputs; healthy: at least 0.5."""
 
 GROWN, SHRUNK = 100.0, 0.2
-"""Of the first weight norm. Healthy ones that learn grow up to 19,000 times, from tiny values."""
+"""Of the first weight norm, where the loss does not fall. Healthy ones that learn grow up to 19,000
+times, from tiny values, but hardly in the second half of a run."""
+
+GONE = 0.05
+"""Of the first weight norm, whatever the loss does. Healthy: at least 0.97."""
 
 LEAP = 10.0
 """How much weights grow from one record to the next, if it is not little by little."""
@@ -37,41 +47,38 @@ SHIFTED = 0.2
 
 
 def evaluation_mode(history: History) -> Finding | None:
-    """Of a model that has Dropout, or BatchNorm that is trained."""
+    """Of a model that has Dropout, or BatchNorm that is trained; of all of it, or of layers whose
+    running statistics were never made."""
     mode = Curve.of(history, "training mode")
-    if len(mode) < 3 or mode.values[-2:].any():
+    layers = Curve.of(history, UNTOUCHED.format("in evaluation mode"))
+    off = mode.values == 0
+    late = len(mode) >= 3 and (off[-2:].all() or (len(mode) >= LATER and np.mean(off) > OFTEN))
+    if late:
+        told = f"In {off.sum()} of {len(off)} records the model was in evaluation mode"
+        told += f", first in step {mode.steps[np.argmax(off)]}" if not off[0] else ""
+    elif len(layers) >= 3 and layers.values.all():
+        told = f"In every record {layers.late:.0%} of the BatchNorm layers were in evaluation mode"
+    else:
         return None
-    first = int(np.argmax(mode.values)) if mode.values.any() else -1
-    if first >= 0:
-        since = int(mode.steps[np.flatnonzero(mode.values)[-1] + 1])
-        return Finding(
-            "evaluation mode in training",
-            (),
-            f"From step {since} on, or from a little before, the model is in evaluation mode "
-            "while it trains: Dropout is off, and BatchNorm uses its running statistics.",
-            "Call model.train() after each validation.",
-            ("training mode", "loss"),
-            since,
-        )
     return Finding(
         "evaluation mode in training",
         (),
-        "The model was in evaluation mode in every record: Dropout is off, and BatchNorm uses "
-        "its running statistics.",
-        "Call model.train() before the loop; what is loaded ready-made is often in eval().",
-        ("training mode", "loss"),
+        f"{told}: then Dropout is off, and BatchNorm uses its running statistics as they are.",
+        "Call model.train() before the loop and after each validation; what is loaded ready-made "
+        "is often in eval().",
+        ("training mode" if late else layers.tag, "loss"),
+        int(mode.steps[np.argmax(off)]) if late else 0,
     )
 
 
 def running_statistics(history: History) -> Finding | None:
     shift = Curve.of(history, "batch norm mean shift/[median]")
-    untouched = Curve.of(history, "batch norm/never updated")
-    trains = Curve.of(history, "training mode")
+    untouched = Curve.of(history, UNTOUCHED.format("by momentum 0"))
     evidence = ""
-    if len(untouched) >= 3 and untouched.values.all() and len(trains) and trains.values.all():
+    if len(untouched) >= 3 and untouched.values.all():
         evidence = (
-            f"In {untouched.late:.0%} of the BatchNorm layers they are still 0 and 1, as at the "
-            "start (momentum 0, or a layer that is in evaluation mode)."
+            f"In {untouched.late:.0%} of the BatchNorm layers they are still 0 and 1, as the "
+            "momentum is 0."
         )
     elif len(shift) >= 6 and history.last_step() >= 100 and shift.late >= SHIFTED:
         evidence = (
@@ -110,7 +117,7 @@ def dropout(history: History) -> Finding | None:
 
 
 def dead_units(history: History) -> Finding | None:
-    least = DEAD if not halved(history) and len(loss_of(history)) >= LATER else MOST_DEAD
+    least = DEAD if not learns_well(history) and len(loss_of(history)) >= LATER else MOST_DEAD
     found = {
         name: values
         for name, tag in history.layers("dead units").items()
@@ -125,11 +132,10 @@ def dead_units(history: History) -> Finding | None:
         tuple(worst),
         "Zero for every sample of the last records: "
         + ", ".join(
-            f"{found[name][-1]:.0%} of the units of {name}"
-            + ("" if at_start else f" ({found[name][0]:.0%} at the start)")
+            f"{found[name][-1]:.0%} of the units of {name} ({found[name][0]:.0%} at the start)"
             for name in worst
         )
-        + (", as from the start." if at_start else "."),
+        + ".",
         "The initial values are the cause: use He's (torch.nn.init.kaiming_normal_, "
         "torchopt_ref.init.initialize) and biases of 0."
         if at_start
@@ -152,7 +158,7 @@ def born_saturated(history: History) -> Finding | None:
 
 def saturated(history: History) -> Finding | None:
     """Where the loss does not fall: what a network learns may saturate it."""
-    if halved(history) or len(loss_of(history)) < LATER:
+    if learns_well(history) or len(loss_of(history)) < LATER:
         return None
     found = saturation(history)
     first = max((each[0] for each in found.values()), default=0.0)
@@ -189,8 +195,9 @@ def saturated_layers(found: Mapping[str, np.ndarray], before: str, try_this: str
 
 
 def shrunk(history: History) -> Finding | None:
-    norm = weights(history)
-    if norm is None or norm.late > SHRUNK * norm.first:
+    norm = Curve.of(history, "weight norm/[all]")
+    least = SHRUNK if weights(history) else GONE
+    if len(norm) < 6 or norm.late > least * norm.first:
         return None
     return Finding(
         "weight decay too strong",
@@ -202,8 +209,11 @@ def shrunk(history: History) -> Finding | None:
 
 
 def grown(history: History) -> Finding | None:
-    norm = weights(history)
-    if norm is None or norm.values[-1] < GROWN * norm.first:
+    norm = Curve.of(history, "weight norm/[all]")
+    if len(norm) < LATER or norm.first == 0 or norm.values[-1] < GROWN * norm.first:
+        return None
+    goes_on = norm.values[-1] > 3 * norm.second_half[0]
+    if not goes_on and not weights(history):
         return None
     leaps = norm.values[1:] / np.maximum(norm.values[:-1], 1e-30)
     leap = int(np.argmax(leaps))
@@ -232,12 +242,12 @@ def weights(history: History) -> Curve | None:
     """The norm of all, in a run that does not learn, or no longer."""
     norm, loss = Curve.of(history, "weight norm/[all]"), loss_of(history)
     worsened = len(loss) >= LATER and 0 < 2 * loss.values.min() < loss.values[-3:].min()
-    if len(norm) < 6 or norm.first == 0 or (halved(history) and not worsened):
+    if len(norm) < 6 or norm.first == 0 or (learns_well(history) and not worsened):
         return None
     return norm
 
 
-def halved(history: History) -> bool:
-    """Whether the loss has fallen by half, or is not known."""
+def learns_well(history: History) -> bool:
+    """Whether the loss has fallen well, or is not known."""
     fall = fallen(history)
-    return fall is None or fall > HALVED
+    return fall is None or fall > LEARNT

@@ -12,7 +12,8 @@ from ..history import History
 from .evidence import LATER, Curve, Finding, fallen, is_guessing, loss_of, rose
 
 STANDS = 0.05
-"""Of the loss, by which it has to fall from its first third to its last in 200 steps."""
+"""Of a classifier's loss, by which it has to fall from its first third to its last in 200 steps; of
+another one, which may be near the noise of its targets, a fifth of that."""
 
 LEVEL = 0.25
 """Of the first loss, within which one stays that does not fall."""
@@ -20,8 +21,14 @@ LEVEL = 0.25
 RISEN = 1.3
 """Of the first loss. Losses that begin at 0, or below it, have no measure to rise by."""
 
+AGREE = 0.4
+"""The cosine of successive gradients in the median record of a loss that rises."""
+
 GAP = 0.25
 """Of accuracy."""
+
+LEAK = 30.0
+"""MiB, in the second half of a run, in four of five records."""
 
 APART = 1.0
 """Of a validation loss, relative to the training's, that has risen from its best."""
@@ -36,8 +43,9 @@ def not_finite(history: History) -> Finding | None:
         (),
         text[0].upper() + text[1:],
         "If the input is the cause, clean the data. Else lower the learning rate, clip the "
-        "gradient (torch.nn.utils.clip_grad_norm_), and look in the loss for a logarithm, a root "
-        "or a division whose argument can be 0. Monitor(nonfinite='raise') stops before the step.",
+        "gradient (torch.nn.utils.clip_grad_norm_), and look in the model and the loss for a "
+        "logarithm, a root or a division whose argument can be 0, and for a softmax or mean of "
+        "nothing (all masked). Monitor(nonfinite='raise') stops before the step.",
         ("loss", "gradient norm/[all]"),
     )
 
@@ -53,6 +61,26 @@ def first_not_finite(history: History) -> str:
     ]
     step, tag = min(found, default=(0, ""))
     return f"step {step}: the curve {tag} is not finite." if tag else ""
+
+
+def ascends(history: History) -> Finding | None:
+    """The loss rises, and the gradients of successive steps agree: too large steps overshoot."""
+    cosine = Curve.of(history, "gradient cosine/[all]")
+    loss = loss_of(history)
+    if len(loss) < 6 or len(cosine) < 4 or loss.first <= 0 or loss.late < RISEN * loss.first:
+        return None
+    if np.median(cosine.values) < AGREE or not rose(history):
+        return None
+    return Finding(
+        "the loss rises",
+        (),
+        f"It went from {number(loss.first, 3)} to {number(loss.late, 3)}, while the gradients of "
+        f"successive steps agree (their cosine is {number(float(np.median(cosine.values)))}): the "
+        "steps go uphill.",
+        "See that the loss, and what the optimizer subtracts, have the right sign, and leave "
+        "maximize=True out.",
+        ("loss", "gradient cosine/[all]"),
+    )
 
 
 def rises(history: History) -> Finding | None:
@@ -81,7 +109,8 @@ def stands(history: History) -> Finding | None:
         return None
     first, _, third = loss.thirds()
     level = all(abs(each - loss.first) < LEVEL * loss.first for each in loss.thirds())
-    stands_still = level and fall < LEVEL / 2 and third > (1 - STANDS) * first
+    least = STANDS if "classes/number" in history.curves else STANDS / 5
+    stands_still = level and fall < LEVEL / 2 and third > (1 - least) * first
     is_good = "accuracy" in history.curves and Curve.of(history, "accuracy").late > 0.8
     if is_good or not (stands_still or is_guessing(history)):
         return None
@@ -89,7 +118,8 @@ def stands(history: History) -> Finding | None:
         "it does not learn",
         (),
         f"The loss was {number(loss.first, 3)} in the first record, and is "
-        f"{number(loss.late, 3)} after {history.last_step()} steps.",
+        f"{number(loss.late, 3)} after {history.last_step()} steps"
+        + (", which is that of guessing." if is_guessing(history) else "."),
         "See that each sample has its own target (shapes, order, shuffling), and that the loss is "
         "computed from the model's output; see whether it learns ten samples by heart.",
         ("loss", "accuracy"),
@@ -108,7 +138,9 @@ def overfits(history: History) -> Finding | None:
     loss, other = loss_of(history), validation(history, "loss")
     if other and len(loss) >= 6 and len(other) >= 4 and loss.late > 0:
         best = float(other.values.min())
-        if best > 0 and other.late > 1.3 * best and other.late > (1 + APART) * loss.late:
+        risen = other.late > 1.3 * best and other.late > (1 + APART) * loss.late
+        apart = other.late > 10 * loss.late and other.late > 0.8 * other.first
+        if best > 0 and (risen or apart):
             return finding_of_overfitting(
                 f"The loss of validation was {number(best, 3)} at best, and is now "
                 f"{number(other.late, 3)}; that of training is {number(loss.late, 3)}.",
@@ -147,12 +179,12 @@ def memory_grows(history: History) -> Finding | None:
         if len(peak) < 8 or len(half) < 4:
             continue
         grown = half[-1] - half[0]
-        if grown > 100 and grown > 0.1 * half[0] and np.mean(np.diff(half) > 0) > 0.8:
+        if grown > LEAK and grown > 0.03 * half[0] and np.mean(np.diff(half) > 0) > 0.8:
             steps = peak.steps[-1] - peak.steps[-len(half)]
             return Finding(
                 "memory grows",
                 (),
-                f"Its peak rose by {number(grown)} MiB in the last {steps} steps, from record to "
+                f"It rose by {number(grown)} MiB in the last {steps} steps, from record to "
                 f"record, to {number(half[-1])} MiB.",
                 "Keep loss.item() or loss.detach() in lists and sums, not the loss itself, and "
                 "evaluate within torch.no_grad().",

@@ -34,8 +34,8 @@ LEAPT = 20.0
 """The loss in units of its first, up to which harm done by the first steps is made good."""
 
 SMALL_STEP = 1e-4
-"""Of the median layer, in every record of a run that learns nothing. Healthy: at least 7e-3
-somewhere; with a learning rate too low, at most 6e-5."""
+"""Of the median layer and record of a run that learns nothing. Healthy: at least 5e-4; with a
+learning rate too low, at most 6e-5."""
 
 CARRIED = 0.3
 """Healthy: exactly 0; without ``zero_grad``: at least 0.85."""
@@ -43,8 +43,8 @@ CARRIED = 0.3
 ENDED = 1e-3
 """Of the largest learning rate, in the second half. Healthy: at least 0.0096."""
 
-FIRST_STEP = 0.2
-"""Of Adam, of the layer with the largest one, in learning rates; healthy: at least 0.95."""
+UNDER = 0.1
+"""The gradient's elements in units of eps."""
 
 
 def no_step(history: History) -> Finding | None:
@@ -60,7 +60,8 @@ def no_step(history: History) -> Finding | None:
             f"The loss was computed {count} times, and the optimizer's step() was never called.",
             "Call step() of the optimizer that the Monitor was given; if another one makes the "
             "steps (a wrapper's base optimizer, a second one), give the Monitor that. A GradScaler "
-            "leaves steps out while gradients are not finite.",
+            "leaves steps out while gradients are not finite, and accumulation until its count is "
+            "reached.",
             (WITHOUT_STEP, "loss"),
         )
     if waited.steps[-1] < history.last_step():
@@ -82,17 +83,18 @@ def carried_over(history: History) -> Finding | None:
     tag = "gradient carried over"
     values, steps = history.values(tag), history.steps(tag)
     later = values[1:] if len(steps) and steps[0] == 1 else values
+    later = later[np.isfinite(later)]
     if not len(later) or np.median(later) < CARRIED:
         return None
-    norm = history.values("gradient norm/[all]")
+    norm = Curve.of(history, "gradient norm/[all]")
     growth = ""
     if len(norm):
-        growth = f" The gradient norm went from {number(norm[0])} to {number(norm[-1])}."
+        growth = f" The gradient norm went from {number(norm.first)} to {number(norm.values[-1])}."
     return Finding(
         "gradients are never zeroed",
         (),
-        f"When the backward pass of step {steps[-1]} began, the gradient still held that "
-        f"of earlier steps: {number(100 * later[-1])}% of what the step then took.{growth}",
+        "When a backward pass began, the gradient still held that of earlier steps: "
+        f"{number(100 * later[-1])}% of what the step then took.{growth}",
         "Call optimizer.zero_grad() once a step, before loss.backward().",
         (tag, "gradient norm/[all]"),
         int(steps[-1]),
@@ -128,7 +130,7 @@ def contradictions(group: dict[str, Any], is_under_way: bool) -> list[str]:
         )
     elif beta2 is not None and beta2 < 0.5:
         said.append(f"beta2 is {beta2:g}: squares are averaged over hardly more than a step.")
-    if beta2 is not None and group.get("eps", 0.0) >= 0.05:
+    if group.get("eps", 0.0) >= (0.05 if beta2 is not None else 10):
         said.append(
             f"eps is {group['eps']:g}, which is larger than most gradients: steps are then far "
             "smaller than the learning rate."
@@ -149,23 +151,29 @@ def contradictions(group: dict[str, Any], is_under_way: bool) -> list[str]:
     return said
 
 
-def small_first_step(history: History) -> Finding | None:
-    """Adam's, whose size is the learning rate, whatever the gradient is."""
-    if not any("beta2" in group for group in history.facts().get("param groups", [])):
-        return None
-    steps = [
-        history.values(tag)[0]
-        for tag in history.layers("effective step").values()
-        if history.steps(tag)[0] == 1
-    ]
-    if not steps or not 0 < max(steps) < FIRST_STEP:
+def under_epsilon(history: History) -> Finding | None:
+    """Adam divides by the root of the squares and eps: gradients below that make small steps. Of a
+    layer, with ``n`` elements, the gradient's root mean square is ``|g| / sqrt(n)``, and ``sqrt(n)``
+    the update's norm in units of ``lr`` times the effective step."""
+    groups = history.facts().get("param groups", [])
+    eps = max((group.get("eps", 0.0) for group in groups if "beta2" in group), default=0.0)
+    rate = max((group.get("lr", 0.0) for group in groups), default=0.0)
+    sizes = []
+    for name, tag in history.layers("effective step").items():
+        step, update = history.values(tag)[0], history.values(f"update norm/{name}")
+        gradient = history.values(f"gradient norm/{name}")
+        if len(update) and len(gradient) and update[0] > 0:
+            sizes.append(gradient[0] * rate * step / update[0])
+    if not sizes or not 0 < max(sizes) < UNDER * eps:
         return None
     return Finding(
         "unusual options",
         (),
-        f"The first step was at most {number(max(steps))} times the learning rate in each layer, "
-        "and Adam's is as large as it: eps is larger than the gradients, or a beta is wrong.",
-        "Compare the optimizer's options with its defaults, and scale the loss up.",
+        "In the first record the elements of the largest gradient are about "
+        f"{number(max(sizes))} in size, and eps is {eps:g}: steps are as much smaller than the "
+        "learning rate as gradients are smaller than eps.",
+        "Make eps smaller, or scale the loss up (as where a mean is divided by the batch size once "
+        "more).",
         ("effective step/[all]", "gradient norm/[all]"),
         1,
     )
@@ -267,14 +275,14 @@ def small_steps(history: History) -> Finding | None:
     moving = values[:, values.max(axis=0) > 0]
     if len(moving) < 6 or not moving.size:
         return None
-    largest = float(np.median(moving, axis=1).max())
-    if largest >= SMALL_STEP:
+    usual = float(np.median(moving))
+    if usual >= SMALL_STEP:
         return None
     return Finding(
         "learning rate too low",
         (),
-        f"A step changed the weights of the median layer by at most {number(largest, 1)} times "
-        "their own size; about 0.001 times is usual.",
+        f"A step changed the weights of the median layer by {number(usual, 1)} times their own "
+        "size; about 0.001 times is usual.",
         "Multiply the learning rate by 10 until the loss falls faster.",
         ("update to weight/[median]", "learning rate/group 0"),
     )
