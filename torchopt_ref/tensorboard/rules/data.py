@@ -135,7 +135,8 @@ def one_class_batches(history: History) -> Finding | None:
     return Finding(
         "batches of one class",
         (),
-        f"Of the labels of a batch {share.late:.0%} are of one class, and which class that is changes.",
+        f"Of the labels of a batch {share.late:.0%} are of one class, and which class that is "
+        "changes.",
         "Shuffle the data: DataLoader(..., shuffle=True).",
         ("classes/largest share of labels", "classes/most frequent label"),
     )

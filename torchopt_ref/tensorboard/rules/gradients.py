@@ -115,8 +115,8 @@ def vanished(history: History) -> Finding | None:
                 "vanishing gradients",
                 (),
                 f"The gradient norm was {number(norm.first)} in the first record, and is now "
-                f"{number(norm.late)}; the loss was {number(loss_of(history).first, 3)}, and is now "
-                f"{number(loss_of(history).late, 3)}.",
+                f"{number(norm.late)}; the loss was {number(loss_of(history).first, 3)}, and is "
+                f"now {number(loss_of(history).late, 3)}.",
                 "See whether the loss is flat where it is now: a saturated sigmoid, softmax or "
                 "discriminator; use a loss of scores (logits).",
                 (tag, "loss"),

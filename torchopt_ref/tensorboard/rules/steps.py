@@ -152,9 +152,9 @@ def contradictions(group: dict[str, Any], is_under_way: bool) -> list[str]:
 
 
 def under_epsilon(history: History) -> Finding | None:
-    """Adam divides by the root of the squares and eps: gradients below that make small steps. Of a
-    layer, with ``n`` elements, the gradient's root mean square is ``|g| / sqrt(n)``, and ``sqrt(n)``
-    the update's norm in units of ``lr`` times the effective step."""
+    """Adam divides by the root of the squares and eps: gradients below that make small steps. A
+    layer's gradient has the root mean square ``|g| / sqrt(n)``, and ``sqrt(n)`` is the update's
+    norm in units of ``lr`` times the effective step."""
     groups = history.facts().get("param groups", [])
     eps = max((group.get("eps", 0.0) for group in groups if "beta2" in group), default=0.0)
     rate = max((group.get("lr", 0.0) for group in groups), default=0.0)
