@@ -45,7 +45,7 @@ def cases(device: torch.device) -> Iterator[Case]:
                     Contestant("in the Monitor, no record", partial(Block, device, make, 0)),
                 ],
                 check=assert_equal,
-                rounds=5,
+                rounds=3,
                 sample=Block.seconds,  # type: ignore[arg-type]
             )
 

@@ -41,10 +41,12 @@ class CarriedOver:
             handle.remove()
         self._handles, self._old = [], {}
 
+    @torch.no_grad()
     def _arrives(self, param: nn.Parameter, gradient: Tensor) -> None:
         old = None if param.grad is None else norms([real(param.grad)])[0]
         self._old.setdefault(param, []).append(old)
 
+    @torch.no_grad()
     def collect(self, record: Record) -> None:
         ratios = []
         for param, arrivals in self._old.items():

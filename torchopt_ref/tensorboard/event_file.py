@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary, SummaryMetadata
-from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import summary
 
 from torchopt_ref.errors import UserError
+
+from .framing import framed
 
 PREFIX = "events.out.tfevents."
 LOGGED = SummaryMetadata(
@@ -45,7 +46,6 @@ class EventFile:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._file = (folder / new_name(folder)).open("xb")
-            self._records = RecordWriter(self._file)
             self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
             start = SessionLog(status=SessionLog.START)
             self._write(Event(wall_time=time.time(), step=first_step, session_log=start))
@@ -81,7 +81,7 @@ class EventFile:
             self._file.close()
 
     def _write(self, event: Event) -> None:
-        self._records.write(event.SerializeToString())
+        self._file.write(framed(event.SerializeToString()))
         self._file.flush()
 
 

@@ -23,7 +23,7 @@ from .record import Record
 from .rules import Finding
 from .sinks import Sink, Sinks
 
-MORE = 1.05
+MORE = 1.1
 """Times as many records as when it was made for the last time make a diagnosis worth its while."""
 
 
@@ -31,7 +31,8 @@ class Output:
     """Writes records, the diagnosis as a text whenever its findings change, and the dashboard
     whenever there are new curves.
 
-    ``calls`` are those of ``on_finding`` that wait until the monitor's own work is done.
+    ``calls`` are those of ``on_finding`` that wait until the monitor's own work is done;
+    ``trained`` tells what the rules are to know beside curves, once a step is made.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class Output:
         self._hyper_parameters: Mapping[str, Any] = {}
         self._records = self._diagnosed_at = self._laid_out = 0
         self._diagnosed: list[str] | None = None
-        self._facts = ""
+        self.trained: Callable[[], Mapping[str, Any]] | None = None
 
     def describe(
         self, about: str, optimizers: Sequence[str], hyper_parameters: Mapping[str, Any]
@@ -76,10 +77,6 @@ class Output:
             self._file.add_text(NOTES, text, step)
             self._sinks.log({NOTES: text}, step)
 
-    def facts(self, found: Mapping[str, Any]) -> None:
-        """Keep what the rules are to know beside curves; it is written with the next record."""
-        self._facts = "".join(f"    {line}\n" for line in json.dumps(found, indent=2).splitlines())
-
     def not_finite(self, step: int, text: str) -> None:
         """Write the first value that is not finite: as a text, and as a point at its step."""
         self.text("not finite", text, step)
@@ -91,8 +88,6 @@ class Output:
     def record(self, record: Record, metrics: list[str]) -> None:
         """Write the record; ``metrics`` are the names of what log() was given."""
         record.scalars |= over_layers(record.scalars)
-        if self._facts != self._history.texts.get(FACTS, ""):
-            self.text(FACTS, self._facts, record.step)
         self._history.add(record.step, record.scalars)
         self._history.logged.update(dict.fromkeys(metrics))
         histograms = [histogram_value(tag, each) for tag, each in record.histograms.items()]
@@ -113,6 +108,9 @@ class Output:
 
     def diagnose(self, step: int) -> None:
         """Say what is found, if it is not what was said before."""
+        facts = as_text(self.trained()) if self.trained else ""
+        if facts != self._history.texts.get(FACTS, ""):
+            self.text(FACTS, facts, step)
         findings, gaps = diagnose(self._history), unjudged(self._history)
         self._diagnosed_at = self._records
         said = [*(finding.kind for finding in findings), *gaps]
@@ -137,6 +135,10 @@ class Output:
         self._diagnosed = None
         self.diagnose(step)
         self._file.close()
+
+
+def as_text(facts: Mapping[str, Any]) -> str:
+    return "".join(f"    {line}\n" for line in json.dumps(facts, indent=2).splitlines())
 
 
 def run_name(folder: Path) -> str:

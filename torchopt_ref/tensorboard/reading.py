@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from google.protobuf.message import DecodeError
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 from tensorboard.util.tensor_util import make_ndarray
 
 from torchopt_ref.errors import UserError
 
 from .event_file import LOGGED, PREFIX
+from .framing import CHECKSUM, HEADER, LENGTH, checksum
 from .history import NOTES, History
-
-HEADER = struct.Struct("<8sI")
-"""The length of the record that follows it, as 8 bytes, and their checksum."""
 
 
 class DamagedError(Exception):
@@ -79,29 +75,25 @@ def add(event: Event, history: History, texts: dict[str, list[tuple[int, str]]])
 
 
 def events(file: Path) -> Iterator[Event]:
-    """The events of a file; ``DamagedError`` where one is not as it was written.
-
-    A record is its length, a checksum of that, its bytes, a checksum of those
-    (https://www.tensorflow.org/tutorials/load_data/tfrecord).
-    """
+    """The events of a file; ``DamagedError`` where one is not as it was written."""
     data = b"" if file.is_fifo() else file.read_bytes()  # a pipe's writer may never come
     if not data:
         raise DamagedError("is empty")
     at = 0
     while at < len(data):
-        start = at + HEADER.size
+        start = at + HEADER
         if start > len(data):
             raise DamagedError(f"ends inside a record (at byte {len(data):,})")
-        length, check = HEADER.unpack_from(data, at)
-        if masked_crc32c(length) != check:
+        length = data[at : at + LENGTH.size]
+        if checksum(length) != data[at + LENGTH.size : start]:
             raise DamagedError(f"is damaged at byte {at:,} of {len(data):,}")
-        end = start + int.from_bytes(length, "little")
-        if end + 4 > len(data):
+        end = start + LENGTH.unpack(length)[0]
+        if end + CHECKSUM.size > len(data):
             raise DamagedError(f"ends inside a record (at byte {len(data):,})")
-        if masked_crc32c(data[start:end]) != int.from_bytes(data[end : end + 4], "little"):
+        if checksum(data[start:end]) != data[end : end + CHECKSUM.size]:
             raise DamagedError(f"is damaged at byte {at:,} of {len(data):,}")
         try:
             yield Event.FromString(data[start:end])
         except DecodeError:
             raise DamagedError("is not an event file") from None
-        at = end + 4
+        at = end + CHECKSUM.size

@@ -256,8 +256,10 @@ class Session:
             return
         if is_first and self._parts.speed:
             self._parts.speed.collect(record)
-        if is_first:
-            self._parts.output.facts(trained(self._layers, self._watched, self._parts.ends))
+        if is_first and not self._parts.output.trained:
+            self._parts.output.trained = partial(
+                trained, self._layers, self._watched, self._parts.ends
+            )
         self._parts.output.record(record, self._logged.names)
         self._parts.output.note(watched.drift.note if watched.drift else "", record.step)
         if self._parts.health:

@@ -12,7 +12,7 @@ from .layers import spread
 from .record import Record
 
 TENSORS, ELEMENTS = 64, 256
-"""Of the sample: at most so many tensors, and so many evenly spaced elements of each."""
+"""Of the sample: at most so many parameters, and so many evenly spaced elements of each slot."""
 
 
 class Slots:
@@ -28,12 +28,12 @@ class Slots:
 
     def after_step(self, record: Record) -> None:
         tensors: dict[str, list[Tensor]] = {}
-        for param, state in self._optimizer.state.items():
+        for param, state in spread([*self._optimizer.state.items()], TENSORS):
             for slot, value in state.items():
                 if isinstance(value, Tensor) and value.shape == param.shape and value.numel():
                     tensors.setdefault(slot, []).append(value)
         for slot, each in tensors.items():
-            sampled = [sample(tensor) for tensor in spread(each, TENSORS)]
+            sampled = [sample(tensor) for tensor in each]
             record.later(sampled, partial(add_slot, record, f"{slot}{self._of}"))
 
 

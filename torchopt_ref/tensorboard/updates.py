@@ -25,12 +25,14 @@ class Updates:
         self._copies: dict[nn.Parameter, Tensor] = {}
         self._previous: set[nn.Parameter] = set()
 
+    @torch.no_grad()
     def keep_gradient(self) -> None:
         """After a step: keep its gradient, to compare the next one with it."""
         params = [param for param in self._params() if param.grad is not None]
         self._copy(params, [param.grad for param in params])
         self._previous = set(params)
 
+    @torch.no_grad()
     def before_step(self, gradient_is_there: bool) -> None:
         """Compare the gradients, unless a closure is yet to compute them, and keep the weights."""
         self._now = self._params()
@@ -48,6 +50,7 @@ class Updates:
         self._previous = set()
         self._copy(self._now, self._now)
 
+    @torch.no_grad()
     def after_step(self, record: Record, samples: int) -> None:
         """Measure the step; ``samples``, 0 if unknown, made its gradient."""
         params = self._now
@@ -81,7 +84,6 @@ class Updates:
 def real(tensor: Tensor | None) -> Tensor:
     """The values of a parameter or gradient, a sparse one made dense, a complex one as pairs."""
     assert tensor is not None
-    tensor = tensor.detach()
     if tensor.layout != torch.strided:
         tensor = tensor.to_dense()
     return torch.view_as_real(tensor) if tensor.is_complex() else tensor

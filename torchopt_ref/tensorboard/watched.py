@@ -13,7 +13,7 @@ from .record import Record
 from .slots import Slots
 from .updates import Updates
 
-NEAR = 5
+NEAR = 3
 """Steps: passes are seen and timed in those before a record, and the record's."""
 
 

@@ -105,6 +105,15 @@ def fallen(history: History) -> float | None:
     return (loss.first - loss.late) / max(abs(loss.first), 1e-12)
 
 
+def falls(history: History) -> bool:
+    """Whether the loss goes down from third to third, by a twentieth in all."""
+    loss = loss_of(history)
+    if len(loss) < 6:
+        return False
+    first, second, third = loss.thirds()
+    return first > second > third and first - third > 0.05 * abs(first)
+
+
 def is_rewarded(history: History) -> bool | None:
     """Of an agent, whose losses need not fall: whether a reward that was logged has risen, or
     whether none was, so that nothing can be said. None of all else, and where it has not risen."""

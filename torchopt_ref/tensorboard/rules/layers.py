@@ -9,7 +9,7 @@ import numpy as np
 from torchopt_ref.written import number
 
 from ..history import History
-from .evidence import LATER, NAMED, Curve, Finding, fallen, loss_of
+from .evidence import LATER, NAMED, Curve, Finding, fallen, falls, loss_of
 
 UNTOUCHED = "batch norm/never updated, {}"
 
@@ -248,6 +248,6 @@ def weights(history: History) -> Curve | None:
 
 
 def learns_well(history: History) -> bool:
-    """Whether the loss has fallen well, or is not known."""
+    """Whether the loss has fallen well, or is about to, or is not known."""
     fall = fallen(history)
-    return fall is None or fall > LEARNT
+    return fall is None or fall > LEARNT or falls(history)

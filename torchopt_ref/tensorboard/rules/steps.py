@@ -17,6 +17,7 @@ from .evidence import (
     Finding,
     aligned,
     fallen,
+    falls,
     listed,
     loss_of,
     rose,
@@ -234,8 +235,7 @@ def is_harmed(history: History) -> bool:
         return True
     if len(loss) < LATER or fall > LEARNT:
         return False
-    first, second, third = loss.thirds()
-    return not first > second > third
+    return not falls(history)
 
 
 def divisor(ratio: float) -> int:
@@ -267,9 +267,11 @@ def ended_early(history: History) -> Finding | None:
 
 
 def small_steps(history: History) -> Finding | None:
+    """But not while the learning rate is warmed up."""
     layers = trained_from_the_start(history)
-    fall = fallen(history)
-    if not layers or (fall is not None and fall > LEARNT):
+    fall, rate = fallen(history), history.values("learning rate/group 0")
+    warms_up = len(rate) > 1 and rate[-1] == rate.max() > 1.5 * rate[0]
+    if not layers or warms_up or (fall is not None and fall > LEARNT):
         return None
     values = np.nan_to_num(aligned(history, layers))
     moving = values[:, values.max(axis=0) > 0]
