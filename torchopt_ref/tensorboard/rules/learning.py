@@ -19,7 +19,8 @@ LEVEL = 0.25
 """Of the first loss, within which one stays that does not fall."""
 
 RISEN = 1.5
-"""Of the first loss. Losses that begin at 0, or below it, have no measure to rise by."""
+"""Of the largest of the first three losses, as a single batch may be a lucky one. Losses that begin
+at 0, or below it, have no measure to rise by."""
 
 AGREE = 0.4
 """The cosine of successive gradients in the median record of a loss that rises."""
@@ -87,7 +88,7 @@ def rises(history: History) -> Finding | None:
     loss = loss_of(history)
     if len(loss) < LATER or not rose(history):
         return None
-    if loss.first <= 0 or loss.late < RISEN * loss.first:
+    if loss.first <= 0 or loss.late < RISEN * loss.values[:3].max():
         return None
     maximizes = any(group.get("maximize") for group in history.facts().get("param groups", []))
     return Finding(
