@@ -23,16 +23,15 @@ REFERENCES: dict[type, Callable[..., optimizers.Optimizer]] = {
     if isinstance(cls, type)
 }
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-GROUPS, TENSORS, ELEMENTS = 2, 2, 64
+GROUPS, TENSORS, ELEMENTS = 2, 1, 64
 """Of the sample: param groups, tensors of a group, first elements of a tensor."""
 
 
 class Drift:
     """How far an optimizer's parameters are from those of ``numpy_ref``, fed the same gradients.
 
-    The sample is the first 64 elements of up to two tensors of up to two param groups, of one
-    dtype in each group. Every step's gradients are kept on the device; at a record the reference
-    repeats the steps, in the
+    The sample is the first 64 elements of the first tensor of up to two param groups. Every step's
+    gradients are kept on the device; at a record the reference repeats the steps, in the
     parameters' precision and in float64. ``parity drift/NumPy`` and ``parity drift/float64`` are
     the distances after the latest step, in ULP of the parameters' precision, the largest and the
     median of the sample: the first is what the implementation adds to the formula, the second what
