@@ -37,7 +37,7 @@ class Watched:
         self.samples = 0
         # Where a class calls its parent's step, torch calls hooks for both: the first before it and
         # the first after it count.
-        self.is_stepping = False
+        self.is_stepping = self._is_near = False
         self.record: Record | None = None
         self._every = every
         curves = Curves(optimizer, layers, name)
@@ -58,7 +58,8 @@ class Watched:
 
     def before_step(self, gradient_is_there: bool) -> None:
         self.is_stepping = True
-        if self.drift:
+        self._is_near = self.record_is_near()
+        if self.drift and self._is_near:
             self.drift.before_step()
         if self._updates and self.next_is_recorded():
             self._updates.before_step(gradient_is_there)
@@ -68,7 +69,7 @@ class Watched:
         self.is_stepping = False
         due = self.next_is_recorded()
         self.step += 1
-        if self.drift:
+        if self.drift and self._is_near:
             self.drift.after_step()
         if due:
             self.record = Record(at)
