@@ -23,20 +23,20 @@ REFERENCES: dict[type, Callable[..., optimizers.Optimizer]] = {
     if isinstance(cls, type)
 }
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-GROUPS, TENSORS, ELEMENTS = 2, 2, 64
+GROUPS, TENSORS, ELEMENTS = 4, 4, 64
 """Of the sample: param groups, tensors of a group, first elements of a tensor."""
 
 
 class Drift:
     """How far an optimizer's parameters are from those of ``numpy_ref``, fed the same gradients.
 
-    The sample is the first 64 elements of up to two tensors of up to two param groups, of one
-    dtype in each group. Every step's gradients are kept on the device; at a record the reference
-    repeats the steps, in the
-    parameters' precision and in float64. ``parity drift/NumPy`` and ``parity drift/float64`` are
-    the distances after the latest step, in ULP of the parameters' precision, the largest and the
-    median of the sample: the first is what the implementation adds to the formula, the second what
-    rounding adds to it. Drift adds up from step to step; 0 is 0 after any number of them.
+    The sample is the first 64 elements of up to four tensors of up to four param groups, of one
+    dtype in each group. It is followed through the record's step and the two before it, from the
+    parameters and slots that the optimizer has there: their gradients are kept on the device, and
+    at the record the reference repeats the steps, in the parameters' precision and in float64.
+    ``parity drift/NumPy`` and ``parity drift/float64`` are the distances after the last of them, in
+    ULP of the parameters' precision, the largest and the median of the sample: the first is what
+    the implementation adds to the formula, the second what rounding adds to it.
 
     Parameters that something else changed between two steps are taken over by the reference.
     ``note`` says why nothing is measured, if so.
@@ -70,12 +70,11 @@ class Drift:
             shadow.values.append({key: shadow.group[key] for key in shadow.known})
 
     def collect(self, record: Record) -> None:
-        shadows = self._shadows or []
+        shadows, self._shadows = self._shadows or [], None
         distances: list[np.ndarray] = []
         for shadow in shadows:
             steps = shadow.values
             tensors = [*shadow.before, *shadow.grads, *shadow.after]
-            shadow.forget()
 
             def use(values: np.ndarray, shadow: Shadow = shadow, steps: list[Any] = steps) -> None:
                 distances.append(shadow.replay(values.reshape(3, len(steps), -1), steps))
@@ -123,10 +122,6 @@ class Shadow:
         self._dtypes = [np.dtype(own), np.dtype(np.float64)]
         for side, dtype in zip(self._sides, self._dtypes, strict=True):
             side.state["sample"] = slots(optimizer, params, dtype)
-        self._now: list[np.ndarray] | None = None
-        self.forget()
-
-    def forget(self) -> None:
         self.before: list[Tensor] = []
         self.grads: list[Tensor] = []
         self.after: list[Tensor] = []
@@ -137,24 +132,19 @@ class Shadow:
         """The distances of both sides, after the last of the steps, in ULP."""
         dtype = self._dtypes[0]
         before, grads, after = tensors
+        params: list[np.ndarray] = []
         for i, values in enumerate(steps):
-            moved = i > 0 and not np.array_equal(before[i], after[i - 1], equal_nan=True)
-            if self._now is None or moved or (i == 0 and not self._left_at(before[0])):
-                self._now = [before[i].astype(each) for each in self._dtypes]
-            for side, param, each in zip(self._sides, self._now, self._dtypes, strict=True):
+            if not params or not np.array_equal(before[i], after[i - 1], equal_nan=True):
+                params = [before[i].astype(each) for each in self._dtypes]
+            for side, param, each in zip(self._sides, params, self._dtypes, strict=True):
                 side.hyper.update({key: values[key] for key in side.hyper if key in values})
                 # A dialect whose formula has a weight decay of its own has none around it.
                 around = side.around.keys() & values.keys() - side.hyper.keys()
                 side.around.update({key: values[key] for key in around})
                 side.update({"sample": param}, {"sample": grads[i].astype(each)})
-        self._last = after[-1]
-        assert self._now is not None
         theirs, bfloat16 = after[-1].astype(dtype), self._sides[0].storage == "bfloat16"
-        ours = [self._sides[0].stored(now, dtype) for now in self._now]
+        ours = [self._sides[0].stored(now, dtype) for now in params]
         return np.stack([ulp_distance(theirs, now, bfloat16=bfloat16) for now in ours])
-
-    def _left_at(self, before: np.ndarray) -> bool:
-        return np.array_equal(before, self._last, equal_nan=True)
 
 
 def is_sampled(param: nn.Parameter) -> bool:
@@ -162,10 +152,6 @@ def is_sampled(param: nn.Parameter) -> bool:
 
 
 def gathered(tensors: list[Tensor]) -> Tensor:
-    """The sampled elements; by NumPy where it can, which takes a third of torch's time."""
-    if all(tensor.is_cpu and tensor.dtype != torch.bfloat16 for tensor in tensors):
-        found = [tensor.detach().numpy().reshape(-1)[:ELEMENTS] for tensor in tensors]
-        return torch.from_numpy(np.concatenate(found))
     return torch.cat([tensor.reshape(-1)[:ELEMENTS] for tensor in tensors])
 
 

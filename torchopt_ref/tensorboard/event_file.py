@@ -109,7 +109,7 @@ def scalar_values(
 
 def readable(text: str) -> str:
     """What can be written: surrogates, as of bytes that are not UTF-8, by their numbers."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def histogram_value(tag: str, values: np.ndarray, bins: int = 40) -> Summary.Value:

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+USUAL = (torch.float32, torch.float64)
+
 
 @torch.no_grad()
 def number(tag: str, value: Any) -> Tensor | float:
@@ -21,6 +23,8 @@ def number(tag: str, value: Any) -> Tensor | float:
         TypeError: it holds something else, such as text, ``None`` or complex numbers.
         ValueError: it holds no number, or one too large for a float64.
     """
+    if type(value) is Tensor and value.is_cpu and value.dtype in USUAL and not value.dim():
+        return value.item()
     try:
         if isinstance(value, Tensor):
             return mean(value)

@@ -33,6 +33,8 @@ class History:
         self.logged: dict[str, None] = {}
         self.texts: dict[str, str] = {}
         self.notes: list[str] = []
+        self._below: dict[str, dict[str, str]] = {}
+        self._indexed = 0
 
     def add(self, step: int, scalars: Mapping[str, float]) -> None:
         for tag, value in scalars.items():
@@ -42,9 +44,13 @@ class History:
                 del points[1:-1:2]
 
     def below(self, prefix: str) -> dict[str, str]:
-        """The tags ``prefix/<name>``, by name."""
-        start = f"{prefix}/"
-        return {tag[len(start) :]: tag for tag in self.curves if tag.startswith(start)}
+        """The tags ``prefix/<name>``, by name; the prefix has no slash."""
+        if len(self.curves) != self._indexed:
+            self._indexed, self._below = len(self.curves), {}
+            for tag in self.curves:
+                first, _, name = tag.partition("/")
+                self._below.setdefault(first, {})[name] = tag
+        return {name: tag for name, tag in self._below.get(prefix, {}).items() if name}
 
     def layers(self, prefix: str) -> dict[str, str]:
         """As ``below``, without aggregates, whose names are in brackets."""

@@ -70,6 +70,8 @@ class Hooks:
         return bool(self._registered)
 
     def stop(self) -> None:
+        if not self._registered:
+            return
         for handle in self._registered:
             handle.remove()
             global_hooks_with_kwargs.pop(handle.id, None)  # Which torch leaves there.

@@ -72,7 +72,7 @@ class Logged:
         if (classes, labels.device) != self._kind:
             self._count()
             self._kind = classes, labels.device
-        self._waiting.append((predicted.reshape(-1), labels.reshape(-1)))
+        self._waiting.append((predicted, labels))
         if len(self._waiting) * labels.numel() > MOST_WAITING:
             self._count()
 
@@ -81,7 +81,8 @@ class Logged:
         """Count what waits: many small batches at once."""
         if not self._waiting:
             return
-        predicted, labels = (torch.cat(each) for each in zip(*self._waiting, strict=True))
+        pairs = zip(*self._waiting, strict=True)
+        predicted, labels = (torch.cat([each.reshape(-1) for each in kind]) for kind in pairs)
         self._waiting = []
         classes, device = self._kind
         counted = is_class(labels, classes)

@@ -37,7 +37,7 @@ class Watched:
         self.samples = 0
         # Where a class calls its parent's step, torch calls hooks for both: the first before it and
         # the first after it count.
-        self.is_stepping = False
+        self.is_stepping = self._is_near = False
         self.record: Record | None = None
         self._every = every
         curves = Curves(optimizer, layers, name)
@@ -51,11 +51,15 @@ class Watched:
 
     def record_is_near(self) -> bool:
         """Whether one of the next steps is recorded."""
-        return any(is_recorded(self.step + ahead, self._every) for ahead in range(1, NEAR + 1))
+        ahead = self.step + NEAR
+        if self.step >= self._every:  # In nearly all steps, which is to cost nothing.
+            return ahead // self._every != self.step // self._every
+        return any(is_recorded(step, self._every) for step in range(self.step + 1, ahead + 1))
 
     def before_step(self, gradient_is_there: bool) -> None:
         self.is_stepping = True
-        if self.drift:
+        self._is_near = self.record_is_near()
+        if self.drift and self._is_near:
             self.drift.before_step()
         if self._updates and self.next_is_recorded():
             self._updates.before_step(gradient_is_there)
@@ -65,7 +69,7 @@ class Watched:
         self.is_stepping = False
         due = self.next_is_recorded()
         self.step += 1
-        if self.drift:
+        if self.drift and self._is_near:
             self.drift.after_step()
         if due:
             self.record = Record(at)
