@@ -61,6 +61,15 @@ def test_the_monitor_says_what_the_readme_shows(tmp_path, monkeypatch, capsys):
     assert re.sub(NUMBER, "N", printed).endswith(re.sub(NUMBER, "N", shown))
 
 
+def test_the_guide_explains_every_kind_of_finding():
+    rules = (ROOT / "torchopt_ref/tensorboard/rules").glob("*.py")
+    kinds = {kind for file in rules for kind in re.findall(r'Finding\(\s*"(.+)"', file.read_text())}
+    first_cells = re.findall(r"^\| ([^|]+) \|", (ROOT / "docs/tensorboard.md").read_text(), re.M)
+    explained = {kind for cell in first_cells for kind in cell.split(", ")}
+    assert kinds
+    assert not kinds - explained
+
+
 def quotation(marker, code=""):
     return f"<!-- source: {marker} -->\n{code}<!-- end -->"
 

@@ -39,9 +39,10 @@ def test_each_kind_is_told_once_while_the_training_goes_on(tmp_path):
     assert {each.kind for each in inspect(tmp_path).findings} <= set(kinds)
 
 
-def test_of_a_healthy_training_nothing_is_told(tmp_path):
+@pytest.mark.parametrize("steps", [1, 40])
+def test_of_a_healthy_training_nothing_is_told(steps, tmp_path):
     told = []
-    watched(tmp_path, told.append, lr=0.1)
+    watched(tmp_path, told.append, steps=steps, lr=0.1)
     assert told == []
 
 

@@ -29,7 +29,7 @@ QUANTITIES = {
     "slots": "what the optimizer remembers",
     "activations": "activation layers, BatchNorm and Dropout",
     "drift": "parity with the NumPy reference and with float64, of a sample",
-    "health": "values that are not finite, gradients that were carried over",
+    "health": "values that are not finite, gradients carried over, the model's input and output",
     "speed": "times, samples per second, memory",
     "pictures": "confusion matrix and wrong predictions, of what log() is given",
     "graph": "the model's graph, traced once on a copy",

@@ -284,11 +284,12 @@ class Session:
 
     def _add_missing_steps(self) -> None:
         """Write how many losses have been logged, or before the first step passes were made, since
-        the last step of any optimizer, if they are more than ever lay between two steps."""
+        the last step of any optimizer, if they are more than twice as many as ever lay between two
+        steps, where one may lie behind the last."""
         since = self._losses_without_step
         if self.step < self._first_step:
             since = max(since, self._forward_passes)
-        if since > 2 * self._most_losses:
+        if since > 2 * max(self._most_losses, 1):
             self._write_missing(since)
 
     def _write_missing(self, losses: int) -> None:

@@ -306,7 +306,7 @@ def policy_gradient_with_the_wrong_sign(watch):
             monitor.log(loss=-reward.mean(), entropy=policy.entropy())
 
 
-@broken("weight decay too strong", also=("unusual options"))
+@broken("weight decay too strong", also=("unusual options",))
 def adamw_with_a_weight_decay_of_10(watch):
     torch.manual_seed(10)
     model = nn.Sequential(nn.Linear(784, 128), nn.GELU())

@@ -50,14 +50,14 @@ def probabilities(history: History) -> Finding | None:
         "cross-entropy of their softmax."
         if softmax
         else f"The outputs are between 0 and 1, and the loss stays above {FLOOR:.2f}, as binary "
-        "cross-entropy does that takes the sigmoid of them once more."
+        "cross-entropy does when it takes the sigmoid of what is one already."
     )
     return Finding(
         "the output is probabilities already",
         (),
         evidence,
-        f"Leave the {name} at the model's end out: cross_entropy and bce_with_logits take scores, "
-        "and have it in them.",
+        f"Leave out the {name} at the model's end: cross_entropy and "
+        "binary_cross_entropy_with_logits take scores (logits), and apply it themselves.",
         ("loss", "model output/largest"),
     )
 
@@ -85,8 +85,9 @@ def never_negative(history: History) -> Finding | None:
     return Finding(
         "the output is never negative",
         (),
-        f"The smallest output is exactly 0 in every record, and {zeros.late:.0%} of them are.",
-        "Leave the ReLU (or clamp) after the last layer out.",
+        f"The smallest output was exactly 0 in every record, and {zeros.late:.0%} of all outputs "
+        "are 0.",
+        "Leave out the ReLU (or clamp) after the last layer.",
         ("model output/smallest", "model output/zeros"),
     )
 
@@ -99,7 +100,7 @@ def constant_input(history: History) -> Finding | None:
     return Finding(
         "constant input",
         (),
-        "All samples of a batch are the same in every record.",
+        "In every record all samples of the batch were equal.",
         "Print a batch where it is made, and where the model gets it.",
         ("model input/std between samples", "loss"),
     )
@@ -118,9 +119,10 @@ def same_batch(history: History) -> Finding | None:
     return Finding(
         "the same batch again",
         (),
-        f"Of the steps that were looked at, {share:.0%} had the input of the step before.",
-        "Make the iterator of the loader once an epoch, before the loop over it, and one step for "
-        "each batch.",
+        f"In {share:.0%} of the steps that were looked at, the model was given the input of the "
+        "step before.",
+        "Loop over the loader itself (for x, y in loader), as iter(loader) begins anew whenever it "
+        "is called, and make one step for each batch.",
         ("model input/repeated", "gradient cosine/[all]"),
     )
 
@@ -133,8 +135,8 @@ def one_class_batches(history: History) -> Finding | None:
     return Finding(
         "batches of one class",
         (),
-        f"In the batches that were looked at {share.late:.0%} of the labels are the same, of "
-        "another class from time to time.",
+        f"Of the labels of a batch {share.late:.0%} are of one class, and which class that is "
+        "changes.",
         "Shuffle the data: DataLoader(..., shuffle=True).",
         ("classes/largest share of labels", "classes/most frequent label"),
     )
@@ -155,9 +157,9 @@ def unscaled(history: History) -> Finding | None:
         "the input is not normalised",
         (),
         f"The input's mean is {number(middle.first)}, its standard deviation "
-        f"{number(spread.first)}; 0 and 1 are usual.",
+        f"{number(spread.first)}; about 0 and 1 are usual.",
         "Subtract each feature's mean, and divide by its standard deviation, both of the "
-        "training data; of pixels at least divide by 255.",
+        "training data; divide pixels by 255 at least.",
         ("model input/std", "loss"),
     )
 
@@ -194,8 +196,8 @@ def one_class_predicted(history: History) -> Finding | None:
     return Finding(
         "one class is predicted",
         (),
-        f"{said.late:.0%} of the predictions are of one class, which {given.late:.0%} of the "
-        "labels have.",
+        f"{said.late:.0%} of the predictions are of one class; of the labels the most frequent "
+        f"class has {given.late:.0%}.",
         "Weight the loss, or draw the batches, by class, if that one has most of the samples; "
         "measure more than the accuracy."
         if given.late > 0.9

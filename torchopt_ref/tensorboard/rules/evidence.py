@@ -77,8 +77,8 @@ class Curve:
 
     @property
     def noise(self) -> float:
-        """How far a point is from the next one, in the second half, by rule of thumb."""
-        return 1.5 * float(np.median(np.abs(np.diff(self.second_half)))) if len(self) > 3 else 0.0
+        """How far a point may be from the next one."""
+        return 1.5 * float(np.median(np.abs(np.diff(self.values)))) if len(self) > 1 else 0.0
 
     def thirds(self) -> tuple[float, float, float]:
         """The medians of its beginning, middle and end."""

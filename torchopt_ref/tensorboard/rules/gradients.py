@@ -49,8 +49,8 @@ def without_gradient(history: History) -> Finding | None:
         tuple(layers[:NAMED]),
         f"The gradient of {len(layers)} of {total} layers was None in every record: "
         f"{listed(layers)}.",
-        "See that the loss depends on them: no detach(), no torch.no_grad(), no item() between "
-        "them and the loss, and that gradients are not set to None before the step.",
+        "See that the loss depends on them: no detach(), torch.no_grad() or item() between them "
+        "and the loss; and that zero_grad() is not called between backward() and step().",
         (f"update to weight/{layers[0]}", f"gradient norm/{layers[0]}"),
     )
 
@@ -114,9 +114,9 @@ def vanished(history: History) -> Finding | None:
             return Finding(
                 "vanishing gradients",
                 (),
-                f"The gradient norm was {number(norm.first)} in the first record, and is "
+                f"The gradient norm was {number(norm.first)} in the first record, and is now "
                 f"{number(norm.late)}; the loss was {number(loss_of(history).first, 3)}, and is "
-                f"{number(loss_of(history).late, 3)}.",
+                f"now {number(loss_of(history).late, 3)}.",
                 "See whether the loss is flat where it is now: a saturated sigmoid, softmax or "
                 "discriminator; use a loss of scores (logits).",
                 (tag, "loss"),
@@ -182,7 +182,7 @@ def spikes(history: History) -> Finding | None:
         "exploding gradients",
         (),
         f"In step {norm.steps[place]} the gradient norm was {number(norm.values[place])}; in the "
-        f"records before it {number(usual)} was usual.",
+        f"records just before it was at most {number(usual)}.",
         "Clip the gradient (torch.nn.utils.clip_grad_norm_), look at the batch of that step, "
         "or warm the learning rate up.",
         ("gradient norm/[all]", "loss"),
@@ -212,9 +212,10 @@ def clipped(history: History) -> Finding | None:
     return Finding(
         "clipped in every step",
         (),
-        f"The gradient norm is {number(usual)} in every record, so it is clipped to that, and the "
-        f"loss has fallen by {max(fall, 0):.0%} of its first value.",
-        "Clip to what the norm is without clipping, or above, so that only rare peaks are cut; or "
-        "raise the learning rate by as much as is cut off.",
+        f"The gradient norm is {number(usual)} in every record of the second half, so each "
+        f"gradient is clipped to that, and the loss has fallen by only {max(fall, 0):.0%} of its "
+        "first value.",
+        "Clip at a norm that gradients reach rarely, so that only peaks are cut; or raise the "
+        "learning rate by as much as is cut off.",
         ("gradient norm/[all]", "loss"),
     )

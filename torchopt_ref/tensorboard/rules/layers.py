@@ -110,8 +110,8 @@ def dropout(history: History) -> Finding | None:
     return Finding(
         "dropout takes too much",
         tuple(low[:NAMED]),
-        f"{low[0]} lets {found[low[0]]:.0%} of its input through.",
-        "torch's p is the probability to drop: 0.1 to 0.5 is usual.",
+        f"{low[0]} lets only {found[low[0]]:.0%} of its input through.",
+        "Lower its p: in torch that is the probability to drop, and 0.1 to 0.5 is usual.",
         (f"dropout keep rate/{low[0]}", "loss"),
     )
 
@@ -186,7 +186,7 @@ def saturated_layers(found: Mapping[str, np.ndarray], before: str, try_this: str
     return Finding(
         "saturated activations",
         tuple(worst),
-        "Where the slope is under 5 % of its largest: "
+        "Where the activation is nearly flat (its slope under 5 % of the largest): "
         + ", ".join(f"{found[name][-1]:.0%} of the outputs of {name}" for name in worst)
         + f", {before}.",
         try_this,
@@ -202,7 +202,7 @@ def shrunk(history: History) -> Finding | None:
     return Finding(
         "weight decay too strong",
         (),
-        f"The weights' norm went from {number(norm.first)} to {number(norm.values[-1])}.",
+        f"The norm of all weights went from {number(norm.first)} to {number(norm.values[-1])}.",
         "Divide the weight decay by 10 until the weights keep their size.",
         ("weight norm/[all]", "loss"),
     )
@@ -212,7 +212,7 @@ def grown(history: History) -> Finding | None:
     norm = Curve.of(history, "weight norm/[all]")
     if len(norm) < LATER or norm.first == 0 or norm.values[-1] < GROWN * norm.first:
         return None
-    goes_on = norm.values[-1] > 3 * norm.second_half[0]
+    goes_on = norm.values[-1] > 1.5 * norm.second_half[0]
     if not goes_on and not weights(history):
         return None
     leaps = norm.values[1:] / np.maximum(norm.values[:-1], 1e-30)
@@ -221,8 +221,8 @@ def grown(history: History) -> Finding | None:
         return Finding(
             "learning rate too high",
             (),
-            f"Between the steps {norm.steps[leap]} and {norm.steps[leap + 1]} the weights' norm "
-            f"went from {number(norm.values[leap])} to {number(norm.values[leap + 1])}.",
+            f"Between the steps {norm.steps[leap]} and {norm.steps[leap + 1]} the norm of all "
+            f"weights went from {number(norm.values[leap])} to {number(norm.values[leap + 1])}.",
             "See what the schedule does there; divide the learning rate by 10, or clip the "
             "gradient.",
             ("weight norm/[all]", "learning rate/group 0"),
@@ -231,7 +231,7 @@ def grown(history: History) -> Finding | None:
     return Finding(
         "weights grow without end",
         (),
-        f"The weights' norm went from {number(norm.first)} to {number(norm.values[-1])}.",
+        f"The norm of all weights went from {number(norm.first)} to {number(norm.values[-1])}.",
         "Lower the learning rate, and decay the weights; see that the loss does not reward "
         "large ones.",
         ("weight norm/[all]", "loss"),

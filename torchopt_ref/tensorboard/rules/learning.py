@@ -18,8 +18,9 @@ another one, which may be near the noise of its targets, a fifth of that."""
 LEVEL = 0.25
 """Of the first loss, within which one stays that does not fall."""
 
-RISEN = 1.3
-"""Of the first loss. Losses that begin at 0, or below it, have no measure to rise by."""
+RISEN = 1.5
+"""Of the largest of the first three losses, as a single batch may be a lucky one. Losses that begin
+at 0, or below it, have no measure to rise by."""
 
 AGREE = 0.4
 """The cosine of successive gradients in the median record of a loss that rises."""
@@ -87,7 +88,7 @@ def rises(history: History) -> Finding | None:
     loss = loss_of(history)
     if len(loss) < LATER or not rose(history):
         return None
-    if loss.first <= 0 or loss.late < RISEN * loss.first:
+    if loss.first <= 0 or loss.late < RISEN * loss.values[:3].max():
         return None
     maximizes = any(group.get("maximize") for group in history.facts().get("param groups", []))
     return Finding(
@@ -120,8 +121,8 @@ def stands(history: History) -> Finding | None:
         f"The loss was {number(loss.first, 3)} in the first record, and is "
         f"{number(loss.late, 3)} after {history.last_step()} steps"
         + (", which is that of guessing." if is_guessing(history) else "."),
-        "See that each sample has its own target (shapes, order, shuffling), that the loss is "
-        "computed of the model's output, and try to learn ten samples by heart.",
+        "See that each sample has its own target (shapes, order, shuffling), and that the loss is "
+        "computed from the model's output; see whether it learns ten samples by heart.",
         ("loss", "accuracy"),
     )
 
@@ -132,7 +133,7 @@ def overfits(history: History) -> Finding | None:
         gap = ours.late - theirs.late
         if 0 <= theirs.late <= ours.late <= 1 and gap > GAP:
             return finding_of_overfitting(
-                f"The accuracy is {ours.late:.0%}, that of validation {theirs.late:.0%}.",
+                f"The accuracy is {ours.late:.0%} in training and {theirs.late:.0%} in validation.",
                 ("accuracy", theirs.tag),
             )
     loss, other = loss_of(history), validation(history, "loss")
@@ -142,8 +143,8 @@ def overfits(history: History) -> Finding | None:
         apart = other.late > 10 * loss.late and other.late > 0.8 * other.first
         if best > 0 and (risen or apart):
             return finding_of_overfitting(
-                f"The validation's loss was {number(best, 3)} at best, and is "
-                f"{number(other.late, 3)}; the training's is {number(loss.late, 3)}.",
+                f"The loss of validation was {number(best, 3)} at best, and is now "
+                f"{number(other.late, 3)}; that of training is {number(loss.late, 3)}.",
                 ("loss", other.tag),
             )
     return None
@@ -184,7 +185,7 @@ def memory_grows(history: History) -> Finding | None:
             return Finding(
                 "memory grows",
                 (),
-                f"It grew by {number(grown)} MiB in the last {steps} steps, in nearly every "
+                f"It rose by {number(grown)} MiB in the last {steps} steps, from record to "
                 f"record, to {number(half[-1])} MiB.",
                 "Keep loss.item() or loss.detach() in lists and sums, not the loss itself, and "
                 "evaluate within torch.no_grad().",

@@ -58,7 +58,7 @@ def no_step(history: History) -> Finding | None:
         return Finding(
             "no step was seen",
             (),
-            f"The loss was computed {count} times, and the optimizer's step() never called.",
+            f"The loss was computed {count} times, and the optimizer's step() was never called.",
             "Call step() of the optimizer that the Monitor was given; if another one makes the "
             "steps (a wrapper's base optimizer, a second one), give the Monitor that. A GradScaler "
             "leaves steps out while gradients are not finite, and accumulation until its count is "
@@ -71,7 +71,7 @@ def no_step(history: History) -> Finding | None:
         "steps have stopped",
         (),
         f"After step {waited.steps[-1]} the loss was computed {count} times, and the optimizer's "
-        "step() no longer called.",
+        "step() was no longer called.",
         "Look for what leaves step() out, and whether the optimizer was replaced: the Monitor "
         "watches the one that it was given.",
         (WITHOUT_STEP, "loss"),
@@ -94,8 +94,8 @@ def carried_over(history: History) -> Finding | None:
     return Finding(
         "gradients are never zeroed",
         (),
-        f"When a backward pass began, the gradient still held {number(100 * later[-1])}% of what "
-        f"the step then took.{growth}",
+        "When a backward pass began, the gradient still held that of earlier steps: "
+        f"{number(100 * later[-1])}% of what the step then took.{growth}",
         "Call optimizer.zero_grad() once a step, before loss.backward().",
         (tag, "gradient norm/[all]"),
         int(steps[-1]),
@@ -133,8 +133,8 @@ def contradictions(group: dict[str, Any], is_under_way: bool) -> list[str]:
         said.append(f"beta2 is {beta2:g}: squares are averaged over hardly more than a step.")
     if group.get("eps", 0.0) >= (0.05 if beta2 is not None else 10):
         said.append(
-            f"eps is {group['eps']:g}, which is larger than most gradients: steps are smaller than "
-            "the learning rate by that much."
+            f"eps is {group['eps']:g}, which is larger than most gradients: steps are then far "
+            "smaller than the learning rate."
         )
     momentum = max(group.get("momentum", 0.0), beta1 or 0.0)
     if 0.998 <= momentum < 1 and (beta2 is None or momentum < beta2):
@@ -158,7 +158,8 @@ def under_epsilon(history: History) -> Finding | None:
     norm in units of ``lr`` times the effective step."""
     groups = history.facts().get("param groups", [])
     eps = max((group.get("eps", 0.0) for group in groups if "beta2" in group), default=0.0)
-    rate = max((group.get("lr", 0.0) for group in groups), default=0.0)
+    rates = history.below("learning rate").values()
+    rate = max((history.values(tag)[0] for tag in rates), default=0.0)
     sizes = []
     for name, tag in history.layers("effective step").items():
         step, update = history.values(tag)[0], history.values(f"update norm/{name}")
@@ -170,11 +171,11 @@ def under_epsilon(history: History) -> Finding | None:
     return Finding(
         "unusual options",
         (),
-        f"In the first record the elements of the largest gradient are about "
+        "In the first record the elements of the largest gradient are about "
         f"{number(max(sizes))} in size, and eps is {eps:g}: steps are as much smaller than the "
         "learning rate as gradients are smaller than eps.",
-        "Scale the loss up (take its mean over what it is summed over, not over more), or make "
-        "eps smaller.",
+        "Make eps smaller, or scale the loss up (as where a mean is divided by the batch size once "
+        "more).",
         ("effective step/[all]", "gradient norm/[all]"),
         1,
     )
@@ -195,7 +196,7 @@ def big_steps(history: History) -> Finding | None:
     order = np.argsort(-np.nan_to_num(values[first]))[:NAMED]
     later = ""
     if worst != first:
-        later = f", and {number(medians[worst])} times in step {steps[worst]}"
+        later = f", and step {steps[worst]} by {number(medians[worst])} times"
     loss = loss_of(history)
     told = ""
     if len(loss):
@@ -258,18 +259,20 @@ def ended_early(history: History) -> Finding | None:
         "the learning rate ends too early",
         (),
         f"After step {over} of {history.last_step()} the learning rate is under a thousandth of "
-        f"its largest value, {number(float(rate.values.max()))}: it is {number(rate.late, 1)}.",
-        "See how often the scheduler's step() is called, and with how many steps it was made: "
-        "per batch or per epoch.",
+        f"its largest value, {number(float(rate.values.max()))}: it is now {number(rate.late, 1)}.",
+        "Call the scheduler's step() as often as it was made for: after each batch, or after each "
+        "epoch.",
         (rate.tag, "loss"),
         int(over),
     )
 
 
 def small_steps(history: History) -> Finding | None:
+    """But not while the learning rate is warmed up."""
     layers = trained_from_the_start(history)
-    fall = fallen(history)
-    if not layers or (fall is not None and fall > LEARNT):
+    fall, rate = fallen(history), history.values("learning rate/group 0")
+    warms_up = len(rate) > 1 and rate[-1] == rate.max() > 1.5 * rate[0]
+    if not layers or warms_up or (fall is not None and fall > LEARNT):
         return None
     values = np.nan_to_num(aligned(history, layers))
     moving = values[:, values.max(axis=0) > 0]
