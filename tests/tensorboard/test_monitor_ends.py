@@ -45,6 +45,14 @@ def test_samples_that_are_the_same_differ_by_nothing_and_one_sample_from_none(tm
     assert between[1] == 0 < between[3]
 
 
+def test_what_is_finite_is_not_called_otherwise_because_a_sum_overflows(tmp_path, read):
+    x = torch.tensor([[3e38, 3e38], [-3e38, 3e38]])
+    stepped(nn.Sequential(nn.Hardtanh(), nn.Linear(2, 2)), tmp_path, [x])
+    run = read(tmp_path)
+    assert run["model input/mean"][1] == pytest.approx(1.5e38, rel=1e-5)
+    assert run["model input/std between samples"][1] == pytest.approx(3e38, rel=1e-5)
+
+
 def test_input_that_is_no_dense_float(tmp_path, read):
     tokens = torch.tensor([[1, 2], [3, 8]])
     stepped(nn.Sequential(nn.Embedding(9, 3), nn.Flatten()), tmp_path / "tokens", [tokens])
