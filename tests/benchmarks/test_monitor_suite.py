@@ -8,24 +8,36 @@ from torchopt_ref.benchmarks.timing import prepared
 from torchopt_ref.tensorboard.output import Output
 
 
-def test_blocks_are_equal_bit_for_bit_and_hold_one_record(monkeypatch):
-    pytest.importorskip("torchvision")
-    monkeypatch.setattr(monitor, "EVERY", 2)
-    steps = []
-    record = Output.record
+@pytest.fixture
+def steps(monkeypatch):
+    """The steps of the records that are written."""
+    steps, record = [], Output.record
     monkeypatch.setattr(
         Output,
         "record",
         lambda self, made, names: (steps.append(made.step), record(self, made, names)),
     )
-    (case,) = monitor.cases(torch.device("cpu"))
+    return steps
+
+
+def test_blocks_are_equal_bit_for_bit_and_hold_one_record_or_none(monkeypatch, steps):
+    monkeypatch.setattr(monitor, "EVERY", 2)
+    hooks = len(torch.nn.modules.module._global_forward_hooks)
+    case = next(monitor.cases(torch.device("cpu")))
     runs = prepared(case)
-    # That of step 4 is in the block; what was logged after it is written on leaving.
-    assert steps == [4, 5] * 2
-    assert not torch.nn.modules.module._global_forward_hooks
-    assert all(case.sample(run) > 0 for run in runs[1:3])
-    assert steps == [4, 5] * 2 + [4, 6, 7] * 2
-    assert [contestant.bar for contestant in case.contestants] == [None, 1.03, 1.01, None]
+    # The record of step 78; on leaving, what was logged after it, and that of the other block.
+    assert steps == [78, 79, 277]
+    assert len(torch.nn.modules.module._global_forward_hooks) == hooks
+    alone, one, none = (case.sample(run) for run in runs)
+    assert 0 < none < one
+    assert alone > 0
+    assert steps == [78, 79, 277] * 2
+
+
+def test_the_bar_is_a_hundredth_of_a_resnet_step():
+    pytest.importorskip("torchvision")
+    bars = [each.bar for case in monitor.cases(torch.device("cpu")) for each in case.contestants]
+    assert [bar for bar in bars if bar is not None] == [0.01]
 
 
 def test_a_contestant_that_changes_a_parameter_is_refused():

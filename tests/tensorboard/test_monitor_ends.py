@@ -45,6 +45,15 @@ def test_samples_that_are_the_same_differ_by_nothing_and_one_sample_from_none(tm
     assert between[1] == 0 < between[3]
 
 
+def test_what_is_finite_is_not_called_otherwise_because_a_sum_overflows(tmp_path, read):
+    """Of squares, here; what float32 cannot hold is drawn as the largest that it can."""
+    x = torch.tensor([[1e300, 0], [-1e300, 0]], dtype=torch.float64)
+    stepped(nn.Sequential(nn.Hardtanh(), nn.Linear(2, 2).double()), tmp_path, [x])
+    run, most = read(tmp_path), torch.finfo(torch.float32).max
+    assert run["model input/std"][1] == most
+    assert run["model input/std between samples"][1] == most
+
+
 def test_input_that_is_no_dense_float(tmp_path, read):
     tokens = torch.tensor([[1, 2], [3, 8]])
     stepped(nn.Sequential(nn.Embedding(9, 3), nn.Flatten()), tmp_path / "tokens", [tokens])
@@ -104,13 +113,13 @@ def test_whatever_goes_in_or_comes_out_the_monitor_goes_on(x, takes, gives, tmp_
 
 
 def test_the_share_of_steps_whose_input_is_that_of_the_step_before(tmp_path, read):
-    """Of those whose passes are seen: steps 12 to 15 are not, so 16 has none before it."""
-    batch = dict(enumerate([0, 0, 1, 2, 2, 2, 2, 3, 4, 5, 5, 5, 5, 5, 5, 5, 5, 5, 6, 6], start=1))
+    """Of those whose passes are seen: 5 and 11 to 17 are not, so 6 and 18 have none before."""
+    batch = dict(enumerate([0, 0, 1, 2, 2, 2, 2, 3, 4, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 6], start=1))
     x = torch.rand(7, 9, 4)
     again = x + 1
     # The second pass of a step, such as of a micro-batch, is not looked at.
     stepped(nn.Linear(4, 2), tmp_path, [(x[each], again[0]) for each in batch.values()], every=10)
-    expected = {2: 1.0, 4: 0.0, 8: 3 / 4, 10: 0.0, 20: 3 / 4}
+    expected = {2: 1.0, 4: 0.0, 8: 1 / 2, 10: 0.0, 20: 1 / 2}
     assert read(tmp_path)["model input/repeated"] == pytest.approx(expected)
 
 

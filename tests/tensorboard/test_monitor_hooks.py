@@ -10,7 +10,7 @@ from trainings import batches, hooks, mlp
 from torchopt_ref.tensorboard import Monitor
 
 RECORDED = [1, 2, 4, 8, 16, 32, 50, 100]
-NEAR = 5
+NEAR = 3
 
 
 def passes_are_hooked():

@@ -194,7 +194,7 @@ def test_the_first_chart_says_what_the_diagnosis_says(tmp_path, read):
     assert title == "sound: Nothing stands out. Shown: loss."
     assert shown == ["loss"]
     title, shown = verdict(read(tmp_path / "broken"))
-    assert title.startswith("broken: gradients are never zeroed. When the backward pass of step 6")
+    assert title.startswith("broken: gradients are never zeroed. When a backward pass began, the")
     assert shown
 
 
