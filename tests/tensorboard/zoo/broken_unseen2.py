@@ -695,6 +695,7 @@ def focal_loss_with_a_gamma_of_a_half(watch):
 
 @broken("it does not learn")
 def mixup_weighs_the_two_labels_the_wrong_way_round(watch):
+    """It gets 78 % of the validation right; the right way round 92 %, and a loss of 0.6."""
     torch.manual_seed(0)
     images, labels = digits()
     model = nn.Sequential(nn.Linear(784, 100), nn.ReLU(), nn.Linear(100, 10))
@@ -869,7 +870,7 @@ def resnet(momentum=0.1):
 
 @broken("running statistics are off")
 def momentum_of_keras_in_a_resnet_of_torch_with_batches_of_four(watch):
-    """0.99 of the statistics are those of the last batch."""
+    """Its statistics are those of the last batch; 82 % of the validation right, else 86 %."""
     torch.manual_seed(0)
     images, labels = digits()
     model = resnet(momentum=0.99)
