@@ -23,6 +23,7 @@ CAUSES: Sequence[Rule] = (
 """Each is said, whatever else is."""
 
 OTHERS: Sequence[Rule] = (
+    gradients.no_gradient_at_all,
     data.never_negative,
     data.constant_input,
     data.same_batch,
@@ -32,6 +33,7 @@ OTHERS: Sequence[Rule] = (
     layers.born_saturated,
     data.far_off,
     layers.shrunk,
+    learning.bottomless,
     gradients.late_spikes,
     learning.ascends,
     steps.big_steps,

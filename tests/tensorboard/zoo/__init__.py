@@ -34,7 +34,7 @@ class Training:
     @property
     def part(self) -> str:
         """Of the zoo that it belongs to."""
-        if self.run.__module__.endswith("_unseen"):
+        if "_unseen" in self.run.__module__:
             return "unseen"
         return "judged" if crc32(self.name.encode()) % 2 else "chosen on"
 

@@ -188,7 +188,7 @@ def far_off(history: History) -> Finding | None:
 def one_class_predicted(history: History) -> Finding | None:
     said = Curve.of(history, "classes/largest share of predictions")
     given = Curve.of(history, "classes/largest share of labels")
-    if len(said) < 8 or history.last_step() < 100:
+    if len(said) < LATER or history.last_step() < 100:
         return None
     late = said.second_half
     if np.min(late) < ONE_CLASS or (given.late > 0.9 and np.min(late) < 0.995):
@@ -198,7 +198,9 @@ def one_class_predicted(history: History) -> Finding | None:
         (),
         f"{said.late:.0%} of the predictions are of one class; of the labels the most frequent "
         f"class has {given.late:.0%}.",
-        "Weight the loss, or draw the batches, by class, if that one has most of the samples; "
+        "Look at how the targets are made: there is one class only."
+        if given.late > 0.999
+        else "Weight the loss, or draw the batches, by class, if that one has most of the samples; "
         "measure more than the accuracy."
         if given.late > 0.9
         else "See that samples and labels belong together, that no class has a weight far above "

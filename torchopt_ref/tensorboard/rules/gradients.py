@@ -26,7 +26,7 @@ SPIKE = 1000.0
 CALM = 0.1
 """The update of the median layer, as a part of its weights, up to which steps are not large."""
 
-CONSTANT = 0.02
+CONSTANT = 1e-3
 """How far a clipped gradient's norm is from always the same, relative to it. Healthy and not
 clipped: at least 0.2."""
 
@@ -53,6 +53,12 @@ def without_gradient(history: History) -> Finding | None:
         "and the loss; and that zero_grad() is not called between backward() and step().",
         (f"update to weight/{layers[0]}", f"gradient norm/{layers[0]}"),
     )
+
+
+def no_gradient_at_all(history: History) -> Finding | None:
+    """0 in every layer and record: nothing else can be said of such a run."""
+    tags = history.below("gradient norm")
+    return zero_gradient(history) if all(history.is_zero(tag) for tag in tags.values()) else None
 
 
 def zero_gradient(history: History) -> Finding | None:

@@ -203,7 +203,8 @@ def shrunk(history: History) -> Finding | None:
         "weight decay too strong",
         (),
         f"The norm of all weights went from {number(norm.first)} to {number(norm.values[-1])}.",
-        "Divide the weight decay by 10 until the weights keep their size.",
+        "Divide the weight decay, or the penalty in the loss, by 10 until the weights keep their "
+        "size.",
         ("weight norm/[all]", "loss"),
     )
 

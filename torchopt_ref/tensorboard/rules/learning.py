@@ -9,7 +9,7 @@ import numpy as np
 from torchopt_ref.written import number
 
 from ..history import History
-from .evidence import LATER, Curve, Finding, fallen, is_guessing, loss_of, rose
+from .evidence import LATER, Curve, Finding, fallen, falls, is_guessing, loss_of, rose
 
 STANDS = 0.05
 """Of a classifier's loss, by which it has to fall from its first third to its last in 200 steps; of
@@ -25,11 +25,17 @@ at 0, or below it, have no measure to rise by."""
 AGREE = 0.4
 """The cosine of successive gradients in the median record of a loss that rises."""
 
+DEEP = 1000.0
+"""Below zero, in units of the first loss, and of 1."""
+
 GAP = 0.25
 """Of accuracy."""
 
 LEAK = 30.0
 """MiB, in the second half of a run, in four of five records."""
+
+FALLEN = 0.1
+"""Of validation's accuracy, from its best."""
 
 APART = 1.0
 """Of a validation loss, relative to the training's, that has risen from its best."""
@@ -84,6 +90,20 @@ def ascends(history: History) -> Finding | None:
     )
 
 
+def bottomless(history: History) -> Finding | None:
+    loss = loss_of(history)
+    if len(loss) < LATER or loss.late > -DEEP * max(abs(loss.first), 1):
+        return None
+    return Finding(
+        "the loss falls without end",
+        (),
+        f"It went from {number(loss.first, 3)} to {number(loss.late, 3)}.",
+        "Look for a part of it that has no least value: a term with the wrong sign, a variance or "
+        "a scale without a bound.",
+        ("loss", "weight norm/[all]"),
+    )
+
+
 def rises(history: History) -> Finding | None:
     loss = loss_of(history)
     if len(loss) < LATER or not rose(history):
@@ -106,12 +126,14 @@ def stands(history: History) -> Finding | None:
     """Of a classifier that is as good as one that guesses, or of a positive loss none of whose
     thirds is far from its first value, or below the one before."""
     loss, fall = loss_of(history), fallen(history)
-    if fall is None or len(loss) < 9 or history.last_step() < 200 or loss.first <= 0:
+    if fall is None or len(loss) < 9 or history.last_step() < 150 or loss.first <= 0:
         return None
     first, _, third = loss.thirds()
     level = all(abs(each - loss.first) < LEVEL * loss.first for each in loss.thirds())
     least = STANDS if "classes/number" in history.curves else STANDS / 5
-    stands_still = level and fall < LEVEL / 2 and third > (1 - least) * first
+    stands_still = (
+        history.last_step() >= 200 and level and fall < LEVEL / 2 and third > (1 - least) * first
+    )
     is_good = "accuracy" in history.curves and Curve.of(history, "accuracy").late > 0.8
     if is_good or not (stands_still or is_guessing(history)):
         return None
@@ -136,6 +158,12 @@ def overfits(history: History) -> Finding | None:
                 f"The accuracy is {ours.late:.0%} in training and {theirs.late:.0%} in validation.",
                 ("accuracy", theirs.tag),
             )
+        if len(theirs) >= 4 and theirs.late < theirs.values.max() - FALLEN and falls(history):
+            return finding_of_overfitting(
+                f"Validation's accuracy was {theirs.values.max():.0%} at best, and is "
+                f"{theirs.late:.0%}, while the training's loss falls.",
+                (theirs.tag, "loss"),
+            )
     loss, other = loss_of(history), validation(history, "loss")
     if other and len(loss) >= 6 and len(other) >= 4 and loss.late > 0:
         best = float(other.values.min())
@@ -156,7 +184,8 @@ def finding_of_overfitting(evidence: str, curves: tuple[str, ...]) -> Finding:
         (),
         evidence,
         "Keep the weights of the best validation; more data, augmentation, weight decay, dropout "
-        "or a smaller model narrow the gap.",
+        "or a smaller model narrow the gap; if the two are far apart from the start, see whether "
+        "the training's input gives the target away.",
         curves,
     )
 

@@ -261,7 +261,8 @@ def ended_early(history: History) -> Finding | None:
         f"After step {over} of {history.last_step()} the learning rate is under a thousandth of "
         f"its largest value, {number(float(rate.values.max()))}: it is now {number(rate.late, 1)}.",
         "Call the scheduler's step() as often as it was made for: after each batch, or after each "
-        "epoch.",
+        "epoch; one that waits for a plateau has to know whether less (min) or more (max) is "
+        "better.",
         (rate.tag, "loss"),
         int(over),
     )
