@@ -44,6 +44,7 @@ OTHERS: Sequence[Rule] = (
     gradients.without_gradient,
     gradients.zero_gradient,
     layers.running_statistics,
+    gradients.faded,
     gradients.vanished,
     steps.still,
     steps.under_epsilon,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from torchopt_ref.written import number
@@ -107,61 +109,70 @@ def forgotten(history: History) -> Finding | None:
     )
 
 
-def vanished(history: History) -> Finding | None:
-    """Within an optimizer, or from what they were at first, where the loss does not fall as if
-    nothing was the matter."""
-    fall = fallen(history)
-    if fall is not None and fall > 0.5:
-        return None
+def faded(history: History) -> Finding | None:
+    """All gradients of an optimizer are small beside what they were at first, and the loss rose."""
+    fall, loss = fallen(history), loss_of(history)
     for name, tag in history.below("gradient norm").items():
         norm = Curve.of(history, tag)
-        gone = name.startswith("[all") and len(norm) >= 8 and norm.late < GONE * norm.first
+        gone = name.startswith("[all") and len(norm) >= LATER and norm.late < GONE * norm.first
         if gone and fall is not None and fall < 0:
             return Finding(
                 "vanishing gradients",
                 (),
                 f"The gradient norm was {number(norm.first)} in the first record, and is now "
-                f"{number(norm.late)}; the loss was {number(loss_of(history).first, 3)}, and is "
-                f"now {number(loss_of(history).late, 3)}.",
+                f"{number(norm.late)}; the loss was {number(loss.first, 3)}, and is now "
+                f"{number(loss.late, 3)}.",
                 "See whether the loss is flat where it is now: a saturated sigmoid, softmax or "
                 "discriminator; use a loss of scores (logits).",
                 (tag, "loss"),
             )
-    found: dict[str, float] = {}
-    of_optimizer = history.facts().get("layers of each optimizer", {})
-    for names in of_optimizer.values() or [history.layers("gradient norm")]:
-        layers = [
-            (name, f"gradient norm/{name}")
-            for name in names
-            if len(Curve.of(history, f"gradient norm/{name}")) >= LATER
-        ]
-        if len(layers) < 2:
-            continue
-        values = aligned(history, layers)
-        values = values[len(values) // 2 :]
-        largest = np.nanmax(values, axis=1, keepdims=True)
-        seen = largest[:, 0] > 0
-        if not seen.any():
-            continue
-        shares = np.median(np.nan_to_num(values[seen] / largest[seen], nan=1.0), axis=0)
-        found |= {
-            name: share
-            for (name, _), share in zip(layers, shares, strict=True)
-            if 0 < share < VANISHED and Curve.of(history, f"update to weight/{name}").late < HELD
-        }
-    if not found:
+    return None
+
+
+def vanished(history: History) -> Finding | None:
+    """Layers whose gradients are small beside those of others of their optimizer, where the loss
+    does not fall as if nothing was the matter."""
+    fall = fallen(history)
+    if fall is not None and fall > 0.5:
         return None
-    small = sorted(found, key=lambda name: found[name])[:NAMED]
+    of_optimizer = history.facts().get("layers of each optimizer", {})
+    shares: dict[str, float] = {}
+    for names in of_optimizer.values() or [history.layers("gradient norm")]:
+        shares |= beside_the_largest(history, names)
+    small = [
+        name
+        for name in sorted(shares, key=lambda name: shares[name])
+        if 0 < shares[name] < VANISHED and Curve.of(history, f"update to weight/{name}").late < HELD
+    ][:NAMED]
+    if not small:
+        return None
     return Finding(
         "vanishing gradients",
         tuple(small),
         "As a fraction of the largest layer's, the gradient norm is "
-        + ", ".join(f"{number(found[name], 1)} in {name}" for name in small)
+        + ", ".join(f"{number(shares[name], 1)} in {name}" for name in small)
         + ".",
         "Choose initial weights by the activation (torchopt_ref.init.initialize), normalise "
         "between layers, add skip connections, or use ReLU in place of Sigmoid.",
         (f"gradient norm/{small[0]}", "gradient norm/[largest]"),
     )
+
+
+def beside_the_largest(history: History, names: Iterable[str]) -> dict[str, float]:
+    """The gradient norm of each as a fraction of the largest of them, in the median record of the
+    second half."""
+    tags = [(name, f"gradient norm/{name}") for name in names]
+    layers = [(name, tag) for name, tag in tags if len(Curve.of(history, tag)) >= LATER]
+    if len(layers) < 2:
+        return {}
+    values = aligned(history, layers)
+    values = values[len(values) // 2 :]
+    largest = np.nanmax(values, axis=1, keepdims=True)
+    seen = largest[:, 0] > 0
+    if not seen.any():
+        return {}
+    shares = np.median(np.nan_to_num(values[seen] / largest[seen], nan=1.0), axis=0)
+    return {name: float(share) for (name, _), share in zip(layers, shares, strict=True)}
 
 
 def late_spikes(history: History) -> Finding | None:
