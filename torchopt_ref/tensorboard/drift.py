@@ -95,11 +95,18 @@ class Drift:
             params = [param for param in params if param.grad is not None] or params
             params = [param for param in params if param.dtype == params[0].dtype]
             if params:
-                self._shadows.append(Shadow(self._optimizer, group, spread(params, TENSORS)))
+                sampled = spread(params, TENSORS)
+                alike = [each for each in sampled if self._age(each) == self._age(sampled[0])]
+                self._shadows.append(Shadow(self._optimizer, group, alike))
         if not self._shadows:
             self._shadows = None
         elif any(isinstance(group["lr"], Tensor) for group in self._optimizer.param_groups):
             self._stop("the learning rate is a tensor")
+
+    def _age(self, param: nn.Parameter) -> tuple[set[str], int]:
+        """Its slots and steps: a gradient may have come to it later than to others."""
+        state = self._optimizer.state.get(param, {})
+        return {*state}, int(state.get("step", 0))
 
     def _stop(self, why: str) -> None:
         self._shadows, self.note = None, f"Parity drift is not measured: {why}."
