@@ -131,6 +131,13 @@ def test_a_batch_with_one_other_sample_is_another(tmp_path, read):
     assert read(tmp_path)["model input/repeated"] == {2: 0, 3: 0, 4: 1}
 
 
+def test_a_batch_in_another_order_is_another(tmp_path, read):
+    x = torch.arange(60.0).reshape(20, 3)
+    other = torch.cat([x[:1], x[1:].flip(0)])
+    stepped(nn.Linear(3, 2), tmp_path, [x, other, other])
+    assert read(tmp_path)["model input/repeated"] == {2: 0, 3: 1}
+
+
 @pytest.mark.parametrize("end", [nn.Identity(), nn.ReLU()])
 def test_the_output(end, tmp_path, read):
     model = nn.Sequential(nn.Linear(6, 4), end)

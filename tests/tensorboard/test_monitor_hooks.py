@@ -107,7 +107,8 @@ def test_what_is_compiled_is_compiled_once_and_without_a_warning(how, tmp_path, 
     assert ("model output/largest" in run.scalars) == (how is not by_method)
 
 
-def test_a_compiled_function_around_the_model_is_compiled_with_hooks_and_without(tmp_path):
+def test_a_compiled_function_around_the_model_is_compiled_for_hooks_and_for_none(tmp_path):
+    """Not each time that they come back."""
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     model = Net()
@@ -117,8 +118,8 @@ def test_a_compiled_function_around_the_model_is_compiled_with_hooks_and_without
     def loss_of(x, y):
         return nn.functional.cross_entropy(model(x), y)
 
-    with Monitor(model, optimizer, tmp_path, every=30):
-        for x, y in batches(70, size=8):
+    with Monitor(model, optimizer, tmp_path, every=10):
+        for x, y in batches(100, size=8):
             loss_of(x, y).backward()
             optimizer.step()
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 3

@@ -233,11 +233,11 @@ def test_where_no_step_is_seen_what_is_logged_is_written_with_a_finding(tmp_path
     model = nn.Linear(4, 4)
     base, other = (torch.optim.SGD(model.parameters(), lr=0.1) for _ in range(2))
     with Monitor(model, other, tmp_path, step=5) as monitor:
-        for loss in (1.0, 2.0):
+        for loss in (1.0, 2.0, 3.0):
             base.step()
             monitor.log(loss=loss)
     run = read(tmp_path)
-    assert run["loss"] == {6: 1.5}
+    assert run["loss"] == {6: 2.0}
     assert "**no step was seen**" in run.text("diagnosis")
 
 

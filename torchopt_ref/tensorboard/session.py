@@ -192,7 +192,7 @@ class Session:
     ) -> None:
         if not watched.is_stepping:
             return
-        self._most_losses = max(self._most_losses, self._losses_without_step, 1)
+        self._most_losses = max(self._most_losses, self._losses_without_step)
         self._losses_without_step = 0
         samples, at = watched.samples, self._at(watched)
         due = watched.after_step(at)
@@ -201,6 +201,7 @@ class Session:
         if self._parts.health and not self._gradient_is_there:
             self._parts.health.check_gradients(optimizer, at, made=True)
         if watched is not self._first:
+            self._hook_passes()
             return
         self._forward_passes = 0
         if self._parts.ends:
