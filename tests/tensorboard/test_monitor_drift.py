@@ -119,3 +119,18 @@ def test_an_optimizer_without_a_reference_has_no_drift_but_a_note(tmp_path, read
     run = read(tmp_path)
     assert not [tag for tag in run.scalars if "drift" in tag]
     assert "Adamax has no NumPy reference" in run.text("notes")
+
+
+def test_a_parameter_whose_gradients_come_later(tmp_path, read):
+    """Without slots it is left out; with fewer steps than the first, too."""
+    first, second = (nn.Parameter(torch.randn(5)) for _ in range(2))
+    optimizer = torchopt_ref.optim.Adam([first, second])
+    model = nn.ParameterList([first, second])
+    with Monitor(model, optimizer, tmp_path, every=4, record=["drift"]):
+        for step in range(1, 13):
+            first.grad = torch.randn(5)
+            second.grad = torch.randn(5) if step > 5 else None
+            optimizer.step()
+    run = read(tmp_path)
+    assert not run.has_text("notes")
+    assert run["parity drift/NumPy largest"] == {1: 0, 2: 0, 4: 0, 8: 0, 12: 0}
