@@ -71,7 +71,7 @@ class Health:
         if key not in self._sentinels:
             self._sentinels[key] = spread(trainable(optimizer.param_groups), SENTINELS)
         gradients = [p.grad for p in self._sentinels[key] if p.grad is not None]
-        if all(map(has_array, gradients)):
+        if self._at_once and all(map(has_array, gradients)):
             if not all(map(is_finite_array, gradients)):
                 self._look(optimizer, step, made)
             return
