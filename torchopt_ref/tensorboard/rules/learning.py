@@ -31,7 +31,7 @@ DEEP = 1000.0
 GAP = 0.25
 """Of accuracy."""
 
-LEAK = 30.0
+LEAK = 64.0
 """MiB, in the second half of a run, in four of five records."""
 
 FALLEN = 0.1
