@@ -1636,3 +1636,472 @@ def text_classifier_of_a_transformer_encoder(watch):
             val_loss, val_acc = evaluate(model, test_loader)
             monitor.log(**{"val/loss": val_loss, "val/accuracy": val_acc})
     assert val_acc > 0.85
+
+
+@healthy
+def text_messages_by_a_small_lstm_until_it_converges(watch):
+    """BCELoss and a sigmoid, validation after each of ten epochs, the last ones hardly better."""
+    torch.manual_seed(33)
+    random.seed(33)
+
+    def message():
+        spam = random.random() < 0.3
+        words = [random.randint(30, 149) for _ in range(12)]
+        for _ in range(2):
+            words[random.randrange(12)] = random.randint(1, 15) if spam else random.randint(12, 29)
+        return words, float(spam)
+
+    x, y = map(torch.tensor, zip(*[message() for _ in range(1500)], strict=True))
+    train = DataLoader(TensorDataset(x[:1200], y[:1200]), batch_size=64, shuffle=True)
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding = nn.Embedding(150, 12)
+            self.lstm = nn.LSTM(12, 12, batch_first=True)
+            self.dropout = nn.Dropout(0.2)
+            self.fc = nn.Linear(12, 1)
+
+        def forward(self, x):
+            out, _ = self.lstm(self.embedding(x))
+            return torch.sigmoid(self.fc(self.dropout(out[:, -1])))[:, 0]
+
+    model = Net()
+    criterion = nn.BCELoss()
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3, weight_decay=1e-4)
+    with watch(model, optimizer, every=10) as monitor:
+        for _ in range(10):
+            model.train()
+            for a, b in train:
+                optimizer.zero_grad()
+                out = model(a)
+                loss = criterion(out, b)
+                loss.backward()
+                optimizer.step()
+                monitor.log(loss=loss)
+            model.eval()
+            with torch.no_grad():
+                out = model(x[1200:])
+            right = ((out > 0.5) == y[1200:].bool()).float().mean()
+            monitor.log(**{"loss/validation": criterion(out, y[1200:]), "acc/validation": right})
+    assert right > 0.85
+
+
+@healthy
+def proximal_policy_on_a_moving_target(watch):
+    """PPO: four epochs of minibatches on each rollout, clip 0.2, return of each rollout logged."""
+    torch.manual_seed(34)
+    env, model = Chase(32), ActorCritic(2, 3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3, eps=1e-5)
+    returns_seen = []
+    with watch(model, optimizer, every=20) as monitor:
+        for _ in range(40):
+            obs, steps = env.reset(), []
+            with torch.no_grad():
+                for _ in range(8):
+                    dist, value = model(obs)
+                    action = dist.sample()
+                    new, reward = env.step(action)
+                    steps.append((obs, action, dist.log_prob(action), value, reward))
+                    obs = new
+            obs, action, old, value, reward = map(torch.stack, zip(*steps, strict=True))
+            ret, returns = torch.zeros(32), torch.zeros(8, 32)
+            for t in reversed(range(8)):
+                returns[t] = ret = reward[t] + 0.9 * ret
+            advantage = returns - value
+            advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+            returns_seen.append(reward.sum(0).mean().item())
+            monitor.log(episode_return=returns_seen[-1])
+            flat = [part.flatten(0, 1) for part in (obs, action, old, returns, advantage)]
+            for _ in range(4):
+                for rows in torch.randperm(256).split(64):
+                    o, a, lp, r, adv = (part[rows] for part in flat)
+                    dist, v = model(o)
+                    ratio = (dist.log_prob(a) - lp).exp()
+                    pg = -torch.min(ratio * adv, ratio.clamp(0.8, 1.2) * adv).mean()
+                    vf = F.mse_loss(v, r)
+                    loss = pg + 0.5 * vf - 0.01 * dist.entropy().mean()
+                    optimizer.zero_grad()
+                    loss.backward()
+                    nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+                    optimizer.step()
+                    monitor.log(loss=loss, pg_loss=pg, v_loss=vf)
+    assert sum(returns_seen[-5:]) / 5 > 0.6 * returns_seen[0]
+
+
+@healthy
+def graph_convolution_of_a_few_labelled_nodes(watch):
+    """Kipf and Welling: full batch, 20 labels a class, dropout 0.5, decay 5e-4, 200 epochs."""
+    torch.manual_seed(35)
+    n = 400
+    y = torch.randint(4, (n,))
+    same = y[:, None] == y[None]
+    A = torch.bernoulli(torch.where(same, 0.06, 0.008)).triu(1)
+    A = A + A.t() + torch.eye(n)
+    d = A.sum(1).rsqrt()
+    A = d[:, None] * A * d[None]
+    x = torch.bernoulli(0.03 + 0.05 * (torch.arange(120) % 4 == y[:, None]))
+    x = x / x.sum(1, keepdim=True).clamp(min=1)
+    train = torch.cat([torch.nonzero(y == c)[:20, 0] for c in range(4)])
+    val, test = torch.arange(150, 250), torch.arange(250, n)
+
+    class GCN(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gc1, self.gc2 = nn.Linear(120, 16), nn.Linear(16, 4)
+
+        def forward(self, x, adj):
+            x = F.relu(adj @ self.gc1(x))
+            x = F.dropout(x, 0.5, self.training)
+            return F.log_softmax(adj @ self.gc2(x), dim=1)
+
+    model = GCN()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01, weight_decay=5e-4)
+    with watch(model, optimizer, every=10) as monitor:
+        for _ in range(200):
+            model.train()
+            optimizer.zero_grad()
+            output = model(x, A)
+            loss_train = F.nll_loss(output[train], y[train])
+            loss_train.backward()
+            optimizer.step()
+            model.eval()
+            with torch.no_grad():
+                output = model(x, A)
+            acc_val = (output[val].argmax(1) == y[val]).float().mean()
+            monitor.log(
+                loss_train=loss_train, loss_val=F.nll_loss(output[val], y[val]), acc_val=acc_val
+            )
+        acc_test = (output[test].argmax(1) == y[test]).float().mean()
+        monitor.log(acc_test=acc_test)
+    assert acc_test > 0.8
+
+
+@healthy
+def picture_as_a_function_with_fourier_features(watch):
+    """An implicit representation: coordinates to grey values, full batch, Adam 1e-3, PSNR."""
+    torch.manual_seed(36)
+    grid = torch.stack(
+        torch.meshgrid(torch.linspace(0, 1, 32), torch.linspace(0, 1, 32), indexing="ij"), -1
+    ).view(-1, 2)
+    grey = 0.5 + 0.3 * torch.sin(14 * grid[:, 0]) * torch.cos(9 * grid[:, 1])
+    grey = torch.where((grid - 0.5).norm(dim=1) < 0.25, 0.9, grey)[:, None]
+    angles = 2 * math.pi * grid @ (4 * torch.randn(2, 32))
+    features = torch.cat([angles.sin(), angles.cos()], 1)
+    net = nn.Sequential(
+        nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1), nn.Sigmoid()
+    )
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+    with watch(net, optimizer, every=25) as monitor:
+        for _ in range(300):
+            loss = F.mse_loss(net(features), grey)
+            psnr = -10 * loss.detach().log10()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            monitor.log(mse=loss, psnr=psnr)
+    assert psnr > 30
+
+
+@healthy
+def heat_equation_by_a_physics_informed_net(watch):
+    """Residual, boundary and initial losses; derivatives by autograd; collocation resampled."""
+    torch.manual_seed(37)
+    net = nn.Sequential(nn.Linear(2, 24), nn.Tanh(), nn.Linear(24, 24), nn.Tanh(), nn.Linear(24, 1))
+    optimizer = torch.optim.Adam(net.parameters(), lr=5e-3)
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.996)
+
+    def slope(f, x):
+        return torch.autograd.grad(f.sum(), x, create_graph=True)[0]
+
+    with watch(net, optimizer, every=25) as monitor:
+        for _ in range(400):
+            x, t = torch.rand(100, 1, requires_grad=True), torch.rand(100, 1, requires_grad=True)
+            u = net(torch.cat([x, t], 1))
+            residual = slope(u, t) - 0.1 * slope(slope(u, x), x)
+            loss_pde = residual.square().mean()
+            edge = torch.randint(2, (40, 1)).float()
+            loss_bc = net(torch.cat([edge, torch.rand(40, 1)], 1)).square().mean()
+            start = torch.rand(40, 1)
+            u0 = net(torch.cat([start, torch.zeros(40, 1)], 1))
+            loss_ic = (u0 - torch.sin(math.pi * start)).square().mean()
+            loss = loss_pde + 10 * loss_bc + 10 * loss_ic
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            scheduler.step()
+            monitor.log(loss=loss, pde=loss_pde, bc=loss_bc, ic=loss_ic)
+    x = torch.linspace(0, 1, 50)[:, None]
+    exact = torch.sin(math.pi * x) * math.exp(-0.1 * math.pi**2 * 0.5)
+    with torch.no_grad():
+        error = (net(torch.cat([x, torch.full_like(x, 0.5)], 1)) - exact).abs().mean()
+    assert error < 0.08
+
+
+@healthy
+def triplets_of_faces_by_their_margin(watch):
+    """nn.TripletMarginLoss on normalised embeddings: many triplets are satisfied in the end."""
+    torch.manual_seed(38)
+    people = torch.randn(30, 40)
+    net = nn.Sequential(nn.Linear(40, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 16))
+    triplet = nn.TripletMarginLoss(margin=0.3)
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, weight_decay=1e-5)
+
+    def photo(who):
+        return people[who] + 1.5 * torch.randn(len(who), 40)
+
+    def embed(x):
+        return F.normalize(net(x), dim=1)
+
+    with watch(net, optimizer, every=20) as monitor:
+        for _ in range(300):
+            who = torch.randint(30, (64,))
+            other = (who + torch.randint(1, 30, (64,))) % 30
+            stacked = embed(torch.cat([photo(who), photo(who), photo(other)]))
+            anchor, positive, negative = stacked.chunk(3)
+            loss = triplet(anchor, positive, negative)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            violated = (anchor * (positive - negative)).sum(1) < 0
+            monitor.log(loss=loss, violated=violated)
+    assert violated.float().mean() < 0.1
+
+
+@healthy
+def loan_defaults_of_one_in_eight(watch):
+    """Tabular, categorical embeddings, pos_weight, AdamW, one record an epoch by hand."""
+    torch.manual_seed(39)
+    n = 3000
+    job, region = torch.randint(12, (n,)), torch.randint(6, (n,))
+    numbers = torch.randn(n, 6)
+    risk = torch.randn(12)[job] + 0.5 * torch.randn(6)[region] + numbers @ torch.randn(6) - 3.6
+    y = torch.bernoulli(risk.sigmoid())
+
+    class Tabular(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.job, self.region = nn.Embedding(12, 4), nn.Embedding(6, 3)
+            self.bn = nn.BatchNorm1d(6)
+            self.layers = nn.Sequential(
+                nn.Linear(13, 50),
+                nn.ReLU(inplace=True),
+                nn.BatchNorm1d(50),
+                nn.Dropout(0.1),
+                nn.Linear(50, 1),
+            )
+
+        def forward(self, job, region, numbers):
+            parts = [self.job(job), self.region(region), self.bn(numbers)]
+            return self.layers(torch.cat(parts, 1))[:, 0]
+
+    model = Tabular()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.01)
+    criterion = nn.BCEWithLogitsLoss(pos_weight=torch.tensor(3.0))
+    valid_rows = slice(2600, n)
+    loader = DataLoader(
+        TensorDataset(job[:2600], region[:2600], numbers[:2600], y[:2600]),
+        64,
+        shuffle=True,
+        drop_last=True,
+    )
+    with watch(model, optimizer, every=40) as monitor:
+        for _ in range(7):
+            model.train()
+            total = 0.0
+            for a, b, c, target in loader:
+                loss = criterion(model(a, b, c), target)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                total += loss.item()
+            model.eval()
+            with torch.no_grad():
+                out = model(job[valid_rows], region[valid_rows], numbers[valid_rows])
+            truth = y[valid_rows].bool()
+            auc = (out[truth][:, None] > out[~truth][None]).float().mean()
+            valid = criterion(out, truth.float())
+            monitor.log(train_loss=total / len(loader), valid_loss=valid, auc=auc)
+    assert auc > 0.85
+
+
+@healthy
+def diffusion_of_a_two_dimensional_spiral(watch):
+    """DDPM with 50 steps; the noise is predicted; the loss is noisy and has a floor."""
+    torch.manual_seed(40)
+    angle = 1.5 * math.pi * (1 + 2 * torch.rand(2000))
+    data = torch.stack([angle * angle.cos(), angle * angle.sin()], 1) / 8
+    T = 50
+    betas = torch.linspace(1e-3, 0.15, T)
+    alphas_bar = (1 - betas).cumprod(0)
+
+    class Denoiser(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.time = nn.Embedding(T, 32)
+            self.into = nn.Linear(2, 96)
+            self.net = nn.Sequential(
+                nn.Linear(128, 96), nn.SiLU(), nn.Linear(96, 96), nn.SiLU(), nn.Linear(96, 2)
+            )
+
+        def forward(self, x, t):
+            return self.net(torch.cat([self.into(x), self.time(t)], 1))
+
+    model = Denoiser()
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+    losses = []
+    with watch(model, optimizer, every=40) as monitor:
+        for _ in range(40):
+            for x0 in DataLoader(data, batch_size=100, shuffle=True):
+                t = torch.randint(T, (len(x0),))
+                noise = torch.randn_like(x0)
+                a = alphas_bar[t][:, None]
+                loss = F.mse_loss(model(a.sqrt() * x0 + (1 - a).sqrt() * noise, t), noise)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                losses.append(loss.item())
+                monitor.log(loss=loss)
+    assert sum(losses[-50:]) / 50 < 0.45
+
+
+@healthy
+def digits_by_accumulating_four_small_batches(watch):
+    """loss / 4, a step after every fourth batch, loss logged in each micro-batch, StepLR."""
+    torch.manual_seed(41)
+    x, y = small_digits()
+    train_loader, test_loader = split(x.flatten(1), y, batch_size=16)
+    model = nn.Sequential(
+        nn.Linear(196, 64), nn.LayerNorm(64), nn.ReLU(), nn.Dropout(0.2), nn.Linear(64, 10)
+    )
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 3, 0.3)
+    with watch(model, optimizer, every=10) as monitor:
+        for _ in range(5):
+            model.train()
+            for i, (a, b) in enumerate(train_loader):
+                out = model(a)
+                loss = F.cross_entropy(out, b)
+                (loss / 4).backward()
+                monitor.log(loss=loss, output=out, target=b)
+                if (i + 1) % 4 == 0 or i + 1 == len(train_loader):
+                    optimizer.step()
+                    optimizer.zero_grad()
+            scheduler.step()
+            loss_, accuracy = evaluate(model, test_loader)
+            monitor.log(**{"loss/validation": loss_, "accuracy/validation": accuracy})
+    assert accuracy > 0.85
+
+
+@healthy
+def actor_and_critic_of_a_pendulum_like_ddpg(watch):
+    """Two networks, two optimizers, soft targets, exploration noise; only losses are logged."""
+    torch.manual_seed(42)
+    random.seed(42)
+    actor = nn.Sequential(nn.Linear(2, 32), nn.ReLU(), nn.Linear(32, 1), nn.Tanh())
+    critic = nn.Sequential(nn.Linear(3, 32), nn.ReLU(), nn.Linear(32, 1))
+    actor_target, critic_target = copy.deepcopy(actor), copy.deepcopy(critic)
+    actor_opt = torch.optim.Adam(actor.parameters(), lr=1e-3)
+    critic_opt = torch.optim.Adam(critic.parameters(), lr=3e-3)
+
+    def dynamics(s, a):
+        v = (s[:, 1:] + 0.2 * a).clamp(-1, 1)
+        new = torch.cat([s[:, :1] + 0.2 * v, v], 1)
+        return new, -(new[:, :1] ** 2) - 0.1 * v**2
+
+    def cost():
+        s, total = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.5, 0.5]]), 0.0
+        with torch.no_grad():
+            for _ in range(30):
+                s, r = dynamics(s, actor(s))
+                total -= r.mean().item()
+        return total
+
+    before, state, buffer = cost(), torch.rand(16, 2) * 2 - 1, []
+    with (
+        watch(critic, critic_opt, every=20) as critic_m,
+        watch(actor, actor_opt, every=20) as actor_m,
+    ):
+        for step in range(350):
+            if step % 20 == 0:
+                state = torch.rand(16, 2) * 2 - 1
+            with torch.no_grad():
+                action = (actor(state) + 0.3 * torch.randn(16, 1)).clamp(-1, 1)
+            new, reward = dynamics(state, action)
+            buffer.append((state, action, reward, new))
+            state = new
+            s, a, r, n = map(
+                torch.cat, zip(*random.sample(buffer, min(4, len(buffer))), strict=True)
+            )
+            with torch.no_grad():
+                q_next = critic_target(torch.cat([n, actor_target(n)], 1))
+            critic_loss = F.mse_loss(critic(torch.cat([s, a], 1)), r + 0.95 * q_next)
+            critic_opt.zero_grad()
+            critic_loss.backward()
+            critic_opt.step()
+            critic_m.log(critic_loss=critic_loss)
+            actor_loss = -critic(torch.cat([s, actor(s)], 1)).mean()
+            actor_opt.zero_grad()
+            actor_loss.backward()
+            actor_opt.step()
+            actor_m.log(actor_loss=actor_loss)
+            with torch.no_grad():
+                for target, source in ((actor_target, actor), (critic_target, critic)):
+                    for p, q in zip(target.parameters(), source.parameters(), strict=True):
+                        p.lerp_(q, 0.02)
+    assert cost() < 0.7 * before
+
+
+@healthy
+def validation_first_then_training_as_lightning_does(watch):
+    """A sanity check before the first step; averages of epochs are logged, not of batches."""
+    torch.manual_seed(43)
+    x, y = small_digits()
+    train_loader, val_loader = split((x - 0.13) / 0.28, y, batch_size=50)
+    model = nn.Sequential(
+        nn.Conv2d(1, 8, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(200, 10)
+    )
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    with watch(model, optimizer, every=16) as monitor:
+        val_loss, val_acc = evaluate(model, val_loader)
+        monitor.log(val_loss=val_loss, val_acc=val_acc)
+        for _ in range(6):
+            model.train()
+            losses = []
+            for inputs, targets in train_loader:
+                loss = F.cross_entropy(model(inputs), targets)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                losses.append(loss.item())
+            val_loss, val_acc = evaluate(model, val_loader)
+            train_loss = sum(losses) / len(losses)
+            monitor.log(train_loss=train_loss, val_loss=val_loss, val_acc=val_acc)
+    assert val_acc > 0.88
+
+
+@healthy
+def stock_of_words_by_continuous_bag_of_words(watch):
+    """CBOW with a full softmax over 60 words, SGD of the tutorial, loss per batch."""
+    torch.manual_seed(44)
+    words = english(500, seed=9).replace("\n", " ").split()
+    vocabulary = {w: i for i, w in enumerate(sorted(set(words)))}
+    ids = torch.tensor([vocabulary[w] for w in words])
+    windows = ids.unfold(0, 5, 1)
+    context, middle = windows[:, [0, 1, 3, 4]], windows[:, 2]
+    model = nn.Sequential(
+        nn.Embedding(len(vocabulary), 16), nn.Flatten(), nn.Linear(64, len(vocabulary))
+    )
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    losses = []
+    with watch(model, optimizer, every=20) as monitor:
+        for _ in range(6):
+            for rows in torch.randperm(len(middle)).split(64):
+                logits = model(context[rows])
+                loss = F.cross_entropy(logits, middle[rows])
+                model.zero_grad()
+                loss.backward()
+                optimizer.step()
+                losses.append(loss.item())
+                monitor.log(loss=loss, output=logits, target=middle[rows])
+    assert sum(losses[-20:]) / 20 < 1.2
