@@ -2105,3 +2105,345 @@ def stock_of_words_by_continuous_bag_of_words(watch):
                 losses.append(loss.item())
                 monitor.log(loss=loss, output=logits, target=middle[rows])
     assert sum(losses[-20:]) / 20 < 1.2
+
+
+def small_set(seed, n, noise=0.7):
+    """Two overlapping classes of ten features."""
+    torch.manual_seed(seed)
+    y = torch.randint(2, (n,))
+    x = torch.randn(n, 10)
+    x[:, :3] += noise * (2 * y[:, None] - 1)
+    return x, y
+
+
+@healthy
+def churn_of_customers_with_a_tiny_validation_set(watch):
+    """Sixty samples of validation, whose loss wavers by itself; dropout and decay."""
+    x, y = small_set(50, 1060)
+    train = DataLoader(TensorDataset(x[:1000], y[:1000]), batch_size=50, shuffle=True)
+    model = nn.Sequential(nn.Linear(10, 16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 2))
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3, weight_decay=1e-3)
+    with watch(model, optimizer, every=20) as monitor:
+        for _ in range(12):
+            model.train()
+            for a, b in train:
+                optimizer.zero_grad()
+                out = model(a)
+                loss = F.cross_entropy(out, b)
+                loss.backward()
+                optimizer.step()
+                monitor.log(loss=loss, output=out, target=b)
+            val_loss, val_acc = evaluate(model, [(x[1000:], y[1000:])])
+            monitor.log(**{"loss/validation": val_loss, "accuracy/validation": val_acc})
+    assert val_acc > 0.8
+
+
+@healthy
+def easy_digits_zero_and_one_down_to_a_loss_of_a_thousandth(watch):
+    """A loss near 0 for both; validation may go from 0.002 to 0.004 and mean nothing."""
+    torch.manual_seed(51)
+    x, y = small_digits(6000)
+    keep = y < 2
+    x, y = x[keep].flatten(1), y[keep]
+    train, test = split(x, y, 200, 32)
+    model = nn.Sequential(nn.Linear(196, 32), nn.ReLU(), nn.Linear(32, 2))
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+    with watch(model, optimizer, every=10) as monitor:
+        for _ in range(8):
+            for a, b in train:
+                out = model(a)
+                loss = F.cross_entropy(out, b)
+                monitor.log(train_loss=loss)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            val_loss, val_acc = evaluate(model, test)
+            monitor.log(val_loss=val_loss, val_acc=val_acc)
+    assert val_acc > 0.99
+
+
+@healthy
+def four_samples_a_step_by_plain_sgd(watch):
+    """Losses of single batches jump between 0 and 2, their mean falls."""
+    torch.manual_seed(52)
+    x, y = small_digits(1600)
+    loader = DataLoader(TensorDataset(x[:1500], y[:1500]), batch_size=4, shuffle=True)
+    model = nn.Sequential(
+        nn.Conv2d(1, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(288, 10)
+    )
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.02)
+    with watch(model, optimizer, every=50) as monitor:
+        for _ in range(2):
+            running = []
+            for a, b in loader:
+                optimizer.zero_grad()
+                loss = F.cross_entropy(model(a), b)
+                loss.backward()
+                optimizer.step()
+                running.append(loss.item())
+                monitor.log(loss=loss)
+    print('four', sum(running[-100:]) / 100)
+    assert sum(running[-100:]) / 100 < 0.7
+
+
+@healthy
+def wine_quality_by_mean_absolute_error(watch):
+    """L1 loss, SGD with momentum at 1e-2, targets 3 to 8 centred by the last bias at once."""
+    torch.manual_seed(53)
+    x = torch.randn(1500, 11)
+    quality = (5.6 + x @ (0.25 * torch.randn(11)) + 0.5 * torch.randn(1500)).round().clamp(3, 8)
+    model = nn.Sequential(nn.Linear(11, 32), nn.ReLU(), nn.Linear(32, 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-2, momentum=0.9)
+    loader = DataLoader(TensorDataset(x[:1200], quality[:1200, None]), 40, shuffle=True)
+    with watch(model, optimizer, every=20) as monitor:
+        for _ in range(10):
+            for a, b in loader:
+                loss = F.l1_loss(model(a), b)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                monitor.log(mae=loss)
+            with torch.no_grad():
+                test = F.l1_loss(model(x[1200:]), quality[1200:, None])
+            monitor.log(**{"mae/test": test})
+    assert test < 0.65
+
+
+@healthy
+def bert_like_fine_tuning_in_three_epochs_at_a_small_rate(watch):
+    """An encoder pretrained on masked words, then sentiment: AdamW 5e-4, linear decay to 0."""
+    torch.manual_seed(54)
+    vocabulary, length = 60, 12
+    mood = torch.randint(2, (1600,))
+    x = torch.randint(21, vocabulary, (1600, length))
+    for _ in range(3):
+        at = torch.randint(length, (1600,))
+        x[torch.arange(1600), at] = torch.randint(1, 11, (1600,)) + 10 * mood
+    embedding, position = nn.Embedding(vocabulary, 32), nn.Parameter(0.02 * torch.randn(length, 32))
+    layer = nn.TransformerEncoderLayer(32, 4, 64, 0.1, activation="gelu", batch_first=True)
+    encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+
+    class Bert(nn.Module):
+        def __init__(self, outputs):
+            super().__init__()
+            self.embedding, self.position, self.encoder = embedding, position, encoder
+            self.head = nn.Linear(32, outputs)
+
+        def forward(self, ids):
+            return self.encoder(self.embedding(ids) + self.position)
+
+    masked = Bert(vocabulary)
+    pretraining = torch.optim.AdamW(masked.parameters(), lr=2e-3)
+    for _ in range(150):
+        batch = x[torch.randint(1300, (64,))]
+        hide = torch.rand(batch.shape) < 0.2
+        scores = masked.head(masked(batch.masked_fill(hide, 0)))
+        pretraining.zero_grad()
+        F.cross_entropy(scores[hide], batch[hide]).backward()
+        pretraining.step()
+    model = Bert(2)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-4, weight_decay=0.01)
+    loader = DataLoader(TensorDataset(x[:1300], mood[:1300]), 32, shuffle=True)
+    total = 3 * len(loader)
+    scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total)
+    with watch(model, optimizer, every=10) as monitor:
+        for _ in range(3):
+            model.train()
+            for a, b in loader:
+                logits = model.head(model(a).mean(1))
+                loss = F.cross_entropy(logits, b)
+                loss.backward()
+                nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                optimizer.step()
+                scheduler.step()
+                optimizer.zero_grad()
+                monitor.log(loss=loss, output=logits, target=b)
+            model.eval()
+            with torch.no_grad():
+                logits = model.head(model(x[1300:]).mean(1))
+            accuracy = (logits.argmax(1) == mood[1300:]).float().mean()
+            monitor.log(eval_loss=F.cross_entropy(logits, mood[1300:]), eval_accuracy=accuracy)
+    assert accuracy > 0.9
+
+
+@healthy
+def momentum_contrast_with_a_queue(watch):
+    """MoCo: a key encoder that follows, 512 negatives in a queue; the loss rises as it fills."""
+    torch.manual_seed(55)
+    x, y = small_digits()
+
+    def encoder():
+        return nn.Sequential(
+            nn.Conv2d(1, 16, 3, 2, 1),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(784, 64),
+            nn.ReLU(),
+            nn.Linear(64, 32),
+        )
+
+    def augment(images):
+        images = images.roll(torch.randint(-1, 2, (2,)).tolist(), (2, 3))
+        return images * (torch.rand(images.shape) < 0.9) + 0.1 * torch.randn(images.shape)
+
+    query = encoder()
+    key = copy.deepcopy(query).requires_grad_(False)
+    queue = F.normalize(torch.randn(512, 32), dim=1)
+    optimizer = torch.optim.Adam(query.parameters(), lr=1e-3, weight_decay=1e-4)
+    with watch(query, optimizer, every=20) as monitor:
+        for step in range(300):
+            batch = x[torch.randint(2500, (64,))]
+            q = F.normalize(query(augment(batch)), dim=1)
+            with torch.no_grad():
+                for p, k in zip(query.parameters(), key.parameters(), strict=True):
+                    k.lerp_(p, 0.05)
+                k = F.normalize(key(augment(batch)), dim=1)
+            logits = torch.cat([(q * k).sum(1, keepdim=True), q @ queue.t()], 1) / 0.2
+            loss = F.cross_entropy(logits, torch.zeros(64, dtype=torch.long))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            at = step * 64 % 512
+            queue[at : at + 64] = k
+            monitor.log(loss=loss)
+    with torch.no_grad():
+        z = F.normalize(query(x), dim=1)
+    near = (z[2500:] @ z[:2500].t()).argmax(1)
+    print('moco', (y[near] == y[2500:]).float().mean())
+    assert (y[near] == y[2500:]).float().mean() > 0.75
+
+
+@healthy
+def soft_actor_critic_of_a_one_step_bandit(watch):
+    """Continuous actions, an entropy bonus, reward logged; three losses wander."""
+    torch.manual_seed(56)
+    policy = nn.Sequential(nn.Linear(2, 32), nn.ReLU(), nn.Linear(32, 2))
+    q = nn.Sequential(nn.Linear(3, 64), nn.ReLU(), nn.Linear(64, 1))
+    policy_opt = torch.optim.Adam(policy.parameters(), lr=3e-3)
+    q_opt = torch.optim.Adam(q.parameters(), lr=3e-3)
+    rewards = []
+
+    def act(s):
+        mean, log_std = policy(s).chunk(2, 1)
+        dist = torch.distributions.Normal(mean, log_std.clamp(-3, 1).exp())
+        raw = dist.rsample()
+        a = raw.tanh()
+        return a, dist.log_prob(raw) - (1 - a**2 + 1e-6).log()
+
+    with watch(policy, policy_opt, every=20) as monitor:
+        for _ in range(400):
+            s = torch.rand(64, 2) * 2 - 1
+            with torch.no_grad():
+                a, _ = act(s)
+                r = -((a - 0.8 * s[:, :1] * s[:, 1:].sign()) ** 2) + 0.1 * torch.randn(64, 1)
+            q_loss = F.mse_loss(q(torch.cat([s, a], 1)), r)
+            q_opt.zero_grad()
+            q_loss.backward()
+            q_opt.step()
+            a, logp = act(s)
+            policy_loss = (0.02 * logp - q(torch.cat([s, a], 1))).mean()
+            policy_opt.zero_grad()
+            policy_loss.backward()
+            policy_opt.step()
+            rewards.append(r.mean().item())
+            monitor.log(q_loss=q_loss, policy_loss=policy_loss, reward=r.mean())
+    assert sum(rewards[-20:]) / 20 > -0.2
+
+
+@healthy
+def twenty_steps_of_a_large_batch(watch):
+    """A smoke test: 20 steps, every=5, SGD at 0.1 with momentum, batches of 400."""
+    torch.manual_seed(57)
+    x, y = small_digits(4000)
+    model = nn.Sequential(
+        nn.Conv2d(1, 8, 3, 2), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(288, 10)
+    )
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    with watch(model, optimizer, every=5) as monitor:
+        for rows in [*torch.randperm(4000).split(400), *torch.randperm(4000).split(400)]:
+            optimizer.zero_grad()
+            out = model(x[rows])
+            loss = F.cross_entropy(out, y[rows])
+            loss.backward()
+            optimizer.step()
+            monitor.log(loss=loss, output=out, target=y[rows])
+    assert loss < 0.8
+
+
+@healthy
+def prices_of_the_next_day_hardly_foreseen_by_an_lstm(watch):
+    """Autoregressive returns with much noise: MSE falls by a fifth to its floor, in early steps."""
+    torch.manual_seed(58)
+    r = torch.zeros(3000)
+    for t in range(1, 3000):
+        r[t] = 0.5 * r[t - 1] + torch.randn(())
+    r = r / r[:2400].std()
+    windows = r.unfold(0, 11, 1)
+    train, valid = windows[:2400], windows[2400:]
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm, self.fc = nn.LSTM(1, 16, batch_first=True), nn.Linear(16, 1)
+
+        def forward(self, x):
+            return self.fc(self.lstm(x[..., None])[0][:, -1])[:, 0]
+
+    model = Net()
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    with watch(model, optimizer, every=20) as monitor:
+        for _ in range(5):
+            for batch in DataLoader(train, batch_size=48, shuffle=True):
+                optimizer.zero_grad()
+                loss = F.mse_loss(model(batch[:, :-1]), batch[:, -1])
+                loss.backward()
+                optimizer.step()
+                monitor.log(loss=loss)
+            with torch.no_grad():
+                val = F.mse_loss(model(valid[:, :-1]), valid[:, -1])
+            monitor.log(val_loss=val)
+    assert val < 0.88
+
+
+@healthy
+def small_vit_of_49_patches(watch):
+    """nn.TransformerEncoder, a class token, AdamW 2e-3 with 0.05, cosine, no warm-up, GELU."""
+    torch.manual_seed(59)
+    x, y = small_digits(3600)
+    train, test = split((x - 0.13) / 0.28, y, 600, 32)
+
+    class ViT(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.patch = nn.Conv2d(1, 32, 2, 2)
+            self.cls = nn.Parameter(torch.zeros(1, 1, 32))
+            self.pos = nn.Parameter(0.02 * torch.randn(1, 50, 32))
+            layer = nn.TransformerEncoderLayer(
+                32, 4, 64, 0.1, "gelu", batch_first=True, norm_first=True
+            )
+            self.encoder = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+            self.norm, self.head = nn.LayerNorm(32), nn.Linear(32, 10)
+
+        def forward(self, x):
+            x = self.patch(x).flatten(2).transpose(1, 2)
+            x = torch.cat([self.cls.expand(len(x), -1, -1), x], 1) + self.pos
+            return self.head(self.norm(self.encoder(x)[:, 0]))
+
+    model = ViT()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.05)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 3 * len(train))
+    with watch(model, optimizer, every=10) as monitor:
+        for _ in range(3):
+            model.train()
+            for a, b in train:
+                out = model(a)
+                loss = F.cross_entropy(out, b)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                scheduler.step()
+                monitor.log(loss=loss, acc=(out.argmax(1) == b).float().mean() * 100)
+            val_loss, val_acc = evaluate(model, test)
+            monitor.log(val_loss=val_loss, val_acc=100 * val_acc)
+    print('vit', val_acc)
+    assert val_acc > 0.6
