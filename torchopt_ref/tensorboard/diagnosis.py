@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from .history import WITHOUT_STEP, History
 from .rules import Finding, data, gradients, layers, learning, steps
+from .rules.evidence import loss_tag
 
 NOTHING = "Nothing stands out."
 ENOUGH = 3
@@ -96,7 +97,7 @@ def unjudged(history: History) -> list[str]:
         found.append(f"it has {records} of the {ENOUGH} records that show a change")
     if "gradient carried over" not in history.curves:
         found.append("whether gradients are zeroed is not recorded: record='health' does it")
-    if "loss" not in history.curves:
+    if not loss_tag(history):
         found.append("no loss is recorded: Monitor.log(loss=loss) does it")
     return found
 

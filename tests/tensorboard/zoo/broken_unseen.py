@@ -812,7 +812,7 @@ def pixels_cast_back_to_bytes_after_the_division_by_256(watch):
             classify(monitor, model, optimizer, [(pixels.float(), y)])
 
 
-@broken("weights grow without end", also=("exploding gradients",))
+@broken("weights grow without end", "the loss falls without end", also=("exploding gradients",))
 def wasserstein_critic_without_any_bound(watch):
     """No clipping of weights, no penalty of the gradient: the critic's scale is free."""
     torch.manual_seed(37)

@@ -14,7 +14,7 @@ FLOOR, CEILING = 0.3133, 0.75
 """Where the binary cross-entropy of what are probabilities already stays: ``ln(1 + 1/e)``, and a
 little above ln(2)."""
 
-FAR_OFF = 2.5
+FAR_OFF = 4.0
 """The first cross-entropy in units of ln(classes). Healthy: at most 1.2."""
 
 UNSCALED = 20.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -91,7 +92,18 @@ class Curve:
 
 
 def loss_of(history: History) -> Curve:
-    return Curve.of(history, "loss")
+    return Curve.of(history, loss_tag(history) or "loss")
+
+
+def loss_tag(history: History) -> str | None:
+    """The curve of the loss, by the names that are usual for it."""
+    if "loss" in history.curves:
+        return "loss"
+    return next((tag for tag in history.logged if {"loss", "train"} <= words(tag)), None)
+
+
+def words(tag: str) -> set[str]:
+    return set(re.split(r"[^a-z]+", tag.lower().replace("training", "train")))
 
 
 def fallen(history: History) -> float | None:

@@ -9,24 +9,31 @@ import numpy as np
 from torchopt_ref.written import number
 
 from ..history import History
-from .evidence import LATER, Curve, Finding, fallen, falls, is_guessing, loss_of, rose
+from .evidence import LATER, Curve, Finding, fallen, falls, is_guessing, loss_of, rose, words
 
 STANDS = 0.05
 """Of a classifier's loss, by which it has to fall from its first third to its last in 200 steps; of
 another one, which may be near the noise of its targets, a fifth of that."""
 
+FLAT = 0.03
+"""How far a loss that is no classifier's may swing, as a part of it: adversaries' swing more."""
+
 LEVEL = 0.25
 """Of the first loss, within which one stays that does not fall."""
 
-RISEN = 1.5
-"""Of the largest of the first three losses, as a single batch may be a lucky one. Losses that begin
-at 0, or below it, have no measure to rise by."""
+RISEN, RISEN_FAR = 1.5, 100.0
+"""Of the largest of the first three losses, as a single batch may be a lucky one: of a classifier,
+and of all else, where adversaries and moving targets may raise a loss that is none the worse.
+Losses that begin at 0, or below it, have no measure to rise by."""
 
 AGREE = 0.4
 """The cosine of successive gradients in the median record of a loss that rises."""
 
 DEEP = 1000.0
 """Below zero, in units of the first loss, and of 1."""
+
+OTHERS = {"val", "valid", "validation", "eval", "test", "dev"}
+"""Words for data that is not trained on."""
 
 GAP = 0.25
 """Of accuracy."""
@@ -74,7 +81,8 @@ def ascends(history: History) -> Finding | None:
     """The loss rises, and the gradients of successive steps agree: too large steps overshoot."""
     cosine = Curve.of(history, "gradient cosine/[all]")
     loss = loss_of(history)
-    if len(loss) < 6 or len(cosine) < 4 or loss.first <= 0 or loss.late < RISEN * loss.first:
+    far = RISEN if "classes/number" in history.curves else RISEN_FAR
+    if len(loss) < 6 or len(cosine) < 4 or loss.first <= 0 or loss.late < far * loss.first:
         return None
     if np.median(cosine.values) < AGREE or not rose(history):
         return None
@@ -108,7 +116,8 @@ def rises(history: History) -> Finding | None:
     loss = loss_of(history)
     if len(loss) < LATER or not rose(history):
         return None
-    if loss.first <= 0 or loss.late < RISEN * loss.values[:3].max():
+    far = RISEN if "classes/number" in history.curves else RISEN_FAR
+    if loss.first <= 0 or loss.late < far * loss.values[:3].max():
         return None
     maximizes = any(group.get("maximize") for group in history.facts().get("param groups", []))
     return Finding(
@@ -130,10 +139,11 @@ def stands(history: History) -> Finding | None:
         return None
     first, _, third = loss.thirds()
     level = all(abs(each - loss.first) < LEVEL * loss.first for each in loss.thirds())
-    least = STANDS if "classes/number" in history.curves else STANDS / 5
-    stands_still = (
-        history.last_step() >= 200 and level and fall < LEVEL / 2 and third > (1 - least) * first
-    )
+    is_classifier = "classes/number" in history.curves
+    least = STANDS if is_classifier else STANDS / 5
+    is_flat = is_classifier or np.std(loss.second_half) < FLAT * abs(loss.late)
+    stands_still = level and is_flat and fall < LEVEL / 2 and third > (1 - least) * first
+    stands_still = stands_still and history.last_step() >= 200
     is_good = "accuracy" in history.curves and Curve.of(history, "accuracy").late > 0.8
     if is_good or not (stands_still or is_guessing(history)):
         return None
@@ -150,32 +160,36 @@ def stands(history: History) -> Finding | None:
 
 
 def overfits(history: History) -> Finding | None:
+    """By the accuracy, and where validation has none by the loss; by two points or more."""
     ours, theirs = Curve.of(history, "accuracy"), validation(history, "acc")
-    if theirs and len(ours) >= 6 and len(theirs) >= 2:
-        gap = ours.late - theirs.late
-        if 0 <= theirs.late <= ours.late <= 1 and gap > GAP:
+    if theirs and len(ours) >= 6 and len(theirs) >= 3:
+        latest = float(theirs.values[-2:].max())
+        best = float(theirs.values.max())
+        if 0 <= latest < ours.late - GAP and ours.late <= 1:
             return finding_of_overfitting(
-                f"The accuracy is {ours.late:.0%} in training and {theirs.late:.0%} in validation.",
+                f"The accuracy is {ours.late:.0%} in training and {latest:.0%} in validation.",
                 ("accuracy", theirs.tag),
             )
-        if len(theirs) >= 4 and theirs.late < theirs.values.max() - FALLEN and falls(history):
+        if latest < best - FALLEN and falls(history):
             return finding_of_overfitting(
-                f"Validation's accuracy was {theirs.values.max():.0%} at best, and is "
-                f"{theirs.late:.0%}, while the training's loss falls.",
+                f"Validation's accuracy was {best:.0%} at best, and is {latest:.0%}, while the "
+                "training's loss falls.",
                 (theirs.tag, "loss"),
             )
+        return None
     loss, other = loss_of(history), validation(history, "loss")
-    if other and len(loss) >= 6 and len(other) >= 4 and loss.late > 0:
-        best = float(other.values.min())
-        risen = other.late > 1.3 * best and other.late > (1 + APART) * loss.late
-        apart = other.late > 10 * loss.late and other.late > 0.8 * other.first
-        if best > 0 and (risen or apart):
-            return finding_of_overfitting(
-                f"The loss of validation was {number(best, 3)} at best, and is now "
-                f"{number(other.late, 3)}; that of training is {number(loss.late, 3)}.",
-                ("loss", other.tag),
-            )
-    return None
+    if not other or len(loss) < 6 or len(other) < 4 or loss.late <= 0:
+        return None
+    best, latest = float(other.values.min()), float(other.values[-2:].min())
+    risen = latest > 1.3 * best and latest > (1 + APART) * loss.late and latest > 0.1 * other.first
+    apart = latest > 10 * loss.late and latest > 0.8 * other.first
+    if best <= 0 or not (risen or apart):
+        return None
+    return finding_of_overfitting(
+        f"The loss of validation was {number(best, 3)} at best, and is now {number(latest, 3)}; "
+        f"that of training is {number(loss.late, 3)}.",
+        (loss.tag, other.tag),
+    )
 
 
 def finding_of_overfitting(evidence: str, curves: tuple[str, ...]) -> Finding:
@@ -193,10 +207,8 @@ def finding_of_overfitting(evidence: str, curves: tuple[str, ...]) -> Finding:
 def validation(history: History, kind: str) -> Curve | None:
     """The curve of a validation's loss or accuracy, by the names that are usual for it."""
     for tag in history.logged:
-        words = tag.lower().replace("_", "/").replace(" ", "/").replace("-", "/").split("/")
-        if any(word.startswith(kind) for word in words) and any(
-            word in ("val", "valid", "validation", "eval", "test", "dev") for word in words
-        ):
+        parts = words(tag)
+        if parts & OTHERS and any(part.startswith(kind) for part in parts):
             return Curve.of(history, tag)
     return None
 
