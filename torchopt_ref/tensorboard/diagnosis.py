@@ -56,6 +56,7 @@ OTHERS: Sequence[Rule] = (
     learning.memory_grows,
     data.one_class_predicted,
     learning.stands,
+    layers.half_dead,
     learning.overfits,
 )
 """Of these the first is said: those after it may be its consequences."""

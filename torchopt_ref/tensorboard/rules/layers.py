@@ -116,8 +116,14 @@ def dropout(history: History) -> Finding | None:
     )
 
 
-def dead_units(history: History) -> Finding | None:
-    least = DEAD if not learns_well(history) and len(loss_of(history)) >= LATER else MOST_DEAD
+def half_dead(history: History) -> Finding | None:
+    """Of a run that does not learn, for which there is no other reason."""
+    if learns_well(history) or len(loss_of(history)) < LATER:
+        return None
+    return dead_units(history, DEAD)
+
+
+def dead_units(history: History, least: float = MOST_DEAD) -> Finding | None:
     found = {
         name: values
         for name, tag in history.layers("dead units").items()
