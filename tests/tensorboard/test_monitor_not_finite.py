@@ -309,3 +309,25 @@ def test_a_loss_that_is_nan_is_reported_at_its_own_step(validated, order, tmp_pa
                 monitor.log(loss=shown)
     assert read(tmp_path)["first step with a value that is not finite"] == {4: 4}
     assert read(tmp_path).text("not finite").startswith("step 4: the loss is nan.")
+
+
+@pytest.mark.parametrize("logs", ["after", "before", "never"])
+def test_a_gradient_of_a_finite_loss_is_named_with_its_step(logs, tmp_path):
+    """Between records; the next loss, which it ruins, is looked at, or the gradient itself is."""
+    model = mlp(hidden=(20,))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with warnings.catch_warnings(record=True) as caught, Monitor(model, optimizer, tmp_path) as it:
+        warnings.simplefilter("always")
+        for step, (x, y) in enumerate(batches(20), start=1):
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(model(x), y)
+            loss.backward()
+            if step == 11:
+                model[0].weight.grad[3] = torch.nan
+            if logs == "before":
+                it.log(loss=loss)
+            optimizer.step()
+            if logs == "after":
+                it.log(loss=loss)
+    (said,) = [str(each.message) for each in caught if "not finite" in str(each.message)]
+    assert said.startswith("not finite at step 11: the gradient of layer 0 Linear")

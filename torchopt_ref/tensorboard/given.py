@@ -13,7 +13,6 @@ from torch import Tensor
 USUAL = (torch.float32, torch.float64)
 
 
-@torch.no_grad()
 def number(tag: str, value: Any) -> Tensor | float:
     """The number, or the mean of the numbers, that ``value`` holds.
 
@@ -107,7 +106,6 @@ def size(value: Any) -> int:
     return getattr(value, "size", 1)
 
 
-@torch.no_grad()
 def predictions(output: Any, target: Any) -> tuple[Tensor, Tensor, Tensor, int]:
     """The scores, the class of the largest one of each sample, its label in int64, and how many
     classes there are.

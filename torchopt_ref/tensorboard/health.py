@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from .ends import has_values
 from .layers import Layers, spread, trainable
 from .record import Record
 
-SENTINELS = 3
+SENTINELS = 16
+SMALL = 1 << 18
+"""Elements of a gradient that is kept."""
 ARRAYS = (torch.float32, torch.float64)
 NORMS = ("gradient norm/[all", "weight norm/[all")
 NO_LOOPS = (str(Path(__file__).parent), str(Path(torch.__file__).parent))
@@ -31,13 +34,15 @@ class NonFiniteError(FloatingPointError):
 
 
 class Health:
-    """Looks at the gradients of every step, at next to no cost, and names the first bad value.
+    """Looks at the loss or the gradients of every step, and names the first bad value.
 
     A NaN in the forward pass reaches the loss, and from there the gradient of every layer; one
-    that appears in the backward pass reaches the gradients of the layers before it. So a few
-    sentinels see it: in at most 3 parameters, evenly spaced, the first and the last among them,
-    one element of each row of the gradient (all of a bias). Records look at every norm in full, and
-    ``finish`` at every parameter.
+    that appears in the backward pass reaches the gradients of the layers before it, and so the next
+    step's loss. Where a loss is logged for each step, it is looked at, and a gradient is kept for
+    two steps, which tells of which of both a loss is not finite. Else a few sentinels see it: in at
+    most 16 parameters, evenly spaced, the first and the last among them, one element of each row of
+    the gradient (all of a bias). Records look at every norm in full, and ``check_all`` at every
+    parameter.
 
     Where it began: a parameter that is not finite before the step was ruined by the step before;
     else the input, that is a tensor that a variable of the training loop holds, else the layer
@@ -59,6 +64,8 @@ class Health:
         self._layers, self._action, self._at_once, self._write = layers, action, at_once, write
         self._sentinels: dict[int, list[nn.Parameter]] = {}
         self._flags: list[tuple[int, torch.optim.Optimizer, Tensor]] = []
+        self._kept: deque[tuple[int, nn.Parameter, Tensor]] = deque(maxlen=2)
+        self._loss_came = False
         self.found = False
 
     def check_gradients(
@@ -70,6 +77,10 @@ class Health:
         key = id(optimizer)
         if key not in self._sentinels:
             self._sentinels[key] = spread(trainable(optimizer.param_groups), SENTINELS)
+        if self._loss_came and self._at_once and self._action == "warn":
+            self._loss_came = False
+            self._keep(self._sentinels[key], step)
+            return
         gradients = [p.grad for p in self._sentinels[key] if p.grad is not None]
         if self._at_once and all(map(has_array, gradients)):
             if not all(map(is_finite_array, gradients)):
@@ -82,13 +93,30 @@ class Health:
         elif not math.isfinite(total.item()):
             self._look(optimizer, step, made)
 
-    def check_loss(self, loss: Tensor | float, step: int) -> None:
-        """Where the device is not waited for, the loss is not: its gradient tells."""
+    def _keep(self, params: Sequence[nn.Parameter], step: int) -> None:
+        """Not a copy; the first one that is small."""
+        for param in params:
+            if param.grad is not None and param.numel() <= SMALL:
+                self._kept.append((step, param, param.grad))
+                return
+
+    def check_loss(self, loss: Tensor | float, step: int, made: bool) -> None:
+        """The loss of ``step``, which may be ``made``. Where the device is not waited for, the loss
+        is not: its gradient tells."""
         if self.found or (isinstance(loss, Tensor) and not self._at_once):
             return
+        self._loss_came = True
         value = float(loss)
-        if not math.isfinite(value):
-            self._report(step, f"the loss is {value}", bad_input(self._layers.gradients()))
+        if math.isfinite(value):
+            return
+        for then, param, gradient in self._kept:
+            if then < step and not dense(gradient).isfinite().all():
+                layer = self._layers.of(param)
+                self._report(then, f"the gradient of layer {layer} is not finite", "")
+                return
+        bad = self._where(self._layers.gradients()) if made else []
+        what = f"the gradient of layer {bad[-1]}{others(bad)} is not finite" if bad else ""
+        self._report(step, what or f"the loss is {value}", self._bad_input())
 
     def check_record(self, record: Record, optimizer: torch.optim.Optimizer) -> None:
         """Look at the record's norms, and at what the steps before it left on the device."""
@@ -143,7 +171,10 @@ class Health:
                 "update overflowed.",
             )
         place = f"layer {gradients[-1]}{others(gradients)}" if gradients else "some layer"
-        return f"the gradient of {place} is not finite", bad_input(self._layers.gradients())
+        return f"the gradient of {place} is not finite", self._bad_input()
+
+    def _bad_input(self) -> str:
+        return bad_input([gradient for _, gradient in self._layers.gradients()])
 
     def _where(self, tensors: Sequence[tuple[nn.Parameter, Tensor | None]]) -> list[str]:
         """The layers whose tensor is not finite, in the model's order."""

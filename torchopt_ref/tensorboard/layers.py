@@ -46,9 +46,9 @@ class Layers:
         names = [self.charts.get(self.of(each)) for each in trainable(optimizer.param_groups)]
         return [name for name in dict.fromkeys(names) if name]
 
-    def gradients(self) -> list[torch.Tensor]:
+    def gradients(self) -> list[tuple[nn.Parameter, torch.Tensor]]:
         """Those that the models' parameters have."""
-        return [param.grad for param in self._of if param.grad is not None]
+        return [(param, param.grad) for param in self._of if param.grad is not None]
 
     def frozen(self) -> list[str]:
         """The layers of which no parameter requires a gradient."""

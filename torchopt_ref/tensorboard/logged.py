@@ -65,7 +65,6 @@ class Logged:
             # Where a sum of them would overflow, their mean does not.
             self._means[tag] = mean * (count / (count + 1)) + value / (count + 1), count + 1
 
-    @torch.no_grad()
     def add_predictions(self, predicted: Tensor, labels: Tensor, classes: int) -> None:
         if "accuracy" not in self.names:
             self.names.append("accuracy")

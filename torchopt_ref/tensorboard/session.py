@@ -318,8 +318,9 @@ class Session:
             if self._losses_without_step == self._too_many:
                 self._add_missing_steps()
         if self._parts.health and "loss" in numbers:
-            step = self.step + 1 if self._logs_before_step else self.step
-            self._parts.health.check_loss(numbers["loss"], max(step, self._first_step))
+            made = not self._logs_before_step
+            step = max(self.step if made else self.step + 1, self._first_step)
+            self._parts.health.check_loss(numbers["loss"], step, made)
         if found:
             scores, predicted, labels, classes = found
             self._logged.add_predictions(predicted, labels, classes)
