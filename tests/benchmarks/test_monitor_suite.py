@@ -25,13 +25,13 @@ def test_blocks_are_equal_bit_for_bit_and_hold_one_record_or_none(monkeypatch, s
     hooks = len(torch.nn.modules.module._global_forward_hooks)
     case = next(monitor.cases(torch.device("cpu")))
     runs = prepared(case)
-    # The record of step 78; on leaving, what was logged after it, and that of the other block.
-    assert steps == [78, 79, 277]
+    # The record of step 78; on leaving, what was logged after it, and that of the other blocks.
+    assert steps == [78, 79, 277, 277]
     assert len(torch.nn.modules.module._global_forward_hooks) == hooks
-    alone, one, none = (case.sample(run) for run in runs)
-    assert 0 < none < one
+    alone, one, none, loss = (case.sample(run) for run in runs)
+    assert 0 < loss < none < one
     assert alone > 0
-    assert steps == [78, 79, 277] * 2
+    assert steps == [78, 79, 277, 277] * 2
 
 
 def test_the_bar_is_a_hundredth_of_a_resnet_step():

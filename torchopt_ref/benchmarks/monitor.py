@@ -35,7 +35,7 @@ first, which are dearer."""
 
 
 def cases(device: torch.device) -> Iterator[Case]:
-    for name, (make, bar) in MODELS.items():
+    for name, (make, bar, rounds) in MODELS.items():
         with suppress(ModuleNotFoundError):
             yield Case(
                 f"{name}, {EVERY} steps",
@@ -43,9 +43,10 @@ def cases(device: torch.device) -> Iterator[Case]:
                     Contestant("the training alone", partial(Block, device, make, None)),
                     Contestant("in the Monitor, one record", partial(Block, device, make, 1), bar),
                     Contestant("in the Monitor, no record", partial(Block, device, make, 0)),
+                    Contestant("of it, log(loss=) alone", partial(Block, device, make, 0, False)),
                 ],
                 check=assert_equal,
-                rounds=3,
+                rounds=rounds,
                 sample=Block.seconds,  # type: ignore[arg-type]
             )
 
@@ -53,7 +54,8 @@ def cases(device: torch.device) -> Iterator[Case]:
 class Block:
     """Steps of a training of its own; those of all contestants are the same, bit for bit.
 
-    ``records`` are made in it, 0 or 1; None is without a monitor.
+    ``records`` are made in it, 0 or 1; None is without a monitor. With ``predicts`` outputs and
+    targets are logged, too.
     """
 
     def __init__(
@@ -61,12 +63,13 @@ class Block:
         device: torch.device,
         make: Callable[[], tuple[nn.Module, Tensor, Tensor]],
         records: int | None,
+        predicts: bool = True,
     ) -> None:
         torch.manual_seed(0)
         model, x, y = make()
         self.model, self.x, self.y = model.to(device), x.to(device), y.to(device)
         self.optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
-        self.records = records
+        self.records, self.predicts = records, predicts
 
     def __call__(self) -> Sequence[Tensor]:
         self.seconds()
@@ -99,7 +102,7 @@ class Block:
             loss = nn.functional.cross_entropy(output, self.y)
             loss.backward()
             self.optimizer.step()
-            log(loss=loss, output=output, target=self.y)
+            log(loss=loss, **({"output": output, "target": self.y} if self.predicts else {}))
 
 
 @contextmanager
@@ -193,13 +196,14 @@ def resnet() -> tuple[nn.Module, Tensor, Tensor]:
     return resnet18(num_classes=10), torch.randn(32, 3, 32, 32), torch.randint(10, (32,))
 
 
-MODELS: dict[str, tuple[Callable[[], tuple[nn.Module, Tensor, Tensor]], float | None]] = {
-    "MLP": (mlp, None),
-    "CNN": (cnn, None),
-    "GPT": (gpt, None),
-    "2,002 tensors": (many_tensors, None),
-    "ResNet-18, 32 images of 32 x 32": (resnet, 0.01),
+MODELS: dict[str, tuple[Callable[[], tuple[nn.Module, Tensor, Tensor]], float | None, int]] = {
+    "MLP": (mlp, None, 3),
+    "CNN": (cnn, None, 3),
+    "GPT": (gpt, None, 3),
+    "2,002 tensors": (many_tensors, None, 2),
+    "ResNet-18, 32 images of 32 x 32": (resnet, 0.01, 2),
 }
+"""The bar, and rounds."""
 
 
 def assert_equal(expected: Sequence[Tensor], actual: Sequence[Tensor]) -> None:
