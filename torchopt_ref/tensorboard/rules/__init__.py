@@ -1,7 +1,7 @@
 """The rules of the diagnosis: each takes a run's history and gives a finding, or none.
 
-Each threshold says from which trainings it comes: those of ``tests/tensorboard/zoo`` on which no
-rule is judged, where the smallest or largest value of the healthy ones was read off.
+Each threshold says how far the trainings of ``tests/tensorboard/zoo`` stay from it, the healthy
+ones and those that are broken in this way: the nearest of 212 and of 191.
 """
 
 from .evidence import Finding
