@@ -17,7 +17,8 @@ OFTEN = 0.4
 """Of the records, of a model that is in evaluation mode in part of its training."""
 
 DEAD, MOST_DEAD = 0.5, 0.95
-"""Of a layer's units: of a run that does not learn, and of any. Healthy: at most 0.61; broken: 1."""
+"""Of a layer's units: of a run that does not learn, and of
+any. Healthy: at most 0.61. Broken: 1."""
 
 SATURATED = 0.5
 """Of a layer's outputs, of a run that does not learn."""
@@ -34,11 +35,12 @@ KEEPS = 0.15
 
 GROWN, SHRUNK = 100.0, 0.2
 """Of the first weight norm, where the loss does not fall. Healthy: they shrink to 0.58 at least;
-those that grow more than 100 times, from tiny values, learn, and do not in the second half of a run.
-Broken: 106; 0.02 and less."""
+those that grow more than 100 times, from tiny values, learn, and do not in the second half of a
+run. Broken: 106; 0.02 and less."""
 
 GONE = 0.05
-"""Of the first weight norm, whatever the loss does. Healthy: at least 0.58; broken: at most 0.02."""
+"""Of the first weight norm, whatever the loss does. Healthy: at least 0.58; broken: at most
+0.02."""
 
 LEAP = 10.0
 """How much weights grow from one record to the next, if it is not little by little."""

@@ -27,7 +27,8 @@ and of all else, where adversaries and moving targets may raise a loss that is n
 Losses that begin at 0, or below it, have no measure to rise by. Broken: at least 8."""
 
 AGREE = 0.4
-"""The cosine of successive gradients in the median record of a loss that rises. Broken: at least 0.83."""
+"""The cosine of successive gradients in the median record of a loss that rises. Broken: at least
+0.83."""
 
 DEEP = 1000.0
 """Below zero, in units of the first loss, and of 1."""

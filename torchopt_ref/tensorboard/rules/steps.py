@@ -42,7 +42,8 @@ CARRIED = 0.3
 """Healthy: exactly 0; broken: at least 0.94."""
 
 ENDED = 1e-3
-"""Of the largest learning rate, in the second half. Healthy: at least 0.005; broken: at most 3e-4."""
+"""Of the largest learning rate, in the second half. Healthy: at least 0.005; broken: at most
+3e-4."""
 
 UNDER = 0.1
 """The gradient's elements in units of eps."""
