@@ -220,7 +220,11 @@ def test_trainers_are_ended_by_on_finding_and_write_to_sinks(trainer, tmp_path):
             pytest.importorskip("transformers", reason="transformers is not installed")
             from torchopt_ref.tensorboard.transformers import MonitorCallback
 
-            hugging_face(tmp_path, [MonitorCallback(tmp_path / "run", **options)], lr=1e4)
+            callback = MonitorCallback(tmp_path / "run", **options)
+            try:
+                hugging_face(tmp_path, [callback], lr=1e4)
+            finally:
+                callback.on_train_end(None, None, None)  # Of an exception it is not told.
 
     sink = JsonLines(tmp_path / "lines.jsonl")
     for _ in range(2):

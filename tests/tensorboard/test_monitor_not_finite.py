@@ -94,7 +94,7 @@ def test_a_device_that_is_not_waited_for_is_read_at_the_record():
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     written = []
     layers = Layers({"": model}, {"": optimizer}, 50)
-    health = Health(layers, "warn", False, lambda *found: written.append(found))
+    health = Health(layers, "warn", False, False, lambda *found: written.append(found))
     for step, (x, y) in enumerate(batches(6), start=1):
         x[0, 0] = torch.inf if step == 3 else 0
         optimizer.zero_grad()

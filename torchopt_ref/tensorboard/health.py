@@ -39,10 +39,10 @@ class Health:
     A NaN in the forward pass reaches the loss, and from there the gradient of every layer; one
     that appears in the backward pass reaches the gradients of the layers before it, and so the next
     step's loss. Where a loss is logged for each step, it is looked at, and a gradient is kept for
-    two steps, which tells of which of both a loss is not finite. Else a few sentinels see it: in at
-    most 16 parameters, evenly spaced, the first and the last among them, one element of each row of
-    the gradient (all of a bias). Records look at every norm in full, and ``check_all`` at every
-    parameter.
+    two steps, which tells of which of both a loss is not finite. Else, and where the training is to
+    be ended before the step, a few sentinels see it: in at most 16 parameters, evenly spaced, the
+    first and the last among them, one element of each row of the gradient (all of a bias). Records
+    look at every norm in full, and ``check_all`` at every parameter.
 
     Where it began: a parameter that is not finite before the step was ruined by the step before;
     else the input, that is a tensor that a variable of the training loop holds, else the layer
@@ -59,9 +59,11 @@ class Health:
         layers: Layers,
         action: str,
         at_once: bool,
+        tells: bool,
         write: Callable[[int, str], None],
     ) -> None:
         self._layers, self._action, self._at_once, self._write = layers, action, at_once, write
+        self._before_steps = tells or action == "raise"
         self._sentinels: dict[int, list[nn.Parameter]] = {}
         self._flags: list[tuple[int, torch.optim.Optimizer, Tensor]] = []
         self._kept: deque[tuple[int, nn.Parameter, Tensor]] = deque(maxlen=2)
@@ -77,7 +79,7 @@ class Health:
         key = id(optimizer)
         if key not in self._sentinels:
             self._sentinels[key] = spread(trainable(optimizer.param_groups), SENTINELS)
-        if self._loss_came and self._at_once and self._action == "warn":
+        if self._loss_came and self._at_once and not self._before_steps:
             self._loss_came = False
             self._keep(self._sentinels[key], step)
             return

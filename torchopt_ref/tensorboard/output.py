@@ -54,6 +54,11 @@ class Output:
         self._diagnosed: list[str] | None = None
         self.trained: Callable[[], Mapping[str, Any]] | None = None
 
+    @property
+    def tells(self) -> bool:
+        """Whether somebody is told of findings, who may end the training."""
+        return self._on_finding is not None
+
     def describe(
         self, about: str, optimizers: Sequence[str], hyper_parameters: Mapping[str, Any]
     ) -> None:

@@ -61,7 +61,7 @@ def chosen(
             )
     if "health" in quantities:
         at_once = nonfinite == "raise" or device_of(models).type == "cpu"
-        parts.health = Health(layers, nonfinite, at_once, output.not_finite)
+        parts.health = Health(layers, nonfinite, at_once, output.tells, output.not_finite)
         parts.ends = Ends(next(iter(models.values())), is_whole=len(models) == 1)
         parts.in_layers += [CarriedOver(optimizer), parts.ends]
     if "speed" in quantities:

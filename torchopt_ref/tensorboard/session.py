@@ -230,6 +230,8 @@ class Session:
 
     def _hook_passes(self) -> None:
         """From a few steps before a record until it is finished."""
+        if not self._guard.works:  # A failure has just ended it.
+            return
         model = next(iter(self._models.values()))
         if getattr(model, "_compiled_call_impl", None) is not None:
             return
