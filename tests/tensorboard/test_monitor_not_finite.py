@@ -108,6 +108,17 @@ def test_a_device_that_is_not_waited_for_is_read_at_the_record():
     assert written == [(3, f"{text} layer is, too.")]
 
 
+def test_a_step_without_gradients_is_none_to_look_at_on_a_device_that_is_not_waited_for():
+    model = mlp(hidden=(20,))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    written = []
+    layers = Layers({"": model}, {"": optimizer}, 50)
+    health = Health(layers, "warn", False, False, lambda *found: written.append(found))
+    health.check_gradients(optimizer, 1)
+    health.check_record(Record(1), optimizer)
+    assert written == []
+
+
 def test_a_loss_that_is_not_finite_is_seen_even_if_no_step_is_made(tmp_path):
     model = mlp(hidden=(20,))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

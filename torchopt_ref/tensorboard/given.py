@@ -10,8 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-USUAL = (torch.float32, torch.float64)
-
 
 def number(tag: str, value: Any) -> Tensor | float:
     """The number, or the mean of the numbers, that ``value`` holds.
@@ -22,8 +20,6 @@ def number(tag: str, value: Any) -> Tensor | float:
         TypeError: it holds something else, such as text, ``None`` or complex numbers.
         ValueError: it holds no number, or one too large for a float64.
     """
-    if type(value) is Tensor and value.is_cpu and value.dtype in USUAL and not value.dim():
-        return value.item()
     try:
         if isinstance(value, Tensor):
             return mean(value)

@@ -21,7 +21,6 @@ from .record import Record
 SENTINELS = 16
 SMALL = 1 << 18
 """Elements of a gradient that is kept."""
-ARRAYS = (torch.float32, torch.float64)
 NORMS = ("gradient norm/[all", "weight norm/[all")
 NO_LOOPS = (str(Path(__file__).parent), str(Path(torch.__file__).parent))
 """Whose functions are no training loops."""
@@ -84,9 +83,7 @@ class Health:
             self._keep(self._sentinels[key], step)
             return
         gradients = [p.grad for p in self._sentinels[key] if p.grad is not None]
-        if self._at_once and all(map(has_array, gradients)):
-            if not all(map(is_finite_array, gradients)):
-                self._look(optimizer, step, made)
+        if not gradients:
             return
         with torch.no_grad():
             total = zero_of([one_of_each_row(gradient) for gradient in gradients])
@@ -248,21 +245,6 @@ def data(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
 def place(tensor: Tensor) -> int:
     """Of its memory."""
     return tensor.untyped_storage().data_ptr()
-
-
-def has_array(gradient: Tensor) -> bool:
-    """Whether NumPy can look at it, which takes a third of torch's time."""
-    return gradient.is_cpu and gradient.dtype in ARRAYS and gradient.layout == torch.strided
-
-
-def is_finite_array(gradient: Tensor) -> bool:
-    """Of one element of each row. Their sum, if it overflows, is looked at again."""
-    values = gradient.detach().numpy()
-    column = values
-    while column.ndim > 1:
-        column = column[..., 0]
-    with np.errstate(all="ignore"):
-        return math.isfinite(column.sum(dtype=np.float64)) or bool(np.isfinite(column).all())
 
 
 def one_of_each_row(gradient: Tensor) -> Tensor:

@@ -33,8 +33,7 @@ class Layers:
                 # A parametrised weight belongs to the layer that it is the weight of.
                 self._of.setdefault(param, name.partition(".parametrizations.")[0])
         self.names = list(dict.fromkeys(self._of.values()))
-        groups = [group for each in optimizers.values() for group in each.param_groups]
-        if any(param not in self._of for group in groups for param in group["params"]):
+        if any(param not in self._of for param in params_of(optimizers.values())):
             self.names.append(OUTSIDE)
         self.charts = charted(self.names, limit)
 
@@ -57,8 +56,7 @@ class Layers:
 
     def forgotten(self, optimizers: Iterable[torch.optim.Optimizer]) -> list[str]:
         """The layers whose parameters require a gradient, and which no optimizer has one of."""
-        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
-        given = {self.of(param) for group in groups for param in group["params"]}
+        given = {self.of(param) for param in params_of(optimizers)}
         wanting = {name for param, name in self._of.items() if param.requires_grad}
         return [name for name in self.names if name in wanting - given]
 
@@ -66,10 +64,13 @@ class Layers:
         self, optimizers: Iterable[torch.optim.Optimizer], used: Iterable[nn.Parameter]
     ) -> list[str]:
         """The shapes of parameters in use that neither the models nor the optimizers have."""
-        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
-        known = {id(param) for group in groups for param in group["params"]}
-        known |= {id(param) for param in self._of}
-        return [" x ".join(map(str, each.shape)) for each in used if id(each) not in known]
+        known = {*self._of, *params_of(optimizers)}
+        return [" x ".join(map(str, each.shape)) for each in used if each not in known]
+
+
+def params_of(optimizers: Iterable[torch.optim.Optimizer]) -> list[nn.Parameter]:
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    return [param for group in groups for param in group["params"]]
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from .activations import wide
+from .activations import add_scalars, wide
 from .history import ENTROPY
 from .record import Record
 
@@ -21,6 +21,9 @@ FEWEST = 8
 """Labels of a batch that can be said to be of one class."""
 MOST_WAITING = 1 << 16
 """Predictions that wait to be counted."""
+ENTROPIES = (f"{ENTROPY}/mean", f"{ENTROPY}/loss divided by it")
+LARGEST = ("classes/largest share of predictions", "classes/largest share of labels")
+OF_BATCH = ("classes/largest share in a batch", "classes/most frequent label")
 
 
 class Logged:
@@ -145,12 +148,13 @@ class Logged:
         means, self._means = self._means, {}
         counts, self._counts = self._counts, None
         entropy, self._entropy = self._entropy, []
-        record.later(entropy, partial(add_entropies, record))
+        record.later(entropy, add_scalars(record, ENTROPIES[: len(entropy)]))
         batch, self._batch = self._batch, []
-        record.later(batch, partial(add_batch, record))
+        record.later(batch, add_scalars(record, OF_BATCH))
         if self._seen is not None:
             shares = self._seen / self._seen[1].sum().clamp(min=1)
-            record.later([shares.amax(1)], partial(add_classes, record, self._seen.shape[1]))
+            record.later([shares.amax(1)], add_scalars(record, LARGEST))
+            record.scalars["classes/number"] = float(self._seen.shape[1])
             self._seen = None
         for tag, (mean, _) in means.items():
             if isinstance(mean, Tensor):
@@ -184,28 +188,12 @@ def add_shares(record: Record, given: Collection[str], counts: np.ndarray) -> No
         record.scalars["labels ignored"] = float(ignored / (counted + ignored))
 
 
-def add_entropies(record: Record, values: np.ndarray) -> None:
-    tags = [f"{ENTROPY}/mean", f"{ENTROPY}/loss divided by it"]
-    record.scalars.update(zip(tags, values.tolist(), strict=False))
-
-
 def most_frequent(labels: Tensor) -> list[Tensor]:
     """The share of the most frequent label, and which it is; nothing of nothing."""
     if not labels.numel():
         return []
     label = labels.reshape(-1).mode().values
     return [(labels == label).float().mean(), label]
-
-
-def add_batch(record: Record, values: np.ndarray) -> None:
-    tags = ("classes/largest share in a batch", "classes/most frequent label")
-    record.scalars.update(zip(tags, values.tolist(), strict=True))
-
-
-def add_classes(record: Record, classes: int, values: np.ndarray) -> None:
-    tags = ("largest share of predictions", "largest share of labels")
-    record.scalars.update(zip([f"classes/{tag}" for tag in tags], values.tolist(), strict=True))
-    record.scalars["classes/number"] = float(classes)
 
 
 def is_class(labels: Tensor, classes: int) -> Tensor:

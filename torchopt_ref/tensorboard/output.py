@@ -3,7 +3,6 @@ file, and the live diagnosis, of which the user may be told."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from .dashboard import layout
 from .diagnosis import as_markdown, diagnose, unjudged
 from .event_file import EventFile, histogram_value, readable, scalar_values
-from .facts import ABOUT, hparams_values
+from .facts import ABOUT, as_text, hparams_values, indented
 from .history import FACTS, NOT_FINITE, NOTES, History
 from .inspection import MONITOR
 from .over_layers import over_layers
@@ -114,7 +113,7 @@ class Output:
 
     def diagnose(self, step: int) -> None:
         """Say what is found, if it is not what was said before."""
-        facts = as_text(self.trained()) if self.trained else ""
+        facts = "\n".join(indented(as_text(self.trained()))) if self.trained else ""
         if facts != self._history.texts.get(FACTS, ""):
             self.text(FACTS, facts, step)
         findings, gaps = diagnose(self._history), unjudged(self._history)
@@ -141,10 +140,6 @@ class Output:
         self._diagnosed = None
         self.diagnose(step)
         self._file.close()
-
-
-def as_text(facts: Mapping[str, Any]) -> str:
-    return "".join(f"    {line}\n" for line in json.dumps(facts, indent=2).splitlines())
 
 
 def run_name(folder: Path) -> str:

@@ -48,7 +48,8 @@ class Session:
         processes: int,
         reduces: bool,
     ) -> None:
-        self._models, self._watched, self._layers = models, watched, layers
+        self._model = next(iter(models.values()))
+        self._watched, self._layers = watched, layers
         self._first, self._processes = watched[0], processes
         self._first_step = watched[0].step + 1
         self._forward_passes, self._in_pass = 0, False
@@ -75,9 +76,8 @@ class Session:
 
     def start(self) -> None:
         self._guard.works = True
-        model = next(iter(self._models.values()))
-        self._hooks.before(model, self._forward_starts)
-        self._hooks.after(model, self._forward_ends)
+        self._hooks.before(self._model, self._forward_starts)
+        self._hooks.after(self._model, self._forward_ends)
         for watched in self._watched:
             optimizer = watched.optimizer
             before = self._guard.not_compiled(partial(self._before_step, watched))
@@ -232,11 +232,10 @@ class Session:
         """From a few steps before a record until it is finished."""
         if not self._guard.works:  # A failure has just ended it.
             return
-        model = next(iter(self._models.values()))
-        if getattr(model, "_compiled_call_impl", None) is not None:
+        if getattr(self._model, "_compiled_call_impl", None) is not None:
             return
         if self._always or any(each.record or each.record_is_near() for each in self._watched):
-            self._hooks.start(model)
+            self._hooks.start(self._model)
         else:
             self._hooks.stop()
             self._in_pass = False

@@ -7,7 +7,7 @@ import numpy as np
 from torchopt_ref.written import number
 
 from ..history import ENTROPY, History
-from .evidence import LATER, Curve, Finding, fallen, is_guessing, loss_of, rose
+from .evidence import LATER, Curve, Finding, fallen, is_classifier, is_guessing, loss_of, rose
 from .learning import overfits
 
 FLOOR, CEILING = 0.3133, 0.75
@@ -24,44 +24,49 @@ for two models that normalise it themselves, which learn; broken: at least 50.""
 ONE_CLASS = 0.98
 """Of the predictions."""
 
+LEAVE_OUT = (
+    "Leave out the {} at the model's end: cross_entropy and binary_cross_entropy_with_logits take "
+    "scores (logits), and apply it themselves."
+)
+
 
 def probabilities(history: History) -> Finding | None:
     """A loss that takes scores was given what a softmax or sigmoid made of them."""
-    shares = Curve.of(history, "model output/is a distribution")
-    parts = Curve.of(history, f"{ENTROPY}/loss divided by it")
-    softmax = (
-        len(shares) >= 3
-        and shares.values.all()
-        and len(parts) >= 3
-        and abs(float(np.median(parts.values)) - 1) < 1e-2
-    )
-    if len(shares) >= 3 and shares.values.all() and len(parts) >= 3 and parts.values.max() < 0:
-        return Finding(
-            "the output is probabilities already",
-            (),
-            "The outputs of every sample are between 0 and 1 and add up to 1, and the loss is "
-            "negative, as nll_loss makes it of probabilities whose logarithm was not taken.",
-            "Give nll_loss the result of log_softmax, or cross_entropy the scores.",
-            ("loss", "model output/largest"),
+    told = of_softmax(history)
+    if not told and is_sigmoid_twice(history):
+        told = (
+            f"The outputs are between 0 and 1, and the loss stays above {FLOOR:.2f}, as binary "
+            "cross-entropy does when it takes the sigmoid of what is one already.",
+            LEAVE_OUT.format("sigmoid"),
         )
-    if not softmax and not is_sigmoid_twice(history):
+    if not told:
         return None
-    name = "softmax" if softmax else "sigmoid"
-    evidence = (
-        "The outputs of every sample are between 0 and 1 and add up to 1, and the loss is the "
-        "cross-entropy of their softmax."
-        if softmax
-        else f"The outputs are between 0 and 1, and the loss stays above {FLOOR:.2f}, as binary "
-        "cross-entropy does when it takes the sigmoid of what is one already."
-    )
+    evidence, try_this = told
     return Finding(
         "the output is probabilities already",
         (),
         evidence,
-        f"Leave out the {name} at the model's end: cross_entropy and "
-        "binary_cross_entropy_with_logits take scores (logits), and apply it themselves.",
+        try_this,
         ("loss", "model output/largest"),
     )
+
+
+def of_softmax(history: History) -> tuple[str, str] | None:
+    """What the loss is of outputs that are distributions, and what to try; if it is one of two."""
+    shares = Curve.of(history, "model output/is a distribution")
+    parts = Curve.of(history, f"{ENTROPY}/loss divided by it")
+    if len(shares) < 3 or not shares.values.all() or len(parts) < 3:
+        return None
+    start = "The outputs of every sample are between 0 and 1 and add up to 1, and the loss is "
+    if parts.values.max() < 0:
+        return (
+            f"{start}negative, as nll_loss makes it of probabilities whose logarithm was not "
+            "taken.",
+            "Give nll_loss the result of log_softmax, or cross_entropy the scores.",
+        )
+    if abs(float(np.median(parts.values)) - 1) < 1e-2:
+        return f"{start}the cross-entropy of their softmax.", LEAVE_OUT.format("softmax")
+    return None
 
 
 def is_sigmoid_twice(history: History) -> bool:
@@ -81,8 +86,7 @@ def never_negative(history: History) -> Finding | None:
     if len(low) < 3 or low.values.any() or zeros.late < 0.1:
         return None
     fall = fallen(history)
-    is_classifier = "classes/number" in history.curves
-    if not is_classifier and (zeros.late < 0.9 or fall is None or fall > 0.5):
+    if not is_classifier(history) and (zeros.late < 0.9 or fall is None or fall > 0.5):
         return None
     return Finding(
         "the output is never negative",
@@ -112,7 +116,7 @@ def same_batch(history: History) -> Finding | None:
     """Two steps on one batch, of a classifier; if it is the same in every step, only where the
     validation shows that these are not all of its data."""
     again = Curve.of(history, "model input/repeated")
-    if len(again) < 3 or "classes/number" not in history.curves:
+    if len(again) < 3 or not is_classifier(history):
         return None
     share = float(np.median(again.values[len(again) // 3 :]))
     is_all_data = not (again.values[1:] < 1).any()

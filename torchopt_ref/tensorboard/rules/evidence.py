@@ -112,8 +112,9 @@ def fallen(history: History) -> float | None:
     loss = loss_of(history)
     if len(loss) < 3:
         return None
-    if is_rewarded(history) is not None:
-        return 1.0 if is_rewarded(history) else None
+    rewarded = is_rewarded(history)
+    if rewarded is not None:
+        return 1.0 if rewarded else None
     return (loss.first - loss.late) / max(abs(loss.first), 1e-12)
 
 
@@ -135,8 +136,8 @@ def is_rewarded(history: History) -> bool | None:
     return False if not rewards and any(has_word(tag, AGENTS) for tag in history.logged) else None
 
 
-def has_word(tag: str, words: Sequence[str]) -> bool:
-    return any(word in tag.lower() for word in words)
+def has_word(tag: str, parts: Sequence[str]) -> bool:
+    return any(part in tag.lower() for part in parts)
 
 
 def rose(history: History) -> bool:
@@ -149,6 +150,11 @@ def rose(history: History) -> bool:
         return False
     last = loss.values[-max(len(loss) // 4, 1) :]
     return bool(np.min(last) > loss.first and loss.late > loss.first + 2 * loss.noise)
+
+
+def is_classifier(history: History) -> bool:
+    """Whether outputs and labels were logged."""
+    return "classes/number" in history.curves
 
 
 def is_guessing(history: History) -> bool:

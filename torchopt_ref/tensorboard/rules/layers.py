@@ -17,8 +17,8 @@ OFTEN = 0.4
 """Of the records, of a model that is in evaluation mode in part of its training."""
 
 DEAD, MOST_DEAD = 0.5, 0.95
-"""Of a layer's units: of a run that does not learn, and of
-any. Healthy: at most 0.61. Broken: 1."""
+"""Of a layer's units: of a run that does not learn, and of any. Healthy: at most 0.61; broken:
+1."""
 
 SATURATED = 0.5
 """Of a layer's outputs, of a run that does not learn."""
@@ -206,7 +206,7 @@ def saturated_layers(found: Mapping[str, np.ndarray], before: str, try_this: str
 
 def shrunk(history: History) -> Finding | None:
     norm = Curve.of(history, "weight norm/[all]")
-    least = SHRUNK if weights(history) else GONE
+    least = SHRUNK if learns_no_more(history) else GONE
     if len(norm) < 6 or norm.late > least * norm.first:
         return None
     return Finding(
@@ -224,7 +224,7 @@ def grown(history: History) -> Finding | None:
     if len(norm) < LATER or norm.first == 0 or norm.values[-1] < GROWN * norm.first:
         return None
     goes_on = norm.values[-1] > 1.5 * norm.second_half[0]
-    if not goes_on and not weights(history):
+    if not goes_on and not learns_no_more(history):
         return None
     leaps = norm.values[1:] / np.maximum(norm.values[:-1], 1e-30)
     leap = int(np.argmax(leaps))
@@ -249,13 +249,11 @@ def grown(history: History) -> Finding | None:
     )
 
 
-def weights(history: History) -> Curve | None:
-    """The norm of all, in a run that does not learn, or no longer."""
-    norm, loss = Curve.of(history, "weight norm/[all]"), loss_of(history)
+def learns_no_more(history: History) -> bool:
+    """Whether it has not learnt, or its loss has doubled since its best."""
+    loss = loss_of(history)
     worsened = len(loss) >= LATER and 0 < 2 * loss.values.min() < loss.values[-3:].min()
-    if len(norm) < 6 or norm.first == 0 or (learns_well(history) and not worsened):
-        return None
-    return norm
+    return worsened or not learns_well(history)
 
 
 def learns_well(history: History) -> bool:

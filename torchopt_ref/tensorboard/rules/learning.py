@@ -9,7 +9,18 @@ import numpy as np
 from torchopt_ref.written import number
 
 from ..history import History
-from .evidence import LATER, Curve, Finding, fallen, falls, is_guessing, loss_of, rose, words
+from .evidence import (
+    LATER,
+    Curve,
+    Finding,
+    fallen,
+    falls,
+    is_classifier,
+    is_guessing,
+    loss_of,
+    rose,
+    words,
+)
 
 STANDS = 0.05
 """Of a classifier's loss, by which it has to fall from its first third to its last in 200 steps; of
@@ -81,9 +92,8 @@ def first_not_finite(history: History) -> str:
 def ascends(history: History) -> Finding | None:
     """The loss rises, and the gradients of successive steps agree: too large steps overshoot."""
     cosine = Curve.of(history, "gradient cosine/[all]")
-    loss = loss_of(history)
-    far = RISEN if "classes/number" in history.curves else RISEN_FAR
-    if len(loss) < 6 or len(cosine) < 4 or loss.first <= 0 or loss.late < far * loss.first:
+    loss, least = loss_of(history), least_rise(history)
+    if len(loss) < 6 or len(cosine) < 4 or loss.first <= 0 or loss.late < least * loss.first:
         return None
     if np.median(cosine.values) < AGREE or not rose(history):
         return None
@@ -97,6 +107,10 @@ def ascends(history: History) -> Finding | None:
         "maximize=True out.",
         ("loss", "gradient cosine/[all]"),
     )
+
+
+def least_rise(history: History) -> float:
+    return RISEN if is_classifier(history) else RISEN_FAR
 
 
 def bottomless(history: History) -> Finding | None:
@@ -117,8 +131,7 @@ def rises(history: History) -> Finding | None:
     loss = loss_of(history)
     if len(loss) < LATER or not rose(history):
         return None
-    far = RISEN if "classes/number" in history.curves else RISEN_FAR
-    if loss.first <= 0 or loss.late < far * loss.values[:3].max():
+    if loss.first <= 0 or loss.late < least_rise(history) * loss.values[:3].max():
         return None
     maximizes = any(group.get("maximize") for group in history.facts().get("param groups", []))
     return Finding(
@@ -140,20 +153,20 @@ def stands(history: History) -> Finding | None:
         return None
     first, _, third = loss.thirds()
     level = all(abs(each - loss.first) < LEVEL * loss.first for each in loss.thirds())
-    is_classifier = "classes/number" in history.curves
-    least = STANDS if is_classifier else STANDS / 5
-    is_flat = is_classifier or np.std(loss.second_half) < FLAT * abs(loss.late)
-    stands_still = level and is_flat and fall < LEVEL / 2 and third > (1 - least) * first
-    stands_still = stands_still and history.last_step() >= 200
+    least = STANDS if is_classifier(history) else STANDS / 5
+    is_flat = is_classifier(history) or np.std(loss.second_half) < FLAT * abs(loss.late)
+    falls_no_more = fall < LEVEL / 2 and third > (1 - least) * first
+    stands_still = level and is_flat and falls_no_more and history.last_step() >= 200
+    guesses = is_guessing(history)
     is_good = "accuracy" in history.curves and Curve.of(history, "accuracy").late > 0.8
-    if is_good or not (stands_still or is_guessing(history)):
+    if is_good or not (stands_still or guesses):
         return None
     return Finding(
         "it does not learn",
         (),
         f"The loss was {number(loss.first, 3)} in the first record, and is "
         f"{number(loss.late, 3)} after {history.last_step()} steps"
-        + (", which is that of guessing." if is_guessing(history) else "."),
+        + (", which is that of guessing." if guesses else "."),
         "See that each sample has its own target (shapes, order, shuffling), and that the loss is "
         "computed from the model's output; see whether it learns ten samples by heart.",
         ("loss", "accuracy"),

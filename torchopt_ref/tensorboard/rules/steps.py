@@ -249,11 +249,8 @@ def ended_early(history: History) -> Finding | None:
     """The learning rate of all groups, from the middle of the run on."""
     rates = [Curve.of(history, tag) for tag in history.below("learning rate").values()]
     rates = [each for each in rates if len(each) >= 6 and each.values.max() > 0]
-    if not rates:
+    if not rates or any(each.second_half.max() > ENDED * each.values.max() for each in rates):
         return None
-    for each in rates:
-        if each.second_half.max() > ENDED * each.values.max():
-            return None
     rate = rates[0]
     over = rate.steps[rate.values > ENDED * rate.values.max()][-1]
     return Finding(
