@@ -4,8 +4,8 @@ import subprocess
 from dataclasses import replace
 
 import pytest
-from search_cases import TINY
 
+from tests.experiments.search_cases import TINY
 from torchopt_ref.experiments import laboratory, search
 
 

@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from made_up_reports import check_both_languages
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.experiments.made_up_reports import check_both_languages
 from torchopt_ref.experiments import activations, laboratory
 from torchopt_ref.experiments.networks import one_thread
 from torchopt_ref.experiments.propagation import Stack, apart, measured, signals

@@ -6,10 +6,10 @@ import warnings
 
 import numpy as np
 import pytest
-from made_up_reports import check_both_languages
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from numpy_ref.network import MultiLayerNet
+from tests.experiments.made_up_reports import check_both_languages
 from torchopt_ref import data
 from torchopt_ref.errors import UserError
 from torchopt_ref.experiments import batchnorm, laboratory

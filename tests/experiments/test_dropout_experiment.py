@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies
-from made_up_reports import check_both_languages
 
 from numpy_ref.network import MultiLayerNet
 from numpy_ref.optimizers import SGD
 from numpy_ref.random import Generator
+from tests.experiments.made_up_reports import check_both_languages
 from torchopt_ref import data
 from torchopt_ref.experiments import dropout, laboratory
 from torchopt_ref.experiments.both import engines

@@ -5,10 +5,10 @@ import shlex
 
 import numpy as np
 import pytest
-from fashion_files import write_fashion
-from made_up_reports import check_both_languages, make_all
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.experiments.fashion_files import write_fashion
+from tests.experiments.made_up_reports import check_both_languages, make_all
 from torchopt_ref.cli import main
 from torchopt_ref.experiments import optimizers
 from torchopt_ref.experiments.dialects import DIALECTS, in_dialect

@@ -5,9 +5,9 @@ import struct
 
 import numpy as np
 import pytest
-from made_up_reports import check_both_languages
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.experiments.made_up_reports import check_both_languages
 from torchopt_ref.errors import UserError
 from torchopt_ref.experiments import EXPERIMENTS, experiment, laboratory, weight_init
 from torchopt_ref.experiments.agreement import PREFIX

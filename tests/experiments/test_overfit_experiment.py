@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from made_up_reports import check_both_languages
 
+from tests.experiments.made_up_reports import check_both_languages
 from torchopt_ref import data
 from torchopt_ref.experiments import laboratory, overfit
 from torchopt_ref.experiments.both import batches

@@ -9,8 +9,8 @@ from html import unescape
 from pathlib import Path
 
 import pytest
-from made_up_reports import CHINESE, ENGLISH, claim, make_all, make_run, summary
 
+from tests.experiments.made_up_reports import CHINESE, ENGLISH, claim, make_all, make_run, summary
 from torchopt_ref.cli import main
 from torchopt_ref.experiments import EXPERIMENTS, experiment, laboratory, report
 

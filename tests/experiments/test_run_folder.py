@@ -5,9 +5,9 @@ import threading
 from functools import partial
 
 import pytest
-from made_up_reports import summary
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.experiments.made_up_reports import summary
 from torchopt_ref.cli import main
 from torchopt_ref.errors import UserError
 from torchopt_ref.experiments.page import latest_runs, write_page

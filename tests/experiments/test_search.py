@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from search_cases import RANGES, TINY, found, results_of, trials_of
 
+from tests.experiments.search_cases import RANGES, TINY, found, results_of, trials_of
 from torchopt_ref.errors import UserError
 from torchopt_ref.experiments import laboratory, search
 

@@ -5,10 +5,10 @@ from zipfile import ZipFile
 
 import numpy as np
 import pytest
-from fashion_files import write_fashion
 from optuna.trial import TrialState
-from search_cases import TINY, journal_plan, results_of, trials_of
 
+from tests.experiments.fashion_files import write_fashion
+from tests.experiments.search_cases import TINY, journal_plan, results_of, trials_of
 from torchopt_ref.errors import UserError
 from torchopt_ref.experiments import laboratory, search
 from torchopt_ref.experiments.validation import Objective

@@ -1,9 +1,10 @@
 """What TensorBoard gets of a trial."""
 
 import numpy as np
-from search_cases import trials_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+from tests.experiments.search_cases import trials_of
 
 
 def test_every_trial_is_one_run_with_its_curves_and_hyper_parameters(searched):

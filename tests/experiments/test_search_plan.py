@@ -5,8 +5,8 @@ import math
 import numpy as np
 import optuna
 import pytest
-from search_cases import RANGES
 
+from tests.experiments.search_cases import RANGES
 from torchopt_ref.experiments.search_plan import Plan, importance, narrowed
 
 

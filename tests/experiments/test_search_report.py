@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 import pytest
-from made_up_reports import check_both_languages
-from search_cases import TINY, results_of, trials_of
 
+from tests.experiments.made_up_reports import check_both_languages
+from tests.experiments.search_cases import TINY, results_of, trials_of
 from torchopt_ref.errors import UserError
 from torchopt_ref.experiments import laboratory, search, svg
 from torchopt_ref.experiments.reports import search as report

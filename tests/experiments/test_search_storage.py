@@ -4,7 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from search_cases import (
+
+from tests.experiments.search_cases import (
     TINY,
     finish,
     found,
@@ -15,7 +16,6 @@ from search_cases import (
     without_curves,
     worth,
 )
-
 from torchopt_ref.errors import UserError
 from torchopt_ref.experiments import laboratory, search
 from torchopt_ref.experiments.search_worker import Worker

@@ -5,8 +5,8 @@ import time
 
 import pytest
 from optuna.trial import TrialState
-from search_cases import RANGES, finish, plan_in, worth
 
+from tests.experiments.search_cases import RANGES, finish, plan_in, worth
 from torchopt_ref.experiments.search_plan import ATTEMPTS, settled
 from torchopt_ref.experiments.search_worker import LOST_AFTER, Worker
 

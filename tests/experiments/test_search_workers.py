@@ -10,8 +10,15 @@ from pathlib import Path
 
 import pytest
 from optuna.trial import TrialState
-from search_cases import TINY, found, journal_plan, plan_in, trials_of, without_curves
 
+from tests.experiments.search_cases import (
+    TINY,
+    found,
+    journal_plan,
+    plan_in,
+    trials_of,
+    without_curves,
+)
 from torchopt_ref.errors import UserError
 from torchopt_ref.experiments import laboratory, search
 from torchopt_ref.experiments.search_worker import Worker

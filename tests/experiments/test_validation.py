@@ -4,8 +4,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
-from search_cases import TINY
 
+from tests.experiments.search_cases import TINY
 from torchopt_ref.experiments import search
 from torchopt_ref.experiments.validation import Objective, Parts, split
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_up_reports import check_both_languages
 
 import numpy_ref.optimizers as reference
+from tests.experiments.made_up_reports import check_both_languages
 from torchopt_ref.experiments import laboratory, weight_decay
 from torchopt_ref.experiments.agreement import compare
 from torchopt_ref.experiments.both import batches, engines

@@ -5,8 +5,8 @@ from itertools import product
 
 import numpy as np
 import pytest
-from made_up_reports import check_both_languages
 
+from tests.experiments.made_up_reports import check_both_languages
 from torchopt_ref.experiments import laboratory, zero_init
 from torchopt_ref.experiments.both import batches
 from torchopt_ref.experiments.reports import zero_init as report

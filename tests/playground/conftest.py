@@ -1,8 +1,8 @@
 """The playground in a headless Chromium, which all tests of a process share."""
 
 import pytest
-from browser import Browser
 
+from tests.browser import Browser
 from torchopt_ref.playground import page
 
 

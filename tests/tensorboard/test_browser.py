@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from browser import Browser
 from torch import nn
 
+from tests.browser import Browser
 from torchopt_ref.errors import UserError
 from torchopt_ref.tensorboard import Monitor, RunFolder
 from torchopt_ref.tensorboard.run_lock import locked

@@ -6,8 +6,8 @@ import warnings
 import pytest
 import torch
 from torch import nn
-from trainings import batches, cnn, initialize, mlp, train, with_batchnorm
 
+from tests.tensorboard.trainings import batches, cnn, initialize, mlp, train, with_batchnorm
 from torchopt_ref.tensorboard import History, Monitor, diagnose
 from torchopt_ref.tensorboard.inspection import inspect
 

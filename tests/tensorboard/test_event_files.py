@@ -10,8 +10,8 @@ import warnings
 import pytest
 import torch
 from torch import nn
-from trainings import batches, mlp
 
+from tests.tensorboard.trainings import batches, mlp
 from torchopt_ref.errors import UserError
 from torchopt_ref.tensorboard import Monitor
 

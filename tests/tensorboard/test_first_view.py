@@ -6,8 +6,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import torch
-from trainings import mlp, train
 
+from tests.tensorboard.trainings import mlp, train
 from torchopt_ref.cli import main
 from torchopt_ref.tensorboard import Monitor
 from torchopt_ref.tensorboard.event_file import EventFile, scalar_values

@@ -16,8 +16,8 @@ import torch
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from torch import nn
-from trainings import initialize, mlp, train
 
+from tests.tensorboard.trainings import initialize, mlp, train
 from torchopt_ref.cli import main
 from torchopt_ref.tensorboard import Monitor, NonFiniteError
 from torchopt_ref.tensorboard.event_file import EventFile, scalar_values

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import nn
 from torch.func import functional_call, grad, vmap
-from trainings import batches, hooks
 
+from tests.tensorboard.trainings import batches, hooks
 from torchopt_ref.tensorboard import Monitor
 
 X = torch.linspace(-1, 1, 3 * 784).view(3, 784)

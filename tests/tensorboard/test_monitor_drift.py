@@ -3,10 +3,10 @@
 import pytest
 import torch
 from torch import nn
-from trainings import RECORDED, batches, mlp, watched_by_hand
 
 import torchopt_ref.nn
 import torchopt_ref.optim
+from tests.tensorboard.trainings import RECORDED, batches, mlp, watched_by_hand
 from torchopt_ref.tensorboard import Monitor
 from torchopt_ref.testing.configurations import BY_NAME, KNOWN
 

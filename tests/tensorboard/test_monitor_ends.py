@@ -3,8 +3,8 @@
 import pytest
 import torch
 from torch import nn
-from trainings import batches, mlp
 
+from tests.tensorboard.trainings import batches, mlp
 from torchopt_ref.tensorboard import Monitor
 from torchopt_ref.tensorboard.inspection import inspect
 

@@ -5,8 +5,8 @@ import warnings
 import pytest
 import torch
 from torch import nn
-from trainings import batches, hooks, mlp
 
+from tests.tensorboard.trainings import batches, hooks, mlp
 from torchopt_ref.tensorboard import Monitor
 
 RECORDED = [1, 2, 4, 8, 16, 32, 50, 100]

@@ -3,10 +3,10 @@
 import pytest
 import torch
 from torch import nn
-from trainings import batches
 
 import torchopt_ref.nn
 import torchopt_ref.optim
+from tests.tensorboard.trainings import batches
 from torchopt_ref.tensorboard import Monitor
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
-from trainings import batches, mlp, with_batchnorm
 
+from tests.tensorboard.trainings import batches, mlp, with_batchnorm
 from torchopt_ref.tensorboard import Monitor
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from trainings import batches, hooks, mlp
 
+from tests.tensorboard.trainings import batches, hooks, mlp
 from torchopt_ref.tensorboard import Monitor, NonFiniteError
 from torchopt_ref.tensorboard.health import Health
 from torchopt_ref.tensorboard.layers import Layers

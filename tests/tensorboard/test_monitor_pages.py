@@ -19,8 +19,8 @@ from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch import nn
 from torch.optim import lr_scheduler
-from trainings import batches, mlp, train, watched_by_hand
 
+from tests.tensorboard.trainings import batches, mlp, train, watched_by_hand
 from torchopt_ref import optim
 from torchopt_ref.tensorboard import Monitor, NonFiniteError
 from torchopt_ref.tensorboard.dashboard import layout

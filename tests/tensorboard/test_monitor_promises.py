@@ -5,10 +5,10 @@ import warnings
 import pytest
 import torch
 from torch import nn
-from trainings import batches, cnn, hooks, mlp, with_batchnorm
 
 import torchopt_ref.nn
 import torchopt_ref.optim
+from tests.tensorboard.trainings import batches, cnn, hooks, mlp, with_batchnorm
 from torchopt_ref.errors import UserError
 from torchopt_ref.tensorboard import Monitor
 

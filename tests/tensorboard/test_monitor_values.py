@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from trainings import RECORDED, batches, mlp, watched_by_hand
 
+from tests.tensorboard.trainings import RECORDED, batches, mlp, watched_by_hand
 from torchopt_ref.tensorboard import Monitor
 
 

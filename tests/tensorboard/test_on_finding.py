@@ -5,8 +5,8 @@ import warnings
 import pytest
 import torch
 from torch import nn
-from trainings import batches, hooks, mlp, train
 
+from tests.tensorboard.trainings import batches, hooks, mlp, train
 from torchopt_ref.errors import UserError
 from torchopt_ref.tensorboard import Monitor
 from torchopt_ref.tensorboard.inspection import inspect

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 from torch import nn
-from trainings import mlp, train
 
+from tests.tensorboard.trainings import mlp, train
 from torchopt_ref.tensorboard import Monitor
 
 

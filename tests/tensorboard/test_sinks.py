@@ -11,8 +11,8 @@ import warnings
 import pytest
 import torch
 from torch import nn
-from trainings import batches, mlp, train
 
+from tests.tensorboard.trainings import batches, mlp, train
 from torchopt_ref.errors import UserError
 from torchopt_ref.tensorboard import JsonLines, Monitor
 

@@ -1,8 +1,9 @@
 """What the diagnosis says of trainings of many kinds, while they run and when they have ended."""
 
 import pytest
-import zoo
-from zoo.judged import judged, trained
+
+from tests.tensorboard import zoo
+from tests.tensorboard.zoo.judged import judged, trained
 
 pytestmark = pytest.mark.slow
 

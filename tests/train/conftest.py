@@ -5,8 +5,8 @@ import random
 import numpy as np
 import pytest
 import torch
-from training_cases import TINY, write_small_mnist
 
+from tests.train.training_cases import TINY, write_small_mnist
 from torchopt_ref.cli import main
 
 

@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 from torch import nn
 from torchvision import datasets
-from training_cases import last_state, results
 
+from tests.train.training_cases import last_state, results
 from torchopt_ref import nn as ours
 from torchopt_ref.errors import UserError
 from torchopt_ref.train import Config

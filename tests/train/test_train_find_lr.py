@@ -7,9 +7,9 @@ import shlex
 import signal
 
 import pytest
-from starter import Starter
-from training_cases import TINY, results, wait_for
 
+from tests.train.starter import Starter
+from tests.train.training_cases import TINY, results, wait_for
 from torchopt_ref.cli import main
 
 

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
-from training_cases import TINY, last_checkpoint, last_state
 
+from tests.train.training_cases import TINY, last_checkpoint, last_state
 from torchopt_ref.cli import main
 from torchopt_ref.errors import UserError
 from torchopt_ref.train import Config

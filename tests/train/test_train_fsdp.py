@@ -6,9 +6,9 @@ import signal
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
-from starter import Starter
-from training_cases import DEADLINE, TINY, curves, results, wait_for
 
+from tests.train.starter import Starter
+from tests.train.training_cases import DEADLINE, TINY, curves, results, wait_for
 from torchopt_ref.train.checkpoints import digest_of
 
 

@@ -7,8 +7,9 @@ import time
 
 import pytest
 import torch
-from starter import Starter
-from training_cases import TINY, curves, last_checkpoint, results, wait_for
+
+from tests.train.starter import Starter
+from tests.train.training_cases import TINY, curves, last_checkpoint, results, wait_for
 
 LONG = [*TINY, "--epochs", "12", "--checkpoint-every", "2", "--quiet"]
 STEPS = 120

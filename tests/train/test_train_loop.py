@@ -7,8 +7,8 @@ import sys
 
 import pytest
 import torch
-from training_cases import TINY, curves, last_checkpoint, last_state, results
 
+from tests.train.training_cases import TINY, curves, last_checkpoint, last_state, results
 from torchopt_ref.train import Config
 
 ROWS = {"epoch", "step", "loss", "accuracy", "validation loss", "validation accuracy", "images/s"}

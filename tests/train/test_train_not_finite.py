@@ -6,8 +6,8 @@ import warnings
 
 import pytest
 import torch
-from training_cases import last_checkpoint, last_state, results
 
+from tests.train.training_cases import last_checkpoint, last_state, results
 from torchopt_ref.cli import main
 
 EXPLODING = ["--optimizer", "troublemakers:Exploding"]

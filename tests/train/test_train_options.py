@@ -5,8 +5,8 @@ import re
 from dataclasses import fields
 
 import pytest
-from training_cases import TINY, last_state
 
+from tests.train.training_cases import TINY, last_state
 from torchopt_ref.cli import main
 from torchopt_ref.train import Config
 

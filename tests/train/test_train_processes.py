@@ -7,8 +7,17 @@ import sys
 
 import pytest
 import torch
-from starter import Starter
-from training_cases import DEADLINE, TINY, curves, last_checkpoint, last_state, results, wait_for
+
+from tests.train.starter import Starter
+from tests.train.training_cases import (
+    DEADLINE,
+    TINY,
+    curves,
+    last_checkpoint,
+    last_state,
+    results,
+    wait_for,
+)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,8 @@ import re
 import signal
 
 import pytest
-from training_cases import curves, last_checkpoint, last_state, results
+
+from tests.train.training_cases import curves, last_checkpoint, last_state, results
 
 INTERRUPTED = ["--optimizer", "troublemakers:Interrupted"]
 KINDS = {

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 from torch.optim.swa_utils import SWALR
-from training_cases import curves
 
+from tests.train.training_cases import curves
 from torchopt_ref.train import Config
 from torchopt_ref.train.optimizers import Schedule
 

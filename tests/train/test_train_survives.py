@@ -11,10 +11,10 @@ from threading import Timer
 
 import pytest
 import torch
-from starter import Starter
-from test_train_processes import workers
-from training_cases import TINY, last_checkpoint, results, wait_for
 
+from tests.train.starter import Starter
+from tests.train.test_train_processes import workers
+from tests.train.training_cases import TINY, last_checkpoint, results, wait_for
 from torchopt_ref.train import Config
 from torchopt_ref.train.data import LostWorker, open_data
 from torchopt_ref.train.distributed import Processes

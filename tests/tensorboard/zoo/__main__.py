@@ -1,6 +1,6 @@
 """Run all trainings, or those named, and print what the diagnosis says of each and of each part.
 
-    PYTHONPATH=tests/tensorboard python -m zoo [--keep FOLDER] [NAME ...]
+    python -m tests.tensorboard.zoo [--keep FOLDER] [NAME ...]
 
 With ``--keep`` runs stay in FOLDER, and what is there is judged again without a training.
 """

@@ -4,7 +4,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
-from trainings import batches, cnn, digits, mlp
+
+from tests.tensorboard.trainings import batches, cnn, digits, mlp
 
 from . import broken
 

@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 from torch.nn import functional as F
-from trainings import batches, digits
 
-from zoo import broken
+from tests.tensorboard.trainings import batches, digits
+from tests.tensorboard.zoo import broken
 
 
 def clouds(classes=4, size=8, spread=1.0, seed=0):

@@ -6,10 +6,10 @@ from itertools import pairwise
 import torch
 from torch import nn
 from torch.nn import functional as F
-from trainings import batches, digits
 
+from tests.tensorboard.trainings import batches, digits
+from tests.tensorboard.zoo import broken
 from torchopt_ref.data import load
-from zoo import broken
 
 
 def classify(model, optimizer, monitor, steps, size=64, after=None):

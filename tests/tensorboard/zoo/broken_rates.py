@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.optim import lr_scheduler
-from trainings import batches
+
+from tests.tensorboard.trainings import batches
 
 from . import broken
 

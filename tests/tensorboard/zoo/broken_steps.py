@@ -5,7 +5,8 @@ import copy
 import torch
 import torch.nn.functional as F
 from torch import nn
-from trainings import batches
+
+from tests.tensorboard.trainings import batches
 
 from . import broken
 

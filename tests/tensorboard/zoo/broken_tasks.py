@@ -6,7 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
-from trainings import batches, digits, with_batchnorm
+
+from tests.tensorboard.trainings import batches, digits, with_batchnorm
 
 from . import broken
 

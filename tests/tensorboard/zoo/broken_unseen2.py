@@ -7,7 +7,8 @@ from itertools import pairwise
 import torch
 from torch import nn
 from torch.nn import functional as F
-from trainings import batches, digits
+
+from tests.tensorboard.trainings import batches, digits
 
 from . import broken
 

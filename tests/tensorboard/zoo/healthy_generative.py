@@ -6,7 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import spectral_norm
-from trainings import batches, digits
+
+from tests.tensorboard.trainings import batches, digits
 
 from . import healthy
 

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, prune
-from trainings import digits
 
+from tests.tensorboard.trainings import digits
 from torchopt_ref import optim
 
 from . import healthy

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset, random_split
-from trainings import digits
+
+from tests.tensorboard.trainings import digits
 
 from . import healthy
 

@@ -12,7 +12,8 @@ from torch.optim import lr_scheduler
 from torch.optim.swa_utils import SWALR, AveragedModel, get_ema_multi_avg_fn, update_bn
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.ops import sigmoid_focal_loss
-from trainings import digits
+
+from tests.tensorboard.trainings import digits
 
 from . import healthy
 

@@ -6,8 +6,8 @@ import warnings
 
 import numpy as np
 import torch
-from healthy_optimizer import Healthy, HealthyReference
 
+from tests.testing.conformance.healthy_optimizer import Healthy, HealthyReference
 from torchopt_ref.testing import conformance
 
 BROKEN = {}

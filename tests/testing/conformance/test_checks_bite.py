@@ -1,9 +1,9 @@
 """Each check sees the defect that it is for, and no check sees what is not there."""
 
 import pytest
-from broken_optimizers import BROKEN
-from healthy_optimizer import Healthy, HealthyReference
 
+from tests.testing.conformance.broken_optimizers import BROKEN
+from tests.testing.conformance.healthy_optimizer import Healthy, HealthyReference
 from torchopt_ref.testing.conformance import check_optimizer, optimizer_checks
 from torchopt_ref.testing.conformance.checks import CHECKS, SLOW_CHECKS
 

@@ -9,11 +9,11 @@ import unittest
 
 import pytest
 import torch
-from broken_optimizers import ReturnsNothing, WideSlots
-from healthy_optimizer import Healthy
 
 import numpy_ref.book as numpy_book
 import numpy_ref.optimizers as numpy_optimizers
+from tests.testing.conformance.broken_optimizers import ReturnsNothing, WideSlots
+from tests.testing.conformance.healthy_optimizer import Healthy
 from torchopt_ref.errors import UserError
 from torchopt_ref.testing import Traits, check_optimizer, optimizer_checks
 from torchopt_ref.testing.configurations import KNOWN as KNOWN_OPTIMIZERS
