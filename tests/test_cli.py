@@ -356,7 +356,7 @@ def test_a_file_that_the_system_refuses_is_one_line(tmp_path, capsys, monkeypatc
     def refuse(folder):
         raise PermissionError(13, "Permission denied", str(folder))
 
-    monkeypatch.setattr("torchopt_ref.experiments.page.latest_runs", refuse)
+    monkeypatch.setattr("torchopt_ref.experiments.lab.page.latest_runs", refuse)
     assert main(["report", str(tmp_path)]) == 2
     said = f"torchopt-ref: the system refuses {tmp_path}: Permission denied\n"
     assert capsys.readouterr().err == said

@@ -141,9 +141,9 @@ def run(arguments: list[str]) -> int:
         print("\n".join(f"  {key:<12} {text}" for key, text in EXPERIMENTS.items()))
         return 0
     try:
-        from torchopt_ref.experiments import laboratory
-        from torchopt_ref.experiments.report import SEE_CURVES
-        from torchopt_ref.experiments.words import in_language
+        from torchopt_ref.experiments.lab import run as laboratory
+        from torchopt_ref.experiments.lab.report import SEE_CURVES
+        from torchopt_ref.experiments.lab.words import in_language
 
         if name == "all":
             return run_all(options)
@@ -158,12 +158,13 @@ def run(arguments: list[str]) -> int:
 
 def run_all(options: list[str]) -> int:
     """``torchopt-ref run all``: every experiment, then their reports on one page."""
-    from torchopt_ref.experiments import EXPERIMENTS, experiment, laboratory
-    from torchopt_ref.experiments.page import write_page
-    from torchopt_ref.experiments.report import ON_ONE_PAGE, SEE_CURVES, show_all
-    from torchopt_ref.experiments.settings import Settings
-    from torchopt_ref.experiments.summary import read_summary
-    from torchopt_ref.experiments.words import in_language
+    from torchopt_ref.experiments import EXPERIMENTS, experiment
+    from torchopt_ref.experiments.lab import run as laboratory
+    from torchopt_ref.experiments.lab.page import write_page
+    from torchopt_ref.experiments.lab.report import ON_ONE_PAGE, SEE_CURVES, show_all
+    from torchopt_ref.experiments.lab.settings import Settings
+    from torchopt_ref.experiments.lab.summary import read_summary
+    from torchopt_ref.experiments.lab.words import in_language
 
     prog = "torchopt-ref run all"
     shared = parse(Settings, options, prog)
@@ -199,7 +200,7 @@ def train(arguments: list[str]) -> int:
 
 def report(arguments: list[str]) -> int:
     """``torchopt-ref report``: the latest run of each experiment on one page."""
-    from torchopt_ref.experiments.words import LANGUAGES
+    from torchopt_ref.experiments.lab.words import LANGUAGES
 
     parser = Parser(prog="torchopt-ref report", description=report.__doc__)
     parser.add_argument("runs", type=a_path, nargs="?", default=Path("runs"), help="folder (runs)")
@@ -208,7 +209,7 @@ def report(arguments: list[str]) -> int:
     if options.lang not in LANGUAGES:
         raise unknown("language", options.lang, LANGUAGES)
     try:
-        from torchopt_ref.experiments.page import latest_runs, write_page
+        from torchopt_ref.experiments.lab.page import latest_runs, write_page
     except ModuleNotFoundError as error:
         raise missing_extra(error) from error
     page = options.runs / "report.html"

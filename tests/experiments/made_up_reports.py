@@ -4,7 +4,8 @@ import json
 import os
 import re
 
-from torchopt_ref.experiments import experiment, laboratory
+from torchopt_ref.experiments import experiment
+from torchopt_ref.experiments.lab import run as laboratory
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg"><text>{} &lt; 2</text></svg>'
 

@@ -7,11 +7,12 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.experiments.made_up_reports import check_both_languages
-from torchopt_ref.experiments import activations, laboratory
-from torchopt_ref.experiments.networks import one_thread
+from torchopt_ref.experiments import activations
+from torchopt_ref.experiments.lab import run as laboratory
+from torchopt_ref.experiments.lab.results import FAILS, HOLDS, UNDECIDED, Results
+from torchopt_ref.experiments.lab.sides import one_thread
 from torchopt_ref.experiments.propagation import Stack, apart, measured, signals
 from torchopt_ref.experiments.reports import activations as report
-from torchopt_ref.experiments.results import FAILS, HOLDS, UNDECIDED, Results
 
 ENGINES = ("numpy", "torch")
 VARIANTS = [f"{f}-{s}" for f in activations.FUNCTIONS for s in activations.SCHEMES]

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from tests.experiments.made_up_reports import check_both_languages
-from torchopt_ref.experiments import laboratory, zero_init
-from torchopt_ref.experiments.both import batches
+from torchopt_ref.experiments import zero_init
+from torchopt_ref.experiments.lab import run as laboratory
+from torchopt_ref.experiments.lab.results import FAILS, HOLDS, UNDECIDED, Results
+from torchopt_ref.experiments.lab.training import batches
 from torchopt_ref.experiments.reports import zero_init as report
-from torchopt_ref.experiments.results import FAILS, HOLDS, UNDECIDED, Results
 from torchopt_ref.experiments.symmetry import distinct_units, equal_weights, symmetry
 
 ENGINES = ("numpy", "torch")

@@ -6,10 +6,10 @@ import time
 from dataclasses import dataclass
 
 from .activations_figures import histograms, over_layers
+from .lab.results import Outcome, Results, Unit
+from .lab.settings import Settings
+from .lab.svg import Figure
 from .propagation import Stack, apart, measured, signals
-from .results import Outcome, Results, Unit
-from .settings import Settings
-from .svg import Figure
 
 NAME = "activations"
 FUNCTIONS = ("sigmoid", "tanh", "relu")

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from .charts import Histograms, Lines
-from .digits import percent
-from .figures import LAYER, curves, initial_weights, note
-from .results import Results
-from .svg import COLORS, Axis, Figure
-from .words import Words, sentences
+from .lab.charts import Histograms, Lines
+from .lab.digits import percent
+from .lab.panels import LAYER, curves, initial_weights, note
+from .lab.results import Results
+from .lab.svg import COLORS, Axis, Figure
+from .lab.words import Words, sentences
 
 BACK = Axis(Words("layer, from the last back to the first", "层（从最后一层向前）"))
 TITLES = {

@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 
 from torchopt_ref.errors import UserError
 
-from .agreement import agreement_units
 from .batchnorm_figures import over_values, training_accuracy
 from .batchnorm_measures import PLACES, RATES, SCALES
-from .both import Training
-from .results import Results, Unit
+from .lab.agreement import agreement_units
+from .lab.results import Results, Unit
+from .lab.settings import Settings
+from .lab.svg import Figure
+from .lab.training import Training
 from .series import train_series
-from .settings import Settings
-from .svg import Figure
 
 NAME = "batchnorm"
 

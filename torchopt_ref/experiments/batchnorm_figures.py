@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from .batchnorm_measures import RATES, SCALES, ends
-from .charts import Lines
-from .figures import ACCURACY, EPOCH, curves, note
-from .results import Results
-from .svg import HALF, NOTHING, Axis, Figure
-from .words import Words, sentences
+from .lab.charts import Lines
+from .lab.panels import ACCURACY, EPOCH, curves, note
+from .lab.results import Results
+from .lab.svg import HALF, NOTHING, Axis, Figure
+from .lab.words import Words, sentences
 
 PLACES = {
     "none": Words("none", "无"),

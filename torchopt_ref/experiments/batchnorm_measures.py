@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from .results import Results
+from .lab.results import Results
 
 PLACES: dict[str, str | bool] = {"none": False, "before": "before", "after": "after"}
 SCALES = {f"scale-{scale:.3g}": float(scale) for scale in np.logspace(0, -4, 16)}

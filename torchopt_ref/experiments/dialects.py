@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torchopt_ref.testing.configurations import BY_NAME, KNOWN, Configuration
 
-from .words import Words
+from .lab.words import Words
 
 DIALECTS = {
     "book": Words("the textbook", "教科书"),

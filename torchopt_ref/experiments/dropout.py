@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .agreement import agreement_units
-from .both import Training, fit
 from .dropout_figures import NAMES, passes_averaged
+from .lab.agreement import agreement_units
+from .lab.results import Outcome, Results, Unit
+from .lab.settings import Settings
+from .lab.svg import Figure
+from .lab.training import Training, fit
+from .lab.words import Words
 from .overfit import accuracy_figure, overfitting
 from .probabilities import probabilities, quality
-from .results import Outcome, Results, Unit
-from .settings import Settings
-from .svg import Figure
-from .words import Words
 
 NAME = "dropout"
 SCALINGS = ("inverted", "inference")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .charts import Lines
-from .figures import curves, note
-from .results import Results
-from .svg import NOTHING, Axis, Figure
-from .words import Words, sentences
+from .lab.charts import Lines
+from .lab.panels import curves, note
+from .lab.results import Results
+from .lab.svg import NOTHING, Axis, Figure
+from .lab.words import Words, sentences
 
 NAMES = {
     "without": Words("without dropout", "不使用 Dropout"),

@@ -8,13 +8,13 @@ import numpy as np
 
 from torchopt_ref.errors import UserError, unknown
 
-from .agreement import agreement_units
-from .both import Training, train
 from .dialects import DIALECTS, in_dialect
+from .lab.agreement import agreement_units
+from .lab.results import Results, Unit
+from .lab.settings import Settings
+from .lab.svg import Figure
+from .lab.training import Training, train
 from .optimizers_figures import learning, valley
-from .results import Results, Unit
-from .settings import Settings
-from .svg import Figure
 from .valley import walk
 
 NAME = "optimizers"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from .charts import Curve, Lines, Valley
 from .dialects import said_of
-from .figures import note, test_accuracies, training_losses
-from .results import Results
-from .svg import COLORS, DASHES, Axis, Figure
+from .lab.charts import Curve, Lines, Valley
+from .lab.panels import note, test_accuracies, training_losses
+from .lab.results import Results
+from .lab.svg import COLORS, DASHES, Axis, Figure
+from .lab.words import Words
 from .valley import LEARNING_RATES, f
-from .words import Words
 
 STEP = Axis(Words("step", "步数"), whole=True)
 HEIGHT = Axis(Words("f(x, y), logarithmic", "f(x, y)（对数刻度）"), log=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from .both import Training, training_units
-from .figures import accuracy_panel, note
-from .results import Results, Unit, points
-from .settings import Settings
-from .svg import NOTHING, Figure
-from .words import Words
+from .lab.panels import accuracy_panel, note
+from .lab.results import Results, Unit, points
+from .lab.settings import Settings
+from .lab.svg import NOTHING, Figure
+from .lab.training import Training, training_units
+from .lab.words import Words
 
 NAME = "overfit"
 OVERFITTING = Training(hidden_sizes=(100,) * 6, options={"lr": 0.01}, samples=300, batch_size=100)

@@ -6,7 +6,7 @@ from torch import nn
 
 from torchopt_ref.nn import mc_dropout
 
-from .networks import Engine, NumpyEngine, TorchEngine
+from .lab.sides import Engine, NumpyEngine, TorchEngine
 
 BINS = 15
 

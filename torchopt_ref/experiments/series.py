@@ -10,10 +10,10 @@ import numpy as np
 
 from torchopt_ref.data import Dataset
 
-from .both import Training, batches, engines
-from .networks import Engine
-from .results import Outcome
-from .settings import Settings
+from .lab.results import Outcome
+from .lab.settings import Settings
+from .lab.sides import Engine
+from .lab.training import Training, batches, engines
 
 
 def train_series(

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from .networks import Arrays
+from .lab.sides import Arrays
 
 
 def equal_weights(hidden: tuple[int, ...], scheme: str) -> Arrays:

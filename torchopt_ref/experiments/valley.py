@@ -11,7 +11,7 @@ import torch
 from torchopt_ref.testing.configurations import Configuration
 
 from .dialects import in_dialect
-from .results import Outcome
+from .lab.results import Outcome
 
 START = (-7.0, 2.0)
 STEPS = 30

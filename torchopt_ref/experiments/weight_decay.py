@@ -9,15 +9,15 @@ import numpy as np
 
 from torchopt_ref.errors import UserError
 
-from .agreement import agreement_units, compare
-from .both import Training, is_weight, training_units
-from .networks import Arrays
+from .lab.agreement import agreement_units, compare
+from .lab.results import Results, Unit
+from .lab.settings import Settings
+from .lab.sides import Arrays
+from .lab.svg import Figure
+from .lab.training import Training, is_weight, training_units
+from .lab.words import Words
 from .overfit import EPOCH, accuracy_figure, overfitting
-from .results import Results, Unit
-from .settings import Settings
-from .svg import Figure
 from .weight_decay_figures import NAMES, norms
-from .words import Words
 
 NAME = "weight-decay"
 IN_LOSS, IN_OPTIMIZER = "SGD-L2-in-loss", "SGD-L2-in-optimizer"

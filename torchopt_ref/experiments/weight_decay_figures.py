@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from .charts import Lines
-from .figures import EPOCH, curves, note
+from .lab.charts import Lines
+from .lab.panels import EPOCH, curves, note
+from .lab.results import Results, points
+from .lab.svg import Axis, Figure
+from .lab.words import Words
 from .overfit import EPOCH as STEPS
-from .results import Results, points
-from .svg import Axis, Figure
-from .words import Words
 
 NAMES = {
     "SGD": Words("SGD, no decay", "SGD，无衰减"),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .agreement import agreement_units
-from .both import CHANCE, Training, training_units
-from .figures import initial_weights, note, test_accuracies, training_losses
-from .results import Results, Unit
-from .settings import Settings
-from .svg import Figure
-from .words import Words
+from .lab.agreement import agreement_units
+from .lab.panels import initial_weights, note, test_accuracies, training_losses
+from .lab.results import Results, Unit
+from .lab.settings import Settings
+from .lab.svg import Figure
+from .lab.training import CHANCE, Training, training_units
+from .lab.words import Words
 
 NAME = "weight-init"
 SCHEMES: dict[str, str | float] = {"std=0.01": 0.01, "Xavier": "xavier", "He": "he"}

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .agreement import agreement_units
-from .both import Training, training_units
-from .results import Results, Unit
-from .settings import Settings
-from .svg import Figure
+from .lab.agreement import agreement_units
+from .lab.results import Results, Unit
+from .lab.settings import Settings
+from .lab.svg import Figure
+from .lab.training import Training, training_units
 from .symmetry import equal_weights, symmetry
 from .zero_init_figures import losses, ranks
 

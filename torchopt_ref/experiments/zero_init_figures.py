@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .both import CHANCE
-from .charts import Bars
-from .figures import note, training_losses
-from .results import Results
-from .svg import Axis, Figure
-from .words import Words
+from .lab.charts import Bars
+from .lab.panels import note, training_losses
+from .lab.results import Results
+from .lab.svg import Axis, Figure
+from .lab.training import CHANCE
+from .lab.words import Words
 
 NAMES = {
     "zeros": Words("zeros", "全为 0"),

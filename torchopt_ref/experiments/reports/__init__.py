@@ -10,8 +10,8 @@ import importlib
 from collections.abc import Mapping
 from typing import Any, Protocol, cast
 
-from ..results import Claim, Results, Table
-from ..words import Words
+from ..lab.results import Claim, Results, Table
+from ..lab.words import Words
 
 
 class Report(Protocol):

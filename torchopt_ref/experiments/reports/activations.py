@@ -6,9 +6,9 @@ import numpy as np
 
 from ..activations import FUNCTIONS, SCHEMES, Config
 from ..activations_figures import function_name
-from ..digits import two_digits
-from ..results import SIDES, Claim, Results, Table, finding, spread
-from ..words import Words, sentences
+from ..lab.digits import two_digits
+from ..lab.results import SIDES, Claim, Results, Table, finding, spread
+from ..lab.words import Words, sentences
 from .activations_claims import NAMES, curves, of_functions
 from .common import SIDE, by_name, conditions
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from ..activations import SCHEMES
-from ..digits import two_digits
-from ..figures import initial_weights
-from ..results import Claim, Finding, Results, finding, spread
-from ..words import Words
+from ..lab.digits import two_digits
+from ..lab.panels import initial_weights
+from ..lab.results import Claim, Finding, Results, finding, spread
+from ..lab.words import Words
 from .common import by_name, claim
 
 NAMES = {scheme: initial_weights(scheme) for scheme in SCHEMES}

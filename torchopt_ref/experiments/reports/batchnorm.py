@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ..agreement import agreement_claims
 from ..batchnorm import Config
 from ..batchnorm_measures import LEARNT, PLACES, RATES, SCALES, WELL, measures
-from ..results import Claim, Finding, Results, Table, finding
-from ..words import Words, sentences
+from ..lab.agreement import agreement_claims
+from ..lab.results import Claim, Finding, Results, Table, finding
+from ..lab.words import Words, sentences
 from .common import by_name, claim, conditions, measures_by_variant
 
 TITLE = Words("What does batch normalisation buy?", "Batch Normalization 有什么用？")

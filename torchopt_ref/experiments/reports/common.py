@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..results import SIDES, Claim, Finding, Results, Table, spread
-from ..settings import Settings
-from ..words import Words, listed
+from ..lab.results import SIDES, Claim, Finding, Results, Table, spread
+from ..lab.settings import Settings
+from ..lab.words import Words, listed
 
 DATASETS = {"mnist": "MNIST", "fashion": "Fashion-MNIST"}
 NUMBERS = Words("The numbers", "数值")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ..agreement import agreement_claims
 from ..dropout import PASSES, SCALINGS, Config, trainings
-from ..results import Claim, Finding, Results, Table, finding, spread
-from ..words import Words, sentences
+from ..lab.agreement import agreement_claims
+from ..lab.results import Claim, Finding, Results, Table, finding, spread
+from ..lab.words import Words, sentences
 from .common import GAP, TEST, TRAIN, claim, conditions, losses, measures_by_variant
 from .overfit import DEEP, gaps_and_tests, smaller_gap
 

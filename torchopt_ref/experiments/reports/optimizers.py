@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..agreement import agreement_claims, apart_table, lockstep_claims
 from ..dialects import DIALECTS, in_dialect, said_of
-from ..digits import two_digits
-from ..lockstep import bound_of
+from ..lab.agreement import agreement_claims, apart_table, lockstep_claims
+from ..lab.digits import two_digits
+from ..lab.lockstep import bound_of
+from ..lab.results import Claim, Finding, Results, Table, finding
+from ..lab.words import Words, listed, sentences
 from ..optimizers import NAMES, SMOOTHING, Config, iterations_to_reach_sgd
-from ..results import Claim, Finding, Results, Table, finding
 from ..valley import START, STEPS, f
-from ..words import Words, listed, sentences
 from .common import (
     DATASETS,
     LOSS,

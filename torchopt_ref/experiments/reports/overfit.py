@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ..lab.results import SIDES, Claim, Finding, Results, Table, finding, spread
+from ..lab.words import Words, listed, sentences
 from ..overfit import FITTED, LARGE_GAP, Config
-from ..results import SIDES, Claim, Finding, Results, Table, finding, spread
-from ..words import Words, listed, sentences
 from .common import GAP, NUMBERS, SIDE, TEST, TRAIN, claim, conditions, losses
 
 TITLE = Words("Does a network learn its images by heart?", "网络会把训练图像“背”下来吗？")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..digits import number
-from ..results import Claim, Finding, Results, Table, finding, spread
-from ..search import Config
-from ..search_figures import PARAMS
-from ..search_trials import ERRORS, accuracy, best_trials, standard_errors
-from ..words import Words, listed, sentences
+from ..lab.digits import number
+from ..lab.results import Claim, Finding, Results, Table, finding, spread
+from ..lab.words import Words, listed, sentences
+from ..search.config import Config
+from ..search.figures import PARAMS
+from ..search.trials import ERRORS, accuracy, best_trials, standard_errors
 from .common import conditions
 
 TITLE = Words("How are good hyper-parameters found?", "怎样找到好的超参数？")

@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..agreement import agreement_claims
-from ..digits import two_digits
-from ..results import Claim, Finding, Results, Table, finding, spread
+from ..lab.agreement import agreement_claims
+from ..lab.digits import two_digits
+from ..lab.results import Claim, Finding, Results, Table, finding, spread
+from ..lab.words import Words, sentences
 from ..weight_decay import DIFFERENT, NORM, REMEDIES, Config, trainings
 from ..weight_decay_figures import NAMES
-from ..words import Words, sentences
-from .common import (
-    GAP,
-    TEST,
-    TRAIN,
-    claim,
-    conditions,
-    losses,
-    mean_of,
-    table_of_numbers,
-)
+from .common import GAP, TEST, TRAIN, claim, conditions, losses, mean_of, table_of_numbers
 from .overfit import DEEP, gaps_and_tests, smaller_gap
 
 TITLE = Words("Does weight decay curb overfitting?", "权值衰减能抑制过拟合吗？")

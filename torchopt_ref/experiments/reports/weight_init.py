@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from ..agreement import agreement_claims
-from ..both import CHANCE
-from ..figures import initial_weights
-from ..results import Claim, Finding, Results, Table, finding, spread
+from ..lab.agreement import agreement_claims
+from ..lab.panels import initial_weights
+from ..lab.results import Claim, Finding, Results, Table, finding, spread
+from ..lab.training import CHANCE
+from ..lab.words import Words, sentences
 from ..weight_init import SCHEMES, Config
-from ..words import Words, sentences
 from .common import LOSS, TEST, by_name, claim, conditions, losses, mean_of, table_of_numbers
 
 TITLE = Words(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..agreement import agreement_claims
-from ..both import CHANCE
-from ..results import SIDES, Claim, Finding, Results, Table, finding, spread
-from ..words import Words, listed, sentences
+from ..lab.agreement import agreement_claims
+from ..lab.results import SIDES, Claim, Finding, Results, Table, finding, spread
+from ..lab.training import CHANCE
+from ..lab.words import Words, listed, sentences
 from ..zero_init import HIDDEN_SIZES, SCHEMES, Config, largest
 from .common import LOSS, NUMBERS, SIDE, TEST, by_name, claim, conditions, losses
 
