@@ -13,12 +13,11 @@ from tests.experiments.made_up_reports import check_both_languages
 from torchopt_ref import data
 from torchopt_ref.errors import UserError
 from torchopt_ref.experiments import batchnorm
-from torchopt_ref.experiments.batchnorm_measures import MEASURES
-from torchopt_ref.experiments.lab import run as laboratory
+from torchopt_ref.experiments.batchnorm import MEASURES, train_series
 from torchopt_ref.experiments.lab.agreement import agreement
 from torchopt_ref.experiments.lab.results import FAILS, HOLDS, UNDECIDED, Results
+from torchopt_ref.experiments.lab.run import run_experiment
 from torchopt_ref.experiments.reports import batchnorm as report
-from torchopt_ref.experiments.series import train_series
 
 PLACES = ["none", "before", "after"]
 SCALES, RATES = list(batchnorm.SCALES), list(batchnorm.RATES)
@@ -27,7 +26,7 @@ RUN = {"seeds": 1, "samples": 100, "epochs": 4, "batch_size": 100, "jobs": 1}
 
 
 def run(out):
-    return laboratory.run(batchnorm, batchnorm.Config(out=out, **RUN))
+    return run_experiment(batchnorm, report, batchnorm.Config(out=out, **RUN))
 
 
 @pytest.fixture(scope="module")
@@ -64,13 +63,13 @@ def test_every_file_is_strict_json_and_a_loss_that_is_not_finite_is_null(folder)
     units = {path.stem: strict_json(path) for path in (folder / "units").iterdir()}
     numbers = strict_json(folder / "results.json")["units"]["none-seed0"]
     labels = data.load().train_labels[: RUN["samples"]]
-    for engine in ("numpy", "torch"):
-        assert numbers[engine]["numbers"]["loss/lr-10"] is None
-        curves = units["none-seed0"][engine]["curves"]
+    for side in ("numpy", "torch"):
+        assert numbers[side]["numbers"]["loss/lr-10"] is None
+        curves = units["none-seed0"][side]["curves"]
         assert len(curves["loss/train/lr-10"]) < 4 == len(curves["accuracy/train/lr-10"])
         # The largest logit of a network of NaN is the first.
-        assert numbers[engine]["numbers"]["train_accuracy/lr-10"] == (labels == 0).mean()
-        assert numbers[engine]["numbers"]["loss/lr-0.01"] > 0
+        assert numbers[side]["numbers"]["train_accuracy/lr-10"] == (labels == 0).mean()
+        assert numbers[side]["numbers"]["loss/lr-0.01"] > 0
     assert set(units) == {f"{p}-seed0" for p in PLACES} | {
         "agreement-none-seed0",
         "agreement-before-seed0",
@@ -78,7 +77,7 @@ def test_every_file_is_strict_json_and_a_loss_that_is_not_finite_is_null(folder)
     }
 
 
-def test_the_engines_agree(folder):
+def test_the_sides_agree(folder):
     for place in ("none", "before"):
         found = strict_json(folder / f"units/agreement-{place}-seed0.json")["agreement"]
         # Measured: 5e-16 over 100 iterations; 2e-16, one rounding of a weight below 2, in a step.
@@ -137,8 +136,8 @@ def test_a_training_is_what_plain_numpy_computes(place, name):
             accuracies.append(network.accuracy(images, labels))
     means = [np.mean(losses[:4]), np.mean(losses[4:])]
     test_accuracy = network.accuracy(dataset.test_images, dataset.test_labels)
-    for engine in ("numpy", "torch"):
-        curves, numbers = found[engine]["curves"], found[engine]["numbers"]
+    for side in ("numpy", "torch"):
+        curves, numbers = found[side]["curves"], found[side]["numbers"]
         assert [step for step, _ in curves[f"loss/train/{name}"]] == [4, 8]
         # Measured: equal in numpy, at most 1e-14 apart in torch.
         reached = [value for _, value in curves[f"loss/train/{name}"]]
@@ -154,14 +153,14 @@ def test_trainings_of_a_series_do_not_depend_on_each_other():
     both = dict(list(batchnorm.trainings("before", config).items())[:2])
     together = train_series(both, config, 0)
     first, second = (train_series({name: both[name]}, config, 0) for name in both)
-    for engine in ("numpy", "torch"):
+    for side in ("numpy", "torch"):
         for part in ("curves", "numbers"):
-            assert together[engine][part] == first[engine][part] | second[engine][part]
+            assert together[side][part] == first[side][part] | second[side][part]
 
 
 def test_numpy_warns_again_after_a_series():
     before = np.geterr()
-    config = batchnorm.Config(**SMALL, engines="numpy")
+    config = batchnorm.Config(**SMALL, sides="numpy")
     train_series({"lr-10": batchnorm.trainings("none", config)["lr-10"]}, config, 0)
     assert np.geterr() == before
 
@@ -170,7 +169,7 @@ def test_numpy_warns_again_after_a_series():
 def test_so_many_samples_as_there_are_and_as_fill_a_mini_batch(samples, tmp_path):
     config = batchnorm.Config(samples=samples, batch_size=25, out=tmp_path)
     with pytest.raises(UserError, match=r"--samples must be at least .*25, and at most .*10000"):
-        laboratory.run(batchnorm, config)
+        run_experiment(batchnorm, report, config)
 
 
 def test_scales_and_rates():

@@ -13,11 +13,11 @@ from numpy_ref.random import Generator
 from tests.experiments.made_up_reports import check_both_languages
 from torchopt_ref import data
 from torchopt_ref.experiments import dropout
-from torchopt_ref.experiments.lab import run as laboratory
+from torchopt_ref.experiments.dropout import probabilities, quality
 from torchopt_ref.experiments.lab.results import FAILS, UNDECIDED, Results
-from torchopt_ref.experiments.lab.sides import NumpyEngine
-from torchopt_ref.experiments.lab.training import engines
-from torchopt_ref.experiments.probabilities import probabilities, quality
+from torchopt_ref.experiments.lab.run import run_experiment
+from torchopt_ref.experiments.lab.sides import NumpySide
+from torchopt_ref.experiments.lab.training import make_sides
 from torchopt_ref.experiments.reports import dropout as report
 
 TINY = {"epochs": 1, "seeds": 1, "jobs": 1}
@@ -25,7 +25,9 @@ TINY = {"epochs": 1, "seeds": 1, "jobs": 1}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return laboratory.run(dropout, dropout.Config(out=tmp_path_factory.mktemp("out"), **TINY))
+    return run_experiment(
+        dropout, report, dropout.Config(out=tmp_path_factory.mktemp("out"), **TINY)
+    )
 
 
 def results_of(folder):
@@ -38,13 +40,13 @@ def test_a_run_has_its_report_and_figures(folder):
         assert (folder / f"{name}.zh.svg").read_text().startswith("<svg")
 
 
-def test_the_engines_agree(folder):
+def test_the_sides_agree(folder):
     claims = results_of(folder)["claims"]
     found = [c["sides"]["both"]["outcome"] for c in claims if "both" in c["sides"]]
     assert found == ["holds", "holds"]
 
 
-def test_with_equal_masks_both_engines_give_the_same_probabilities(folder):
+def test_with_equal_masks_both_sides_give_the_same_probabilities(folder):
     for scaling in ("inverted", "inference"):
         unit = json.loads((folder / "units" / f"{scaling}-seed0.json").read_text())
         curves = [unit[key]["curves"]["nll/mc_dropout"] for key in ("numpy", "torch")]
@@ -62,7 +64,9 @@ def test_without_dropout_nothing_is_sampled(folder):
 def test_the_same_options_give_the_same_results(tmp_path):
     first, again = (
         results_of(
-            laboratory.run(dropout, dropout.Config(out=tmp_path / name, engines="torch", **TINY))
+            run_experiment(
+                dropout, report, dropout.Config(out=tmp_path / name, sides="torch", **TINY)
+            )
         )
         for name in ("first", "again")
     )
@@ -70,21 +74,21 @@ def test_the_same_options_give_the_same_results(tmp_path):
     assert first == again
 
 
-@pytest.mark.parametrize("engine", ["numpy", "torch"])
+@pytest.mark.parametrize("side", ["numpy", "torch"])
 @pytest.mark.parametrize("scaling", ["inverted", "inference"])
-def test_probabilities_are_means_over_passes_with_dropout_on(engine, scaling):
+def test_probabilities_are_means_over_passes_with_dropout_on(side, scaling):
     config = dropout.Config(dtype="float64", dropout=0.4)
     training = dropout.trainings(config)[scaling]
     x = data.load(dtype="float64").test_images[:20]
 
     def softmax_of_passes(count):
-        twin = engines(training, config, 3)["torch"].twin.train()
+        twin = make_sides(training, config, 3)["torch"].twin.train()
         with torch.no_grad():
             return [torch.softmax(twin(torch.from_numpy(x)), 1).numpy() for _ in range(count)]
 
-    made = engines(training, config, 3)[engine]
+    made = make_sides(training, config, 3)[side]
     off = probabilities(made, x)
-    twin = engines(training, config, 3)["torch"].twin.eval()
+    twin = make_sides(training, config, 3)["torch"].twin.eval()
     expected = torch.softmax(twin(torch.from_numpy(x)), 1).detach().numpy()
     # Probabilities of at most 1 in float64. Measured: 1e-15.
     assert off == pytest.approx(expected, abs=1e-14)
@@ -152,8 +156,8 @@ def test_the_scalings_are_one_method_in_different_units():
         scaling="inference",
         params=scaled,
     )
-    inverted = NumpyEngine(first, (SGD(lr), lambda name: True))
-    inference = NumpyEngine(
+    inverted = NumpySide(first, (SGD(lr), lambda name: True))
+    inference = NumpySide(
         second,
         (SGD(lr), lambda name: name not in behind),
         (SGD(lr / keep**2), lambda name: name in behind),

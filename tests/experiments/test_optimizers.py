@@ -11,13 +11,13 @@ from tests.experiments.fashion_files import write_fashion
 from tests.experiments.made_up_reports import check_both_languages, make_all
 from torchopt_ref.cli import main
 from torchopt_ref.experiments import optimizers
-from torchopt_ref.experiments.dialects import DIALECTS, in_dialect
 from torchopt_ref.experiments.lab.lockstep import ADAPTIVE_STEP_ULP, STEP_ULP, bound_of
 from torchopt_ref.experiments.lab.results import FAILS, HOLDS, UNDECIDED, Results
+from torchopt_ref.experiments.optimizers import DIALECTS, in_dialect
 from torchopt_ref.experiments.reports import optimizers as report
 
 OPTIMIZERS = ["SGD", "Momentum", "AdaGrad", "RMSprop", "Adam"]
-WRITERS = [f"{name}-{engine}" for name in OPTIMIZERS for engine in ("numpy", "torch")]
+WRITERS = [f"{name}-{side}" for name in OPTIMIZERS for side in ("numpy", "torch")]
 ITERATIONS = 105
 FIGURES = [
     f"{name}.{lang}{width}.svg"
@@ -69,15 +69,15 @@ def results(folder):
     return json.loads((folder / "results.json").read_text())
 
 
-def numbers(folder, name, engine):
-    return results(folder)["units"][f"{name}-seed0"][engine]["numbers"]
+def numbers(folder, name, side):
+    return results(folder)["units"][f"{name}-seed0"][side]["numbers"]
 
 
 def apart(folder, name):
     return results(folder)["units"][f"{name}-seed0"].get("apart")
 
 
-def test_a_folder_holds_a_writer_for_each_optimizer_and_engine(folder):
+def test_a_folder_holds_a_writer_for_each_optimizer_and_side(folder):
     names = {path.name for path in folder.iterdir()}
     files = {"results.json", "report.md", "lock", *FIGURES}
     valley = {"valley-numpy", "valley-torch"}
@@ -101,23 +101,23 @@ def test_every_writer_has_the_loss_of_each_iteration_and_the_accuracy_of_every_1
     assert 0.3 < accuracies[-1] < 1
 
 
-@pytest.mark.parametrize("engine", ["numpy", "torch"])
+@pytest.mark.parametrize("side", ["numpy", "torch"])
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_the_way_down_the_valley_is_a_curve(folder, name, engine):
-    steps, heights = zip(*curve(folder / f"valley-{engine}", f"valley/{name}"), strict=True)
+def test_the_way_down_the_valley_is_a_curve(folder, name, side):
+    steps, heights = zip(*curve(folder / f"valley-{side}", f"valley/{name}"), strict=True)
     assert steps == tuple(range(31))
     assert heights[0] == np.float32(7**2 / 20 + 2**2)
-    result = results(folder)["units"]["valley-seed0"][engine]
+    result = results(folder)["units"]["valley-seed0"][side]
     assert heights[-1] == pytest.approx(result["numbers"][name], rel=1e-6)
     x, y = result["paths"][name][-1]
     assert result["numbers"][name] == x**2 / 20 + y**2
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_the_difference_between_the_engines_is_a_curve_and_a_number(folder, name):
+def test_the_difference_between_the_sides_is_a_curve_and_a_number(folder, name):
     numpy = dict(curve(folder / f"{name}-numpy", "loss/train"))
     torch = dict(curve(folder / f"{name}-torch", "loss/train"))
-    difference = dict(curve(folder / f"{name}-numpy", "engines/loss_difference"))
+    difference = dict(curve(folder / f"{name}-numpy", "sides/loss_difference"))
     for step, value in difference.items():
         assert value == pytest.approx(abs(numpy[step] - torch[step]), abs=1e-6 * numpy[step])
     found = apart(folder, name)
@@ -195,23 +195,23 @@ def test_the_same_options_give_the_same_bits(folder, run):
             assert curve(again / writer, tag) == curve(folder / writer, tag)
 
 
-@pytest.mark.parametrize("engine", ["numpy", "torch"])
-def test_another_seed_gives_another_start_and_other_batches(folder, run, engine):
-    other = run(3, "--seed", "1", "--engines", engine)
+@pytest.mark.parametrize("side", ["numpy", "torch"])
+def test_another_seed_gives_another_start_and_other_batches(folder, run, side):
+    other = run(3, "--seed", "1", "--sides", side)
     for name in OPTIMIZERS:
-        losses = curve(folder / f"{name}-{engine}", "loss/train")[:3]
-        assert not set(losses) & set(curve(other / f"{name}-{engine}", "loss/train"))
+        losses = curve(folder / f"{name}-{side}", "loss/train")[:3]
+        assert not set(losses) & set(curve(other / f"{name}-{side}", "loss/train"))
 
 
-@pytest.mark.parametrize("engine", ["numpy", "torch"])
-def test_one_engine_alone_runs_as_beside_the_other(folder, run, engine):
-    alone = run(3, "--engines", engine)
+@pytest.mark.parametrize("side", ["numpy", "torch"])
+def test_one_side_alone_runs_as_beside_the_other(folder, run, side):
+    alone = run(3, "--sides", side)
     for name in OPTIMIZERS:
-        losses = curve(folder / f"{name}-{engine}", "loss/train")[:3]
-        assert curve(alone / f"{name}-{engine}", "loss/train") == losses
+        losses = curve(folder / f"{name}-{side}", "loss/train")[:3]
+        assert curve(alone / f"{name}-{side}", "loss/train") == losses
     assert {path.name for path in alone.iterdir() if "-" in path.name} == {
-        *(f"{name}-{engine}" for name in OPTIMIZERS),
-        f"valley-{engine}",
+        *(f"{name}-{side}" for name in OPTIMIZERS),
+        f"valley-{side}",
     }
     assert apart(alone, "SGD") is None
 
@@ -262,7 +262,7 @@ def test_a_folder_below_the_current_one_is_named_as_seen_from_there(tmp_path, ca
 
 def test_what_is_finished_is_not_done_again_unless_forced(tmp_path, capsys):
     command = ["run", "optimizers", "--iterations", "2", "--seeds", "1", "--jobs", "1"]
-    command += ["--engines", "torch", "--out", str(tmp_path)]
+    command += ["--sides", "torch", "--out", str(tmp_path)]
     assert main(command) == 0
     (folder,) = (tmp_path / "optimizers").iterdir()
     finished = (folder / "results.json").stat().st_mtime_ns
@@ -278,7 +278,7 @@ def test_what_is_finished_is_not_done_again_unless_forced(tmp_path, capsys):
 
 def test_an_interrupted_run_resumes_from_the_last_finished_unit(tmp_path, capsys):
     command = ["run", "optimizers", "--iterations", "2", "--seeds", "2", "--jobs", "1"]
-    command += ["--engines", "torch", "--out", str(tmp_path)]
+    command += ["--sides", "torch", "--out", str(tmp_path)]
     assert main(command) == 0
     (folder,) = (tmp_path / "optimizers").iterdir()
     whole = results(folder)
@@ -360,7 +360,7 @@ def test_the_claim_on_reaching_sgds_loss():
 
     falling = np.linspace(2, 1, 100)
     curves = {name: np.full(100, 0.5) for name in OPTIMIZERS} | {"SGD": falling}
-    config = optimizers.Config(engines="torch")
+    config = optimizers.Config(sides="torch")
 
     def reaching(curves, seeds=(0, 1)):
         outcomes = {(n, seed): outcome(list(curves[n])) for n in OPTIMIZERS for seed in seeds}
@@ -383,7 +383,7 @@ def test_the_images_come_from_the_data_root(tmp_path):
     rng = np.random.default_rng(0)
     write_fashion(tmp_path, train=(5, rng), t10k=(3, rng))
     options = ["--dataset", "fashion", "--data-root", str(tmp_path), "--iterations", "1"]
-    out = ["--out", str(tmp_path / "out"), "--batch-size", "5", "--engines", "torch"]
+    out = ["--out", str(tmp_path / "out"), "--batch-size", "5", "--sides", "torch"]
     assert main(["run", "optimizers", "--seeds", "1", "--jobs", "1", *options, *out]) == 0
     (folder,) = (tmp_path / "out" / "optimizers").iterdir()
     accuracy = numbers(folder, "SGD", "torch")["test_accuracy"]

@@ -8,8 +8,8 @@ import pytest
 from tests.experiments.made_up_reports import check_both_languages
 from torchopt_ref import data
 from torchopt_ref.experiments import overfit
-from torchopt_ref.experiments.lab import run as laboratory
 from torchopt_ref.experiments.lab.results import FAILS, HOLDS, UNDECIDED, Results
+from torchopt_ref.experiments.lab.run import run_experiment
 from torchopt_ref.experiments.lab.training import batches
 from torchopt_ref.experiments.reports import overfit as report
 
@@ -18,7 +18,9 @@ TINY = {"epochs": 7, "seeds": 2, "jobs": 1}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return laboratory.run(overfit, overfit.Config(out=tmp_path_factory.mktemp("out"), **TINY))
+    return run_experiment(
+        overfit, report, overfit.Config(out=tmp_path_factory.mktemp("out"), **TINY)
+    )
 
 
 def results_of(folder):
@@ -30,7 +32,7 @@ def test_a_run_has_its_report_and_figure(folder):
     assert (folder / "accuracy.zh.svg").read_text().startswith("<svg")
 
 
-def test_the_torch_engine_alone_runs_by_default(folder):
+def test_the_torch_side_alone_runs_by_default(folder):
     found = results_of(folder)
     assert [[*claim["sides"]] for claim in found["claims"]] == [["torch"], ["torch"]]
     assert set(found["units"]["overfit-seed0"]) == {"torch"}
@@ -45,7 +47,7 @@ def test_accuracies_are_taken_after_every_fifth_epoch_and_the_last(folder):
 @pytest.mark.slow
 def test_the_same_options_give_the_same_results(folder, tmp_path):
     first = results_of(folder)
-    again = results_of(laboratory.run(overfit, overfit.Config(out=tmp_path, **TINY)))
+    again = results_of(run_experiment(overfit, report, overfit.Config(out=tmp_path, **TINY)))
     assert first.pop("environment").keys() == again.pop("environment").keys()
     assert first == again
 

@@ -9,11 +9,11 @@ import pytest
 import numpy_ref.optimizers as reference
 from tests.experiments.made_up_reports import check_both_languages
 from torchopt_ref.experiments import weight_decay
-from torchopt_ref.experiments.lab import run as laboratory
-from torchopt_ref.experiments.lab.agreement import compare
 from torchopt_ref.experiments.lab.results import FAILS, UNDECIDED, Results
-from torchopt_ref.experiments.lab.training import batches, engines
+from torchopt_ref.experiments.lab.run import run_experiment
+from torchopt_ref.experiments.lab.training import batches, make_sides
 from torchopt_ref.experiments.reports import weight_decay as report
+from torchopt_ref.experiments.weight_decay import compare_forms
 
 TINY = {"epochs": 1, "seeds": 1, "jobs": 1}
 
@@ -21,7 +21,7 @@ TINY = {"epochs": 1, "seeds": 1, "jobs": 1}
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("out")
-    return laboratory.run(weight_decay, weight_decay.Config(out=out, **TINY))
+    return run_experiment(weight_decay, report, weight_decay.Config(out=out, **TINY))
 
 
 def results_of(folder):
@@ -33,7 +33,7 @@ def test_a_run_has_its_report_and_figure(folder):
     assert (folder / "accuracy.zh.svg").read_text().startswith("<svg")
 
 
-def test_the_engines_agree_and_both_forms_of_l2_coincide(folder):
+def test_the_sides_agree_and_both_forms_of_l2_coincide(folder):
     claims = results_of(folder)["claims"]
     losses, steps = (claim["sides"]["both"] for claim in claims if "both" in claim["sides"])
     assert (losses["outcome"], steps["outcome"]) == ("holds", "holds")
@@ -48,7 +48,7 @@ def test_the_engines_agree_and_both_forms_of_l2_coincide(folder):
     assert [found["outcome"] for found in gap["sides"].values()] == ["undecided", "undecided"]
 
 
-def test_both_engines_have_the_same_norm_of_weights(folder):
+def test_both_sides_have_the_same_norm_of_weights(folder):
     for row in results_of(folder)["units"]:
         if not row.startswith(("agreement", "L2")):
             unit = json.loads((folder / "units" / f"{row}.json").read_text())
@@ -61,9 +61,10 @@ def test_both_engines_have_the_same_norm_of_weights(folder):
 def test_the_same_options_give_the_same_results(tmp_path):
     first, again = (
         results_of(
-            laboratory.run(
+            run_experiment(
                 weight_decay,
-                weight_decay.Config(out=tmp_path / name, engines="torch", **TINY),
+                report,
+                weight_decay.Config(out=tmp_path / name, sides="torch", **TINY),
             )
         )
         for name in ("first", "again")
@@ -98,9 +99,9 @@ def test_the_comparison_finds_how_far_two_trainings_are_apart():
     config = weight_decay.Config(dtype="float64", epochs=2)
     trainings = weight_decay.trainings(config)
     forms = trainings["SGD"], trainings["SGD-L2-in-loss"]
-    found = compare(forms, config, seed=0, every=3)
+    found = compare_forms(forms, config, seed=0, every=3)
     for key in ("numpy", "torch"):
-        a, b = (engines(training, config, 0)[key] for training in forms)
+        a, b = (make_sides(training, config, 0)[key] for training in forms)
         expected = []
         for iteration, (x, t) in enumerate(batches(forms[0], config, 0), start=1):
             a.step(x, t)
@@ -199,7 +200,9 @@ def test_forms_that_both_end_in_nan_are_not_the_same():
     forms = weight_decay.trainings(weight_decay.Config(epochs=1))
     forms = [replace(forms[name], options={"lr": 1e200}) for name in list(forms)[1:3]]
     with np.errstate(all="ignore"):
-        found = compare(forms, weight_decay.Config(dtype="float64", engines="torch"), 0, every=1)
+        found = compare_forms(
+            forms, weight_decay.Config(dtype="float64", sides="torch"), 0, every=1
+        )
     assert np.isnan(found["torch"]["numbers"]["difference"])
 
 

@@ -11,11 +11,10 @@ import pytest
 
 from torchopt_ref.experiments import EXPERIMENTS, experiment
 from torchopt_ref.experiments.lab.charts import Bars, Curve, Histograms, Lines, Points, Valley
-from torchopt_ref.experiments.lab.digits import number, percent
 from torchopt_ref.experiments.lab.panels import training_losses
 from torchopt_ref.experiments.lab.results import Results
 from torchopt_ref.experiments.lab.svg import COLUMN, Axis, Figure, text_width, wrapped
-from torchopt_ref.experiments.lab.words import Words
+from torchopt_ref.experiments.lab.words import Words, number, percent
 
 SVG = "{http://www.w3.org/2000/svg}"
 NUMBER = re.compile(r"[-+]?\d*\.?\d+(e[-+]?\d+)?")
@@ -44,7 +43,7 @@ NAMES = {
 def found(name, value, seeds=2, length=30):
     """Results of an experiment, with the same curve under every tag."""
     module = experiment(name)
-    config = module.Config(seeds=seeds, engines="torch")
+    config = module.Config(seeds=seeds, sides="torch")
 
     def outcome(seed):
         # Only the first seed is out of the ordinary.

@@ -1,4 +1,4 @@
-"""``--monitor``: the trainings of the torch engine watched, and what is wrong with them said."""
+"""``--monitor``: the trainings of the torch side watched, and what is wrong with them said."""
 
 import io
 import json
@@ -11,7 +11,7 @@ from torchopt_ref.cli import main
 from torchopt_ref.experiments import EXPERIMENTS, experiment
 from torchopt_ref.tensorboard.inspection import inspect
 
-SHORT = ["--engines", "torch", "--seeds", "2", "--iterations", "120", "--jobs", "1"]
+SHORT = ["--sides", "torch", "--seeds", "2", "--iterations", "120", "--jobs", "1"]
 WEIGHT_INIT = ["run", "weight-init", *SHORT]
 
 
@@ -63,9 +63,9 @@ def test_what_is_finished_is_not_watched(runs, capsys):
 @pytest.mark.parametrize("name", sorted(EXPERIMENTS.keys() - {"activations", "search"}))
 def test_every_experiment_that_trains_can_be_watched(name, tmp_path):
     module = experiment(name)
-    config = module.Config(quick=True, engines="torch").as_run()
-    units = [unit for unit in module.units(config) if unit.monitored(tmp_path) != unit]
-    watched = units[0].monitored(tmp_path)
+    config = module.Config(quick=True, sides="torch").as_run()
+    units = [unit for unit in module.units(config) if unit.with_monitor(tmp_path) != unit]
+    watched = units[0].with_monitor(tmp_path)
     assert numbers(watched.work(**watched.arguments)) == numbers(
         units[0].work(**units[0].arguments)
     )
@@ -89,7 +89,7 @@ def test_of_a_search_the_chosen_setting_is_watched(tmp_path, capsys):
     assert "\n  chosen: " in capsys.readouterr().out
 
 
-def test_without_the_torch_engine_there_is_nothing_to_watch(capsys):
-    assert main(["run", "weight-init", "--engines", "numpy", "--monitor"]) == 2
-    error = "torchopt-ref: --monitor watches the torch side: use --engines numpy,torch\n"
+def test_without_the_torch_side_there_is_nothing_to_watch(capsys):
+    assert main(["run", "weight-init", "--sides", "numpy", "--monitor"]) == 2
+    error = "torchopt-ref: --monitor watches the torch side: use --sides numpy,torch\n"
     assert capsys.readouterr().err == error

@@ -14,7 +14,7 @@ from tests.experiments.made_up_reports import CHINESE, ENGLISH, claim, make_all,
 from torchopt_ref.cli import main
 from torchopt_ref.experiments import EXPERIMENTS, experiment
 from torchopt_ref.experiments.lab import report
-from torchopt_ref.experiments.lab import run as laboratory
+from torchopt_ref.experiments.lab.run import run_name
 
 
 def page_of(runs, *options):
@@ -187,7 +187,7 @@ def test_run_all_shows_the_runs_of_its_options_not_later_ones(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--engines", "numpy"], "the search is run by torch alone"),
+        (["--sides", "numpy"], "the search is run by torch alone"),
         (["--iterations", "5"], "unknown option '--iterations'"),
         (["--lang", "de"], "unknown language 'de'"),
         (["--seeds", "0"], "--seeds must be at least 1"),
@@ -306,7 +306,7 @@ def test_the_old_page_stays_until_the_new_one_is_whole(tmp_path):
 @pytest.mark.parametrize("name", ["results.json", "units/SGD-seed0.json"])
 def test_what_an_earlier_run_left_is_not_believed_when_it_is_damaged(name, tmp_path, capsys):
     module = experiment("optimizers")
-    folder = tmp_path / module.NAME / laboratory.run_name(module, module.Config())
+    folder = tmp_path / module.NAME / run_name(module, module.Config())
     (folder / "units").mkdir(parents=True)
     (folder / name).write_text("[]")
     assert main(["run", module.NAME, "--out", str(tmp_path)]) == 2
@@ -319,7 +319,7 @@ def test_what_an_earlier_run_left_is_not_believed_when_it_is_damaged(name, tmp_p
 @pytest.mark.parametrize("outcome", ["{}", '{"numpy": 3}', '{"digest": "0"}'])
 def test_a_unit_that_does_not_have_its_digest_is_not_believed(outcome, tmp_path, capsys):
     module = experiment("optimizers")
-    folder = tmp_path / module.NAME / laboratory.run_name(module, module.Config())
+    folder = tmp_path / module.NAME / run_name(module, module.Config())
     (folder / "units").mkdir(parents=True)
     (folder / "units" / "SGD-seed0.json").write_text(outcome)
     assert main(["run", module.NAME, "--out", str(tmp_path)]) == 2
@@ -328,7 +328,7 @@ def test_a_unit_that_does_not_have_its_digest_is_not_believed(outcome, tmp_path,
 
 def test_results_of_another_run_are_not_shown_as_this_ones(tmp_path, capsys):
     module = experiment("optimizers")
-    folder = tmp_path / module.NAME / laboratory.run_name(module, module.Config())
+    folder = tmp_path / module.NAME / run_name(module, module.Config())
     make_run(tmp_path, "overfit", "only")
     folder.mkdir(parents=True)
     (tmp_path / "overfit" / "only" / "results.json").rename(folder / "results.json")

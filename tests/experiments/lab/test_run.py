@@ -10,20 +10,20 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tests.experiments.made_up_reports import check_both_languages
 from torchopt_ref.errors import UserError
 from torchopt_ref.experiments import EXPERIMENTS, experiment, weight_init
-from torchopt_ref.experiments.lab import run as laboratory
 from torchopt_ref.experiments.lab.agreement import PREFIX
 from torchopt_ref.experiments.lab.results import (
     FAILS,
     HOLDS,
     UNDECIDED,
-    finding,
+    decision,
     of_all_sides,
     points,
-    spread,
 )
+from torchopt_ref.experiments.lab.run import run_experiment
 from torchopt_ref.experiments.lab.settings import Settings
-from torchopt_ref.experiments.lab.words import Words
+from torchopt_ref.experiments.lab.words import Words, over_seeds
 from torchopt_ref.experiments.reports import report_of
+from torchopt_ref.experiments.reports import weight_init as report
 from torchopt_ref.tensorboard.first_view import runs_in
 
 
@@ -68,7 +68,7 @@ NOTHING = Words("", "")
     ],
 )
 def test_a_claim_is_decided_by_every_seed_and_by_finite_numbers(holds, numbers, options, expected):
-    found = finding(holds, NOTHING, numbers=[numbers], **options)
+    found = decision(holds, NOTHING, numbers=[numbers], **options)
     assert found.outcome == expected
     assert (found.because == NOTHING) == (expected != UNDECIDED)
 
@@ -80,17 +80,17 @@ def test_a_claim_counts_once_and_holds_if_it_does_for_every_side():
 
 
 def test_spread():
-    assert spread([0.5]) == "0.5"
-    assert spread([1.0, 3.0]) == "2.0 ± 1.4"
-    assert spread([2.3009, 2.3021]) == "2.30150 ± 0.00085"
-    assert spread([2200.0, 2900.0]) == "2,550 ± 490"
-    assert spread([-0.5, -0.3]) == "\N{MINUS SIGN}0.40 ± 0.14"
-    assert spread([3.1e-7, 3.9e-7]) == "(3.50 ± 0.57)·10⁻⁷"
-    assert spread([-1.5e7, 2.5e7]) == "(0.5 ± 2.8)·10⁷"
-    assert spread([0.1, 0.1, 0.1]) == "0.1 ± 0"
-    assert spread([0.0, 0.0]) == "0 ± 0"
-    assert spread([0.1, 0.1 + 1e-9]) == "0.1 ± 7.071·10⁻¹⁰"
-    assert spread([1.0, float("inf")]) == "1/inf"
+    assert over_seeds([0.5]) == "0.5"
+    assert over_seeds([1.0, 3.0]) == "2.0 ± 1.4"
+    assert over_seeds([2.3009, 2.3021]) == "2.30150 ± 0.00085"
+    assert over_seeds([2200.0, 2900.0]) == "2,550 ± 490"
+    assert over_seeds([-0.5, -0.3]) == "\N{MINUS SIGN}0.40 ± 0.14"
+    assert over_seeds([3.1e-7, 3.9e-7]) == "(3.50 ± 0.57)·10⁻⁷"
+    assert over_seeds([-1.5e7, 2.5e7]) == "(0.5 ± 2.8)·10⁷"
+    assert over_seeds([0.1, 0.1, 0.1]) == "0.1 ± 0"
+    assert over_seeds([0.0, 0.0]) == "0 ± 0"
+    assert over_seeds([0.1, 0.1 + 1e-9]) == "0.1 ± 7.071·10⁻¹⁰"
+    assert over_seeds([1.0, float("inf")]) == "1/inf"
 
 
 def test_points():
@@ -100,8 +100,8 @@ def test_points():
 
 
 def test_what_a_run_leaves_is_one_run_to_tensorboard_with_every_curve(tmp_path):
-    config = weight_init.Config(seeds=1, iterations=2, jobs=1, engines="torch", out=tmp_path)
-    folder = laboratory.run(weight_init, config)
+    config = weight_init.Config(seeds=1, iterations=2, jobs=1, sides="torch", out=tmp_path)
+    folder = run_experiment(weight_init, report, config)
     (run,) = runs_in(tmp_path)
     assert (run.folder, run.page) == (folder, "timeseries")
     assert folder / "He-torch" in run.parts
@@ -120,5 +120,5 @@ def test_experiments_find_a_missing_test_file_before_any_work(tmp_path):
     (raw / "train-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 0x801, 1) + bytes(1))
     config = weight_init.Config(data_root=tmp_path, batch_size=1, out=tmp_path / "out")
     with pytest.raises(UserError, match=r"cannot read .*t10k-images-idx3-ubyte: No such file"):
-        laboratory.run(weight_init, config)
+        run_experiment(weight_init, report, config)
     assert not config.out.exists()

@@ -85,7 +85,7 @@ def test_what_was_there_stays_when_there_is_no_room_for_the_new(tmp_path, name):
     file.with_name(f"{file.name}.partial").symlink_to("/dev/full")
     write = partial(folder.write_json, name, {"a": 1})
     if name == "report.html":
-        write = partial(write_page, file, latest_runs(tmp_path), "en")
+        write = partial(write_page, file, latest_runs(tmp_path, []), "en")
     with pytest.raises(UserError, match=f"cannot write {file}: No space left on device"):
         write()
     assert file.read_text() == before

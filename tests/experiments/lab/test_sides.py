@@ -7,24 +7,24 @@ import pytest
 import torch
 
 from torchopt_ref.experiments.lab.agreement import agreement, agreement_units, steps_claim
-from torchopt_ref.experiments.lab.lockstep import apart, largest_differences, step_bound
+from torchopt_ref.experiments.lab.lockstep import largest_differences, step_bound, weight_difference
+from torchopt_ref.experiments.lab.processes import one_thread
 from torchopt_ref.experiments.lab.results import FAILS, HOLDS, UNDECIDED
 from torchopt_ref.experiments.lab.settings import Settings
-from torchopt_ref.experiments.lab.sides import one_thread
-from torchopt_ref.experiments.lab.training import Training, engines, fit
+from torchopt_ref.experiments.lab.training import Recipe, make_sides, train_sides
 from torchopt_ref.experiments.lab.words import Words
 from torchopt_ref.testing.configurations import BY_NAME
 
 
 def deep(optimizer, **changes):
-    return Training((100, 100, 100, 100), optimizer=f"book.{optimizer}", batch_size=128, **changes)
+    return Recipe((100, 100, 100, 100), optimizer=f"book.{optimizer}", batch_size=128, **changes)
 
 
 def trained(optimizer, iterations, lockstep=False):
-    """The NumPy engine's curves and those of torch, in float64."""
+    """The NumPy side's curves and those of torch, in float64."""
     with one_thread():
         training = deep(optimizer, iterations=iterations, lockstep=lockstep)
-        _, outcome = fit(training, Settings(dtype="float64"), seed=1)
+        _, outcome = train_sides(training, Settings(dtype="float64"), seed=1)
     return outcome["numpy"]["curves"], outcome["torch"]["curves"]
 
 
@@ -34,8 +34,8 @@ def relative_difference(numpy, torch_):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_the_engines_start_from_identical_weights_of_their_own(dtype):
-    made = engines(deep("Adam"), Settings(dtype=dtype), seed=0)
+def test_the_sides_start_from_identical_weights_of_their_own(dtype):
+    made = make_sides(deep("Adam"), Settings(dtype=dtype), seed=0)
     numpy, torch_ = made["numpy"].weights(), made["torch"].weights()
     assert list(numpy) == list(torch_)
     assert [numpy[f"W{i}"].shape for i in range(1, 6)] == [(784, 100), *[(100, 100)] * 3, (100, 10)]
@@ -46,8 +46,8 @@ def test_the_engines_start_from_identical_weights_of_their_own(dtype):
     assert numpy["W1"].std() == pytest.approx((2 / 784) ** 0.5, rel=0.01)
 
 
-def test_an_engine_named_twice_runs_once():
-    assert Settings(engines="torch,numpy,torch").engine_names == ("torch", "numpy")
+def test_a_side_named_twice_runs_once():
+    assert Settings(sides="torch,numpy,torch").side_names == ("torch", "numpy")
 
 
 # In float64, over 100 iterations, the largest relative difference of losses measured, on one
@@ -95,24 +95,27 @@ def test_a_constant_that_is_a_little_wrong_exceeds_the_stated_ulp(name, monkeypa
     assert max(numpy["lockstep/max_ulp"]) > step_bound(name)
 
 
-def test_apart_counts_in_the_last_place_of_the_largest_weight_of_a_layer():
+def test_a_difference_counts_in_the_last_place_of_the_largest_weight_of_a_layer():
     one, two = ({"W1": np.full((2, 2), 3.0), "b1": np.zeros(2), "W2": np.ones(1)} for _ in "ab")
-    assert apart(one, two) == (0, 0)
+    assert weight_difference(one, two) == (0, 0)
     one["b1"][1] = 1e-17  # a bias that is nothing but rounding
-    ulp, distance = apart(one, two)
+    ulp, distance = weight_difference(one, two)
     assert (ulp, distance) == (1e-17 / np.spacing(3.0), 1e-17)
     one["W2"] += 2 * np.spacing(1.0)
     one["W1"][0, 0] -= np.spacing(3.0)
-    assert apart(one, two) == (2, np.spacing(3.0))
+    assert weight_difference(one, two) == (2, np.spacing(3.0))
     one["W2"][0] = np.nan
-    assert np.isnan(apart(one, two)).all()
+    assert np.isnan(weight_difference(one, two)).all()
     small = ({name: array.astype(np.float32) for name, array in two.items()} for _ in "ab")
-    assert apart({**next(small), "W2": np.float32([1 + 2.0**-23])}, next(small)) == (1, 2.0**-23)
+    assert weight_difference({**next(small), "W2": np.float32([1 + 2.0**-23])}, next(small)) == (
+        1,
+        2.0**-23,
+    )
 
 
 def test_the_largest_difference_of_a_training_is_nan_if_one_is():
     curves = {tag: [1.0, np.nan, 2.0] for tag in ("lockstep/max_ulp", "lockstep/max_abs")}
-    found = largest_differences({"engines/loss_difference": [0.5] * 100 + [0.7], **curves})
+    found = largest_differences({"sides/loss_difference": [0.5] * 100 + [0.7], **curves})
     assert (found["first 100"], found["ever"]) == (0.5, 0.7)
     assert np.isnan([found["step ULP"], found["step"]]).all()
 
@@ -160,7 +163,7 @@ def test_each_training_has_an_agreement_unit_and_quick_has_one(monkeypatch):
     units = agreement_units(trainings, Settings())
     assert [unit.name for unit in units] == ["agreement-SGD-seed0", "agreement-Adam-seed0"]
     assert len(agreement_units(trainings, Settings(quick=True))) == 1
-    assert agreement_units(trainings, Settings(engines="torch")) == []
+    assert agreement_units(trainings, Settings(sides="torch")) == []
     with one_thread():
         found = units[0].work(**units[0].arguments)["agreement"]
     assert found["loss"] < 1e-14
@@ -177,10 +180,10 @@ def test_each_training_has_an_agreement_unit_and_quick_has_one(monkeypatch):
 
 
 @pytest.mark.cuda
-def test_the_torch_engine_runs_on_cuda():
-    made = engines(deep("Adam"), Settings(dtype="float64", device="cuda"), seed=0)
+def test_the_torch_side_runs_on_cuda():
+    made = make_sides(deep("Adam"), Settings(dtype="float64", device="cuda"), seed=0)
     rng = np.random.default_rng(0)
     for _ in range(5):
         x, t = rng.random((128, 784)), rng.integers(0, 10, 128)
-        losses = {key: engine.step(x, t) for key, engine in made.items()}
+        losses = {key: side.step(x, t) for key, side in made.items()}
         assert losses["torch"] == pytest.approx(losses["numpy"], rel=1e-9)

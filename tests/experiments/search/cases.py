@@ -4,10 +4,11 @@ import json
 from dataclasses import replace
 
 from torchopt_ref.experiments import search
-from torchopt_ref.experiments.lab import run as laboratory
-from torchopt_ref.experiments.search.config import training_parts
+from torchopt_ref.experiments.lab.run import run_experiment, run_name
+from torchopt_ref.experiments.reports import search as report
 from torchopt_ref.experiments.search.objective import Objective
-from torchopt_ref.experiments.search.plan import Plan
+from torchopt_ref.experiments.search.plan import SearchPlan
+from torchopt_ref.experiments.search.stages import search_data
 from torchopt_ref.experiments.search.study import run_study
 
 RANGES = {"lr": (1e-6, 1e-2), "weight_decay": (1e-8, 1e-4)}
@@ -24,6 +25,10 @@ TINY = search.Config(
 )
 
 
+def run_search(config):
+    return run_experiment(search, report, config)
+
+
 def results_of(folder):
     results = json.loads((folder / "results.json").read_text())
     results.pop("environment")
@@ -32,8 +37,8 @@ def results_of(folder):
 
 def found(config, storage, workers=1):
     """The search alone, without choice, test and report: each trial's outcome and curves."""
-    name = laboratory.run_name(search, config)
-    objective = Objective(config.recipe(config.seed), training_parts(config))
+    name = run_name(search, config)
+    objective = Objective(config.recipe(config.seed), search_data(config))
     outcomes = dict(run_study(config.plan(str(storage), name), objective, workers))
     for outcome in outcomes.values():
         outcome["torch"].pop("seconds")
@@ -53,7 +58,7 @@ def trials_of(folder):
 
 
 def journal_plan(config):
-    name = laboratory.run_name(search, config)
+    name = run_name(search, config)
     return config.plan(str(config.out / "search" / name / "study.journal"), name)
 
 
@@ -62,7 +67,7 @@ def worth(lr, weight_decay, stop):
 
 
 def plan_in(tmp_path, **changes):
-    return replace(Plan(str(tmp_path / "journal"), "study", 0, (4, 2), RANGES), **changes)
+    return replace(SearchPlan(str(tmp_path / "journal"), "study", 0, (4, 2), RANGES), **changes)
 
 
 def finish(worker):

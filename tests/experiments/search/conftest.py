@@ -5,15 +5,16 @@ from dataclasses import replace
 
 import pytest
 
-from tests.experiments.search.cases import TINY
-from torchopt_ref.experiments import search
-from torchopt_ref.experiments.lab import run as laboratory
+from tests.experiments.search.cases import (
+    TINY,
+    run_search,
+)
 
 
 @pytest.fixture(scope="session")
 def searched(tmp_path_factory):
     """The folder of a finished search."""
-    return laboratory.run(search, replace(TINY, out=tmp_path_factory.mktemp("search")))
+    return run_search(replace(TINY, out=tmp_path_factory.mktemp("search")))
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,14 @@ import pytest
 from optuna.trial import TrialState
 
 from tests.experiments.fashion_files import write_fashion
-from tests.experiments.search.cases import TINY, journal_plan, results_of, trials_of
+from tests.experiments.search.cases import (
+    TINY,
+    journal_plan,
+    results_of,
+    run_search,
+    trials_of,
+)
 from torchopt_ref.errors import UserError
-from torchopt_ref.experiments import search
-from torchopt_ref.experiments.lab import run as laboratory
 from torchopt_ref.experiments.search.objective import Objective
 
 
@@ -39,7 +43,7 @@ def test_other_test_images_change_the_test_accuracy_and_nothing_else(tmp_path):
         root = tmp_path / str(test_seed)
         write_data(root, test_seed)
         config = replace(TINY, dataset="fashion", data_root=root, out=root / "out", trials=2)
-        found.append(laboratory.run(search, config))
+        found.append(run_search(config))
     one, other = (results_of(path)["units"] for path in found)
     tested = [
         [units[f"chosen-seed{seed}"]["torch"]["numbers"].pop("test_accuracy") for seed in (0, 1)]
@@ -60,13 +64,13 @@ def test_before_the_last_stage_no_test_file_is_opened(tmp_path, fault, workers):
     if fault == "is corrupt":
         file.write_bytes(b"no labels")
     with pytest.raises(UserError, match=r"t10k-labels-idx1-ubyte") as caught:
-        laboratory.run(search, config)
+        run_search(config)
     assert "\n" not in str(caught.value)
     plan = journal_plan(config)
     finished = plan.open().trials
     assert [trial.state for trial in finished].count(TrialState.COMPLETE) == 8
     file.write_bytes(whole)
-    folder = laboratory.run(search, config)
+    folder = run_search(config)
     assert plan.open().trials == finished
     assert results_of(folder)["units"]["chosen-seed0"]["torch"]["numbers"]["test_images"] == 300
 
@@ -84,7 +88,7 @@ def test_the_embedded_test_images_are_decompressed_once_after_all_training(tmp_p
     name_of = recording(lambda member, *_: getattr(member, "filename", member), ZipFile.open)
     monkeypatch.setattr(ZipFile, "open", name_of)
     monkeypatch.setattr(Objective, "train", recording(lambda *_: "training", Objective.train))
-    laboratory.run(search, replace(TINY, trials=4, out=tmp_path))
+    run_search(replace(TINY, trials=4, out=tmp_path))
     assert events.count("training") == 8 + 2
     assert sorted(events[-2:]) == ["test_images.npy", "test_labels.npy"]
     assert not [event for event in events[:-2] if event.startswith("test")]
@@ -95,5 +99,5 @@ def test_a_missing_training_file_is_found_before_any_work(tmp_path):
     (tmp_path / "FashionMNIST" / "raw" / "train-images-idx3-ubyte").unlink()
     config = replace(TINY, dataset="fashion", data_root=tmp_path, out=tmp_path / "out")
     with pytest.raises(UserError, match="train-images-idx3-ubyte"):
-        laboratory.run(search, config)
+        run_search(config)
     assert not config.out.exists()

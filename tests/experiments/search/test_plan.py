@@ -7,11 +7,12 @@ import optuna
 import pytest
 
 from tests.experiments.search.cases import RANGES
-from torchopt_ref.experiments.search.plan import Plan, importance, narrowed
+from torchopt_ref.experiments.search.plan import SearchPlan, narrowed
+from torchopt_ref.experiments.search.trials import importance
 
 
 def test_random_points_are_uniform_on_a_logarithmic_scale():
-    plan = Plan("", "", 0, (400,), RANGES)
+    plan = SearchPlan("", "", 0, (400,), RANGES)
     distribution = optuna.distributions.FloatDistribution(1e-6, 1e-2, log=True)
     draws = sorted(
         math.log10(plan.sampler_at(point).sample_independent(None, None, "lr", distribution))

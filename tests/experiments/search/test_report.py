@@ -5,10 +5,14 @@ from dataclasses import replace
 import pytest
 
 from tests.experiments.made_up_reports import check_both_languages
-from tests.experiments.search.cases import TINY, results_of, trials_of
+from tests.experiments.search.cases import (
+    TINY,
+    results_of,
+    run_search,
+    trials_of,
+)
 from torchopt_ref.errors import UserError
 from torchopt_ref.experiments import search
-from torchopt_ref.experiments.lab import run as laboratory
 from torchopt_ref.experiments.lab import svg
 from torchopt_ref.experiments.lab.results import FAILS, HOLDS, UNDECIDED, Results
 from torchopt_ref.experiments.reports import search as report
@@ -85,7 +89,7 @@ def test_one_seed_does_not_decide_whether_they_agree():
 def test_a_search_without_any_complete_trial_says_so(tmp_path):
     config = replace(TINY, lr_low=1e25, lr_high=1e30, rounds=1, trials=2, out=tmp_path)
     with pytest.raises(UserError, match=r"no trial was completed \(the loss.*--lr-high"):
-        laboratory.run(search, config)
+        run_search(config)
 
 
 def test_the_report_is_in_both_languages(searched):

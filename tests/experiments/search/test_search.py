@@ -6,10 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.experiments.search.cases import RANGES, TINY, found, results_of, trials_of
+from tests.experiments.search.cases import (
+    RANGES,
+    TINY,
+    found,
+    results_of,
+    run_search,
+    trials_of,
+)
 from torchopt_ref.errors import UserError
-from torchopt_ref.experiments import search
-from torchopt_ref.experiments.lab import run as laboratory
 
 
 def test_the_first_round_spans_the_ranges_and_each_later_one_those_of_the_best_quarter(searched):
@@ -48,9 +53,7 @@ def test_tpe_with_pruning_prunes_and_is_repeatable_with_one_worker(tmp_path):
 
 
 def test_trials_that_diverge_fail_and_the_others_count(tmp_path):
-    folder = laboratory.run(
-        search, replace(TINY, lr_low=1e-3, lr_high=1e30, rounds=1, out=tmp_path)
-    )
+    folder = run_search(replace(TINY, lr_low=1e-3, lr_high=1e30, rounds=1, out=tmp_path))
     trials = trials_of(folder)
     states = [trial["state"] for trial in trials]
     assert {*states} == {"complete", "failed"}
@@ -68,10 +71,10 @@ def test_a_finished_search_is_done_again_only_by_force(searched, capsys):
     config = replace(TINY, out=searched.parent.parent)
     before = results_of(searched)
     stamp = (searched / "study.journal").stat().st_mtime_ns
-    assert laboratory.run(search, config) == searched
+    assert run_search(config) == searched
     assert "Finished earlier" in capsys.readouterr().err
     assert (searched / "study.journal").stat().st_mtime_ns == stamp
-    laboratory.run(search, replace(config, force=True))
+    run_search(replace(config, force=True))
     assert (searched / "study.journal").stat().st_mtime_ns != stamp
     assert results_of(searched) == before
 
@@ -88,9 +91,9 @@ def test_a_finished_search_is_done_again_only_by_force(searched, capsys):
         ({"weight_decay_low": 1.0}, "--weight-decay-low must be above 0 and at most"),
         ({"sampler": "radnom"}, "did you mean 'random'"),
         ({"pruner": "mean"}, "unknown pruner"),
-        ({"engines": "numpy"}, "--engines torch"),
+        ({"sides": "numpy"}, "--sides torch"),
     ],
 )
 def test_options_that_cannot_be_run_are_users_errors(tmp_path, change, message):
     with pytest.raises(UserError, match=message):
-        laboratory.run(search, replace(TINY, out=tmp_path, **change))
+        run_search(replace(TINY, out=tmp_path, **change))

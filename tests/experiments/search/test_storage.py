@@ -12,13 +12,12 @@ from tests.experiments.search.cases import (
     journal_plan,
     plan_in,
     results_of,
+    run_search,
     trials_of,
     without_curves,
     worth,
 )
 from torchopt_ref.errors import UserError
-from torchopt_ref.experiments import search
-from torchopt_ref.experiments.lab import run as laboratory
 from torchopt_ref.experiments.search.worker import Worker
 
 
@@ -26,7 +25,7 @@ def test_two_machines_share_one_study(searched, tmp_path):
     storage = tmp_path / "shared" / "journal"
     first = found(TINY, storage)
     assert without_curves(first) == trials_of(searched)
-    second = laboratory.run(search, replace(TINY, storage=str(storage), out=tmp_path))
+    second = run_search(replace(TINY, storage=str(storage), out=tmp_path))
     assert results_of(second) == results_of(searched)
     assert len(replace(journal_plan(TINY), storage=str(storage)).open().trials) == 24
     assert len(list((second / "trials").iterdir())) == 24
@@ -47,7 +46,7 @@ def test_a_database_serves_as_well(tmp_path):
 @pytest.mark.parametrize("storage", ["no://where", "/proc/nothing/journal"])
 def test_a_storage_that_does_not_open_is_a_users_error(tmp_path, storage):
     with pytest.raises(UserError, match=r"cannot open the study in .*--storage"):
-        laboratory.run(search, replace(TINY, storage=storage, out=tmp_path))
+        run_search(replace(TINY, storage=storage, out=tmp_path))
 
 
 def test_a_line_cut_off_by_a_kill_does_not_spoil_the_journal(tmp_path):

@@ -16,12 +16,11 @@ from tests.experiments.search.cases import (
     found,
     journal_plan,
     plan_in,
+    run_search,
     trials_of,
     without_curves,
 )
 from torchopt_ref.errors import UserError
-from torchopt_ref.experiments import search
-from torchopt_ref.experiments.lab import run as laboratory
 from torchopt_ref.experiments.search.study import run_study
 from torchopt_ref.experiments.search.worker import Worker
 
@@ -34,8 +33,10 @@ def test_a_killed_search_goes_on_and_finds_what_an_undisturbed_one_finds(tmp_pat
     config = replace(TINY, epochs=40, trials=8, rounds=2, workers=2, out=tmp_path / "killed")
     code = (
         "from pathlib import *; from torchopt_ref.experiments import search; "
-        "from torchopt_ref.experiments.lab import run as laboratory; "
-        f"from torchopt_ref.experiments.search import Config; laboratory.run(search, {config!r})"
+        "from torchopt_ref.experiments.lab.run import run_experiment; "
+        "from torchopt_ref.experiments.reports import search as report; "
+        "from torchopt_ref.experiments.search import Config; "
+        f"run_experiment(search, report, {config!r})"
     )
     script = tmp_path / "script.py"
     script.write_text(f"if __name__ == '__main__':\n    {code}\n")
@@ -60,7 +61,7 @@ def test_a_killed_search_goes_on_and_finds_what_an_undisturbed_one_finds(tmp_pat
     before = worker.outcomes()
     assert 3 <= len(before) < 12
 
-    folder = laboratory.run(search, replace(config, workers=1))
+    folder = run_search(replace(config, workers=1))
     assert trials_of(folder) == without_curves(found(config, tmp_path / "undisturbed"))
     numbers = [trial.number for trial in worker.settled().values()]
     after = worker.outcomes()

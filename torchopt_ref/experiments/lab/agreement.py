@@ -10,12 +10,11 @@ import numpy as np
 
 from torchopt_ref.testing.configurations import BY_NAME, Configuration
 
-from .digits import number
-from .lockstep import apart, bound_of
-from .results import Claim, Outcome, Results, Table, Unit, finding
+from .lockstep import bound_of
+from .results import Claim, Outcome, Results, Unit, decision
 from .settings import Settings
-from .training import Training, batches, engines, fit
-from .words import Words, listed
+from .training import Recipe, batches, make_sides, train_sides
+from .words import Words, listed, number
 
 LOSS_BOUND = 1e-9
 """The largest relative difference of the sides' losses in the first 100 float64 iterations."""
@@ -25,9 +24,9 @@ PREFIX = "agreement-"
 """What the name of a unit starts with that compares the two sides."""
 
 
-def agreement_units(trainings: dict[str, Training], settings: Settings) -> list[Unit]:
-    """A unit for each training that measures how far the two engines are apart in float64."""
-    if len(settings.engine_names) < 2:
+def agreement_units(trainings: dict[str, Recipe], settings: Settings) -> list[Unit]:
+    """A unit for each training that measures how far the two sides are apart in float64."""
+    if len(settings.side_names) < 2:
         return []
     if settings.quick:
         trainings = dict(list(trainings.items())[:1])
@@ -44,16 +43,16 @@ def agreement_units(trainings: dict[str, Training], settings: Settings) -> list[
     ]
 
 
-def agreement(training: Training, settings: Settings, seed: int) -> Outcome:
-    """How far the engines are apart: in ``loss`` (relative) over 100 free iterations, and as
-    ``apart`` of :func:`fit` over 30 in lockstep, with the ``bound`` of ``step ULP``."""
+def agreement(training: Recipe, settings: Settings, seed: int) -> Outcome:
+    """How far the sides are apart: in ``loss`` (relative) over 100 free iterations, and as
+    ``apart`` of :func:`train_sides` over 30 in lockstep, with the ``bound`` of ``step ULP``."""
     free = replace(training, iterations=100, lockstep=False)
-    made = engines(free, settings, seed)
+    made = make_sides(free, settings, seed)
     errors = []
     for x, t in batches(free, settings, seed):
         by_torch, by_numpy = made["torch"].step(x, t), made["numpy"].step(x, t)
         errors.append(abs(by_torch - by_numpy) / abs(by_torch))
-    _, locked = fit(replace(training, iterations=30, lockstep=True), settings, seed)
+    _, locked = train_sides(replace(training, iterations=30, lockstep=True), settings, seed)
     bound = bound_of(Configuration(BY_NAME[training.optimizer], training.options))
     return {"agreement": {"loss": float(np.max(errors)), **locked["apart"], "bound": bound}}
 
@@ -76,7 +75,7 @@ def agreement_claims(results: Results, names: Names = MappingProxyType({})) -> l
                 f"在每个被比较的训练中，相对差不超过 {LOSS_BOUND:.0e}。",
             ),
             {
-                "both": finding(
+                "both": decision(
                     losses.max() <= LOSS_BOUND,
                     Words(
                         f"Largest relative difference: {losses.max():.1e} ({farthest.en}).",
@@ -107,22 +106,6 @@ def agreements(results: Results) -> dict[str, dict[str, float]]:
     }
 
 
-def lockstep_claims(results: Results, bounds: Mapping[str, float]) -> list[Claim]:
-    """The claim on whole float64 trainings in lockstep; ``bounds`` has that of each variant."""
-    found = {
-        name: {
-            "bound": bound,
-            **{key: worst(results, name, key) for key in ("step ULP", "step")},
-        }
-        for name, bound in bounds.items()
-    }
-    every_step = Words(
-        "Every step of the trainings, taken from the same weights, agrees in float64",
-        "在 float64 下，从相同权重出发，训练中的每一步都一致",
-    )
-    return [steps_claim(every_step, found)]
-
-
 def called(name: str, names: Names) -> Words:
     """What a report calls a training."""
     words = names.get(name, name)
@@ -146,7 +129,7 @@ def steps_claim(
             "权重之差不超过该优化器的界限，以所在层最大权重的末位单位（ULP）计。",
         ),
         {
-            "both": finding(
+            "both": decision(
                 all(part["step ULP"] <= part["bound"] for part in found.values()),
                 Words(
                     "Largest difference in ULP: "
@@ -201,69 +184,3 @@ def why_curves_part(results: Results, names: Names) -> Words:
         "可能逐渐分开。证据：在 float64 下，每一步之前都让两者回到相同的权重，再各自计算梯度，连续 "
         f"30 步中单步之后的最大差别为：{told.zh}。",
     )
-
-
-def apart_table(results: Results, bounds: Mapping[str, float]) -> Table:
-    """How far apart the sides are, a row for each optimizer, the largest over the seeds.
-
-    ``within`` is the part of the steps within the bound, which is one of float64.
-    """
-    rows: list[list[str | Words]] = []
-    for name, bound in bounds.items():
-        found = results.of(name)[0]["apart"]
-        row: list[str | Words] = [name]
-        row += [f"{worst(results, name, key):.0e}" for key in ("first 100", "ever")]
-        if "step ULP" in found:
-            ulps = results.curve(name, "numpy", "lockstep/max_ulp")
-            row += [
-                f"{worst(results, name, 'step'):.0e}",
-                f"{worst(results, name, 'step ULP'):.4g}",
-                f"{bound:.0f}",
-                f"{(ulps <= bound).mean():.2%}",
-            ]
-        rows.append(row)
-    columns: list[str | Words] = [
-        Words("optimizer", "优化器"),
-        Words("loss, first 100", "损失，前 100 次"),
-        Words("loss, ever", "损失，全程"),
-        Words("a step", "单步"),
-        "ULP",
-        Words("bound", "界限"),
-        Words("within", "界限内"),
-    ]
-    return Table(
-        Words("How far apart the two sides are", "两种实现相差多少"),
-        columns[: len(rows[0])],
-        rows,
-    )
-
-
-def worst(results: Results, variant: str, key: str) -> float:
-    """The largest value over the seeds of an entry of ``apart``."""
-    return float(np.max([outcome["apart"][key] for outcome in results.of(variant)]))
-
-
-def compare(forms: tuple[Training, Training], settings: Settings, seed: int, every: int) -> Outcome:
-    """Train in two forms on the same mini-batches: how far their weights are apart.
-
-    For each engine the curve ``weights/difference``, with a point for ``every`` so many
-    iterations, and the number ``difference``, the largest of it. The losses are not compared: two
-    forms of one update may count different penalties in them.
-    """
-    first, second = (engines(training, settings, seed) for training in forms)
-    curves: dict[str, list] = {key: [] for key in first}
-    for iteration, (x, t) in enumerate(batches(forms[0], settings, seed), start=1):
-        for key in first:
-            first[key].step(x, t)
-            second[key].step(x, t)
-            if iteration % every == 0:
-                _, distance = apart(first[key].weights(), second[key].weights())
-                curves[key].append([iteration, distance])
-    return {
-        key: {
-            "curves": {"weights/difference": curve},
-            "numbers": {"difference": float(np.max([distance for _, distance in curve]))},
-            "seconds": first[key].seconds + second[key].seconds,
-        }
-        for key, curve in curves.items()
-    }

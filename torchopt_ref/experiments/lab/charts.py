@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from .digits import number
 from .results import bin_edges
 from .svg import (
     COLORS,
@@ -26,7 +25,7 @@ from .svg import (
     text,
     text_width,
 )
-from .words import Words, in_language
+from .words import Words, in_language, number
 
 POINT, STRIP = 2.8, 8
 """How many pixels the drawn points of a curve, and those read by pointing, are apart at least."""
@@ -92,7 +91,7 @@ class Lines(Panel):
         parts.append(frame.clipped("".join(inside)))
         if named:
             for curve, name, end, y in zip(
-                self.curves, names, ends, apart(ends, frame), strict=True
+                self.curves, names, ends, name_heights(ends, frame), strict=True
             ):
                 points = [end, (frame.right + 6, y), (frame.right + 22, y)]
                 parts.append(line(points, curve.color, curve.dash, width=1.2))
@@ -117,8 +116,8 @@ class Lines(Panel):
         values = curve.values[:, at]
         with np.errstate(invalid="ignore"):
             mean, low, high = values.mean(), values.min(), values.max()
-        spread = f" ({self.y.text(low)} … {self.y.text(high)})" if len(values) > 1 else ""
-        return self.y.text(mean) + spread
+        extent = f" ({self.y.text(low)} … {self.y.text(high)})" if len(values) > 1 else ""
+        return self.y.text(mean) + extent
 
 
 @dataclass(frozen=True)
@@ -357,8 +356,8 @@ def traced(curve: Curve, frame: Frame, dots: bool) -> tuple[str, str, tuple[floa
     return "".join(bands), "".join(lines), end
 
 
-def apart(ends: Sequence[tuple[float, float]], frame: Frame) -> list[float]:
-    """Where the names of lines with these ends stand: a line's height from each other at least."""
+def name_heights(ends: Sequence[tuple[float, float]], frame: Frame) -> list[float]:
+    """How high the names of curves with these ends stand, so that none is printed over another."""
     order = sorted(range(len(ends)), key=lambda i: ends[i][1])
     places = [min(max(ends[i][1], frame.top), frame.bottom) for i in order]
     for i in range(1, len(places)):

@@ -1,4 +1,4 @@
-"""What sets the two engines apart in one training."""
+"""What sets the two sides apart in one training."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import numpy as np
 
 from torchopt_ref.testing.configurations import Configuration
 
-from .sides import Arrays, Engine, NumpyEngine, TorchEngine
+from .sides import Arrays, NumpySide, Side, TorchSide
 
 STEP_ULP = 4.0
-"""The most that a float64 step from the same weights may set the engines apart, in ULP of
-:func:`apart`, by SGD and Momentum.
+"""The most that a float64 step from the same weights may set the sides apart, in ULP of
+:func:`weight_difference`, by SGD and Momentum.
 
-The engines' gradients differ, since each sums the products over a mini-batch in an order of its
+The sides' gradients differ, since each sums the products over a mini-batch in an order of its
 own. Times the learning rate that is less than the ULP of the weights, so what remains is one weight
-rounded up by one engine and down by the other. Measured, over 30 seeds: 1.25.
+rounded up by one side and down by the other. Measured, over 30 seeds: 1.25.
 """
 ADAPTIVE_STEP_ULP = 2.0**18
 """The same by the optimizers that divide a gradient by its own size.
@@ -30,23 +30,23 @@ a larger bound: see :func:`step_bound`.
 
 
 def differences(
-    made: dict[str, Engine], curves: dict[str, dict[str, list]], lockstep: bool
+    made: dict[str, Side], curves: dict[str, dict[str, list]], lockstep: bool
 ) -> dict[str, float]:
-    """What sets the engines apart after a step; in lockstep the NumPy engine then follows."""
+    """What sets the sides apart after a step; in lockstep the NumPy side then follows."""
     by_numpy, by_torch = (curves[key]["loss/train"][-1] for key in ("numpy", "torch"))
-    found = {"engines/loss_difference": abs(by_numpy - by_torch)}
+    found = {"sides/loss_difference": abs(by_numpy - by_torch)}
     if lockstep:
         follower, leader = made["numpy"], made["torch"]
-        assert isinstance(follower, NumpyEngine)
-        assert isinstance(leader, TorchEngine)
-        ulp, distance = apart(follower.weights(), leader.weights())
+        assert isinstance(follower, NumpySide)
+        assert isinstance(leader, TorchSide)
+        ulp, distance = weight_difference(follower.weights(), leader.weights())
         found |= {"lockstep/max_ulp": ulp, "lockstep/max_abs": distance}
         follower.copy_from(leader)
     return found
 
 
 def largest_differences(curves: dict[str, list]) -> dict[str, float]:
-    loss = curves["engines/loss_difference"]
+    loss = curves["sides/loss_difference"]
     largest = {"first 100": np.max(loss[:100]), "ever": np.max(loss)}
     if "lockstep/max_ulp" in curves:
         largest["step ULP"] = np.max(curves["lockstep/max_ulp"])
@@ -55,7 +55,7 @@ def largest_differences(curves: dict[str, list]) -> dict[str, float]:
 
 
 def bound_of(configuration: Configuration) -> float:
-    """The most that a step may set the engines apart by an optimizer with these options."""
+    """The most that a step may set the sides apart by an optimizer with these options."""
     hyper = configuration.reference().hyper
     return step_bound(configuration.name, hyper["lr"] / hyper["eps"] if "eps" in hyper else 1.0)
 
@@ -71,7 +71,7 @@ def step_bound(optimizer: str, magnified: float = 1e5) -> float:
     return max(ADAPTIVE_STEP_ULP, 2.0 ** math.ceil(math.log2(2 * magnified)))
 
 
-def apart(a: Arrays, b: Arrays) -> tuple[float, float]:
+def weight_difference(a: Arrays, b: Arrays) -> tuple[float, float]:
     """The largest difference between two sets of weights, in ULP and absolute.
 
     A difference counts in units in the last place of the largest value of its layer (``W1``, ``b1``

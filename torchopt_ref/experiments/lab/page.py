@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from html import escape
 from pathlib import Path
@@ -14,8 +14,6 @@ from xml.etree import ElementTree
 from torchopt_ref.errors import UserError
 from torchopt_ref.whole_file import write_whole
 
-from .. import EXPERIMENTS
-from .page_style import STYLE
 from .report import COLON, MEANINGLESS, OUTCOME, evidence, said_outcome
 from .results import FAILS, HOLDS, SIDES, UNDECIDED
 from .summary import Damaged, counted, read_summary
@@ -38,7 +36,7 @@ SOME_QUICK = Words(
     "Some of this comes from quick runs, whose numbers mean nothing: ",
     "以下部分结果来自快速运行（--quick），其中的数值没有意义：",
 )
-SPREAD = Words(
+DEVIATION = Words(
     "A number with ± is the mean over the seeds and their standard deviation.",
     "带 ± 的数值是各随机种子的平均值和标准差。",
 )
@@ -96,11 +94,12 @@ def write_page(page: Path, summaries: Summaries, lang: str) -> None:
         ) from error
 
 
-def latest_runs(runs: Path) -> dict[Path, dict[str, Any]]:
+def latest_runs(runs: Path, experiments: Iterable[str]) -> dict[Path, dict[str, Any]]:
     """The summary of each experiment's latest finished run in ``runs``, by its folder.
 
-    A damaged one is left out, which a line on stderr says. ``train`` leaves a ``results.json`` of
-    its own, which is none.
+    They are in the order of the ``experiments``, unknown ones at the end. A damaged one is left
+    out, which a line on stderr says. The ``results.json`` of a ``torchopt-ref train`` is passed
+    over.
 
     Raises:
         UserError: there is no finished run.
@@ -122,7 +121,7 @@ def latest_runs(runs: Path) -> dict[Path, dict[str, Any]]:
         raise UserError(left_out[0] if left_out else nothing)
     for line in left_out:
         print(f"torchopt-ref: {line}", file=sys.stderr)
-    order = {name: number for number, name in enumerate(EXPERIMENTS)}
+    order = {name: number for number, name in enumerate(experiments)}
     return dict(finished[name] for name in sorted(finished, key=lambda n: (order.get(n, 99), n)))
 
 
@@ -216,8 +215,59 @@ def grid(columns: Sequence[Any], rows: Sequence[Sequence[Any]], text: Callable[[
     body = "".join(
         "<tr>" + "".join(f"<td>{text(cell)}</td>" for cell in row) + "</tr>\n" for row in rows
     )
-    spread = f'<p class="soft">{text(SPREAD)}</p>\n' if "±" in body else ""
+    explained = f'<p class="soft">{text(DEVIATION)}</p>\n' if "±" in body else ""
     return (
         f'<div class="scroll"><table class="numbers"><thead><tr>{head}</tr></thead>\n'
-        f"<tbody>{body}</tbody></table></div>\n{spread}"
+        f"<tbody>{body}</tbody></table></div>\n{explained}"
     )
+
+
+STYLE = """
+:root { color-scheme: light dark; --text: #1c1e21; --soft: #5b6270; --page: #f6f7f9; --card: #fff;
+  --line: #dfe2e7; --link: #1a5fb4; --good: #1a7f4b; --bad: #b3372f; --open: #8a6100;
+  --warn: #fff4d6; }
+@media (prefers-color-scheme: dark) {
+  :root { --text: #e6e8eb; --soft: #a3acb9; --page: #121519; --card: #1d2126; --line: #343a42;
+    --link: #8ab8f5; --good: #57c78f; --bad: #f08a80; --open: #e0b64e; --warn: #3a3115; }
+}
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 62rem; padding: 1rem; background: var(--page);
+  color: var(--text); font: 16px/1.6 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans",
+  "Noto Sans CJK SC", "PingFang SC", "Microsoft YaHei", sans-serif; overflow-wrap: anywhere; }
+h1 { font-size: 1.7rem; line-height: 1.25; } h2 { font-size: 1.35rem; line-height: 1.3; margin: 0; }
+h3 { font-size: 1rem; margin: 1.4rem 0 .3rem; } p { margin: .5rem 0; max-width: 46rem; }
+a { color: var(--link); } nav li { margin: .45rem 0; }
+section { background: var(--card); border: 1px solid var(--line); border-radius: .6rem;
+  padding: 1.1rem; margin: 1.4rem 0; scroll-margin-top: .5rem; }
+.soft { color: var(--soft); font-size: .875rem; }
+.warning { background: var(--warn); border-left: 4px solid var(--open); padding: .5rem .8rem;
+  font-weight: 600; }
+.holds { color: var(--good); } .fails { color: var(--bad); } .undecided { color: var(--open); }
+figure { margin: 1rem 0; } figure svg { max-width: 100%; height: auto; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .92rem; }
+th, td { text-align: left; vertical-align: top; padding: .4rem .9rem .4rem 0;
+  border-bottom: 1px solid var(--line); }
+th { font-weight: 600; color: var(--soft); white-space: nowrap; }
+.numbers { font-variant-numeric: tabular-nums; } .numbers td, .numbers th { white-space: nowrap; }
+.claims { width: 100%; } .claims td:last-child { width: 55%; } .claims p { margin: .3rem 0; }
+.mark, .claims th.side { text-align: center; padding-right: .5rem; }
+.mark { font-weight: 700; font-size: 1.1rem; line-height: 1.3; }
+.hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);
+  white-space: nowrap; }
+details { margin: .5rem 0; } td details { margin: .2rem 0 0; font-size: .875rem; }
+summary { cursor: pointer; color: var(--soft); }
+details ul { padding-left: 1.1rem; margin: .3rem 0; }
+@media (max-width: 40rem) {
+  body { padding: .6rem; } section { padding: .8rem; }
+  .claims, .claims thead, .claims tbody { display: block; }
+  .claims tr { display: grid; grid-template-columns: 1fr repeat(var(--sides), 3.6rem);
+    column-gap: .4rem;
+    border-bottom: 1px solid var(--line); padding: .3rem 0; }
+  .claims th, .claims td { border: 0; padding: .1rem 0; }
+  .claims td:first-child { font-weight: 600; }
+  .claims th:last-child { display: none; }
+  .claims td:last-child { grid-column: 1 / -1; width: auto; }
+  .claims td[colspan] { grid-column: 2 / -1; }
+}
+"""

@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from .charts import Curve, Lines
-from .digits import percent
 from .results import Results, points
 from .svg import COLORS, DASHES, PLAIN, Axis
-from .words import Words, sentences
+from .words import Words, percent, sentences
 
 WINDOW = 20
 """Losses are shown as the mean of so many iterations, if there are ten times as many."""
@@ -76,11 +75,9 @@ def accuracy_panel(title: Words, train: np.ndarray, test: np.ndarray, x: Sequenc
 
 def test_accuracies(results: Results, names: Mapping[str, Words]) -> Lines:
     """The accuracy on test images over the iterations, of each variant by its name."""
-    engine, first = results.engines[-1], next(iter(names))
-    steps = [step for step, _ in points(results.of(first)[0][engine]["curves"]["accuracy/test"])]
-    found = {
-        name: results.curve(variant, engine, "accuracy/test") for variant, name in names.items()
-    }
+    side, first = results.sides[-1], next(iter(names))
+    steps = [step for step, _ in points(results.of(first)[0][side]["curves"]["accuracy/test"])]
+    found = {name: results.curve(variant, side, "accuracy/test") for variant, name in names.items()}
     title = Words("Accuracy on new images", "对未见过的图像的识别精度")
     return Lines(title, ITERATION, TEST_ACCURACY, curves(found, steps))
 
@@ -90,10 +87,10 @@ def initial_weights(scheme: str) -> Words:
     return Words(scheme.replace("=", " "), scheme.replace("std=", "标准差 "))
 
 
-def note(results: Results, variant: str, length: int = 0, engine: str = "") -> Words:
+def note(results: Results, variant: str, length: int = 0, side: str = "") -> Words:
     """Which side computed what is shown, of how many seeds, and how losses were smoothed."""
-    engine = engine or results.engines[-1]
-    side = "NumPy" if engine == "numpy" else engine
+    side = side or results.sides[-1]
+    side = "NumPy" if side == "numpy" else side
     seeds, window = len(results.of(variant)), smoothing(length)
     said = [Words(f"Computed by {side}.", f"由 {side} 计算。")]
     if seeds > 1:

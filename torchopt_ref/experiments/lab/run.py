@@ -1,52 +1,42 @@
-"""Running an experiment: its units in parallel, kept one by one, then claims, figures, report."""
+"""Running an experiment: its units in parallel, kept one by one, then figures, claims, report."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import platform
-import signal
 import sys
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch.utils.tensorboard import SummaryWriter
 
 from torchopt_ref.errors import UserError
 from torchopt_ref.tensorboard import RunFolder
-from torchopt_ref.tensorboard.inspection import MONITOR
+from torchopt_ref.tensorboard.inspection import MONITOR, inspect, run_folders
 from torchopt_ref.tensorboard.run_lock import locked
 from torchopt_ref.whole_file import with_digest
+from torchopt_ref.written import near
 
-from ..reports import report_of
 from .agreement import why_curves_part
-from .monitored import diagnoses
-from .processes import context
-from .progress import progress
+from .processes import computed, progress
 from .report import show, write_markdown
-from .results import QUICK, Outcome, Results, Unit, bin_edges, points, unit_name
+from .results import QUICK, Claim, Outcome, Results, Table, Unit, bin_edges, points, unit_name
 from .settings import Settings
-from .sides import one_thread
 from .summary import Damaged, read_outcome, read_summary
 from .svg import Figure
-from .words import LANGUAGES
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
+from .words import LANGUAGES, Words
 
 
 class Experiment(Protocol):
     """What the module of an experiment defines, beside its ``Config``.
 
     One that does not consist of units defines ``outcomes(config, folder)`` instead of ``units``.
-    What is said of it stands in a module of ``reports``.
     """
 
     NAME: str
@@ -55,12 +45,29 @@ class Experiment(Protocol):
     def figures(self, results: Results, config: Any) -> dict[str, Figure]: ...
 
 
-def run(experiment: Experiment, config: Settings) -> Path:
-    """Run what is not finished yet; the run's folder.
+class ExperimentReport(Protocol):
+    """What an experiment's module of ``reports`` defines: a question, and what was found.
+
+    ``config`` has the options that really ran.
+    """
+
+    TITLE: Words
+    WHY: Words
+    TRAININGS: Mapping[str, str | Words]
+    """The names by which the report calls the trainings whose sides are compared."""
+
+    def tried(self, config: Any) -> Words: ...
+    def seen(self, results: Results, config: Any) -> Words: ...
+    def claims(self, results: Results, config: Any) -> list[Claim]: ...
+    def tables(self, results: Results, config: Any) -> list[Table]: ...
+
+
+def run_experiment(experiment: Experiment, report: ExperimentReport, config: Settings) -> Path:
+    """Run what is not finished yet, and return the run's folder.
 
     The folder's name follows from the options that decide the results, so the same call finds it
-    again: finished units are not redone unless ``config.force``. ``results.json`` is the same for
-    the same options, but for its ``environment``.
+    again. Finished units are not run again unless ``config.force``. ``results.json`` is the same
+    for the same options, but for its ``environment``.
     """
     config.check()
     config = config.as_run()
@@ -77,7 +84,8 @@ def run(experiment: Experiment, config: Settings) -> Path:
             print(f"Writing to {folder.path}", file=sys.stderr)
             collect = getattr(experiment, "outcomes", partial(unit_outcomes, experiment))
             with locked(folder.path):
-                summary = conclude(experiment, config, folder, collect(config, folder))
+                outcomes = collect(config, folder)
+                summary = conclude(experiment, report, config, folder, outcomes)
         show(summary, config.lang)
     if config.monitor:
         print("Seen by the monitor", *diagnoses(folder.path), sep="\n  ", end="\n\n")
@@ -99,7 +107,7 @@ def unit_outcomes(
         first_seed = min(unit.seed for unit in units)
         if config.monitor:
             waiting = [
-                unit.monitored(folder.path / MONITOR) if unit.seed == first_seed else unit
+                unit.with_monitor(folder.path / MONITOR) if unit.seed == first_seed else unit
                 for unit in waiting
             ]
         with progress(experiment.NAME, len(units)) as advance:
@@ -117,13 +125,13 @@ def unit_outcomes(
 
 def conclude(
     experiment: Experiment,
+    report: ExperimentReport,
     config: Settings,
     folder: RunFolder,
     outcomes: Mapping[tuple[str, int], Outcome],
 ) -> dict[str, Any]:
-    """Claims, figures and report from the outcomes; the content of ``results.json``."""
-    results = Results(outcomes, config.engine_names)
-    report = report_of(experiment.NAME)
+    """Write figures, ``results.json`` and report; what stands in ``results.json``."""
+    results = Results(outcomes, config.side_names)
     claims = report.claims(results, config)
     if config.quick:
         claims = [claim.undecided(QUICK) for claim in claims]
@@ -147,7 +155,7 @@ def conclude(
             for claim in claims
         ],
         "tables": [table._asdict() for table in report.tables(results, config)],
-        "units": {unit_name(*key): without_seconds(value) for key, value in outcomes.items()},
+        "units": {unit_name(*key): for_the_summary(value) for key, value in outcomes.items()},
         "environment": environment(outcomes),
     }
     folder.write_json("results.json", summary)
@@ -157,6 +165,7 @@ def conclude(
 
 
 def of_earlier(file: Path, read: Callable[[Path], Any]) -> Any:
+    """What an earlier run left in a file; ``UserError`` if it is damaged."""
     try:
         return read(file)
     except Damaged as damage:
@@ -168,50 +177,16 @@ def run_name(experiment: Experiment, config: Settings) -> str:
     return f"{config.dataset}-{hashlib.sha256(options.encode()).hexdigest()[:8]}"
 
 
-def computed(units: list[Unit], processes: int) -> Any:
-    """``(unit, outcome)`` as they are finished, by so many processes of one thread each."""
-    if min(processes, len(units)) == 1:
-        with one_thread():
-            for unit in units:
-                yield unit, unit.work(**unit.arguments)
-        return
-    with ProcessPoolExecutor(processes, context(), initializer=ignore_interrupt) as pool:
-        futures: dict[Future[Outcome], Unit] = {pool.submit(work, unit): unit for unit in units}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        except BrokenProcessPool as error:
-            raise UserError(
-                "a process of the experiment was killed, perhaps for want of memory: the same "
-                "command goes on with what is not finished, with fewer --jobs if need be"
-            ) from error
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for worker in multiprocessing.active_children():
-                worker.terminate()
-            raise
-
-
-def work(unit: Unit) -> Outcome:
-    with one_thread():
-        return unit.work(**unit.arguments)
-
-
-def ignore_interrupt() -> None:
-    """Ctrl-C is the parent's to answer: it keeps what is finished."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
 def write_curves(folder: RunFolder, unit: Unit, outcome: Outcome, config: Settings) -> None:
-    """A unit's curves and histograms to TensorBoard, by the writer ``<variant>-<engine>``."""
-    for engine in config.engine_names:
-        if engine not in outcome:
+    """Write a unit's curves and histograms for TensorBoard, each side as a run of its own."""
+    for side in config.side_names:
+        if side not in outcome:
             continue
-        with folder.fresh_writer(f"{unit.variant}-{engine}") as writer:
-            for tag, curve in outcome[engine]["curves"].items():
+        with folder.fresh_writer(f"{unit.variant}-{side}") as writer:
+            for tag, curve in outcome[side]["curves"].items():
                 for step, value in points(curve):
                     writer.add_scalar(tag, value, step)
-            for tag, histogram in outcome[engine].get("histograms", {}).items():
+            for tag, histogram in outcome[side].get("histograms", {}).items():
                 add_histogram(writer, tag, histogram)
 
 
@@ -230,30 +205,45 @@ def add_histogram(writer: SummaryWriter, tag: str, histogram: Mapping[str, Any])
     )
 
 
-def without_seconds(outcome: Mapping[str, Any]) -> dict[str, Any]:
-    """An outcome as it is the same in every run of its unit, without its curves and histograms."""
+def for_the_summary(outcome: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of an outcome for ``results.json``, which is the same in every run of its unit."""
     return {
-        key: without_seconds(value) if isinstance(value, Mapping) else value
+        key: for_the_summary(value) if isinstance(value, Mapping) else value
         for key, value in outcome.items()
         if key not in ("seconds", "curves", "histograms")
     }
 
 
 def environment(outcomes: Mapping[tuple[str, int], Outcome]) -> dict[str, Any]:
-    """What may differ between two runs with the same results; seconds are means over seeds."""
+    """What may differ between two runs of the same options; the seconds are means over seeds."""
     seconds: dict[str, dict[str, list[float]]] = {}
     for (variant, _), outcome in outcomes.items():
-        for engine, part in outcome.items():
+        for side, part in outcome.items():
             if isinstance(part, Mapping) and "seconds" in part:
-                seconds.setdefault(variant, {}).setdefault(engine, []).append(part["seconds"])
+                seconds.setdefault(variant, {}).setdefault(side, []).append(part["seconds"])
     return {
         "finished": datetime.now().isoformat(timespec="seconds"),
         "seconds": {
-            variant: {engine: round(float(np.mean(each)), 2) for engine, each in engines.items()}
-            for variant, engines in seconds.items()
+            variant: {side: round(float(np.mean(each)), 2) for side, each in sides.items()}
+            for variant, sides in seconds.items()
         },
         "torch": torch.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),
         "machine": platform.processor() or platform.machine(),
     }
+
+
+def diagnoses(run: Path) -> Iterator[str]:
+    """A line for each training that a monitor watched, and the command that shows more."""
+    folders = run_folders(run / MONITOR)
+    for folder in folders:
+        seen = inspect(folder)
+        found = [f"{each.kind}{each.where}" for each in seen.findings]
+        found += [f"no verdict on the whole: {why}" for why in seen.unjudged]
+        name = folder.relative_to(run / MONITOR)
+        yield f"{name}: {'; '.join(found) or 'nothing stands out'}"
+    if folders:
+        yield f"Why, and what to try: torchopt-ref inspect {near(run / MONITOR)}/NAME"
+    else:
+        yield "no training was watched: there is none, or it was finished before (see --force)"

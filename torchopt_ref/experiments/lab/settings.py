@@ -38,7 +38,7 @@ class Settings:
     """float32 or float64"""
     device: str = "cpu"
     """of the torch side: cpu, cuda"""
-    engines: str = "numpy,torch"
+    sides: str = "numpy,torch"
     """which sides run: numpy, torch or both"""
     dataset: str = "mnist"
     """mnist or fashion"""
@@ -61,8 +61,8 @@ class Settings:
     """The splits of the data set that are read before any work, to find a missing file early."""
 
     @property
-    def engine_names(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(self.engines.split(",")))
+    def side_names(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(self.sides.split(",")))
 
     @property
     def all_seeds(self) -> range:
@@ -89,11 +89,11 @@ class Settings:
             raise unknown("dtype", self.dtype, ("float32", "float64"))
         if self.lang not in LANGUAGES:
             raise unknown("language", self.lang, LANGUAGES)
-        for engine in self.engine_names:
-            if engine not in ("numpy", "torch"):
-                raise unknown("side", engine, ("numpy", "torch"))
-        if self.monitor and "torch" not in self.engine_names:
-            raise UserError("--monitor watches the torch side: use --engines numpy,torch")
+        for side in self.side_names:
+            if side not in ("numpy", "torch"):
+                raise unknown("side", side, ("numpy", "torch"))
+        if self.monitor and "torch" not in self.side_names:
+            raise UserError("--monitor watches the torch side: use --sides numpy,torch")
         for name, value in vars(self).items():
             if type(value) is int:
                 least = 0 if name in MAY_BE_ZERO else 1

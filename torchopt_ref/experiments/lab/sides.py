@@ -1,4 +1,4 @@
-"""The same fully connected network and optimizer in both engines, from the same weights."""
+"""The same fully connected network and optimizer in both sides, from the same weights."""
 
 import time
 import warnings
@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from threadpoolctl import threadpool_limits
 
 from numpy_ref.network import MultiLayerNet
 from numpy_ref.optimizers import Optimizer as Reference
@@ -20,7 +19,7 @@ from torchopt_ref.testing.twin import Twin, as_array
 Arrays = dict[str, np.ndarray]
 
 
-class Engine(ABC):
+class Side(ABC):
     """A network with its optimizer. ``seconds`` is the time spent in ``step``."""
 
     seconds = 0.0
@@ -43,12 +42,12 @@ class Engine(ABC):
     def weights(self) -> Arrays:
         """The weights, named and laid out as in ``numpy_ref``."""
 
-    def monitored(self, folder: Path | None) -> AbstractContextManager[None]:
-        """Within it a ``Monitor`` watches torch's engine, and writes to ``folder`` if any."""
+    def under_monitor(self, folder: Path | None) -> AbstractContextManager[None]:
+        """Within it a ``Monitor`` watches torch's side, and writes to ``folder`` if any."""
         return nullcontext()
 
 
-class NumpyEngine(Engine):
+class NumpySide(Side):
     """``numpy_ref``'s network; each optimizer updates the parameters that its names select."""
 
     def __init__(
@@ -69,7 +68,7 @@ class NumpyEngine(Engine):
     def weights(self) -> Arrays:
         return self.network.params
 
-    def copy_from(self, other: "TorchEngine") -> None:
+    def copy_from(self, other: "TorchSide") -> None:
         """Take over weights, optimizer state and running statistics, bit for bit."""
         for name, array in other.weights().items():
             self.network.params[name][...] = array
@@ -82,7 +81,7 @@ class NumpyEngine(Engine):
                 getattr(self.network.layers[layer], statistic)[...] = buffer.cpu().numpy()
 
 
-class TorchEngine(Engine):
+class TorchSide(Side):
     """The network's ``Twin``, and the torch optimizer that ``optimizer`` makes for it."""
 
     def __init__(self, twin: Twin, optimizer: Callable[[Twin], torch.optim.Optimizer]) -> None:
@@ -92,7 +91,7 @@ class TorchEngine(Engine):
         self.monitor: Monitor | None = None
 
     @contextmanager
-    def monitored(self, folder: Path | None) -> Iterator[None]:
+    def under_monitor(self, folder: Path | None) -> Iterator[None]:
         if folder is None:
             yield
             return
@@ -134,15 +133,3 @@ class TorchEngine(Engine):
             slot: int(value) if slot == "step" else as_array(value).copy()
             for slot, value in state.items()
         }
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One thread for NumPy's and torch's matrix products: fastest and steadiest for small ones."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1):
-            yield
-    finally:
-        torch.set_num_threads(threads)

@@ -16,8 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .digits import number
-from .words import Words, in_language
+from .words import Words, in_language, number
 
 NOTHING = Words("", "")
 

@@ -1,4 +1,4 @@
-"""One training by both engines, from the same weights, mini-batches and masks."""
+"""One training by both sides, from the same weights, mini-batches and masks."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from torchopt_ref.testing.twin import Twin
 from .lockstep import differences, largest_differences
 from .results import Outcome, Unit
 from .settings import Settings
-from .sides import Arrays, Engine, NumpyEngine, TorchEngine
+from .sides import Arrays, NumpySide, Side, TorchSide
 
 CHANCE = float(np.log(10))
 """The loss of a network that gives each of ten classes the same probability."""
 
 
 @dataclass(frozen=True)
-class Training:
+class Recipe:
     """A fully connected network on the data set, and how it is trained.
 
     ``hidden_sizes``, ``activation``, ``weight_init``, ``batchnorm``, ``dropout``, ``scaling`` and
@@ -55,8 +55,8 @@ class Training:
     lockstep: bool = False
 
 
-def engines(training: Training, settings: Settings, seed: int) -> dict[str, Engine]:
-    """The chosen engines, torch first, all from the weights and masks of ``seed``."""
+def make_sides(training: Recipe, settings: Settings, seed: int) -> dict[str, Side]:
+    """The chosen sides, torch first, all from the weights and masks of ``seed``."""
     masks = Generator(seed)
     in_loss = training.decay_in == "loss"
     network = MultiLayerNet(
@@ -75,19 +75,17 @@ def engines(training: Training, settings: Settings, seed: int) -> dict[str, Engi
         params=training.params,
     )
     by_optimizer = 0.0 if in_loss else training.weight_decay
-    made: dict[str, Engine] = {}
-    if "torch" in settings.engine_names:
+    made: dict[str, Side] = {}
+    if "torch" in settings.side_names:
         generator = torch.Generator(settings.device).manual_seed(seed)
         twin = Twin(network, generator, settings.device)
-        made["torch"] = TorchEngine(
-            twin, lambda twin: torch_optimizer(training, twin, by_optimizer)
-        )
-    if "numpy" in settings.engine_names:
-        made["numpy"] = NumpyEngine(network, *numpy_optimizers(training, by_optimizer))
+        made["torch"] = TorchSide(twin, lambda twin: torch_optimizer(training, twin, by_optimizer))
+    if "numpy" in settings.side_names:
+        made["numpy"] = NumpySide(network, *numpy_optimizers(training, by_optimizer))
     return made
 
 
-def torch_optimizer(training: Training, twin: Twin, decay: float) -> torch.optim.Optimizer:
+def torch_optimizer(training: Recipe, twin: Twin, decay: float) -> torch.optim.Optimizer:
     cls = BY_NAME[training.optimizer].ours
     if decay == 0:
         return cls(twin.parameters(), **training.options)
@@ -99,7 +97,7 @@ def torch_optimizer(training: Training, twin: Twin, decay: float) -> torch.optim
     return cls(groups, **training.options)
 
 
-def numpy_optimizers(training: Training, decay: float) -> Iterator[tuple[Any, Any]]:
+def numpy_optimizers(training: Recipe, decay: float) -> Iterator[tuple[Any, Any]]:
     cls = BY_NAME[training.optimizer].reference
     if decay == 0:
         yield cls(**training.options), lambda name: True
@@ -113,7 +111,7 @@ def is_weight(name: str) -> bool:
     return name.startswith("W")
 
 
-def batches(training: Training, settings: Settings, seed: int) -> Iterator[tuple[Any, Any]]:
+def batches(training: Recipe, settings: Settings, seed: int) -> Iterator[tuple[Any, Any]]:
     """The mini-batches of ``seed``, the same for every variant."""
     dataset = settings.data()
     rng = np.random.default_rng([seed, 1])
@@ -124,11 +122,11 @@ def batches(training: Training, settings: Settings, seed: int) -> Iterator[tuple
 
 
 def training_units(
-    trainings: Mapping[str, Training],
+    trainings: Mapping[str, Recipe],
     settings: Settings,
     watch: Callable[[Arrays], dict[str, float]] | None = None,
 ) -> list[Unit]:
-    """A unit for each training and seed; ``watch`` is that of :func:`fit`."""
+    """A unit for each training and seed; ``watch`` is that of :func:`train_sides`."""
     return [
         Unit(
             name,
@@ -142,37 +140,37 @@ def training_units(
 
 
 def train(
-    training: Training,
+    training: Recipe,
     settings: Settings,
     seed: int,
     watch: Callable[[Arrays], dict[str, float]] | None = None,
     monitor: Path | None = None,
 ) -> Outcome:
-    """Train by the chosen engines: the work of a ``Unit``; its outcome is that of :func:`fit`."""
-    return fit(training, settings, seed, watch, monitor)[1]
+    """The outcome of :func:`train_sides`: the work of a ``Unit``."""
+    return train_sides(training, settings, seed, watch, monitor)[1]
 
 
-def fit(
-    training: Training,
+def train_sides(
+    training: Recipe,
     settings: Settings,
     seed: int,
     watch: Callable[[Arrays], dict[str, float]] | None = None,
     monitor: Path | None = None,
-) -> tuple[dict[str, Engine], Outcome]:
-    """The chosen engines, trained, and the outcome of their training.
+) -> tuple[dict[str, Side], Outcome]:
+    """The chosen sides, trained, and the outcome of their training.
 
     Curves: ``loss/train`` at every iteration; ``accuracy/train`` (on the limited training set, or
     as many training images as there are test images) and ``accuracy/test`` at every evaluation, and
     with them what ``watch`` measures of the weights, by tag. Numbers: ``loss`` (mean of the last
     100), and ``train_accuracy``, ``test_accuracy`` and their ``gap`` at the end.
 
-    With two engines, the curve ``engines/loss_difference`` (in lockstep also ``lockstep/max_ulp``
-    and ``lockstep/max_abs``, of any weight after each step) stands with the NumPy engine, and
+    With two sides, the curve ``sides/loss_difference`` (in lockstep also ``lockstep/max_ulp``
+    and ``lockstep/max_abs``, of any weight after each step) stands with the NumPy side, and
     ``apart`` beside them holds the largest values: of the losses' difference in the ``first 100``
     iterations and ``ever``, of a weight's after a step in ULP of ``lockstep.apart``
     (``step ULP``) and absolute (``step``).
 
-    ``monitor`` is that of ``Engine.monitored``.
+    ``monitor`` is that of ``Side.under_monitor``.
     """
     dataset = settings.data()
     seen = slice(training.samples or len(dataset.test_images))
@@ -180,25 +178,25 @@ def fit(
         "train": (dataset.train_images[seen], dataset.train_labels[seen]),
         "test": (dataset.test_images, dataset.test_labels),
     }
-    made = engines(training, settings, seed)
+    made = make_sides(training, settings, seed)
     curves: dict[str, dict[str, list]] = {
         key: {"loss/train": [], "accuracy/train": [], "accuracy/test": []} for key in made
     }
     with ExitStack() as stack:
-        for engine in made.values():
-            stack.enter_context(engine.monitored(monitor))
+        for side in made.values():
+            stack.enter_context(side.under_monitor(monitor))
         for iteration, (x, t) in enumerate(batches(training, settings, seed), start=1):
-            for key, engine in made.items():
-                curves[key]["loss/train"].append(engine.step(x, t))
+            for key, side in made.items():
+                curves[key]["loss/train"].append(side.step(x, t))
                 if iteration % training.evaluate_every == 0 or iteration == training.iterations:
-                    for tag, value in evaluation(engine, sets, watch).items():
+                    for tag, value in evaluation(side, sets, watch).items():
                         curves[key].setdefault(tag, []).append([iteration, value])
             if len(made) > 1:
                 for tag, value in differences(made, curves, training.lockstep).items():
                     curves["numpy"].setdefault(tag, []).append(value)
     outcome: Outcome = {
-        key: {"curves": curves[key], "numbers": numbers(curves[key]), "seconds": engine.seconds}
-        for key, engine in made.items()
+        key: {"curves": curves[key], "numbers": numbers(curves[key]), "seconds": side.seconds}
+        for key, side in made.items()
     }
     if len(made) > 1:
         outcome["apart"] = largest_differences(curves["numpy"])
@@ -206,13 +204,13 @@ def fit(
 
 
 def evaluation(
-    engine: Engine,
+    side: Side,
     sets: Mapping[str, tuple[np.ndarray, np.ndarray]],
     watch: Callable[[Arrays], dict[str, float]] | None,
 ) -> dict[str, float]:
     """Its accuracy on each set, and what ``watch`` measures, by tag."""
-    found = {f"accuracy/{name}": engine.accuracy(x, t) for name, (x, t) in sets.items()}
-    return found | (watch(engine.weights()) if watch else {})
+    found = {f"accuracy/{name}": side.accuracy(x, t) for name, (x, t) in sets.items()}
+    return found | (watch(side.weights()) if watch else {})
 
 
 def numbers(curves: dict[str, list]) -> dict[str, float]:

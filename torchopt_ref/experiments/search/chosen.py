@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..lab.processes import one_thread
 from ..lab.results import Outcome
-from ..lab.sides import one_thread
 from .objective import Objective
 
 if TYPE_CHECKING:
@@ -20,19 +20,19 @@ def tested(
     """Train with the chosen setting from each seed's initial weights; then read the test data.
 
     The outcome of each seed under ``("chosen", seed)``. Raises ``UserError`` if the test data
-    cannot be read. ``monitor`` is that of ``Engine.monitored``, for the first seed.
+    cannot be read. ``monitor`` is that of ``Side.under_monitor``, for the first seed.
     """
     trained = {}
     with one_thread():
         for seed in config.all_seeds:
             repeated = replace(objective, recipe=config.recipe(seed))
-            engine = repeated.recipe.engine(**params)
-            with engine.monitored(monitor if seed == config.seed else None):
-                trained[seed] = engine, repeated.train(engine) | {"params": params}
+            side = repeated.recipe.torch_side(**params)
+            with side.under_monitor(monitor if seed == config.seed else None):
+                trained[seed] = side, repeated.train(side) | {"params": params}
         images, labels = config.split("test")
-        for engine, outcome in trained.values():
+        for side, outcome in trained.values():
             outcome["torch"]["numbers"] |= {
-                "test_accuracy": engine.accuracy(images, labels),
+                "test_accuracy": side.accuracy(images, labels),
                 "validation_images": len(objective.parts.validation_labels),
                 "test_images": len(labels),
             }

@@ -1,29 +1,16 @@
-"""Search for a learning rate and a weight decay: random, then narrower around the best."""
+"""The options of a search, and the plan and the training that follow from them."""
 
 from __future__ import annotations
 
 import math
-import shutil
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from torchopt_ref.errors import UserError, unknown
-from torchopt_ref.tensorboard import RunFolder
 
-from ..lab.monitored import MONITOR
-from ..lab.progress import progress
-from ..lab.results import Outcome, Results
 from ..lab.settings import Settings
-from .chosen import tested
-from .events import write_trial
-from .figures import PARAMS
-from .objective import Objective, Parts, Recipe, split
-from .plan import Plan
-from .study import run_study
-from .trials import best_trials, figures
-
-NAME = "search"
-__all__ = ["NAME", "Config", "figures", "outcomes"]
+from .objective import TrialRecipe
+from .plan import PARAMS, SearchPlan
 
 
 @dataclass
@@ -37,7 +24,7 @@ class Config(Settings):
     pruning finds the same with any number of workers; else only with one worker.
     """
 
-    engines: str = "torch"
+    sides: str = "torch"
     """the search is run by torch alone"""
     read_at_start: ClassVar[tuple[str, ...]] = ("train",)
     trials: int = 50
@@ -69,8 +56,8 @@ class Config(Settings):
 
     def check(self) -> None:
         super().check()
-        if "torch" not in self.engine_names:
-            raise UserError("the search is run by torch alone: use --engines torch")
+        if "torch" not in self.side_names:
+            raise UserError("the search is run by torch alone: use --sides torch")
         if self.sampler not in ("random", "tpe"):
             raise unknown("sampler", self.sampler, ("random", "tpe"))
         if self.pruner not in ("none", "median"):
@@ -100,8 +87,8 @@ class Config(Settings):
             name: (getattr(self, f"{name}_low"), getattr(self, f"{name}_high")) for name in PARAMS
         }
 
-    def plan(self, storage: str, name: str) -> Plan:
-        return Plan(
+    def plan(self, storage: str, name: str) -> SearchPlan:
+        return SearchPlan(
             storage=storage,
             name=name,
             seed=self.seed,
@@ -112,32 +99,5 @@ class Config(Settings):
             warmup=self.epochs // 5,
         )
 
-    def recipe(self, seed: int) -> Recipe:
-        return Recipe((100,) * 6, self.epochs, self.batch_size, seed, self.dtype, self.device)
-
-
-def outcomes(config: Config, folder: RunFolder) -> dict[tuple[str, int], Outcome]:
-    """Search, choose, test the chosen setting: what ``laboratory.run`` reports on."""
-    plan = config.plan(config.storage or str(folder.path / "study.journal"), folder.path.name)
-    if config.force:
-        plan.forget()
-        shutil.rmtree(folder.path / "trials", ignore_errors=True)
-    objective = Objective(config.recipe(config.seed), training_parts(config))
-    trials: dict[tuple[str, int], Outcome] = {}
-    with progress(NAME, plan.total) as advance:
-        for point, outcome in run_study(plan, objective, config.workers or config.processes):
-            trials[f"trial-{point:03d}", config.seed] = outcome
-            write_trial(folder.path, f"{point:03d}", outcome)
-            advance(f"trial {point:03d} {outcome['state']}")
-    trials = dict(sorted(trials.items()))
-    chosen = best_trials(Results(trials, ["torch"]))[0][1]
-    monitor = folder.path / MONITOR / "chosen" if config.monitor else None
-    return trials | tested(chosen["params"], objective, config, monitor)
-
-
-def training_parts(config: Config) -> Parts:
-    """The parts of the first training images."""
-    images, labels = config.split("train")
-    if config.samples > len(images):
-        raise UserError(f"--samples: the training set has {len(images)} images")
-    return split(images[: config.samples], labels[: config.samples], config.seed)
+    def recipe(self, seed: int) -> TrialRecipe:
+        return TrialRecipe((100,) * 6, self.epochs, self.batch_size, seed, self.dtype, self.device)

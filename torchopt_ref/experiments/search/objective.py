@@ -14,7 +14,7 @@ from torchopt_ref import optim
 from torchopt_ref.testing.twin import Twin
 
 from ..lab.results import Outcome
-from ..lab.sides import TorchEngine
+from ..lab.sides import TorchSide
 
 Stop = Callable[[int, float], bool]
 """Asked with an epoch's number and validation accuracy: is the training to end here?"""
@@ -24,7 +24,7 @@ FRACTION = 0.2
 
 
 @dataclass(frozen=True, eq=False)
-class Parts:
+class SearchData:
     """The two parts of the training data: all the data that a trial gets."""
 
     train_images: np.ndarray
@@ -33,15 +33,15 @@ class Parts:
     validation_labels: np.ndarray
 
 
-def split(images: np.ndarray, labels: np.ndarray, seed: int) -> Parts:
+def hold_out(images: np.ndarray, labels: np.ndarray, seed: int) -> SearchData:
     """Shuffle training data by ``seed`` and set a fifth of it aside for validation, as copies."""
     order = np.random.default_rng([seed, 2]).permutation(len(images))
     validation, train = np.split(order, [round(FRACTION * len(images))])
-    return Parts(images[train], labels[train], images[validation], labels[validation])
+    return SearchData(images[train], labels[train], images[validation], labels[validation])
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TrialRecipe:
     """How a ReLU network with He's initial weights is trained by SGD.
 
     Initial weights and mini-batches follow from ``seed`` alone: two trainings differ by their
@@ -55,7 +55,7 @@ class Recipe:
     dtype: str = "float32"
     device: str = "cpu"
 
-    def engine(self, lr: float, weight_decay: float) -> TorchEngine:
+    def torch_side(self, lr: float, weight_decay: float) -> TorchSide:
         network = MultiLayerNet(
             784,
             self.hidden_sizes,
@@ -65,7 +65,7 @@ class Recipe:
             rng=np.random.default_rng(self.seed),
             dtype=self.dtype,
         )
-        return TorchEngine(
+        return TorchSide(
             Twin(network, device=self.device), lambda twin: optim.SGD(twin.parameters(), lr=lr)
         )
 
@@ -78,8 +78,8 @@ def never(epoch: int, accuracy: float) -> bool:
 class Objective:
     """The validation accuracy that a recipe reaches with given hyper-parameters."""
 
-    recipe: Recipe
-    parts: Parts
+    recipe: TrialRecipe
+    parts: SearchData
 
     def __call__(
         self,
@@ -87,14 +87,14 @@ class Objective:
         weight_decay: float,
         stop: Stop = never,
     ) -> Outcome:
-        """Train, and return the ``Outcome`` of the torch engine with its curves per epoch.
+        """Train, and return the ``Outcome`` of the torch side with its curves per epoch.
 
         ``stop`` is asked after every epoch. The outcome's ``state`` is ``complete``, ``pruned``
         if ``stop`` ended the training, or ``failed`` if the loss became infinite or NaN.
         """
-        return self.train(self.recipe.engine(lr, weight_decay), stop)
+        return self.train(self.recipe.torch_side(lr, weight_decay), stop)
 
-    def train(self, engine: TorchEngine, stop: Stop = never) -> Outcome:
+    def train(self, side: TorchSide, stop: Stop = never) -> Outcome:
         parts, recipe = self.parts, self.recipe
         rng = np.random.default_rng([recipe.seed, 1])
         count = len(parts.train_images)
@@ -108,13 +108,13 @@ class Objective:
             losses = []
             for _ in range(math.ceil(count / recipe.batch_size)):
                 batch = rng.integers(count, size=recipe.batch_size)
-                losses.append(engine.step(parts.train_images[batch], parts.train_labels[batch]))
+                losses.append(side.step(parts.train_images[batch], parts.train_labels[batch]))
             if not np.isfinite(losses).all():
                 outcome |= {"state": "failed", "failure": f"the loss is not finite, epoch {epoch}"}
                 break
-            accuracy = engine.accuracy(parts.validation_images, parts.validation_labels)
+            accuracy = side.accuracy(parts.validation_images, parts.validation_labels)
             curves["loss/train"].append(float(np.mean(losses)))
-            curves["accuracy/train"].append(engine.accuracy(parts.train_images, parts.train_labels))
+            curves["accuracy/train"].append(side.accuracy(parts.train_images, parts.train_labels))
             curves["accuracy/validation"].append(accuracy)
             if stop(epoch, accuracy):
                 outcome["state"] = "pruned"
@@ -124,6 +124,4 @@ class Objective:
             for part in ("train", "validation")
             if curves[f"accuracy/{part}"]
         }
-        return outcome | {
-            "torch": {"curves": curves, "numbers": numbers, "seconds": engine.seconds}
-        }
+        return outcome | {"torch": {"curves": curves, "numbers": numbers, "seconds": side.seconds}}

@@ -1,8 +1,9 @@
-"""What a search tries, in rounds, and which trial of the study counts for what.
+"""What a search tries, in rounds, and which trial of the study counts for each point.
 
-A trial's number, which the storage hands out, says which *point* of the search it is, and the point
-says in which round it lies and with which seed it is sampled. So a search by random sampling finds
-the same whatever process does what, and however often it is killed.
+A search consists of numbered *points*; a point's number decides its round and the seed by which its
+hyper-parameters are sampled. A point is tried once, and again where the process that tried it died;
+each attempt is a trial of the study. So a search by random sampling finds the same however its
+points are shared among processes, and however often it is killed.
 """
 
 from __future__ import annotations
@@ -12,23 +13,29 @@ from dataclasses import dataclass
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from ..lab.words import Words
 from .storage import open_storage, opening
 
+PARAMS = {
+    "lr": Words("learning rate", "学习率"),
+    "weight_decay": Words("weight decay", "权值衰减系数"),
+}
+"""The hyper-parameters that are searched, and what reports call them."""
 Ranges = dict[str, tuple[float, float]]
 
 ATTEMPTS = 5
-"""So many processes may die at one point before it counts as failed."""
+"""A point at which this many processes have died counts as failed."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class SearchPlan:
     """What is searched and where it is kept.
 
-    ``storage`` is a database URL or the path of a journal; ``rounds`` are numbers of points;
-    ``ranges`` are those of the first round. ``warmup`` epochs are never pruned.
+    ``storage`` is a database URL or the path of a journal; ``rounds`` has the number of points of
+    each round, ``ranges`` those that the first round samples from. No trial is pruned in its first
+    ``warmup`` epochs.
     """
 
     storage: str
@@ -45,7 +52,7 @@ class Plan:
         return sum(self.rounds)
 
     def round_of(self, point: int) -> int:
-        """0 for the first round."""
+        """The number of a point's round, counted from 0."""
         return int(np.searchsorted(np.cumsum(self.rounds), point, side="right"))
 
     def start_of(self, number: int) -> int:
@@ -112,23 +119,3 @@ def narrowed(ranges: Ranges, trials: list[FrozenTrial]) -> Ranges:
     best = complete[: max(2, math.ceil(len(complete) / 4))]
     values = {name: [trial.params[name] for trial in best] for name in ranges}
     return {name: (min(found), max(found)) for name, found in values.items()}
-
-
-def importance(
-    params: list[dict[str, float]], accuracies: list[float], ranges: Ranges
-) -> dict[str, float]:
-    """Each hyper-parameter's share in what the best tenth has in common (PED-ANOVA).
-
-    The trials are to be spread evenly over the ``ranges``. Source: Watanabe, Bansal, Hutter,
-    "PED-ANOVA: Efficiently Quantifying Hyperparameter Importance in Arbitrary Subspaces",
-    arXiv:2304.10255.
-    """
-    distributions: dict[str, BaseDistribution] = {
-        name: FloatDistribution(low, high, log=True) for name, (low, high) in ranges.items()
-    }
-    study = optuna.create_study(direction="maximize")
-    for setting, accuracy in zip(params, accuracies, strict=True):
-        study.add_trial(
-            optuna.trial.create_trial(params=setting, distributions=distributions, value=accuracy)
-        )
-    return optuna.importance.get_param_importances(study)

@@ -9,19 +9,19 @@ from multiprocessing.process import BaseProcess
 
 from torchopt_ref.errors import UserError
 
-from ..lab.processes import context
+from ..lab.processes import context, ignore_interrupt, one_thread
 from ..lab.results import Outcome
-from ..lab.run import ignore_interrupt
-from ..lab.sides import one_thread
 from .objective import Objective
-from .plan import Plan
+from .plan import SearchPlan
 from .worker import Worker
 
 LOOK = 0.2
 """Seconds between two looks at what the workers have done."""
 
 
-def run_study(plan: Plan, objective: Objective, workers: int) -> Iterator[tuple[int, Outcome]]:
+def run_study(
+    plan: SearchPlan, objective: Objective, workers: int
+) -> Iterator[tuple[int, Outcome]]:
     """Finish the study by so many processes; ``(point, outcome)`` once for each point.
 
     Raises ``UserError`` if all workers died.
@@ -61,7 +61,7 @@ def run_study(plan: Plan, objective: Objective, workers: int) -> Iterator[tuple[
         )
 
 
-def start(plan: Plan, objective: Objective, workers: int) -> Sequence[BaseProcess]:
+def start(plan: SearchPlan, objective: Objective, workers: int) -> Sequence[BaseProcess]:
     starting = context()
     processes = [starting.Process(target=work, args=(plan, objective)) for _ in range(workers)]
     for process in processes:
@@ -69,7 +69,7 @@ def start(plan: Plan, objective: Objective, workers: int) -> Sequence[BaseProces
     return processes
 
 
-def work(plan: Plan, objective: Objective) -> None:
+def work(plan: SearchPlan, objective: Objective) -> None:
     """A worker's life: it ends with the study, or with the process that started it."""
     ignore_interrupt()
     parent = multiprocessing.parent_process()

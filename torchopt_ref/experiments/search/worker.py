@@ -18,7 +18,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from ..lab.results import Outcome
-from .plan import ATTEMPTS, Plan, Ranges, attempts_by_point, narrowed, settled
+from .plan import ATTEMPTS, Ranges, SearchPlan, attempts_by_point, narrowed, settled
 
 BEAT = 30.0
 """Seconds between two signs of life of a trial."""
@@ -33,7 +33,7 @@ POLL = 0.05
 class Worker:
     """One process's share in a study: ``step`` until ``finished``."""
 
-    def __init__(self, plan: Plan, objective: Callable[..., Outcome]) -> None:
+    def __init__(self, plan: SearchPlan, objective: Callable[..., Outcome]) -> None:
         self.plan, self.objective = plan, objective
         self.study = plan.open()
         self.owner = {"host": socket.gethostname(), "pid": os.getpid(), "id": uuid.uuid4().hex}
