@@ -16,8 +16,8 @@ from torchopt_ref.experiments import dropout
 from torchopt_ref.experiments.dropout import probabilities, quality
 from torchopt_ref.experiments.lab.results import FAILS, UNDECIDED, Results
 from torchopt_ref.experiments.lab.run import run_experiment
-from torchopt_ref.experiments.lab.sides import NumpySide
-from torchopt_ref.experiments.lab.training import make_sides
+from torchopt_ref.experiments.lab.trainers import NumpyTrainer
+from torchopt_ref.experiments.lab.training import make_trainers
 from torchopt_ref.experiments.reports import dropout as report
 
 TINY = {"epochs": 1, "seeds": 1, "jobs": 1}
@@ -82,13 +82,13 @@ def test_probabilities_are_means_over_passes_with_dropout_on(side, scaling):
     x = data.load(dtype="float64").test_images[:20]
 
     def softmax_of_passes(count):
-        twin = make_sides(training, config, 3)["torch"].twin.train()
+        twin = make_trainers(training, config, 3)["torch"].twin.train()
         with torch.no_grad():
             return [torch.softmax(twin(torch.from_numpy(x)), 1).numpy() for _ in range(count)]
 
-    made = make_sides(training, config, 3)[side]
+    made = make_trainers(training, config, 3)[side]
     off = probabilities(made, x)
-    twin = make_sides(training, config, 3)["torch"].twin.eval()
+    twin = make_trainers(training, config, 3)["torch"].twin.eval()
     expected = torch.softmax(twin(torch.from_numpy(x)), 1).detach().numpy()
     # Probabilities of at most 1 in float64. Measured: 1e-15.
     assert off == pytest.approx(expected, abs=1e-14)
@@ -156,8 +156,8 @@ def test_the_scalings_are_one_method_in_different_units():
         scaling="inference",
         params=scaled,
     )
-    inverted = NumpySide(first, (SGD(lr), lambda name: True))
-    inference = NumpySide(
+    inverted = NumpyTrainer(first, (SGD(lr), lambda name: True))
+    inference = NumpyTrainer(
         second,
         (SGD(lr), lambda name: name not in behind),
         (SGD(lr / keep**2), lambda name: name in behind),

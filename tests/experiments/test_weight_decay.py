@@ -11,7 +11,7 @@ from tests.experiments.made_up_reports import check_both_languages
 from torchopt_ref.experiments import weight_decay
 from torchopt_ref.experiments.lab.results import FAILS, UNDECIDED, Results
 from torchopt_ref.experiments.lab.run import run_experiment
-from torchopt_ref.experiments.lab.training import batches, make_sides
+from torchopt_ref.experiments.lab.training import batches, make_trainers
 from torchopt_ref.experiments.reports import weight_decay as report
 from torchopt_ref.experiments.weight_decay import compare_forms
 
@@ -101,7 +101,7 @@ def test_the_comparison_finds_how_far_two_trainings_are_apart():
     forms = trainings["SGD"], trainings["SGD-L2-in-loss"]
     found = compare_forms(forms, config, seed=0, every=3)
     for key in ("numpy", "torch"):
-        a, b = (make_sides(training, config, 0)[key] for training in forms)
+        a, b = (make_trainers(training, config, 0)[key] for training in forms)
         expected = []
         for iteration, (x, t) in enumerate(batches(forms[0], config, 0), start=1):
             a.step(x, t)

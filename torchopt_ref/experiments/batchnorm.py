@@ -17,9 +17,9 @@ from .lab.charts import Lines
 from .lab.panels import ACCURACY, EPOCH, curves, note
 from .lab.results import Outcome, Results, Unit
 from .lab.settings import Settings
-from .lab.sides import Side
 from .lab.svg import HALF, NOTHING, Axis, Figure
-from .lab.training import Recipe, batches, make_sides
+from .lab.trainers import Trainer
+from .lab.training import Recipe, batches, make_trainers
 from .lab.words import Words, sentences
 
 NAME = "batchnorm"
@@ -102,36 +102,36 @@ def train_series(
     iterations: ``loss/train/<name>``, the mean loss of these iterations, where it is finite; and
     ``accuracy/train/<name>``. Numbers: ``loss/<name>``, the last mean loss, None if it is not
     finite; ``train_accuracy/<name>`` and ``test_accuracy/<name>`` at the end. In the folder
-    ``monitor`` each training has a folder of its own for ``Side.under_monitor``.
+    ``monitor`` each training has a folder of its own for ``Trainer.under_monitor``.
     """
     dataset = settings.data()
     drawn = list(batches(next(iter(trainings.values())), settings, seed))
     outcome: Outcome = {
-        key: {"curves": {}, "numbers": {}, "seconds": 0.0} for key in settings.side_names
+        side: {"curves": {}, "numbers": {}, "seconds": 0.0} for side in settings.side_names
     }
     for name, training in trainings.items():
-        for key, side in make_sides(training, settings, seed).items():
-            with side.under_monitor(monitor and monitor / name):
-                curves, numbers = learn(side, training, drawn, dataset)
-            outcome[key]["curves"] |= {f"{tag}/{name}": curve for tag, curve in curves.items()}
-            outcome[key]["numbers"] |= {f"{tag}/{name}": value for tag, value in numbers.items()}
-            outcome[key]["seconds"] += side.seconds
+        for side, trainer in make_trainers(training, settings, seed).items():
+            with trainer.under_monitor(monitor and monitor / name):
+                curves, numbers = learn(trainer, training, drawn, dataset)
+            outcome[side]["curves"] |= {f"{tag}/{name}": curve for tag, curve in curves.items()}
+            outcome[side]["numbers"] |= {f"{tag}/{name}": value for tag, value in numbers.items()}
+            outcome[side]["seconds"] += trainer.seconds
     return outcome
 
 
 # Trainings from too large a scale or learning rate end in infinities and NaN: no warning for that.
 @np.errstate(over="ignore", invalid="ignore")
 def learn(
-    side: Side, training: Recipe, drawn: Iterable[Any], dataset: Dataset
+    trainer: Trainer, training: Recipe, drawn: Iterable[Any], dataset: Dataset
 ) -> tuple[dict[str, list], dict[str, float | None]]:
     """Train on the drawn mini-batches; the curves and numbers of this training."""
     seen = dataset.train_images[: training.samples], dataset.train_labels[: training.samples]
     losses, steps, accuracies = [], [], []
     for iteration, (x, t) in enumerate(drawn, start=1):
-        losses.append(side.step(x, t))
+        losses.append(trainer.step(x, t))
         if iteration % training.evaluate_every == 0:
             steps.append(iteration)
-            accuracies.append(side.accuracy(*seen))
+            accuracies.append(trainer.accuracy(*seen))
     means = np.reshape(losses, (len(steps), training.evaluate_every)).mean(axis=1).tolist()
     loss = [value if np.isfinite(value) else None for value in means]
     curves = {
@@ -141,7 +141,7 @@ def learn(
     return curves, {
         "loss": loss[-1],
         "train_accuracy": accuracies[-1],
-        "test_accuracy": side.accuracy(dataset.test_images, dataset.test_labels),
+        "test_accuracy": trainer.accuracy(dataset.test_images, dataset.test_labels),
     }
 
 

@@ -17,9 +17,9 @@ from .lab.charts import Lines
 from .lab.panels import curves, note
 from .lab.results import Outcome, Results, Unit
 from .lab.settings import Settings
-from .lab.sides import NumpySide, Side, TorchSide
 from .lab.svg import NOTHING, Axis, Figure
-from .lab.training import Recipe, train_sides
+from .lab.trainers import NumpyTrainer, TorchTrainer, Trainer
+from .lab.training import Recipe, train_on_each_side
 from .lab.words import Words, sentences
 from .overfit import accuracy_figure, overfitting
 
@@ -75,39 +75,39 @@ def train_and_average(
 ) -> Outcome:
     """Train, then measure the class probabilities of the test images with dropout off and on.
 
-    To the outcome of ``train_sides`` it adds the numbers ``accuracy``, ``nll`` and ``ece`` with
-    dropout off, and over the number of passes averaged with dropout on the curves
-    ``accuracy/mc_dropout``, ``nll/mc_dropout`` and ``ece/mc_dropout``.
+    Adds to the outcome of the training the numbers ``accuracy``, ``nll`` and ``ece`` with dropout
+    off, and the curves ``accuracy/mc_dropout``, ``nll/mc_dropout`` and ``ece/mc_dropout`` over the
+    number of passes that are averaged with dropout on.
     """
-    made, outcome = train_sides(training, settings, seed, monitor=monitor)
+    trainers, outcome = train_on_each_side(training, settings, seed, monitor=monitor)
     dataset = settings.data()
     x, t = dataset.test_images, dataset.test_labels
-    for key, side in made.items():
-        outcome[key]["numbers"] |= quality(probabilities(side, x), t)
+    for side, trainer in trainers.items():
+        outcome[side]["numbers"] |= quality(probabilities(trainer, x), t)
         if training.dropout > 0:
-            found = {passes: quality(probabilities(side, x, passes), t) for passes in PASSES}
+            found = {passes: quality(probabilities(trainer, x, passes), t) for passes in PASSES}
             for name in MEASURES:
-                outcome[key]["curves"][f"{name}/mc_dropout"] = [
+                outcome[side]["curves"][f"{name}/mc_dropout"] = [
                     [passes, qualities[name]] for passes, qualities in found.items()
                 ]
     return outcome
 
 
-def probabilities(side: Side, x: np.ndarray, passes: int = 0) -> np.ndarray:
+def probabilities(trainer: Trainer, x: np.ndarray, passes: int = 0) -> np.ndarray:
     """Class probabilities (N, classes) of x: with 0 ``passes`` those of one with dropout off, else
     the mean over so many with dropout left on.
     """
-    if isinstance(side, NumpySide):
-        network = side.network
+    if isinstance(trainer, NumpyTrainer):
+        network = trainer.network
         if passes == 0:
             return softmax(network.predict(x))
         return np.mean([softmax(network.predict(x, train=True)) for _ in range(passes)], axis=0)
-    assert isinstance(side, TorchSide)
-    model = nn.Sequential(side.twin, nn.Softmax(dim=1)).eval()
+    assert isinstance(trainer, TorchTrainer)
+    model = nn.Sequential(trainer.twin, nn.Softmax(dim=1)).eval()
     if passes == 0:
         with torch.no_grad():
-            return model(side.tensor(x)).cpu().numpy()
-    return mc_dropout(model, side.tensor(x), passes).mean.cpu().numpy()
+            return model(trainer.tensor(x)).cpu().numpy()
+    return mc_dropout(model, trainer.tensor(x), passes).mean.cpu().numpy()
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -15,9 +15,9 @@ from .lab.lockstep import weight_difference
 from .lab.panels import EPOCH, curves, note
 from .lab.results import Outcome, Results, Unit, points
 from .lab.settings import Settings
-from .lab.sides import Arrays
 from .lab.svg import Axis, Figure
-from .lab.training import Recipe, batches, is_weight, make_sides, training_units
+from .lab.trainers import Arrays
+from .lab.training import Recipe, batches, is_weight, make_trainers, training_units
 from .lab.words import Words
 from .overfit import STEPS_PER_EPOCH, accuracy_figure, overfitting
 
@@ -99,22 +99,22 @@ def compare_forms(
     iterations, the number ``difference`` the largest of all. The losses are not compared: only one
     of the two forms counts the penalty in its loss.
     """
-    first, second = (make_sides(training, settings, seed) for training in forms)
-    curves: dict[str, list] = {key: [] for key in first}
+    first, second = (make_trainers(training, settings, seed) for training in forms)
+    curves: dict[str, list] = {side: [] for side in first}
     for iteration, (x, t) in enumerate(batches(forms[0], settings, seed), start=1):
-        for key in first:
-            first[key].step(x, t)
-            second[key].step(x, t)
+        for side in first:
+            first[side].step(x, t)
+            second[side].step(x, t)
             if iteration % every == 0:
-                _, distance = weight_difference(first[key].weights(), second[key].weights())
-                curves[key].append([iteration, distance])
+                _, distance = weight_difference(first[side].weights(), second[side].weights())
+                curves[side].append([iteration, distance])
     return {
-        key: {
+        side: {
             "curves": {"weights/difference": curve},
             "numbers": {"difference": float(np.max([distance for _, distance in curve]))},
-            "seconds": first[key].seconds + second[key].seconds,
+            "seconds": first[side].seconds + second[side].seconds,
         }
-        for key, curve in curves.items()
+        for side, curve in curves.items()
     }
 
 

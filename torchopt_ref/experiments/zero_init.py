@@ -14,8 +14,8 @@ from .lab.charts import Bars
 from .lab.panels import note, training_losses
 from .lab.results import Results, Unit
 from .lab.settings import Settings
-from .lab.sides import Arrays
 from .lab.svg import Axis, Figure
+from .lab.trainers import Arrays
 from .lab.training import CHANCE, Recipe, training_units
 from .lab.words import Words
 

@@ -29,7 +29,7 @@ def test_a_fifth_of_the_training_data_validates_and_the_parts_are_copies():
 
 
 def test_the_objective_holds_a_recipe_and_the_two_parts_of_the_training_data():
-    assert [field.name for field in fields(Objective)] == ["recipe", "parts"]
+    assert [field.name for field in fields(Objective)] == ["recipe", "data"]
     assert [field.name for field in fields(SearchData)] == [
         *("train_images", "train_labels", "validation_images", "validation_labels")
     ]
@@ -38,6 +38,6 @@ def test_the_objective_holds_a_recipe_and_the_two_parts_of_the_training_data():
     data = config.data()
     assert not any(isinstance(v, Path | search.Config) for v in vars(objective.recipe).values())
     for name in ("train", "validation"):
-        images = getattr(objective.parts, f"{name}_images")
+        images = getattr(objective.data, f"{name}_images")
         seen = (data.train_images[:50, None] == images).all(axis=2)
         assert (seen.sum(axis=0) == 1).all()

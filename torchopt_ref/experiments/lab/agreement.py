@@ -1,4 +1,4 @@
-"""Whether the two sides agree: units of work that measure it, and what a report says of it."""
+"""Whether the two sides agree: the units that measure it, and what a report says of it."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from torchopt_ref.testing.configurations import BY_NAME, Configuration
 from .lockstep import bound_of
 from .results import Claim, Outcome, Results, Unit, decision
 from .settings import Settings
-from .training import Recipe, batches, make_sides, train_sides
+from .training import Recipe, batches, make_trainers, train_on_each_side
 from .words import Words, listed, number
 
 LOSS_BOUND = 1e-9
 """The largest relative difference of the sides' losses in the first 100 float64 iterations."""
 Names = Mapping[str, str | Words]
-"""What the report calls the trainings; one that is not in it is called by its own name."""
+"""What a report calls the trainings; a training that is not listed is called by its own name."""
 PREFIX = "agreement-"
-"""What the name of a unit starts with that compares the two sides."""
+"""Begins the names of the units that compare the two sides."""
 
 
 def agreement_units(trainings: dict[str, Recipe], settings: Settings) -> list[Unit]:
@@ -44,15 +44,20 @@ def agreement_units(trainings: dict[str, Recipe], settings: Settings) -> list[Un
 
 
 def agreement(training: Recipe, settings: Settings, seed: int) -> Outcome:
-    """How far the sides are apart: in ``loss`` (relative) over 100 free iterations, and as
-    ``apart`` of :func:`train_sides` over 30 in lockstep, with the ``bound`` of ``step ULP``."""
+    """Measure how far the sides are apart, under the key ``agreement``.
+
+    ``loss`` is the largest relative difference of their losses in 100 iterations in which each
+    side goes its own way. The other entries are those of ``apart`` (see
+    :func:`train_on_each_side`) after 30 iterations in lockstep, and the ``bound`` that ``step ULP``
+    must keep.
+    """
     free = replace(training, iterations=100, lockstep=False)
-    made = make_sides(free, settings, seed)
+    trainers = make_trainers(free, settings, seed)
     errors = []
     for x, t in batches(free, settings, seed):
-        by_torch, by_numpy = made["torch"].step(x, t), made["numpy"].step(x, t)
+        by_torch, by_numpy = trainers["torch"].step(x, t), trainers["numpy"].step(x, t)
         errors.append(abs(by_torch - by_numpy) / abs(by_torch))
-    _, locked = train_sides(replace(training, iterations=30, lockstep=True), settings, seed)
+    _, locked = train_on_each_side(replace(training, iterations=30, lockstep=True), settings, seed)
     bound = bound_of(Configuration(BY_NAME[training.optimizer], training.options))
     return {"agreement": {"loss": float(np.max(errors)), **locked["apart"], "bound": bound}}
 
@@ -63,7 +68,7 @@ def agreement_claims(results: Results, names: Names = MappingProxyType({})) -> l
     if not found:
         return []
     losses = np.array([part["loss"] for part in found.values()])
-    farthest = called(list(found)[int(losses.argmax())], names)  # a NaN, if there is one
+    farthest = called(list(found)[int(losses.argmax())], names)  # argmax takes a NaN for largest
     return [
         Claim(
             Words(
@@ -98,7 +103,7 @@ def agreement_claims(results: Results, names: Names = MappingProxyType({})) -> l
 
 
 def agreements(results: Results) -> dict[str, dict[str, float]]:
-    """What each unit of agreement measured, by the training that it compared."""
+    """What was measured by the units of ``agreement_units``, by the name of the training."""
     return {
         name.removeprefix(PREFIX): results.of(name)[0]["agreement"]
         for name in results.variants
@@ -115,9 +120,10 @@ def called(name: str, names: Names) -> Words:
 def steps_claim(
     claim: Words, found: Mapping[str, Mapping[str, float]], names: Names = MappingProxyType({})
 ) -> Claim:
-    """Whether each training's ``step ULP`` is within its ``bound``; ``step`` is the same absolute.
+    """The claim that each training's ``step ULP`` is within its ``bound``.
 
-    The evidence names, of the trainings with the same bound, the one that is farthest apart.
+    ``step`` is the same difference, absolute. For each bound the evidence names the training that
+    is farthest apart.
     """
     farthest = farthest_steps(found)
     absolute = [f"{found[name]['step']:.1e}" for name in farthest.values()]
@@ -163,7 +169,7 @@ def farthest_steps(found: Mapping[str, Mapping[str, float]]) -> dict[float, str]
 
 
 def why_curves_part(results: Results, names: Names) -> Words:
-    """What both sides show beside each other; empty if one side ran alone."""
+    """The paragraph that explains why the sides' curves may differ; empty if one side ran alone."""
     found = agreements(results)
     if not found:
         return Words("", "")

@@ -28,7 +28,7 @@ from .svg import (
 from .words import Words, in_language, number
 
 POINT, STRIP = 2.8, 8
-"""How many pixels the drawn points of a curve, and those read by pointing, are apart at least."""
+"""The least distance in pixels between points that are drawn, and between those to be read."""
 SIGNS = ("m-4,0a4,4 0 1,0 8,0a4,4 0 1,0 -8,0z", "m0,-5l5,5l-5,5l-5,-5z", "m0,-5l5,9h-10z")
 """A circle, a diamond, a triangle."""
 SQUARE = "m-5,-5h10v10h-10z"
@@ -36,9 +36,10 @@ SQUARE = "m-5,-5h10v10h-10z"
 
 @dataclass(frozen=True)
 class Curve:
-    """Values of shape (seeds, points): drawn is their mean, and their range as a band.
+    """Values of shape (seeds, points): their mean is drawn as a line, their range as a band.
 
-    What a seed has no finite value of is left to the others, and the curve's name says so.
+    Where a value of a seed is not finite, the other seeds are drawn. If that is so at the end, the
+    curve's name says it.
     """
 
     name: Words
@@ -52,11 +53,11 @@ class Curve:
         return Key(self.name, self.color, self.dash)
 
     def drawn(self, axis: Axis) -> np.ma.MaskedArray:
-        """The values that have a place on an axis."""
+        """The values that an axis can show; the others are masked."""
         return np.ma.masked_array(self.values, mask=~axis.shows(self.values))
 
     def label(self, axis: Axis, lang: str) -> str:
-        """The name, and what cannot be shown of the last values."""
+        """The name, and those of the last values that the axis cannot show."""
         hidden = [value for value in self.values[:, -1] if not axis.shows(value)]
         if not hidden:
             return in_language(self.name, lang)
@@ -66,7 +67,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Lines(Panel):
-    """Curves, each with its name at its end, unless the panel is too small for that."""
+    """Curves, each with its name at its end; a small panel has no names."""
 
     x: Axis
     y: Axis
@@ -100,7 +101,7 @@ class Lines(Panel):
         return "".join(parts)
 
     def _readings(self, lang: str, width: float) -> list[tuple[float, str]]:
-        """What can be read at some of the values of x, in a plot of this width."""
+        """The texts to read on pointing at x, at as many x as a plot of this width has room for."""
         longest = max((curve.x for curve in self.curves), key=len)
         readings = []
         for x in np.asarray(longest)[some(len(longest), int(width / STRIP))]:
@@ -122,7 +123,7 @@ class Lines(Panel):
 
 @dataclass(frozen=True)
 class Bars(Panel):
-    """In each group a bar for each name, with its value above it where there is room."""
+    """In each group a bar for each name, with its value written above where there is room."""
 
     groups: Sequence[Words]
     x: Axis
@@ -174,7 +175,7 @@ class Bars(Panel):
 
 @dataclass(frozen=True)
 class Points(Panel):
-    """Points (x, y) in groups, each group with a sign of its own."""
+    """Points (x, y) in groups; each group has its own sign."""
 
     x: Axis
     y: Axis
@@ -214,10 +215,11 @@ class Points(Panel):
 
 @dataclass(frozen=True)
 class Histograms(Panel):
-    """Histograms (``results.Outcome``) of the layers, each with a vertical scale of its own.
+    """Histograms of the layers, as in ``results.Outcome``, each with its own vertical scale.
 
-    Above each stands the share of its tallest bar, after an arrow if that is cut: one that is more
-    than three times as tall as every other would leave nothing to be seen of them.
+    Above each histogram stands the share of its tallest bar. A bar more than three times as tall as
+    all others is cut, since nothing would be seen of the others; then an arrow stands before its
+    share.
     """
 
     x: Axis
@@ -318,7 +320,7 @@ def heading(panel: Panel, lang: str) -> str:
 def framed(
     panel: Any, xs: Any, ys: Any, right: float, x: Axis | None = None, y: Axis | None = None
 ) -> Frame:
-    """The frame of a panel: at the left room for the labels of y, at the right as much as given."""
+    """The frame of a panel: room for the labels of y at its left, ``right`` pixels at its right."""
     x, y = x or panel.x, y or panel.y
     width, height = panel.size
     top = 48 if panel.title.en else 30
@@ -328,7 +330,7 @@ def framed(
 
 
 def traced(curve: Curve, frame: Frame, dots: bool) -> tuple[str, str, tuple[float, float]]:
-    """The band and the line of a curve, broken where it has no values, and where the line ends."""
+    """A curve's band, its line, broken where values are missing, and where the line ends."""
     values = curve.drawn(frame.y_axis)
     at = some(len(curve.x), int((frame.right - frame.left) / POINT))
     xs = frame.x(np.asarray(curve.x, dtype=float)[at])
@@ -370,5 +372,5 @@ def name_heights(ends: Sequence[tuple[float, float]], frame: Frame) -> list[floa
 
 
 def some(count: int, most: int) -> np.ndarray:
-    """The indices of at most so many points, evenly taken, the first and the last among them."""
+    """Indices of ``count`` points, thinned out evenly to ``most``; first and last point stay."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))

@@ -1,4 +1,4 @@
-"""What sets the two sides apart in one training."""
+"""How far the two sides of one training are apart, and how far they may be after one step."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ import numpy as np
 
 from torchopt_ref.testing.configurations import Configuration
 
-from .sides import Arrays, NumpySide, Side, TorchSide
+from .trainers import Arrays, NumpyTrainer, TorchTrainer, Trainer
 
 STEP_ULP = 4.0
-"""The most that a float64 step from the same weights may set the sides apart, in ULP of
-:func:`weight_difference`, by SGD and Momentum.
+"""The bound for SGD and Momentum: how far apart, in the ULP of :func:`weight_difference`, one
+float64 step from the same weights may set the sides.
 
-The sides' gradients differ, since each sums the products over a mini-batch in an order of its
-own. Times the learning rate that is less than the ULP of the weights, so what remains is one weight
-rounded up by one side and down by the other. Measured, over 30 seeds: 1.25.
+The sides' gradients differ, because each side sums the products over a mini-batch in its own order.
+The difference times the learning rate is less than the ULP of the weights. What remains is a weight
+that one side rounds up and the other down. Measured over 30 seeds: 1.25.
 """
 ADAPTIVE_STEP_ULP = 2.0**18
-"""The same by the optimizers that divide a gradient by its own size.
+"""The same bound for optimizers that divide a gradient by its own size.
 
-Where a gradient g is near 0, ``lr g / (sqrt(h) + eps)`` magnifies its difference by lr / eps, which
-is 1e5, about 2^17, with the textbook's hyper-parameters. The bound allows the gradients to differ
-by 2 ULP of the weights. Measured, over 30 seeds: 22,988 (RMSprop). A dialect with a smaller eps has
-a larger bound: see :func:`step_bound`.
+Where a gradient g is near 0, ``lr g / (sqrt(h) + eps)`` magnifies a difference of g by lr / eps: by
+1e5, about 2^17, with the textbook's hyper-parameters. The bound allows the gradients to differ by 2
+ULP of the weights. Measured over 30 seeds: 22,988 (RMSprop). A dialect with a smaller eps has a
+larger bound: see :func:`step_bound`.
 """
 
 
 def differences(
-    made: dict[str, Side], curves: dict[str, dict[str, list]], lockstep: bool
+    trainers: dict[str, Trainer], curves: dict[str, dict[str, list]], lockstep: bool
 ) -> dict[str, float]:
-    """What sets the sides apart after a step; in lockstep the NumPy side then follows."""
-    by_numpy, by_torch = (curves[key]["loss/train"][-1] for key in ("numpy", "torch"))
+    """How far the sides are apart after a step. In lockstep NumPy then takes over torch's state."""
+    by_numpy, by_torch = (curves[side]["loss/train"][-1] for side in ("numpy", "torch"))
     found = {"sides/loss_difference": abs(by_numpy - by_torch)}
     if lockstep:
-        follower, leader = made["numpy"], made["torch"]
-        assert isinstance(follower, NumpySide)
-        assert isinstance(leader, TorchSide)
+        follower, leader = trainers["numpy"], trainers["torch"]
+        assert isinstance(follower, NumpyTrainer)
+        assert isinstance(leader, TorchTrainer)
         ulp, distance = weight_difference(follower.weights(), leader.weights())
         found |= {"lockstep/max_ulp": ulp, "lockstep/max_abs": distance}
         follower.copy_from(leader)
@@ -46,6 +46,7 @@ def differences(
 
 
 def largest_differences(curves: dict[str, list]) -> dict[str, float]:
+    """The maxima of the curves of :func:`differences`; NaN if there is one."""
     loss = curves["sides/loss_difference"]
     largest = {"first 100": np.max(loss[:100]), "ever": np.max(loss)}
     if "lockstep/max_ulp" in curves:
@@ -55,16 +56,17 @@ def largest_differences(curves: dict[str, list]) -> dict[str, float]:
 
 
 def bound_of(configuration: Configuration) -> float:
-    """The most that a step may set the sides apart by an optimizer with these options."""
+    """The bound for a step of an optimizer with these options, in ULP."""
     hyper = configuration.reference().hyper
     return step_bound(configuration.name, hyper["lr"] / hyper["eps"] if "eps" in hyper else 1.0)
 
 
 def step_bound(optimizer: str, magnified: float = 1e5) -> float:
-    """The same by its name, and lr / eps, by which it magnifies a difference of gradients near 0.
+    """The bound for a step of an optimizer that magnifies differences of gradients near 0.
 
-    It is at least ``ADAPTIVE_STEP_ULP``, else the power of two from ``2 lr / eps`` on. With eps
-    inside the root less is magnified, lr / sqrt(eps).
+    ``magnified`` is the factor lr / eps. The bound is the first power of two from ``2 lr / eps``
+    on, but at least ``ADAPTIVE_STEP_ULP``. A dialect with eps inside the root magnifies less, by lr
+    / sqrt(eps), and keeps the bound, too.
     """
     if optimizer.rpartition(".")[2] in ("SGD", "Momentum", "Nesterov"):
         return STEP_ULP
@@ -74,10 +76,10 @@ def step_bound(optimizer: str, magnified: float = 1e5) -> float:
 def weight_difference(a: Arrays, b: Arrays) -> tuple[float, float]:
     """The largest difference between two sets of weights, in ULP and absolute.
 
-    A difference counts in units in the last place of the largest value of its layer (``W1``, ``b1``
-    and ``gamma1`` are of one layer). In those of the value itself it would have no bound where
-    values pass zero; in those of the tensor none where a whole tensor is rounding, as the biases
-    before a batch normalisation, whose gradient is zero but for rounding. NaN if there is one.
+    The unit is that in the last place of the largest value in the layer; ``W1``, ``b1`` and
+    ``gamma1`` are of one layer. Counted in units of each value, a difference would have no bound
+    where values pass zero. Counted in units of each tensor, it would have none for the biases
+    before a batch normalisation, which are nothing but rounding. The result is NaN if a weight is.
     """
     largest: dict[str, float] = {}
     for name, array in b.items():

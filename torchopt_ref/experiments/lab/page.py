@@ -20,7 +20,7 @@ from .summary import Damaged, counted, read_summary
 from .words import Words, in_language
 
 Summaries = Mapping[Path, Mapping[str, Any]]
-"""What was found in each run, by its folder."""
+"""The content of each run's ``results.json``, by the run's folder."""
 SIGNS = {HOLDS: "✓", FAILS: "✗", UNDECIDED: "?"}
 TITLE = Words("What makes training work", "与学习相关的技巧")
 INTRODUCTION = Words(
@@ -52,7 +52,7 @@ FINISHED = Words("finished", "完成于")
 
 
 def write_page(page: Path, summaries: Summaries, lang: str) -> None:
-    """Write the runs' reports, in the chapter's order, into one HTML file in that language.
+    """Write the reports of these runs, in their order, into one HTML file in that language.
 
     The old page stays until the new one is whole.
 
@@ -126,7 +126,7 @@ def latest_runs(runs: Path, experiments: Iterable[str]) -> dict[Path, dict[str, 
 
 
 def count(summary: Mapping[str, Any], text: Callable[[Any], str]) -> str:
-    """How many of its claims hold, do not hold, and are not decided."""
+    """A line of HTML: how many claims of a summary hold, do not hold, and are not decided."""
     return " · ".join(
         f'<span class="{name}">{SIGNS[name]}</span> {text(OUTCOME[name])}{text(COLON)}{number}'
         for name, number in counted(summary).items()
@@ -160,11 +160,11 @@ def section(folder: Path, summary: Mapping[str, Any], lang: str, text: Callable[
 
 
 def drawings(folder: Path, figures: Mapping[str, Any], lang: str) -> Iterator[str]:
-    """The figures of a run; a page without one is better than none."""
+    """The figures of a run. One that is missing or damaged is omitted: the page is still of use."""
     for name in figures:
         file = folder / f"{name}.{lang}.svg"
         with suppress(OSError, ValueError, ElementTree.ParseError):
-            # Not a pipe, for which one would wait for ever.
+            # ``is_file``, since reading a pipe might never end.
             drawing = file.read_text(encoding="utf-8") if file.is_file() else ""
             ElementTree.fromstring(drawing)  # half a drawing would swallow the rest of the page
             if drawing.startswith("<svg"):
@@ -172,7 +172,7 @@ def drawings(folder: Path, figures: Mapping[str, Any], lang: str) -> Iterator[st
 
 
 def claims(summary: Mapping[str, Any], lang: str, text: Callable[[Any], str]) -> str:
-    """A row for each claim: what each side decided, the evidence, and the rule, folded."""
+    """A row for each claim: what each side decided, the evidence, and the rule, folded away."""
     sides = [side for side in SIDES if any(side in each["sides"] for each in summary["claims"])]
     columns = [side for side in sides if side != "both"] or sides
     rows = []
@@ -271,3 +271,4 @@ details ul { padding-left: 1.1rem; margin: .3rem 0; }
   .claims td[colspan] { grid-column: 2 / -1; }
 }
 """
+"""The style sheet of the page."""

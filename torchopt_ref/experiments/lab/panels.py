@@ -1,4 +1,4 @@
-"""What the experiments' figures share: axes, smoothed losses, accuracies, a note of what is shown.
+"""Panels that several experiments draw, losses and accuracies, and the note below a figure.
 
 The kinds of panels are in ``charts``, the drawing itself in ``svg``.
 """
@@ -15,7 +15,7 @@ from .svg import COLORS, DASHES, PLAIN, Axis
 from .words import Words, percent, sentences
 
 WINDOW = 20
-"""Losses are shown as the mean of so many iterations, if there are ten times as many."""
+"""A loss is shown as the mean of this many iterations, if there are ten times as many or more."""
 ITERATION = Axis(Words("iteration", "迭代次数"), whole=True)
 EPOCH = Axis(Words("epoch", "epoch（轮）"), whole=True)
 LAYER = Axis(Words("layer", "层"))
@@ -30,9 +30,10 @@ CHANCE = Words("chance", "随机猜测")
 def curves(
     values: Mapping[Words, np.ndarray], x: Sequence[float] | None = None, plain: bool = False
 ) -> list[Curve]:
-    """Curves (seeds, points) over x, or 1, 2, 3 ...; ``plain``: others are compared with the first.
+    """Curves by name, of values (seeds, points), over x or 1, 2, 3 ...
 
-    Each has the colour and the dash of its place.
+    Colour and dash follow from a curve's place. ``plain`` draws the first one in grey, as that with
+    which the others are compared.
     """
     styles = list(zip(COLORS, DASHES, strict=True))
     if plain:
@@ -50,7 +51,7 @@ def training_losses(
     log: bool = False,
     chance: float | None = None,
 ) -> Lines:
-    """Losses (seeds, iterations), smoothed if they are long, and that of mere chance."""
+    """Losses (seeds, iterations), smoothed if there are many, and the loss of guessing."""
     length = next(iter(losses.values())).shape[1]
     window = smoothing(length)
     kernel = np.ones(window) / window
@@ -69,12 +70,12 @@ def smoothing(length: int) -> int:
 
 
 def accuracy_panel(title: Words, train: np.ndarray, test: np.ndarray, x: Sequence[float]) -> Lines:
-    """Accuracies (seeds, points) over the epochs x on training and on test images."""
+    """Accuracies (seeds, points) on training and on test images, over the epochs x."""
     return Lines(title, EPOCH, ACCURACY, curves({TRAINING: train, TEST: test}, x))
 
 
 def test_accuracies(results: Results, names: Mapping[str, Words]) -> Lines:
-    """The accuracy on test images over the iterations, of each variant by its name."""
+    """The accuracy on test images over the iterations; ``names`` has a name for each variant."""
     side, first = results.sides[-1], next(iter(names))
     steps = [step for step, _ in points(results.of(first)[0][side]["curves"]["accuracy/test"])]
     found = {name: results.curve(variant, side, "accuracy/test") for variant, name in names.items()}
@@ -88,11 +89,15 @@ def initial_weights(scheme: str) -> Words:
 
 
 def note(results: Results, variant: str, length: int = 0, side: str = "") -> Words:
-    """Which side computed what is shown, of how many seeds, and how losses were smoothed."""
+    """Which side computed what is shown, from how many seeds, and how losses are smoothed.
+
+    The side is the last one that ran, unless ``side`` names another. ``length`` is the number of
+    iterations of a loss that is shown.
+    """
     side = side or results.sides[-1]
-    side = "NumPy" if side == "numpy" else side
+    by = "NumPy" if side == "numpy" else side
     seeds, window = len(results.of(variant)), smoothing(length)
-    said = [Words(f"Computed by {side}.", f"由 {side} 计算。")]
+    said = [Words(f"Computed by {by}.", f"由 {by} 计算。")]
     if seeds > 1:
         said.append(
             Words(

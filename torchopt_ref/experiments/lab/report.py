@@ -31,7 +31,7 @@ MEANINGLESS = Words(
 
 
 def write_markdown(folder: Path, summary: Mapping[str, Any]) -> str:
-    """Write ``report.md``, in English, from the content of ``results.json``; its text."""
+    """Write ``report.md``, in English, from the content of ``results.json``; the text written."""
 
     def text(words: str | Sequence[str]) -> str:
         return in_language(words, "en")
@@ -61,13 +61,13 @@ def write_markdown(folder: Path, summary: Mapping[str, Any]) -> str:
 
 
 def table_lines(cells: Sequence[Sequence[str]]) -> list[str]:
-    """A markdown table, whose first row is its head."""
+    """The lines of a markdown table; the first row of ``cells`` is its head."""
     head, *rows = ("| " + " | ".join(row) + " |" for row in cells)
     return [head, "|" + " --- |" * len(cells[0]), *rows]
 
 
 def said_outcome(found: Mapping[str, Any], lang: str) -> str:
-    """What one side decided, and if nothing, why."""
+    """The outcome on one side; with the reason, if the claim is not decided."""
     said = in_language(OUTCOME[found["outcome"]], lang)
     because = in_language(found["because"], lang)
     return f"{said}{in_language(COLON, lang)}{because}" if because else said
@@ -100,7 +100,7 @@ def show(summary: Mapping[str, Any], lang: str) -> None:
 
 
 def seconds(summary: Mapping[str, Any]) -> Words | None:
-    """What each side spent in training steps, if that is known."""
+    """The seconds that each side spent in training steps; None if they are not known."""
     spent: dict[str, float] = {}
     for sides in summary["environment"].get("seconds", {}).values():
         for side, value in sides.items():
@@ -127,7 +127,7 @@ def grid(columns: Iterable[Any], rows: Iterable[Iterable[Any]], lang: str) -> Ta
 
 
 def evidence(claim: Mapping[str, Any], lang: str) -> Iterator[str]:
-    """A line for each side, and one for all that decide alike by the same numbers."""
+    """A line for each side; sides with the same decision and the same numbers share a line."""
     by_line: dict[str, list[str]] = {}
     for side, found in claim["sides"].items():
         line = in_language(found["evidence"], lang)

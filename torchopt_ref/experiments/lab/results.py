@@ -1,4 +1,4 @@
-"""What an experiment's units found, and what follows from it."""
+"""Units of work, what they found, and the claims that it decides."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ import numpy as np
 from .words import Words
 
 Outcome = dict[str, Any]
-"""What a unit returns, as plain values. For each side that ran: ``curves``, a list of values or
-of ``[step, value]`` pairs under each tag; ``numbers``, one under each name; ``seconds``; maybe
-``histograms``, under each tag ``counts`` of bins of equal width over ``range``. What belongs to
-both sides may stand beside them under names of its own."""
+"""What a unit returns, in plain values. Under the name of each side that ran: ``curves``, by tag a
+list of values or of ``[step, value]`` pairs; ``numbers`` by name; ``seconds``; perhaps
+``histograms``, by tag the ``counts`` of bins of equal width over ``range``. What concerns both
+sides has a name beside theirs, such as ``apart``."""
 
 
 class Unit(NamedTuple):
-    """The smallest piece of work that is resumed: ``work(**arguments)`` in a process of its own.
+    """A piece of work, ``work(**arguments)``: an interrupted run goes on from its finished units.
 
-    ``work`` is a function of a module, and ``arguments`` can be pickled.
+    A process of its own may do it: so ``work`` is a function of a module, and ``arguments`` can be
+    pickled.
     """
 
     variant: str
@@ -34,7 +35,10 @@ class Unit(NamedTuple):
         return unit_name(self.variant, self.seed)
 
     def with_monitor(self, folder: Path) -> Unit:
-        """The same with a folder of its own in ``folder`` as ``monitor``, if ``work`` takes one."""
+        """The same unit, watched: ``work`` gets the argument ``monitor``, if it takes one.
+
+        It is a folder of the unit's own in ``folder``.
+        """
         if "monitor" not in signature(self.work).parameters:
             return self
         return self._replace(arguments=self.arguments | {"monitor": folder / self.variant})
@@ -86,18 +90,19 @@ SIDES: dict[str, str | Words] = {
     "torch": "torch",
     "both": Words("both sides", "两种实现"),
 }
-"""Who computes, by the name in ``results.json``, as a report calls it."""
+"""What a report calls a side, or both, by the name that stands in ``results.json``."""
 HOLDS, FAILS, UNDECIDED = OUTCOMES = ("holds", "fails", "undecided")
-"""What may come of a claim."""
+"""The possible outcomes of a claim."""
 NOT_FINITE = Words("a deciding number is infinite or NaN", "起决定作用的数值中有无穷大或 NaN")
 ONE_SEED = Words("only one seed ran, which shows no rule", "只运行了一个随机种子，看不出规律")
 QUICK = Words("a quick run decides nothing", "快速运行（--quick）不作判定")
 
 
 class Decision(NamedTuple):
-    """What one side's numbers say of a claim, in a sentence that has them.
+    """What the numbers of one side decide of a claim.
 
-    ``outcome`` is one of ``OUTCOMES``; ``because`` says why a claim is not decided.
+    ``outcome`` is one of ``OUTCOMES``; ``evidence`` is a sentence with the numbers; ``because``
+    says why a claim is not decided.
     """
 
     outcome: str
@@ -106,9 +111,9 @@ class Decision(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """A claim, the rule that decides it, and what each side found: NumPy, torch, or both at once.
+    """A claim, the rule that decides it, and the decision of each side.
 
-    ``sides`` are named as ``Results.sides``, or ``"both"``.
+    ``sides`` has the names of ``Results.sides``, or ``"both"`` where the two decide together.
     """
 
     claim: Words
@@ -128,10 +133,10 @@ class Claim(NamedTuple):
 def decision(
     holds: Any, evidence: Words, *, numbers: Iterable[Any] = (), least_seeds: int = 2
 ) -> Decision:
-    """A claim holds if it does in every seed; ``holds`` has a truth value for each.
+    """A claim holds if it holds in every seed; ``holds`` has a truth value for each seed.
 
-    It is not decided where one of the ``numbers``, which decide it, is infinite or NaN, or where
-    fewer seeds ran than ``least_seeds``: 2, since one seed shows no rule; 1 for what is arithmetic.
+    It is not decided if one of the ``numbers`` on which it rests is infinite or NaN, or if fewer
+    than ``least_seeds`` ran: 2, since one seed shows no rule; but 1 for a matter of arithmetic.
     """
     holds = np.atleast_1d(holds)
     if not all(np.isfinite(np.asarray(each, dtype=float)).all() for each in numbers):
@@ -142,13 +147,13 @@ def decision(
 
 
 def of_all_sides(outcomes: Iterable[str]) -> str:
-    """What comes of a claim: it holds if it holds for every side, and fails if it does for one."""
+    """The outcome of a claim: it holds if it does on every side, and fails if it does on one."""
     found = set(outcomes)
     return next(outcome for outcome in (FAILS, UNDECIDED, HOLDS) if outcome in found)
 
 
 class Table(NamedTuple):
-    """Numbers for reading. A cell is a text, or the same text in two languages."""
+    """A table of a report. A cell is a text, or the same text in two languages."""
 
     title: Words
     columns: list[str | Words]

@@ -21,7 +21,7 @@ WITHOUT_EFFECT = ("out", "jobs", "force", "data_root", "download", "monitor", "l
 """The options that do not change what an experiment computes."""
 MAY_BE_ZERO = ("seed", "jobs", "workers")
 MOST = {"seed": 2**62, "jobs": 1024, "workers": 1024}
-"""Seeds are counted up from the first one, and each process takes memory of its own."""
+"""The largest values of options: later seeds are added to ``seed``, and processes cost memory."""
 
 
 @dataclass
@@ -116,5 +116,5 @@ class Settings:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """The options that decide what is computed, as plain values."""
+        """The options that decide what is computed, as plain values for ``results.json``."""
         return {name: value for name, value in asdict(self).items() if name not in WITHOUT_EFFECT}

@@ -56,7 +56,7 @@ STYLE = """
 
 @dataclass(frozen=True)
 class Panel:
-    """A part of a figure with axes of its own."""
+    """A part of a figure, with its own axes."""
 
     title: Words
     size: tuple[int, int] = field(default=FULL, kw_only=True)
@@ -66,7 +66,7 @@ class Panel:
 
 
 class Key(NamedTuple):
-    """What a colour and a dash, or a sign, stand for."""
+    """An entry of a figure's legend: a name for a colour and a dash, or for a sign."""
 
     name: Words
     color: str
@@ -84,10 +84,10 @@ class Figure:
     keys: Sequence[Key] = ()
 
     def svg(self, lang: str, narrow: bool = False) -> str:
-        """The figure as an SVG document; ``narrow``: one column wide, also by itself.
+        """The figure as an SVG document, two columns wide or, if ``narrow``, one.
 
-        Two columns wide otherwise, of which a panel without others fills both. In an HTML page it
-        is as wide as its container, and in a window below 720 pixels one column wide.
+        A figure of one panel fills both columns. In an HTML page the figure is as wide as its
+        container, and in a window below 720 pixels it is one column wide in any case.
         """
         width, height = self.panels[0].size
         drawn = [panel.draw(lang) for panel in self.panels]
@@ -159,20 +159,20 @@ class Figure:
 def places(
     count: int, beside: int, size: tuple[int, int], top: float
 ) -> tuple[list[tuple[float, float]], float]:
-    """Where so many panels stand, so many of them beside each other, and where they end."""
+    """The places of ``count`` panels, ``beside`` of them in a row, and where the last row ends."""
     found = [(float(i % beside * size[0]), top + i // beside * size[1]) for i in range(count)]
     return found, top + math.ceil(count / beside) * size[1]
 
 
 def sample(key: Key, x: float, y: float) -> str:
-    """A bit of what a key is about, 22 wide."""
+    """The line or sign that a key explains, 22 pixels wide."""
     if key.sign:
         return element("path", d=f"M{x + 11:g},{y:g}{key.sign}", fill=key.color)
     return line([(x, y), (x + 22, y)], key.color, key.dash)
 
 
 class Axis(NamedTuple):
-    """Its name with the unit, and how values stand on it; ``whole``: at whole numbers."""
+    """A name with its unit, and how values stand on the axis; ``whole``: ticks at whole numbers."""
 
     name: Words
     log: bool = False
@@ -182,23 +182,23 @@ class Axis(NamedTuple):
     whole: bool = False
 
     def shows(self, values: Any) -> np.ndarray:
-        """Which values have a place on it."""
+        """Which of the values the axis can show."""
         values = np.asarray(values, dtype=float)
         return np.isfinite(values) & (values > 0) if self.log else np.isfinite(values)
 
     def range(self, values: Any) -> tuple[float, float]:
-        """Its limits, or a little more than the values need."""
+        """The limits of the axis; if it has none, a little more than the range of the values."""
         if self.limits:
             return self.limits
         values = np.asarray(values, dtype=float)
         shown = values[self.shows(values)]
         if not shown.size:
             return (0.1, 1.0) if self.log else (0.0, 1.0)
-        # Not up to float64's ends, so that the limits beyond them are numbers, too.
+        # Clipped, so that the limits, a little beyond these values, are finite numbers.
         largest = 280 if self.log else 1e300
         shown = np.clip(np.log10(shown) if self.log else shown, -largest, largest)
         low, high = float(shown.min()), float(shown.max())
-        # The least numbers of float64 cannot be divided into ticks.
+        # A range of float64's smallest numbers cannot be divided into ticks.
         level, near_0 = high - low < 1e-300, self.log or abs(high) < 1e-300
         room = 0.1 * (1.0 if near_0 else abs(high)) if level else 0.04 * (high - low)
         low, high = low - room, high + room
@@ -251,7 +251,7 @@ class Frame:
         return "".join(parts)
 
     def widest_label(self) -> float:
-        """Of the ticks of y."""
+        """The width in pixels of the widest label at a tick of y."""
         values = ticks(self.y_axis, self.y_range, self._most())
         return max((text_width(self.y_axis.text(value)) for value in values), default=0.0)
 
@@ -259,7 +259,7 @@ class Frame:
         return 5 if self.bottom - self.top > 120 else 3
 
     def clipped(self, content: str) -> str:
-        """``content`` as far as it is in the plot."""
+        """The part of ``content`` that lies in the plot."""
         x, y, width, height = self.left, self.top, self.right - self.left, self.bottom - self.top
         return element(
             "svg",
@@ -272,7 +272,7 @@ class Frame:
         )
 
     def strips(self, texts: Sequence[tuple[float, str]]) -> str:
-        """For each x a strip of the plot that shows a text when it is pointed at."""
+        """An upright strip of the plot for each x, which shows a text on pointing at it."""
         xs = [float(self.x(x)) for x, _ in texts]
         middles = [(a + b) / 2 for a, b in pairwise(xs)]
         bounds = [self.left, *middles, self.right]
@@ -291,7 +291,7 @@ class Frame:
 
 
 def part(value: Any, limits: tuple[float, float], log: bool) -> Any:
-    """Where between the limits a value stands, from 0 to 1, a little beyond at most."""
+    """Where a value stands between the limits, 0 to 1; far outside is cut to -2 and 3."""
     low, high = limits
     if log:
         value, low, high = np.log10(value), math.log10(low), math.log10(high)
@@ -345,7 +345,9 @@ def wrapped(content: str, width: float, size: float = TEXT) -> Iterator[str]:
 
 
 def pieces(content: str) -> Iterator[str]:
-    """What is not broken: a word with its space, a Chinese character with what ends a clause."""
+    """The pieces that a line is not broken in: a word with the space behind it, a Chinese character
+    with the punctuation behind it.
+    """
     current = ""
     for c in content:
         ends = current.endswith(" ") or (current and ord(current[-1]) > 0x2E80)
@@ -358,7 +360,7 @@ def pieces(content: str) -> Iterator[str]:
 
 
 def element(name: str, content: str = "", /, **attributes: Any) -> str:
-    """An SVG element; in attributes' names ``_`` stands for ``-``, at the end for nothing."""
+    """An SVG element. In attributes' names ``_`` becomes ``-``; at the end it is dropped."""
     written = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{attribute(value)}"'
         for key, value in attributes.items()
@@ -385,7 +387,7 @@ def line(
     width: float = 2.0,
     class_: str = "",
 ) -> str:
-    """Straight from point to point."""
+    """A line straight from point to point."""
     if class_:
         return element("path", d=path(points), class_=class_)
     more = {"stroke_dasharray": dash} if dash != "none" else {}

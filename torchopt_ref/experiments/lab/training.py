@@ -1,4 +1,4 @@
-"""One training by both sides, from the same weights, mini-batches and masks."""
+"""One training on each side, from the same weights, mini-batches and dropout masks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from torchopt_ref.testing.twin import Twin
 from .lockstep import differences, largest_differences
 from .results import Outcome, Unit
 from .settings import Settings
-from .sides import Arrays, NumpySide, Side, TorchSide
+from .trainers import Arrays, NumpyTrainer, TorchTrainer, Trainer
 
 CHANCE = float(np.log(10))
 """The loss of a network that gives each of ten classes the same probability."""
@@ -30,11 +30,12 @@ class Recipe:
     """A fully connected network on the data set, and how it is trained.
 
     ``hidden_sizes``, ``activation``, ``weight_init``, ``batchnorm``, ``dropout``, ``scaling`` and
-    ``params`` are those of ``numpy_ref.network.MultiLayerNet``, ``options`` those of the
-    optimizer, which is named with its dialect. The weights (not biases, gamma and beta) decay by
-    ``weight_decay``, in the loss or by the ``optimizer``. ``samples`` limits the training set to
-    its first images; mini-batches are drawn with replacement; accuracies are taken after every
-    ``evaluate_every`` iterations.
+    ``params`` are those of ``numpy_ref.network.MultiLayerNet``, ``options`` those of the optimizer,
+    whose name includes its dialect. ``weight_decay`` acts on the weights, not on biases, gamma and
+    beta; ``decay_in`` is "loss" or "optimizer". ``samples`` limits the training set to its first
+    images. Mini-batches are drawn with replacement. Accuracies are measured after every
+    ``evaluate_every`` iterations and at the end. In ``lockstep`` the NumPy side takes over the
+    torch side's weights and state after every step.
     """
 
     hidden_sizes: tuple[int, ...]
@@ -55,8 +56,8 @@ class Recipe:
     lockstep: bool = False
 
 
-def make_sides(training: Recipe, settings: Settings, seed: int) -> dict[str, Side]:
-    """The chosen sides, torch first, all from the weights and masks of ``seed``."""
+def make_trainers(training: Recipe, settings: Settings, seed: int) -> dict[str, Trainer]:
+    """A trainer for each chosen side, torch first, with the weights and masks of ``seed``."""
     masks = Generator(seed)
     in_loss = training.decay_in == "loss"
     network = MultiLayerNet(
@@ -75,14 +76,16 @@ def make_sides(training: Recipe, settings: Settings, seed: int) -> dict[str, Sid
         params=training.params,
     )
     by_optimizer = 0.0 if in_loss else training.weight_decay
-    made: dict[str, Side] = {}
+    trainers: dict[str, Trainer] = {}
     if "torch" in settings.side_names:
         generator = torch.Generator(settings.device).manual_seed(seed)
         twin = Twin(network, generator, settings.device)
-        made["torch"] = TorchSide(twin, lambda twin: torch_optimizer(training, twin, by_optimizer))
+        trainers["torch"] = TorchTrainer(
+            twin, lambda twin: torch_optimizer(training, twin, by_optimizer)
+        )
     if "numpy" in settings.side_names:
-        made["numpy"] = NumpySide(network, *numpy_optimizers(training, by_optimizer))
-    return made
+        trainers["numpy"] = NumpyTrainer(network, *numpy_optimizers(training, by_optimizer))
+    return trainers
 
 
 def torch_optimizer(training: Recipe, twin: Twin, decay: float) -> torch.optim.Optimizer:
@@ -112,7 +115,7 @@ def is_weight(name: str) -> bool:
 
 
 def batches(training: Recipe, settings: Settings, seed: int) -> Iterator[tuple[Any, Any]]:
-    """The mini-batches of ``seed``, the same for every variant."""
+    """The mini-batches (images, labels) that follow from ``seed``, the same for every variant."""
     dataset = settings.data()
     rng = np.random.default_rng([seed, 1])
     count = training.samples or len(dataset.train_images)
@@ -126,7 +129,7 @@ def training_units(
     settings: Settings,
     watch: Callable[[Arrays], dict[str, float]] | None = None,
 ) -> list[Unit]:
-    """A unit for each training and seed; ``watch`` is that of :func:`train_sides`."""
+    """A unit for each training and seed; see :func:`train_on_each_side` for ``watch``."""
     return [
         Unit(
             name,
@@ -146,31 +149,31 @@ def train(
     watch: Callable[[Arrays], dict[str, float]] | None = None,
     monitor: Path | None = None,
 ) -> Outcome:
-    """The outcome of :func:`train_sides`: the work of a ``Unit``."""
-    return train_sides(training, settings, seed, watch, monitor)[1]
+    """The outcome of :func:`train_on_each_side`: the work of a ``Unit``."""
+    return train_on_each_side(training, settings, seed, watch, monitor)[1]
 
 
-def train_sides(
+def train_on_each_side(
     training: Recipe,
     settings: Settings,
     seed: int,
     watch: Callable[[Arrays], dict[str, float]] | None = None,
     monitor: Path | None = None,
-) -> tuple[dict[str, Side], Outcome]:
-    """The chosen sides, trained, and the outcome of their training.
+) -> tuple[dict[str, Trainer], Outcome]:
+    """Train on each chosen side: the trainers, and the outcome of the training.
 
-    Curves: ``loss/train`` at every iteration; ``accuracy/train`` (on the limited training set, or
-    as many training images as there are test images) and ``accuracy/test`` at every evaluation, and
-    with them what ``watch`` measures of the weights, by tag. Numbers: ``loss`` (mean of the last
-    100), and ``train_accuracy``, ``test_accuracy`` and their ``gap`` at the end.
+    Curves: ``loss/train`` at every iteration; at every evaluation ``accuracy/train`` (on the
+    ``samples``, or on as many training images as there are test images), ``accuracy/test``, and the
+    numbers that ``watch`` returns for the weights, by their tags. Numbers: ``loss``, the mean of
+    the last 100 iterations; ``train_accuracy``, ``test_accuracy`` and their difference ``gap`` at
+    the end.
 
-    With two sides, the curve ``sides/loss_difference`` (in lockstep also ``lockstep/max_ulp``
-    and ``lockstep/max_abs``, of any weight after each step) stands with the NumPy side, and
-    ``apart`` beside them holds the largest values: of the losses' difference in the ``first 100``
-    iterations and ``ever``, of a weight's after a step in ULP of ``lockstep.apart``
-    (``step ULP``) and absolute (``step``).
+    If both sides run, the NumPy side has the curve ``sides/loss_difference``. In lockstep it has
+    ``lockstep/max_ulp`` and ``lockstep/max_abs`` too, the largest difference of any weight after
+    each step. The outcome's entry ``apart`` has the maxima of these curves: ``first 100`` and
+    ``ever`` of the losses, ``step ULP`` and ``step`` of the weights.
 
-    ``monitor`` is that of ``Side.under_monitor``.
+    ``monitor`` is the folder for :meth:`Trainer.under_monitor`.
     """
     dataset = settings.data()
     seen = slice(training.samples or len(dataset.test_images))
@@ -178,42 +181,46 @@ def train_sides(
         "train": (dataset.train_images[seen], dataset.train_labels[seen]),
         "test": (dataset.test_images, dataset.test_labels),
     }
-    made = make_sides(training, settings, seed)
+    trainers = make_trainers(training, settings, seed)
     curves: dict[str, dict[str, list]] = {
-        key: {"loss/train": [], "accuracy/train": [], "accuracy/test": []} for key in made
+        side: {"loss/train": [], "accuracy/train": [], "accuracy/test": []} for side in trainers
     }
     with ExitStack() as stack:
-        for side in made.values():
-            stack.enter_context(side.under_monitor(monitor))
+        for trainer in trainers.values():
+            stack.enter_context(trainer.under_monitor(monitor))
         for iteration, (x, t) in enumerate(batches(training, settings, seed), start=1):
-            for key, side in made.items():
-                curves[key]["loss/train"].append(side.step(x, t))
+            for side, trainer in trainers.items():
+                curves[side]["loss/train"].append(trainer.step(x, t))
                 if iteration % training.evaluate_every == 0 or iteration == training.iterations:
-                    for tag, value in evaluation(side, sets, watch).items():
-                        curves[key].setdefault(tag, []).append([iteration, value])
-            if len(made) > 1:
-                for tag, value in differences(made, curves, training.lockstep).items():
+                    for tag, value in evaluation(trainer, sets, watch).items():
+                        curves[side].setdefault(tag, []).append([iteration, value])
+            if len(trainers) > 1:
+                for tag, value in differences(trainers, curves, training.lockstep).items():
                     curves["numpy"].setdefault(tag, []).append(value)
     outcome: Outcome = {
-        key: {"curves": curves[key], "numbers": numbers(curves[key]), "seconds": side.seconds}
-        for key, side in made.items()
+        side: {
+            "curves": curves[side],
+            "numbers": final_numbers(curves[side]),
+            "seconds": trainer.seconds,
+        }
+        for side, trainer in trainers.items()
     }
-    if len(made) > 1:
+    if len(trainers) > 1:
         outcome["apart"] = largest_differences(curves["numpy"])
-    return made, outcome
+    return trainers, outcome
 
 
 def evaluation(
-    side: Side,
+    trainer: Trainer,
     sets: Mapping[str, tuple[np.ndarray, np.ndarray]],
     watch: Callable[[Arrays], dict[str, float]] | None,
 ) -> dict[str, float]:
-    """Its accuracy on each set, and what ``watch`` measures, by tag."""
-    found = {f"accuracy/{name}": side.accuracy(x, t) for name, (x, t) in sets.items()}
-    return found | (watch(side.weights()) if watch else {})
+    """The accuracy on each set of images, and the numbers of ``watch``, by tag."""
+    found = {f"accuracy/{name}": trainer.accuracy(x, t) for name, (x, t) in sets.items()}
+    return found | (watch(trainer.weights()) if watch else {})
 
 
-def numbers(curves: dict[str, list]) -> dict[str, float]:
+def final_numbers(curves: dict[str, list]) -> dict[str, float]:
     train_accuracy, test_accuracy = (
         curves[f"accuracy/{name}"][-1][1] for name in ("train", "test")
     )

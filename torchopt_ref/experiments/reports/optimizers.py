@@ -190,7 +190,7 @@ def tables(results: Results, config: Config) -> list[Table]:
 
 
 def lockstep_claims(results: Results, bounds: Mapping[str, float]) -> list[Claim]:
-    """The claim on whole float64 trainings in lockstep; ``bounds`` has that of each variant."""
+    """The claim on whole float64 trainings in lockstep; ``bounds`` has one for each optimizer."""
     found = {
         name: {
             "bound": bound,
@@ -206,9 +206,10 @@ def lockstep_claims(results: Results, bounds: Mapping[str, float]) -> list[Claim
 
 
 def apart_table(results: Results, bounds: Mapping[str, float]) -> Table:
-    """How far apart the sides are, a row for each optimizer, the largest over the seeds.
+    """A row for each optimizer: how far the sides are apart at most, in any seed.
 
-    ``within`` is the part of the steps within the bound, which is one of float64.
+    The column "within" has the fraction of the steps that keep the bound, which is made for
+    float64.
     """
     rows: list[list[str | Words]] = []
     for name, bound in bounds.items():

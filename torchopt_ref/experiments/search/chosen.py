@@ -1,4 +1,4 @@
-"""The chosen setting, trained and tested: the one place where a search reads test data."""
+"""The chosen setting, trained and tested. A search reads test data here and nowhere else."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ def tested(
 ) -> dict[tuple[str, int], Outcome]:
     """Train with the chosen setting from each seed's initial weights; then read the test data.
 
-    The outcome of each seed under ``("chosen", seed)``. Raises ``UserError`` if the test data
-    cannot be read. ``monitor`` is that of ``Side.under_monitor``, for the first seed.
+    The outcome of each seed stands under ``("chosen", seed)``. ``monitor`` is the folder for
+    ``Trainer.under_monitor``, which watches the first seed's training. Raises ``UserError`` if the
+    test data cannot be read.
     """
     trained = {}
     with one_thread():
         for seed in config.all_seeds:
             repeated = replace(objective, recipe=config.recipe(seed))
-            side = repeated.recipe.torch_side(**params)
-            with side.under_monitor(monitor if seed == config.seed else None):
-                trained[seed] = side, repeated.train(side) | {"params": params}
+            trainer = repeated.recipe.torch_trainer(**params)
+            with trainer.under_monitor(monitor if seed == config.seed else None):
+                trained[seed] = trainer, repeated.train(trainer) | {"params": params}
         images, labels = config.split("test")
-        for side, outcome in trained.values():
+        for trainer, outcome in trained.values():
             outcome["torch"]["numbers"] |= {
-                "test_accuracy": side.accuracy(images, labels),
-                "validation_images": len(objective.parts.validation_labels),
+                "test_accuracy": trainer.accuracy(images, labels),
+                "validation_images": len(objective.data.validation_labels),
                 "test_images": len(labels),
             }
     return {("chosen", seed): outcome for seed, (_, outcome) in trained.items()}

@@ -1,4 +1,4 @@
-"""Training on one part of the training data, judged on the other: no test data within reach."""
+"""A trial: training on one part of the training data, judged on the other, without test data."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from torchopt_ref import optim
 from torchopt_ref.testing.twin import Twin
 
 from ..lab.results import Outcome
-from ..lab.sides import TorchSide
+from ..lab.trainers import TorchTrainer
 
 Stop = Callable[[int, float], bool]
-"""Asked with an epoch's number and validation accuracy: is the training to end here?"""
+"""Called with an epoch's number and validation accuracy; True ends the training."""
 
 FRACTION = 0.2
-"""The part of the training data that validates."""
+"""The fraction of the training data that is held out for validation."""
 
 
 @dataclass(frozen=True, eq=False)
 class SearchData:
-    """The two parts of the training data: all the data that a trial gets."""
+    """All the data that a trial gets: training data, split in two."""
 
     train_images: np.ndarray
     train_labels: np.ndarray
@@ -34,7 +34,7 @@ class SearchData:
 
 
 def hold_out(images: np.ndarray, labels: np.ndarray, seed: int) -> SearchData:
-    """Shuffle training data by ``seed`` and set a fifth of it aside for validation, as copies."""
+    """Copies of the training data, shuffled by ``seed``, a fifth held out for validation."""
     order = np.random.default_rng([seed, 2]).permutation(len(images))
     validation, train = np.split(order, [round(FRACTION * len(images))])
     return SearchData(images[train], labels[train], images[validation], labels[validation])
@@ -44,8 +44,8 @@ def hold_out(images: np.ndarray, labels: np.ndarray, seed: int) -> SearchData:
 class TrialRecipe:
     """How a ReLU network with He's initial weights is trained by SGD.
 
-    Initial weights and mini-batches follow from ``seed`` alone: two trainings differ by their
-    hyper-parameters only.
+    Initial weights and mini-batches follow from ``seed`` alone, so that two trials of a search
+    differ by their hyper-parameters only.
     """
 
     hidden_sizes: tuple[int, ...]
@@ -55,7 +55,7 @@ class TrialRecipe:
     dtype: str = "float32"
     device: str = "cpu"
 
-    def torch_side(self, lr: float, weight_decay: float) -> TorchSide:
+    def torch_trainer(self, lr: float, weight_decay: float) -> TorchTrainer:
         network = MultiLayerNet(
             784,
             self.hidden_sizes,
@@ -65,7 +65,7 @@ class TrialRecipe:
             rng=np.random.default_rng(self.seed),
             dtype=self.dtype,
         )
-        return TorchSide(
+        return TorchTrainer(
             Twin(network, device=self.device), lambda twin: optim.SGD(twin.parameters(), lr=lr)
         )
 
@@ -79,7 +79,7 @@ class Objective:
     """The validation accuracy that a recipe reaches with given hyper-parameters."""
 
     recipe: TrialRecipe
-    parts: SearchData
+    data: SearchData
 
     def __call__(
         self,
@@ -87,17 +87,17 @@ class Objective:
         weight_decay: float,
         stop: Stop = never,
     ) -> Outcome:
-        """Train, and return the ``Outcome`` of the torch side with its curves per epoch.
+        """Train by torch: an ``Outcome`` whose curves have a point for each epoch.
 
-        ``stop`` is asked after every epoch. The outcome's ``state`` is ``complete``, ``pruned``
+        ``stop`` is called after every epoch. The outcome's ``state`` is ``complete``, ``pruned``
         if ``stop`` ended the training, or ``failed`` if the loss became infinite or NaN.
         """
-        return self.train(self.recipe.torch_side(lr, weight_decay), stop)
+        return self.train(self.recipe.torch_trainer(lr, weight_decay), stop)
 
-    def train(self, side: TorchSide, stop: Stop = never) -> Outcome:
-        parts, recipe = self.parts, self.recipe
+    def train(self, trainer: TorchTrainer, stop: Stop = never) -> Outcome:
+        data, recipe = self.data, self.recipe
         rng = np.random.default_rng([recipe.seed, 1])
-        count = len(parts.train_images)
+        count = len(data.train_images)
         curves: dict[str, list[float]] = {
             "loss/train": [],
             "accuracy/train": [],
@@ -108,13 +108,13 @@ class Objective:
             losses = []
             for _ in range(math.ceil(count / recipe.batch_size)):
                 batch = rng.integers(count, size=recipe.batch_size)
-                losses.append(side.step(parts.train_images[batch], parts.train_labels[batch]))
+                losses.append(trainer.step(data.train_images[batch], data.train_labels[batch]))
             if not np.isfinite(losses).all():
                 outcome |= {"state": "failed", "failure": f"the loss is not finite, epoch {epoch}"}
                 break
-            accuracy = side.accuracy(parts.validation_images, parts.validation_labels)
+            accuracy = trainer.accuracy(data.validation_images, data.validation_labels)
             curves["loss/train"].append(float(np.mean(losses)))
-            curves["accuracy/train"].append(side.accuracy(parts.train_images, parts.train_labels))
+            curves["accuracy/train"].append(trainer.accuracy(data.train_images, data.train_labels))
             curves["accuracy/validation"].append(accuracy)
             if stop(epoch, accuracy):
                 outcome["state"] = "pruned"
@@ -124,4 +124,6 @@ class Objective:
             for part in ("train", "validation")
             if curves[f"accuracy/{part}"]
         }
-        return outcome | {"torch": {"curves": curves, "numbers": numbers, "seconds": side.seconds}}
+        return outcome | {
+            "torch": {"curves": curves, "numbers": numbers, "seconds": trainer.seconds}
+        }

@@ -87,8 +87,11 @@ class SearchPlan:
 
 
 def attempts_by_point(trials: list[FrozenTrial]) -> dict[int, list[FrozenTrial]]:
-    """The trials of each point. A trial that repeats a lost one names its point; the others are
-    the points 0, 1, 2 ... in the order of their numbers."""
+    """The trials of each point, in the order of their numbers.
+
+    A trial that repeats a point names it. The others stand for the points 0, 1, 2 ... in the order
+    of their numbers.
+    """
     found: dict[int, list[FrozenTrial]] = {}
     for trial in trials:
         found.setdefault(trial.user_attrs.get("point", len(found)), []).append(trial)
@@ -99,7 +102,8 @@ def settled(attempts: list[FrozenTrial]) -> FrozenTrial | None:
     """The trial that counts for a point; None if there is none yet."""
     for trial in attempts:
         outcome = trial.user_attrs.get("outcome", {"state": None})
-        # One that was lost after its outcome and before its value was recorded has failed, too.
+        # A process may die after it has written the outcome and before the trial's value: others
+        # then mark the trial as failed, though its outcome is not a failure.
         lost = trial.state == TrialState.FAIL and outcome["state"] != "failed"
         if trial.state.is_finished() and not lost:
             return trial
@@ -108,9 +112,9 @@ def settled(attempts: list[FrozenTrial]) -> FrozenTrial | None:
 
 
 def narrowed(ranges: Ranges, trials: list[FrozenTrial]) -> Ranges:
-    """The ranges of the best quarter of the complete trials (at least of two).
+    """The ranges that the best quarter of the complete trials covers, at least two of them.
 
-    Of equally good trials the earlier is the better one.
+    Of equally good trials the earlier counts as better.
     """
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     if len(complete) < 2:

@@ -1,4 +1,4 @@
-"""Where a study is kept: a journal file, safe for many processes, or a database."""
+"""Where a study is kept: in a journal file, which many processes may share, or in a database."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from torchopt_ref.errors import UserError
 
 LOCK_GRACE = 5
-"""Seconds after which the lock on a journal is taken from a process that died with it."""
+"""Seconds after which the lock on a journal is taken over: its process has died."""
 
 
 class opening:
@@ -47,7 +47,7 @@ def mend(path: Path, lock: JournalFileSymlinkLock) -> None:
     """Cut off the line that a process left unfinished when it was killed while writing."""
     if not path.exists() or path.read_bytes()[-1:] in (b"", b"\n"):
         return
-    # It may as well be a line that is being written now: whoever holds the lock is not writing.
+    # The line may also be one that another process is writing now: with the lock nobody writes.
     lock.acquire()
     try:
         content = path.read_bytes()

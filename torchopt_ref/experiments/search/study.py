@@ -22,7 +22,7 @@ LOOK = 0.2
 def run_study(
     plan: SearchPlan, objective: Objective, workers: int
 ) -> Iterator[tuple[int, Outcome]]:
-    """Finish the study by so many processes; ``(point, outcome)`` once for each point.
+    """Finish the study by this number of processes, and yield each point with its outcome once.
 
     Raises ``UserError`` if all workers died.
     """
@@ -44,7 +44,8 @@ def run_study(
         return
     processes = start(plan, objective, workers)
     try:
-        # Each one is asked: asking also clears a dead one away, which else looks alive to others.
+        # ``sum`` asks every process: being asked clears a dead one away, and as long as it is not
+        # cleared away, it looks alive to the workers.
         while sum(process.is_alive() for process in processes):
             time.sleep(LOOK)
             yield from news()
@@ -70,7 +71,7 @@ def start(plan: SearchPlan, objective: Objective, workers: int) -> Sequence[Base
 
 
 def work(plan: SearchPlan, objective: Objective) -> None:
-    """A worker's life: it ends with the study, or with the process that started it."""
+    """What a process does: it works until the study is finished or its parent process is gone."""
     ignore_interrupt()
     parent = multiprocessing.parent_process()
     assert parent is not None

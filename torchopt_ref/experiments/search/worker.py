@@ -1,6 +1,7 @@
-"""One process's share in a study.
+"""What one process does of a search.
 
-Workers, on one machine or on many, do not talk to each other: all they share is the study.
+Several processes may work on one search, on one machine or on many. They do not talk to each other:
+all they share is the study, which the storage keeps.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ BEAT = 30.0
 LOST_AFTER = 300.0
 """Seconds without a sign of life after which a trial of another machine is lost."""
 UNSIGNED = 10.0
-"""Seconds after which a trial that nobody signed is lost."""
+"""Seconds after which a trial is lost whose worker has not yet written that it is its owner."""
 POLL = 0.05
-"""Seconds to wait where there is nothing to do yet."""
+"""Seconds to wait when there is no trial to run yet."""
 
 
 class Worker:
-    """One process's share in a study: ``step`` until ``finished``."""
+    """Works on the study of a plan: call ``step`` until ``finished``."""
 
     def __init__(self, plan: SearchPlan, objective: Callable[..., Outcome]) -> None:
         self.plan, self.objective = plan, objective
@@ -60,7 +61,7 @@ class Worker:
         return len(self.settled()) == self.plan.total
 
     def ready(self, point: int) -> bool:
-        """Whether all earlier rounds are finished, which decide the point's ranges."""
+        """Whether all earlier rounds are finished: they decide the ranges of this point."""
         start = self.plan.start_of(self.plan.round_of(point))
         return sum(earlier < start for earlier in self.settled()) == start
 
@@ -94,7 +95,7 @@ class Worker:
                 alive()
             self.record(trial, self.outcome(trial, point, alive))
         except UpdateFinishedTrialError:
-            # Others thought it lost and repeat it: theirs counts.
+            # Another worker took this trial for lost and repeats its point: its result counts.
             return
 
     def outcome(self, trial: optuna.Trial, point: int, alive: Callable[[], None]) -> Outcome:
@@ -116,11 +117,11 @@ class Worker:
         except UpdateFinishedTrialError:
             raise
         except (RuntimeError, MemoryError) as error:
-            # Out of memory, on the CPU or the device, is one of these.
+            # These are what is raised where memory runs out, on the CPU or on the device.
             return {"state": "failed", "failure": str(error)}
 
     def ranges(self, number: int) -> Ranges:
-        """The ranges of a round: each one narrows those before it."""
+        """The ranges of a round: those of the best trials of all earlier rounds."""
         start = self.plan.start_of(number)
         if start == 0:
             return self.plan.ranges
@@ -136,9 +137,10 @@ class Worker:
             self.study.tell(trial, state=state)
 
     def requeue_lost(self) -> None:
-        """Put the points back into the queue whose processes died.
+        """Put each point whose process died back into the queue.
 
-        Two workers that do this at once may both repeat a point: the first that finishes counts.
+        If two workers do this at once, both may repeat a point: then the first that finishes
+        counts.
         """
         for point, tries in attempts_by_point(self.study.get_trials(deepcopy=False)).items():
             if point >= self.plan.total:
@@ -147,13 +149,14 @@ class Worker:
                 try:
                     self.study.tell(tries[-1].number, state=TrialState.FAIL)
                 except (ValueError, UpdateFinishedTrialError):
-                    continue  # finished, or put back by another worker, just now
+                    continue  # just now it was finished, or put back by another worker
             elif tries[-1].state != TrialState.FAIL or settled(tries):
                 continue
             if len(tries) < ATTEMPTS:
                 self.study.enqueue_trial({}, user_attrs={"point": point})
 
     def lost(self, trial: FrozenTrial) -> bool:
+        """Whether the trial counts as running, but its process has died."""
         if trial.state != TrialState.RUNNING:
             return False
         owner = trial.user_attrs.get("owner")
@@ -178,7 +181,7 @@ class Worker:
 
 
 class SignOfLife:
-    """Call it often: it tells the other workers, now and then, that the trial goes on."""
+    """Called often, it tells the other workers every ``BEAT`` seconds that a trial goes on."""
 
     def __init__(self, trial: optuna.Trial, owner: Mapping[str, Any]) -> None:
         self.trial, self.owner, self.latest = trial, owner, -math.inf

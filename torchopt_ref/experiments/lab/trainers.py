@@ -1,4 +1,4 @@
-"""The same fully connected network and optimizer in both sides, from the same weights."""
+"""A network with its optimizer, trained step by step: by NumPy, or by torch."""
 
 import time
 import warnings
@@ -19,13 +19,13 @@ from torchopt_ref.testing.twin import Twin, as_array
 Arrays = dict[str, np.ndarray]
 
 
-class Side(ABC):
-    """A network with its optimizer. ``seconds`` is the time spent in ``step``."""
+class Trainer(ABC):
+    """A network with its optimizer on one side. ``seconds`` is the time spent in ``step``."""
 
     seconds = 0.0
 
     def step(self, x: np.ndarray, t: np.ndarray) -> float:
-        """One training step on a batch; the loss before it."""
+        """Take one training step on a mini-batch; the loss before it."""
         start = time.perf_counter()
         loss = self._step(x, t)
         self.seconds += time.perf_counter() - start
@@ -36,19 +36,25 @@ class Side(ABC):
 
     @abstractmethod
     def accuracy(self, x: np.ndarray, t: np.ndarray) -> float:
-        """The fraction of images that get their label."""
+        """The fraction of images that are classified as their label says."""
 
     @abstractmethod
     def weights(self) -> Arrays:
         """The weights, named and laid out as in ``numpy_ref``."""
 
     def under_monitor(self, folder: Path | None) -> AbstractContextManager[None]:
-        """Within it a ``Monitor`` watches torch's side, and writes to ``folder`` if any."""
+        """A context in which a ``Monitor`` watches torch's steps and writes to ``folder``.
+
+        It does nothing if ``folder`` is None, and nothing on the NumPy side.
+        """
         return nullcontext()
 
 
-class NumpySide(Side):
-    """``numpy_ref``'s network; each optimizer updates the parameters that its names select."""
+class NumpyTrainer(Trainer):
+    """A network of ``numpy_ref``.
+
+    Each optimizer comes with a function that says of a parameter's name whether it updates it.
+    """
 
     def __init__(
         self, network: MultiLayerNet, *optimizers: tuple[Reference, Callable[[str], bool]]
@@ -68,8 +74,8 @@ class NumpySide(Side):
     def weights(self) -> Arrays:
         return self.network.params
 
-    def copy_from(self, other: "TorchSide") -> None:
-        """Take over weights, optimizer state and running statistics, bit for bit."""
+    def copy_from(self, other: "TorchTrainer") -> None:
+        """Take over torch's weights, optimizer state and running statistics, bit for bit."""
         for name, array in other.weights().items():
             self.network.params[name][...] = array
             for optimizer, selects in self.optimizers:
@@ -81,7 +87,7 @@ class NumpySide(Side):
                 getattr(self.network.layers[layer], statistic)[...] = buffer.cpu().numpy()
 
 
-class TorchSide(Side):
+class TorchTrainer(Trainer):
     """The network's ``Twin``, and the torch optimizer that ``optimizer`` makes for it."""
 
     def __init__(self, twin: Twin, optimizer: Callable[[Twin], torch.optim.Optimizer]) -> None:
@@ -99,7 +105,7 @@ class TorchSide(Side):
             warnings.catch_warnings(),
             Monitor(self.twin, self.optimizer, folder) as self.monitor,
         ):
-            # Some trainings are meant to fail: that is for the diagnosis to say.
+            # Some trainings are meant to fail. Then the diagnosis says so, and no warning need.
             warnings.filterwarnings("ignore", "not finite", RuntimeWarning)
             yield
         self.monitor = None

@@ -11,7 +11,7 @@ from torchopt_ref.experiments.lab.lockstep import largest_differences, step_boun
 from torchopt_ref.experiments.lab.processes import one_thread
 from torchopt_ref.experiments.lab.results import FAILS, HOLDS, UNDECIDED
 from torchopt_ref.experiments.lab.settings import Settings
-from torchopt_ref.experiments.lab.training import Recipe, make_sides, train_sides
+from torchopt_ref.experiments.lab.training import Recipe, make_trainers, train_on_each_side
 from torchopt_ref.experiments.lab.words import Words
 from torchopt_ref.testing.configurations import BY_NAME
 
@@ -24,7 +24,7 @@ def trained(optimizer, iterations, lockstep=False):
     """The NumPy side's curves and those of torch, in float64."""
     with one_thread():
         training = deep(optimizer, iterations=iterations, lockstep=lockstep)
-        _, outcome = train_sides(training, Settings(dtype="float64"), seed=1)
+        _, outcome = train_on_each_side(training, Settings(dtype="float64"), seed=1)
     return outcome["numpy"]["curves"], outcome["torch"]["curves"]
 
 
@@ -35,7 +35,7 @@ def relative_difference(numpy, torch_):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_sides_start_from_identical_weights_of_their_own(dtype):
-    made = make_sides(deep("Adam"), Settings(dtype=dtype), seed=0)
+    made = make_trainers(deep("Adam"), Settings(dtype=dtype), seed=0)
     numpy, torch_ = made["numpy"].weights(), made["torch"].weights()
     assert list(numpy) == list(torch_)
     assert [numpy[f"W{i}"].shape for i in range(1, 6)] == [(784, 100), *[(100, 100)] * 3, (100, 10)]
@@ -181,7 +181,7 @@ def test_each_training_has_an_agreement_unit_and_quick_has_one(monkeypatch):
 
 @pytest.mark.cuda
 def test_the_torch_side_runs_on_cuda():
-    made = make_sides(deep("Adam"), Settings(dtype="float64", device="cuda"), seed=0)
+    made = make_trainers(deep("Adam"), Settings(dtype="float64", device="cuda"), seed=0)
     rng = np.random.default_rng(0)
     for _ in range(5):
         x, t = rng.random((128, 784)), rng.integers(0, 10, 128)
