@@ -1,4 +1,4 @@
-"""Units of work, what they found, and the claims that it decides."""
+"""Units of work, what they find, and the claims that are decided by it."""
 
 from __future__ import annotations
 
