@@ -289,7 +289,7 @@ def test_parity_shows_a_table_and_writes_rows(tmp_path, capsys):
 
 def test_parity_exits_with_1_above_a_bound(tmp_path, capsys, monkeypatch):
     """The bound of 8 units against ``torch.optim`` made 0, which its fused kernels exceed."""
-    monkeypatch.setattr("torchopt_ref.testing.bars.stated_bound", lambda *_: 0)
+    monkeypatch.setattr("torchopt_ref.testing.parity.table.stated_bound", lambda *_: 0)
     file = tmp_path / "rows.json"
     arguments = ["--optimizers", "Adam", "--dtypes", "float32", "--steps", "20"]
     assert main(["parity", *arguments, "--json", str(file)]) == 1

@@ -353,8 +353,7 @@ def parity(arguments: list[str]) -> int:
     check_device(options.device)
     from torchopt_ref.sides import ENGINES, configurations
     from torchopt_ref.testing import NetworkReport, Row, network_rows, parity_rows
-    from torchopt_ref.testing.against import against_rows
-    from torchopt_ref.testing.packages import heading, load
+    from torchopt_ref.testing.parity import against_rows, heading, load
 
     of_package = [c for c in configurations() if package in (None, c.dialect)]
     names = list(dict.fromkeys(c.name for c in of_package))
