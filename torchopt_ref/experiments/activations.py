@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from numpy_ref.network import MultiLayerNet
-from torchopt_ref.testing.twin import Twin
+from torchopt_ref.sides import Twin
 
 from .lab.charts import Histograms, Lines
 from .lab.panels import LAYER, curves, initial_weights, note

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from torchopt_ref.errors import UserError, unknown
-from torchopt_ref.testing.configurations import BY_NAME, KNOWN, Configuration
+from torchopt_ref.sides import BY_NAME, KNOWN, Configuration
 
 from .lab.agreement import agreement_units
 from .lab.charts import Curve, Lines, Valley

@@ -13,7 +13,7 @@ from torchopt_ref.experiments.lab.results import FAILS, HOLDS, UNDECIDED
 from torchopt_ref.experiments.lab.settings import Settings
 from torchopt_ref.experiments.lab.training import Recipe, make_trainers, train_on_each_side
 from torchopt_ref.experiments.lab.words import Words
-from torchopt_ref.testing.configurations import BY_NAME
+from torchopt_ref.sides import BY_NAME
 
 
 def deep(optimizer, **changes):
