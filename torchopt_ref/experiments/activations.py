@@ -98,7 +98,7 @@ class Stack:
 
 
 def signals(stack: Stack, side: str, dtype: str, device: str = "cpu") -> tuple[Layers, Layers]:
-    """The activations of each layer, and the gradients in them of the sum of the last layer's."""
+    """Each layer's activations, and the gradient of the sum of the last layer's in each of them."""
     network = MultiLayerNet(
         stack.width,
         (stack.width,) * stack.depth,

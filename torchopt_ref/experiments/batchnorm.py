@@ -164,7 +164,7 @@ def measures(results: Results, side: str) -> dict[str, dict[str, np.ndarray]]:
 
 
 def ends(results: Results, place: str, side: str, tag: str, names: Iterable[str]) -> np.ndarray:
-    """What each of the named trainings ends at, of shape (seeds, names)."""
+    """A final number of each of the named trainings, of shape (seeds, names)."""
     return np.stack([results.numbers(place, side, f"{tag}/{name}") for name in names], axis=1)
 
 

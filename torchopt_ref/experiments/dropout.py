@@ -26,11 +26,11 @@ from .overfit import accuracy_figure, overfitting
 NAME = "dropout"
 SCALINGS = ("inverted", "inference")
 PASSES = (1, 3, 10, 50)
-"""How many passes with dropout left on are averaged: from one stochastic pass to an ensemble."""
+"""How many passes with dropout left on are averaged, from a single one to an ensemble."""
 MEASURES = ("accuracy", "nll", "ece")
 """What ``quality`` measures of the class probabilities."""
 BINS = 15
-"""Of the confidence, for the expected calibration error."""
+"""The number of bins of confidence that the expected calibration error is made of."""
 
 
 @dataclass
@@ -94,8 +94,10 @@ def train_and_average(
 
 
 def probabilities(trainer: Trainer, x: np.ndarray, passes: int = 0) -> np.ndarray:
-    """Class probabilities (N, classes) of x: with 0 ``passes`` those of one with dropout off, else
-    the mean over so many with dropout left on.
+    """Class probabilities (N, classes) of the images x.
+
+    They are the mean over ``passes`` with dropout left on; with 0, those of one pass with dropout
+    off.
     """
     if isinstance(trainer, NumpyTrainer):
         network = trainer.network

@@ -96,8 +96,8 @@ def compare_forms(
     """Train in both forms on the same mini-batches, and compare their weights on each side.
 
     The curve ``weights/difference`` has the largest difference of any weight after every ``every``
-    iterations, the number ``difference`` the largest of all. The losses are not compared: only one
-    of the two forms counts the penalty in its loss.
+    iterations, the number ``difference`` the largest of all. The losses are not compared, since
+    only one of the two forms counts the penalty in its loss.
     """
     first, second = (make_trainers(training, settings, seed) for training in forms)
     curves: dict[str, list] = {side: [] for side in first}

@@ -78,7 +78,7 @@ def symmetry(weights: Arrays) -> dict[str, float]:
 
 
 def distinct_units(W: np.ndarray, b: np.ndarray) -> int:
-    """How many different units a layer has: two differ if a weight or their bias does.
+    """How many different units a layer has. Two units differ if a weight or the bias differs.
 
     Differences up to NumPy's tolerance for the rank, eps times the larger dimension times the
     largest value, are rounding: a matrix product may round equal columns differently, depending on

@@ -63,7 +63,7 @@ def agreement(training: Recipe, settings: Settings, seed: int) -> Outcome:
 
 
 def agreement_claims(results: Results, names: Names = MappingProxyType({})) -> list[Claim]:
-    """That both sides compute the same; nothing if one side ran alone."""
+    """The claims that both sides compute the same; none if one side ran alone."""
     found = agreements(results)
     if not found:
         return []

@@ -144,7 +144,7 @@ class Bars(Panel):
         frame = framed(self, [], heights, 12, x, y)
         parts = [heading(self, lang), frame.axes(lang, x_ticks=False)]
         width = min(0.8 * (frame.x(1) - frame.x(0)) / len(self.values), 70.0)
-        right, above = -math.inf, 0.0  # of the last value
+        right, above = -math.inf, 0.0  # where the last value that was written ends, and its height
         for i, group in enumerate(self.groups):
             name = in_language(group, lang)
             parts.append(text(name, frame.x(i), frame.bottom + 17, anchor="middle"))

@@ -65,8 +65,8 @@ def step_bound(optimizer: str, magnified: float = 1e5) -> float:
     """The bound for a step of an optimizer that magnifies differences of gradients near 0.
 
     ``magnified`` is the factor lr / eps. The bound is the first power of two from ``2 lr / eps``
-    on, but at least ``ADAPTIVE_STEP_ULP``. A dialect with eps inside the root magnifies less, by lr
-    / sqrt(eps), and keeps the bound, too.
+    on, but at least ``ADAPTIVE_STEP_ULP``. An optimizer with eps inside the root magnifies less, by
+    lr / sqrt(eps), and so keeps the bound, too.
     """
     if optimizer.rpartition(".")[2] in ("SGD", "Momentum", "Nesterov"):
         return STEP_ULP

@@ -86,7 +86,7 @@ def write_page(page: Path, summaries: Summaries, lang: str) -> None:
         f"<nav><ol>\n{contents}</ol></nav></header>\n{body}</body></html>\n"
     )
     try:
-        # Names may hold bytes that are no UTF-8.
+        # The names of files may hold bytes that are not UTF-8.
         write_whole(page, html.encode(errors="xmlcharrefreplace").decode())
     except OSError as error:
         raise UserError(
@@ -97,8 +97,8 @@ def write_page(page: Path, summaries: Summaries, lang: str) -> None:
 def latest_runs(runs: Path, experiments: Iterable[str]) -> dict[Path, dict[str, Any]]:
     """The summary of each experiment's latest finished run in ``runs``, by its folder.
 
-    They are in the order of the ``experiments``, unknown ones at the end. A damaged one is left
-    out, which a line on stderr says. The ``results.json`` of a ``torchopt-ref train`` is passed
+    They are in the order of the ``experiments``, unknown ones at the end. A damaged one is omitted,
+    and a line on stderr says so. The ``results.json`` of a ``torchopt-ref train`` is passed
     over.
 
     Raises:
@@ -183,7 +183,7 @@ def claims(summary: Mapping[str, Any], lang: str, text: Callable[[Any], str]) ->
             marks = "".join(mark(claim["sides"].get(side), "", lang) for side in columns)
         *_, first = (found["evidence"] for found in claim["sides"].values())
         items = [f"<li>{escape(line)}</li>" for line in evidence(claim, lang)]
-        # One line is what stands above it.
+        # A single line would only repeat the evidence in the table.
         folded = f"<ul>{''.join(items)}</ul>" if len(items) > 1 else ""
         rows.append(
             f"<tr><td>{text(claim['claim'])}</td>{marks}<td>{text(first)}"

@@ -69,7 +69,7 @@ def ignore_interrupt() -> None:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """One thread for NumPy's and torch's matrix products: fastest and steadiest for small ones."""
+    """Let NumPy and torch compute in one thread: small matrix products are fastest so."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -79,7 +79,7 @@ CLAIMS = {
         Words("gap", "差距"),
     ),
 }
-"""For each measure the claim that it decides, the rule, and what it is called."""
+"""For each measure the claim that it decides, the rule, and the name of the measure."""
 
 
 def tried(config: Config) -> Words:

@@ -21,7 +21,7 @@ GAP = Words("gap", "差距")
 
 
 def conditions(config: Settings, images: bool = True) -> Words:
-    """How often, by which sides and, where there are any, on which images an experiment ran."""
+    """From how many seeds, by which sides and on which ``images`` an experiment ran."""
     seeds = "1 seed" if config.seeds == 1 else f"{config.seeds} seeds"
     names = [SIDES[name] for name in config.side_names]
     if len(names) == 2:
@@ -52,7 +52,7 @@ def claim(
 
 
 def by_name(values: Mapping[Any, Any]) -> Words:
-    """Each value with its name behind it; of an array the mean and deviation over the seeds."""
+    """Each value with its name behind it; an array as mean and deviation over the seeds."""
     found = []
     for name, value in values.items():
         en, zh = name if isinstance(name, Words) else (name, name)
@@ -67,7 +67,11 @@ def table_of_numbers(
     variants: dict[str, str | Words],
     columns: Sequence[tuple[Words, Callable[[str, str], str]]],
 ) -> Table:
-    """A row for each variant, by its label, and side; a column's function takes both."""
+    """A row for each variant and side.
+
+    ``variants`` has the label of each variant. A column has its name and a function of variant and
+    side that gives the text of a cell.
+    """
     return Table(
         NUMBERS,
         [first, SIDE, *(name for name, _ in columns)],
@@ -85,7 +89,11 @@ def measures_by_variant(
     variants: Iterable[str | Words],
     rows: Sequence[tuple[Words, Callable[[str], Iterable[np.ndarray]]]],
 ) -> Table:
-    """A row for each measure and side; its function gives the value of each variant."""
+    """A row for each measure and side.
+
+    ``rows`` has for each measure its name and a function that gives, of a side, the values of every
+    variant.
+    """
     return Table(
         NUMBERS,
         [measure, SIDE, *variants],
@@ -98,10 +106,10 @@ def measures_by_variant(
 
 
 def mean_of(results: Results, name: str) -> Callable[[str, str], str]:
-    """A column: a number of each variant, over the seeds."""
+    """A column of ``table_of_numbers``: mean and deviation of one of the variant's numbers."""
     return lambda variant, side: over_seeds(results.numbers(variant, side, name))
 
 
 def losses(results: Results, side: str, variants: Iterable[str]) -> list[np.ndarray]:
-    """The final losses, which are infinite or NaN where a training went astray."""
+    """The final loss of each variant. It is infinite or NaN where the training diverged."""
     return [results.numbers(variant, side, "loss") for variant in variants]

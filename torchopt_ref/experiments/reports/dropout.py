@@ -27,7 +27,7 @@ BETTER = {
     "nll": Words("has a lower negative log likelihood", "的负对数似然更低"),
     "ece": Words("has a lower calibration error", "的校准误差更低"),
 }
-"""The measures of ``quality``, and what each says of the better of two."""
+"""For each measure of ``quality`` the words that say of two networks which is better."""
 
 
 def tried(config: Config) -> Words:

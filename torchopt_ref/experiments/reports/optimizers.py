@@ -93,7 +93,7 @@ def seen(results: Results, config: Config) -> Words:
             "换一个学习率，名次就会改变。",
         ),
     ]
-    if config.dialect == "book":  # whose paths were looked at
+    if config.dialect == "book":  # the sentence describes the paths of the book's optimizers
         paths = Words(
             "SGD jumps from side to side; the others turn into the valley's direction sooner or "
             "later.",
@@ -242,7 +242,7 @@ def apart_table(results: Results, bounds: Mapping[str, float]) -> Table:
 
 
 def worst(results: Results, variant: str, key: str) -> float:
-    """The largest value over the seeds of an entry of ``apart``."""
+    """An entry of ``apart``: the largest value of all seeds."""
     return float(np.max([outcome["apart"][key] for outcome in results.of(variant)]))
 
 

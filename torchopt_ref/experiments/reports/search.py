@@ -158,8 +158,10 @@ def agrees_with_the_test(results: Results) -> Decision:
 
 
 def standard_errors(results: Results) -> np.ndarray:
-    """In each seed that of the chosen setting's test accuracy minus its validation accuracy, if
-    both sets of images have the same true accuracy."""
+    """For each seed the standard error of test accuracy minus validation accuracy.
+
+    It is that of the chosen setting, if its true accuracy is the same on both sets of images.
+    """
     validation, tested, validation_images, test_images = (
         results.numbers("chosen", "torch", name)
         for name in ("validation_accuracy", "test_accuracy", "validation_images", "test_images")

@@ -102,8 +102,8 @@ def settled(attempts: list[FrozenTrial]) -> FrozenTrial | None:
     """The trial that counts for a point; None if there is none yet."""
     for trial in attempts:
         outcome = trial.user_attrs.get("outcome", {"state": None})
-        # A process may die after it has written the outcome and before the trial's value: others
-        # then mark the trial as failed, though its outcome is not a failure.
+        # A process may die after it has written the outcome and before the trial's value. Then
+        # another one marks the trial as failed, though its outcome is no failure: it is repeated.
         lost = trial.state == TrialState.FAIL and outcome["state"] != "failed"
         if trial.state.is_finished() and not lost:
             return trial

@@ -156,7 +156,7 @@ class Worker:
                 self.study.enqueue_trial({}, user_attrs={"point": point})
 
     def lost(self, trial: FrozenTrial) -> bool:
-        """Whether the trial counts as running, but its process has died."""
+        """Whether a trial that is marked as running has no living process."""
         if trial.state != TrialState.RUNNING:
             return False
         owner = trial.user_attrs.get("owner")
