@@ -11,7 +11,7 @@ from tests.experiments.fashion_files import write_fashion
 from tests.experiments.made_up_reports import check_both_languages, make_all
 from torchopt_ref.cli import main
 from torchopt_ref.experiments import optimizers
-from torchopt_ref.experiments.lab.lockstep import ADAPTIVE_STEP_ULP, STEP_ULP, bound_of
+from torchopt_ref.experiments.lab.agreement import ADAPTIVE_STEP_ULP, STEP_ULP, bound_of
 from torchopt_ref.experiments.lab.results import FAILS, HOLDS, UNDECIDED, Results
 from torchopt_ref.experiments.optimizers import DIALECTS, in_dialect
 from torchopt_ref.experiments.reports import optimizers as report

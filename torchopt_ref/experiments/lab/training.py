@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from string import ascii_letters
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,6 @@ from numpy_ref.network import MultiLayerNet
 from numpy_ref.random import Generator
 from torchopt_ref.sides import BY_NAME, Twin
 
-from .lockstep import differences, largest_differences
 from .results import Outcome, Unit
 from .settings import Settings
 from .trainers import Arrays, NumpyTrainer, TorchTrainer, Trainer
@@ -217,6 +217,49 @@ def evaluation(
     """The accuracy on each set of images, and the numbers of ``watch``, by tag."""
     found = {f"accuracy/{name}": trainer.accuracy(x, t) for name, (x, t) in sets.items()}
     return found | (watch(trainer.weights()) if watch else {})
+
+
+def differences(
+    trainers: dict[str, Trainer], curves: dict[str, dict[str, list]], lockstep: bool
+) -> dict[str, float]:
+    """How far the sides are apart after a step. In lockstep NumPy then takes over torch's state."""
+    by_numpy, by_torch = (curves[side]["loss/train"][-1] for side in ("numpy", "torch"))
+    found = {"sides/loss_difference": abs(by_numpy - by_torch)}
+    if lockstep:
+        follower, leader = trainers["numpy"], trainers["torch"]
+        assert isinstance(follower, NumpyTrainer)
+        assert isinstance(leader, TorchTrainer)
+        ulp, distance = weight_difference(follower.weights(), leader.weights())
+        found |= {"lockstep/max_ulp": ulp, "lockstep/max_abs": distance}
+        follower.copy_from(leader)
+    return found
+
+
+def largest_differences(curves: dict[str, list]) -> dict[str, float]:
+    """The maxima of the curves of :func:`differences`; NaN if there is one."""
+    loss = curves["sides/loss_difference"]
+    largest = {"first 100": np.max(loss[:100]), "ever": np.max(loss)}
+    if "lockstep/max_ulp" in curves:
+        largest["step ULP"] = np.max(curves["lockstep/max_ulp"])
+        largest["step"] = np.max(curves["lockstep/max_abs"])
+    return {key: float(value) for key, value in largest.items()}
+
+
+def weight_difference(a: Arrays, b: Arrays) -> tuple[float, float]:
+    """The largest difference between two sets of weights, in ULP and absolute.
+
+    The unit is that in the last place of the largest value in the layer; ``W1``, ``b1`` and
+    ``gamma1`` are of one layer. Counted in units of each value, a difference would have no bound
+    where values pass zero. Counted in units of each tensor, it would have none for the biases
+    before a batch normalisation, which are nothing but rounding. The result is NaN if a weight is.
+    """
+    largest: dict[str, float] = {}
+    for name, array in b.items():
+        layer = name.lstrip(ascii_letters)
+        largest[layer] = np.maximum(largest.get(layer, 0), np.abs(array).max())
+    distances = {name: np.abs(a[name] - b[name]).max() for name in a}
+    ulps = [d / np.spacing(largest[name.lstrip(ascii_letters)]) for name, d in distances.items()]
+    return float(np.max(ulps)), float(np.max([*distances.values()]))
 
 
 def final_numbers(curves: dict[str, list]) -> dict[str, float]:

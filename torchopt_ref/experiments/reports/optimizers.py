@@ -6,8 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..lab.agreement import agreement_claims, steps_claim
-from ..lab.lockstep import bound_of
+from ..lab.agreement import agreement_claims, bound_of, steps_claim
 from ..lab.results import Claim, Decision, Results, Table, decision
 from ..lab.words import Words, listed, sentences, two_digits
 from ..optimizers import (
