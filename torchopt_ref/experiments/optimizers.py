@@ -13,7 +13,7 @@ from torchopt_ref.errors import UserError, unknown
 from torchopt_ref.sides import BY_NAME, KNOWN, Configuration
 
 from .lab.agreement import agreement_units
-from .lab.charts import Curve, Lines, Valley
+from .lab.charts import Lines, PlottedCurve, Valley
 from .lab.panels import note, test_accuracies, training_losses
 from .lab.results import Outcome, Results, Unit
 from .lab.settings import Settings
@@ -192,7 +192,7 @@ def valley_figure(results: Results, dialect: str) -> Figure:
     ]
     with np.errstate(over="ignore"):
         heights = [
-            Curve(Words(name, name), range(len(path)), f(*path.T)[None], color, dash)
+            PlottedCurve(Words(name, name), range(len(path)), f(*path.T)[None], color, dash)
             for (name, path), color, dash in zip(paths.items(), COLORS, DASHES, strict=False)
         ]
     steps = len(paths["SGD"]) - 1

@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 
 from torchopt_ref.experiments import EXPERIMENTS, experiment
-from torchopt_ref.experiments.lab.charts import Bars, Curve, Histograms, Lines, Points, Valley
+from torchopt_ref.experiments.lab.charts import (
+    Bars,
+    Histograms,
+    Lines,
+    PlottedCurve,
+    Points,
+    Valley,
+)
 from torchopt_ref.experiments.lab.panels import training_losses
 from torchopt_ref.experiments.lab.results import Results
 from torchopt_ref.experiments.lab.svg import COLUMN, Axis, Figure, text_width, wrapped
@@ -252,7 +259,9 @@ def test_a_figure_alone_is_as_wide_as_it_is_asked_for(figures, drawn):
 
 
 def lines(values, **axis):
-    curve = Curve(Words("it", "它"), range(1, 1 + len(values[0])), np.array(values), "#123456")
+    curve = PlottedCurve(
+        Words("it", "它"), range(1, 1 + len(values[0])), np.array(values), "#123456"
+    )
     return Lines(Words("t", "题"), Axis(Words("x", "x")), Axis(Words("y", "y"), **axis), [curve])
 
 
@@ -283,7 +292,7 @@ def placed(svg, *wanted):
 def test_the_names_of_lines_that_end_together_stand_below_each_other_beside_the_plot():
     words = Words("it", "它")
     for ends in ([9.0, 9.0, 9.0], [0.0, 0.0, 0.0], [9.0, 5.0, 0.0], [5.0, 5.0, 9.0]):
-        curves = [Curve(words, [1, 2], np.array([[5.0, end]]), "#123456") for end in ends]
+        curves = [PlottedCurve(words, [1, 2], np.array([[5.0, end]]), "#123456") for end in ends]
         panel = Lines(words, Axis(words), Axis(words, limits=(0.0, 9.0)), curves)
         heights = sorted(y for x, y in placed(panel.draw("en"), "it") if x > 300)
         assert len(heights) == 3
