@@ -22,9 +22,10 @@ from torchopt_ref.cli import main
 from torchopt_ref.errors import UserError
 from torchopt_ref.train import Config
 from torchopt_ref.train import train as train_function
-from torchopt_ref.train.checkpoints import Checkpoints, canonical, digest_of
+from torchopt_ref.train.checkpoints import Checkpoints, canonical
+from torchopt_ref.train.checkpoints.files import digest_of
+from torchopt_ref.train.checkpoints.sharded import SafePlanner, SafeReader
 from torchopt_ref.train.distributed import Processes
-from torchopt_ref.train.sharded_checkpoints import SafePlanner, SafeReader
 from torchopt_ref.whole_file import with_digest
 
 

@@ -14,8 +14,8 @@ from .config import Config
 from .data import LostWorker
 from .distributed import LostProcess, under_torchrun
 from .loop import train
-from .monitoring import verdict
 from .options import named_from_here
+from .output.monitoring import verdict
 from .stopping import Stopped
 
 

@@ -25,8 +25,8 @@ from .data import Data
 from .distributed import under_torchrun
 from .options import changed
 from .passes import Passes, least_images
-from .range_figure import lines
 from .range_test import LRRange, lr_range_test
+from .range_test.figure import lines
 from .state import Training
 from .stopping import Stop, Stopped
 

@@ -20,19 +20,19 @@ from torchopt_ref.errors import UserError
 from torchopt_ref.tensorboard import RunFolder
 from torchopt_ref.written import pasted
 
-from .checkpoints import canonical, warn
+from .checkpoints import canonical
 from .config import Config
-from .curves import Curves
 from .data import Data
-from .description import describe, memory_of, processes_here
-from .display import Display
 from .distributed import choose_device, joined_processes
 from .find_lr import check_alone, find_lr
 from .memory import check_that_it_fits
-from .monitoring import findings, monitored
 from .not_finite import Diverged, NotFinite
+from .output.curves import Curves
+from .output.description import describe, memory_of, processes_here
+from .output.display import Display
+from .output.monitoring import findings, monitored
+from .output.profiling import profiled
 from .passes import Passes, least_images
-from .profiling import profiled
 from .rehearsal import rehearse
 from .setup import (
     check_batches,
@@ -45,6 +45,7 @@ from .setup import (
 )
 from .state import Training
 from .stopping import Stop, Stopped
+from .warning import warn
 
 LOOK_EVERY = 10
 """Steps between two points of a curve, and between two looks at what a GPU has computed."""

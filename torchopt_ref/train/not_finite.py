@@ -13,8 +13,9 @@ from torch.distributed.tensor import DTensor
 from torchopt_ref.errors import UserError
 from torchopt_ref.written import counted, number
 
-from .checkpoints import Checkpoints, warn
+from .checkpoints import Checkpoints
 from .state import Training
+from .warning import warn
 
 PATIENCE = 10
 """Batches in a row that are left out, before the training stops."""

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from .config import Config
-from .data import Batches
+from .data.splits import Batches
 from .distributed import Processes
 from .stopping import Stop
 

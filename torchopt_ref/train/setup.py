@@ -17,7 +17,7 @@ from torchopt_ref.tensorboard import RunFolder
 from torchopt_ref.tensorboard.run_lock import locked
 from torchopt_ref.whole_file import with_digest
 
-from .checkpoints import Checkpoints
+from .checkpoints import Checkpoints, ShardedCheckpoints
 from .config import Config
 from .data import Data, open_data
 from .distributed import Processes, under_torchrun
@@ -31,7 +31,6 @@ from .options import (
     read_saved,
 )
 from .passes import least_images
-from .sharded_checkpoints import ShardedCheckpoints
 from .sharding import shard
 from .state import Training, seed_everything
 from .surgery import use_our_layers

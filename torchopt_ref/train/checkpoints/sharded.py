@@ -23,9 +23,10 @@ from torch.distributed.checkpoint.storage import WriteResult
 
 from torchopt_ref.errors import UserError, first_line
 
-from .checkpoints import Checkpoints, canonical, digest_of, remove, sync_folder
-from .distributed import Processes
-from .state import Training
+from ..distributed import Processes
+from ..state import Training
+from .canonical import canonical
+from .files import Checkpoints, digest_of, remove, sync_folder
 
 WEIGHTS = ("model", "optimizer", "ema")
 WHOLE = "training.pt"

@@ -11,7 +11,7 @@ from typing import Any, SupportsFloat
 import torch
 from torch import Tensor, nn
 
-from .range_figure import draw
+from .figure import draw
 from .restored import restored
 
 HALF = 4

@@ -19,9 +19,10 @@ from tests.train.training_cases import last_state, results
 from torchopt_ref import nn as ours
 from torchopt_ref.errors import UserError
 from torchopt_ref.train import Config
-from torchopt_ref.train.data import Shares, open_data
+from torchopt_ref.train.data import open_data
+from torchopt_ref.train.data.image_folder import read_image
+from torchopt_ref.train.data.splits import Shares
 from torchopt_ref.train.distributed import Processes
-from torchopt_ref.train.image_folder import read_image
 from torchopt_ref.train.passes import least_images, parts_of_batch
 
 CPU = torch.device("cpu")

@@ -8,8 +8,8 @@ from torchopt_ref.tensorboard import Monitor
 from torchopt_ref.tensorboard.inspection import MONITOR, Inspection, inspect
 from torchopt_ref.written import pasted
 
-from .config import Config
-from .state import Training
+from ..config import Config
+from ..state import Training
 
 WITHOUT_PARAMETERS = ("activations", "speed")
 """What can be recorded where the process that records has a part of each parameter only."""

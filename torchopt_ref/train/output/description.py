@@ -9,13 +9,13 @@ from torch import nn
 
 from torchopt_ref.testing.configurations import optimizer_name
 
-from .config import Config
-from .data import Data
-from .distributed import Processes
-from .memory import GIB, Memory, available, estimate
-from .optimizers import make_optimizer
-from .passes import least_images, parts_of_batch
-from .state import Training
+from ..config import Config
+from ..data import Data
+from ..distributed import Processes
+from ..memory import GIB, Memory, available, estimate
+from ..optimizers import make_optimizer
+from ..passes import least_images, parts_of_batch
+from ..state import Training
 
 
 def memory_of(model: nn.Module, config: Config, data: Data, processes: Processes) -> Memory:

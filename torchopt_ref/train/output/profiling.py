@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import profiler
 
-from .checkpoints import warn
+from ..warning import warn
 
 
 @contextmanager

@@ -18,9 +18,9 @@ from rich.table import Table
 from torchopt_ref.terminal import Console
 from torchopt_ref.written import number
 
-from .checkpoints import warn
-from .config import Config
-from .state import Position
+from ..config import Config
+from ..state import Position
+from ..warning import warn
 
 LINE_EVERY = 60.0
 """Seconds between two lines about an epoch that goes on, where there is no terminal."""

@@ -20,10 +20,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from torchopt_ref.errors import UserError
 
-from .config import Config
-from .distributed import Processes
+from ..config import Config
+from ..distributed import Processes
+from ..models import is_own
+from ..stopping import Stopped
 from .image_folder import ImageFolder, check_same_classes
-from .models import is_own
 from .sources import (
     MEAN_AND_STD,
     Images,
@@ -33,7 +34,6 @@ from .sources import (
     usual_crop,
     usual_normalisation,
 )
-from .stopping import Stopped
 
 Batch = tuple[Tensor, Tensor]
 DYING = 2.0

@@ -16,7 +16,7 @@ from torchvision.transforms import v2
 from torchopt_ref.data import load_split
 from torchopt_ref.errors import UserError, expanded, unknown
 
-from .config import Config
+from ..config import Config
 from .image_folder import ImageFolder
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
