@@ -182,7 +182,7 @@ def test_from_python_options_are_compared_before_anything_is_written(run):
     saved = json.loads(run.config.read_text())
     del saved["digest"]
     paths = {"out": run.folder.parent, "data_root": Path(saved["data_root"])}
-    other = Config(**saved | paths | {"seed": 5, "resume": True})
+    other = Config.of(**saved | paths | {"seed": 5, "resume": True})
     for content, said in ((run.config.read_bytes(), "--seed 5: the run"), (None, "is missing")):
         if content is None:
             run.config.unlink()

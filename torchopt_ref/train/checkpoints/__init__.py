@@ -1,10 +1,10 @@
-"""Checkpoints that are whole or not there: one file, or a folder that all processes write.
+"""Checkpoints that are whole or not there.
 
-``files`` writes one file, ``sharded`` a folder; ``canonical`` makes equal states equal files.
+``files`` writes each as one file; ``sharded`` as a folder, into which every process writes its part
+(it is imported for a sharded training only). ``canonical`` makes equal states equal files.
 """
 
 from .canonical import canonical
 from .files import Checkpoints
-from .sharded import ShardedCheckpoints
 
-__all__ = ["Checkpoints", "ShardedCheckpoints", "canonical"]
+__all__ = ["Checkpoints", "canonical"]

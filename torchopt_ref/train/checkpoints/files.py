@@ -17,7 +17,7 @@ import torch
 from torchopt_ref.errors import UserError, first_line
 
 from ..distributed import Processes, is_lost_connection
-from ..state import Training
+from ..state import TrainingState
 from ..warning import warn
 from .canonical import canonical
 
@@ -88,7 +88,7 @@ class Checkpoints:
         except OSError as error:
             self.give_up(step, error)
 
-    def read_last(self, training: Training) -> dict[str, Any] | None:
+    def read_last(self, training: TrainingState) -> dict[str, Any] | None:
         """The state in the latest one, as ``Training.load`` takes it; None if there is none.
 
         Raises:
@@ -122,7 +122,7 @@ class Checkpoints:
                 )
         return state
 
-    def read(self, path: Path, training: Training) -> dict[str, Any]:
+    def read(self, path: Path, training: TrainingState) -> dict[str, Any]:
         return torch.load(path, map_location=training.device, weights_only=True)
 
     def latest(self) -> Path | None:

@@ -24,7 +24,7 @@ from torch.distributed.checkpoint.storage import WriteResult
 from torchopt_ref.errors import UserError, first_line
 
 from ..distributed import Processes
-from ..state import Training
+from ..state import TrainingState
 from .canonical import canonical
 from .files import Checkpoints, digest_of, remove, sync_folder
 
@@ -71,7 +71,7 @@ class ShardedCheckpoints(Checkpoints):
             {key: state[key] for key in WEIGHTS}, storage_writer=writer, process_group=self._group
         )
 
-    def read(self, path: Path, training: Training) -> dict[str, Any]:
+    def read(self, path: Path, training: TrainingState) -> dict[str, Any]:
         reader = SafeReader(path)
         reader.read_metadata()  # First here: torch prints a traceback where it is not sound.
         weights = training.weights()
@@ -86,7 +86,7 @@ class ShardedCheckpoints(Checkpoints):
             raise UserError(f"cannot read {path}: {reasons(error)}") from error
         return weights | torch.load(path / WHOLE, weights_only=True)
 
-    def read_last(self, training: Training) -> dict[str, Any] | None:
+    def read_last(self, training: TrainingState) -> dict[str, Any] | None:
         self.wait()
         return super().read_last(training)
 
