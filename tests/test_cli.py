@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from torchopt_ref.cli import main
 from torchopt_ref.experiments import EXPERIMENTS
-from torchopt_ref.testing import configurations
+from torchopt_ref.sides import configurations
 
 RUN = ["run", "optimizers", "--iterations", "1"]
 PARITY = ["parity", "--optimizers", "SGD", "--steps", "1"]
@@ -289,7 +289,7 @@ def test_parity_shows_a_table_and_writes_rows(tmp_path, capsys):
 
 def test_parity_exits_with_1_above_a_bound(tmp_path, capsys, monkeypatch):
     """The bound of 8 units against ``torch.optim`` made 0, which its fused kernels exceed."""
-    monkeypatch.setattr("torchopt_ref.testing.bars.stated_bound", lambda *_: 0)
+    monkeypatch.setattr("torchopt_ref.testing.parity.table.stated_bound", lambda *_: 0)
     file = tmp_path / "rows.json"
     arguments = ["--optimizers", "Adam", "--dtypes", "float32", "--steps", "20"]
     assert main(["parity", *arguments, "--json", str(file)]) == 1

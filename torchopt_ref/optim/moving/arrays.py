@@ -1,19 +1,15 @@
-"""What moving a training from and to Keras (``moving_keras``) and Optax (``moving_optax``) shares:
-a map of the names there to the parameters here, and arrays that become tensors and the reverse.
-"""
+"""A map of the names there to the parameters here; arrays that become tensors and the reverse."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .rule import Group, Slots
-from .state import initial_slot, step_tensor
-
-if TYPE_CHECKING:
-    from .optimizer import Optimizer
+from torchopt_ref.optim.optimizer import Optimizer
+from torchopt_ref.optim.rule import Group, Slots
+from torchopt_ref.optim.state import initial_slot, step_tensor
 
 
 class Place(NamedTuple):
@@ -127,7 +123,7 @@ def check_names(mapped: Iterable[str], there: Iterable[str], owner: str) -> None
 
 
 def write(
-    optimizer: "Optimizer", group: Group | None, param: Tensor, step: int, moved: Slots
+    optimizer: Optimizer, group: Group | None, param: Tensor, step: int, moved: Slots
 ) -> None:
     """Write what has been moved: the weight, where it is there, and the state."""
     slots = dict(moved)
@@ -138,13 +134,13 @@ def write(
         optimizer.state[param] = counted | slots
 
 
-def slots_of(optimizer: "Optimizer", group: Group, param: Tensor) -> dict[str, Tensor]:
+def slots_of(optimizer: Optimizer, group: Group, param: Tensor) -> dict[str, Tensor]:
     """The slots of a parameter, those that it would begin with where it has made no step."""
     state, initial = optimizer.state.get(param, {}), optimizer.rule.slots(group)
     return {name: state.get(name, initial_slot(param, initial[name])) for name in initial}
 
 
-def steps_of(optimizer: "Optimizer", params: Iterable[Tensor], steps: int | None) -> int | None:
+def steps_of(optimizer: Optimizer, params: Iterable[Tensor], steps: int | None) -> int | None:
     """How many steps were made; None where it is neither counted nor told."""
     if not optimizer.rule.counts or steps is not None:
         return steps

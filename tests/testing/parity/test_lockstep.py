@@ -16,9 +16,9 @@ from torchopt_ref.testing import (
     check_parity,
     configurations,
     parity_rows,
-    workload,
 )
-from torchopt_ref.testing.bars import TORCH, make_row
+from torchopt_ref.testing.parity import workload
+from torchopt_ref.testing.parity.table import TORCH, make_row
 
 CONFIGURATIONS = list(configurations())
 

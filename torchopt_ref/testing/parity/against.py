@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
+from torchopt_ref.sides import BY_NAME, ENGINES, KNOWN, Configuration, configurations
+
 from . import workload
-from .bars import REFERENCE, Row
-from .configurations import BY_NAME, ENGINES, KNOWN, Configuration, configurations
+from .lockstep import Arrays, NumpySide, ParityReport, TorchSide, in_lockstep
 from .operations import Tally
 from .packages import (
     SCHEDULE,
@@ -18,7 +19,7 @@ from .packages import (
     flushed,
     xla_is_exact,
 )
-from .parity import Arrays, NumpySide, Report, TorchSide, lockstep
+from .table import REFERENCE, Row
 
 MORE: dict[str, list[dict[str, Any]]] = {
     "keras.SGD": [{"momentum": 0.999, "nesterov": True, "weight_decay": 0.1}],
@@ -206,11 +207,11 @@ class Ours:
 
 def compare(
     recorded: Recorded, engine: str, *, each_step: bool = True, flush: bool = True
-) -> Report:
+) -> ParityReport:
     """Our side against the run: each step from the package's state, or all from the same start."""
     left, right = Ours(recorded, engine, flush), Replayed(recorded)
     before_step = partial(left.copy_from, right) if each_step else lambda: None
-    return lockstep(left, right, recorded.gradients, before_step)
+    return in_lockstep(left, right, recorded.gradients, before_step)
 
 
 def against_rows(
@@ -229,7 +230,7 @@ def against_rows(
                 yield make_row(recorded, engine, dtype, compare(recorded, engine))
 
 
-def make_row(recorded: Recorded, engine: str, dtype: str, report: Report) -> Row:
+def make_row(recorded: Recorded, engine: str, dtype: str, report: ParityReport) -> Row:
     case = recorded.case
     bound_on, bound = stated_bound(case)
     differs = report.first_divergent_step is not None and not report.formulas_differ

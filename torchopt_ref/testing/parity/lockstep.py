@@ -7,8 +7,9 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from torchopt_ref.sides import NOT_EQUAL, ulp_distance, ulp_text
+
 from . import workload
-from .ulp import NOT_EQUAL, ulp_distance, ulp_text
 
 Arrays = dict[str, np.ndarray]
 
@@ -83,7 +84,7 @@ class Entry:
 
 
 @dataclass
-class Report:
+class ParityReport:
     """What ``check_parity`` saw: one ``Entry`` for each parameter tensor and slot."""
 
     steps: int
@@ -237,7 +238,7 @@ def check_parity(
     seed: int = 0,
     params: Arrays | None = None,
     gradients: Iterable[Arrays] | None = None,
-) -> Report:
+) -> ParityReport:
     """Run a torch optimizer and its NumPy reference through the same gradients, side by side.
 
     Args:
@@ -265,7 +266,7 @@ def check_parity(
         stored = "bfloat16" if dtype == "bfloat16" else None
         gradients = workload.gradients(params, steps, seed, stored)
     left = TorchSide(optimizer, params, device, dtype)
-    return lockstep(left, NumpySide(reference, params), gradients)
+    return in_lockstep(left, NumpySide(reference, params), gradients)
 
 
 def check_against_torch(
@@ -276,25 +277,25 @@ def check_against_torch(
     dtype: str = "float32",
     device: str = "cpu",
     seed: int = 0,
-) -> Report:
+) -> ParityReport:
     """Compare two torch optimizers step by step, each step from the state of ``optimizer``.
 
     The arguments are those of ``check_parity``. Two optimizers that round differently drift apart
-    without limit; a single step's difference has a bound (``Report.max_step_error``).
+    without limit; a single step's difference has a bound (``ParityReport.max_step_error``).
     """
     params = workload.parameters(dtype, seed)
     left, right = (TorchSide(factory, params, device, dtype) for factory in (optimizer, other))
     grads = workload.standard_gradients(dtype, steps, seed)
-    return lockstep(left, right, grads, before_step=lambda: right.copy_from(left))
+    return in_lockstep(left, right, grads, before_step=lambda: right.copy_from(left))
 
 
-def lockstep(
+def in_lockstep(
     left: Side,
     right: Side,
     grads: Iterable[Arrays],
     before_step: Callable[[], None] = lambda: None,
-) -> Report:
-    report = Report(steps=0)
+) -> ParityReport:
+    report = ParityReport(steps=0)
     entries: dict[tuple[str, str], Entry] = {}
     for step, grad in enumerate(grads, start=1):
         if step > 1:

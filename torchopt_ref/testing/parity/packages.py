@@ -17,8 +17,8 @@ from numpy_ref.optax import corrected
 from torchopt_ref.errors import UserError, first_line
 from torchopt_ref.optim.dialect import Dialect
 
+from .lockstep import Arrays
 from .operations import Tally
-from .parity import Arrays
 
 PROVEN = {
     "keras": ("3.12.4", "3.15.1"),

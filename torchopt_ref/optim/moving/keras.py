@@ -1,18 +1,19 @@
-"""A training that moves from Keras or back, arrays in, arrays out.
-
-All is read, checked and laid out anew before anything is written.
-"""
+"""A training that moves from Keras or back."""
 
 import inspect
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .moving import (
+from torchopt_ref.optim import keras
+from torchopt_ref.optim.optimizer import Optimizer
+from torchopt_ref.optim.rule import Group, Rule
+
+from .arrays import (
     Place,
     check_is_of,
     check_names,
@@ -24,10 +25,6 @@ from .moving import (
     steps_of,
     write,
 )
-from .rule import Group, Rule
-
-if TYPE_CHECKING:
-    from .optimizer import Optimizer
 
 MOMENTS = {"exp_avg": "_momentums", "exp_avg_sq": "_velocities", "max_exp_avg_sq": "_velocity_hats"}
 KERAS_SLOTS = {
@@ -109,7 +106,7 @@ def keras_slots(optimizer: Any, rule: Rule, group: Group) -> list[dict[str, Any]
     return [{name: column[i] for name, column in columns.items()} for i in range(count)]
 
 
-def keras_options(optimizer: Any, cls: type["Optimizer"]) -> dict[str, Any]:
+def keras_options(optimizer: Any, cls: type[Optimizer]) -> dict[str, Any]:
     """Keras' hyper-parameters by our names, all but learning rate and weight decay."""
 
     def option(name: str) -> Any:
@@ -131,7 +128,7 @@ def keras_decay(optimizer: Any, variable: Any) -> float:
     return float(optimizer.weight_decay or 0) if optimizer._use_weight_decay(variable) else 0.0
 
 
-def from_keras(optimizer: Any, model_map: Any) -> "Optimizer":
+def from_keras(optimizer: Any, model_map: Any) -> Optimizer:
     """The training of a Keras optimizer, to go on here: our optimizer of the same class.
 
     Args:
@@ -165,8 +162,6 @@ def from_keras(optimizer: Any, model_map: Any) -> "Optimizer":
             },
         )
     """
-    from . import keras  # which imports this module
-
     check_keras(optimizer)
     cls: type[Optimizer] = getattr(keras, type(optimizer).__name__)
     mapped, variables = keras_places(optimizer, model_map), keras_variables(optimizer)
@@ -197,7 +192,7 @@ def from_keras(optimizer: Any, model_map: Any) -> "Optimizer":
 
 
 def to_keras(
-    optimizer: "Optimizer", keras_optimizer: Any, model_map: Any, steps: int | None = None
+    optimizer: Optimizer, keras_optimizer: Any, model_map: Any, steps: int | None = None
 ) -> None:
     """The reverse of :func:`from_keras`: write a training into a built Keras optimizer.
 

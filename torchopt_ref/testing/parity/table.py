@@ -7,18 +7,18 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from torchopt_ref.sides import ENGINES, Configuration, configurations, ulp_text
+
 from . import workload
-from .configurations import ENGINES, Configuration, configurations
-from .operations import OperationAudit, Tally
-from .parity import (
+from .lockstep import (
     NOT_ROUNDING,
     OptimizerFactory,
-    Report,
+    ParityReport,
     TorchSide,
     check_against_torch,
     check_parity,
 )
-from .ulp import ulp_text
+from .operations import OperationAudit, Tally
 
 REFERENCE, TORCH = "numpy_ref", "torch.optim"
 
@@ -29,7 +29,7 @@ class Row:
 
     ``bound`` is on ``bound_on``, one of the measured fields: for ``against="numpy_ref"`` the ULP
     distance of parameters and slots over all steps; for ``against="torch.optim"`` the error of one
-    step (``max_step_error`` of ``Report``). None: no bound is stated.
+    step (``max_step_error`` of ``ParityReport``). None: no bound is stated.
     ``at_fault`` tells, where the two differ, which operations of the compared optimizer did not
     round as NumPy does, with how often and how far. With ``formulas_differ`` it is empty: the
     difference is larger than roundings explain.
@@ -112,7 +112,11 @@ def parity_rows(
 
 
 def make_row(
-    configuration: Configuration, engine: str, report: Report, against: str, run: dict[str, Any]
+    configuration: Configuration,
+    engine: str,
+    report: ParityReport,
+    against: str,
+    run: dict[str, Any],
 ) -> Row:
     ours = functools.partial(configuration.ours, **ENGINES[engine])
     compared = ours if against == REFERENCE else configuration.torchs

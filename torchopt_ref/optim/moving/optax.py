@@ -1,15 +1,15 @@
-"""A training that moves from Optax or back, arrays in, arrays out.
-
-All is read, checked and laid out anew before anything is written.
-"""
+"""A training that moves from Optax or back."""
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from .moving import (
+from torchopt_ref.optim.optimizer import Optimizer
+from torchopt_ref.optim.rule import Group
+
+from .arrays import (
     Place,
     check_is_of,
     check_names,
@@ -21,10 +21,6 @@ from .moving import (
     steps_of,
     write,
 )
-from .rule import Group
-
-if TYPE_CHECKING:
-    from .optimizer import Optimizer
 
 OPTAX_SLOTS = {
     "TraceState": {"trace": "momentum_buffer"},
@@ -141,7 +137,7 @@ def found_in(state: Any) -> Found:
     return found
 
 
-def check_slots(optimizer: "Optimizer", of: Mapping[str, Group], found: Found) -> None:
+def check_slots(optimizer: Optimizer, of: Mapping[str, Group], found: Found) -> None:
     """Refuse a state that has not the slots of the optimizer with its options."""
     if found.slots:
         check_names([*of, *found.slots], found.slots, "the state")
@@ -196,9 +192,7 @@ def leaves_of(tree: Any) -> dict[str, Any]:
     return found
 
 
-def from_optax(
-    state: Any, params_map: Any, optimizer: "Optimizer", params: Any = None
-) -> "Optimizer":
+def from_optax(state: Any, params_map: Any, optimizer: Optimizer, params: Any = None) -> Optimizer:
     """Let a training of Optax go on here: fill ``optimizer`` with the state, and return it.
 
     Args:
@@ -263,7 +257,7 @@ def from_optax(
 
 
 def to_optax(
-    optimizer: "Optimizer",
+    optimizer: Optimizer,
     state_like: Any,
     params_map: Any,
     params_like: Any = None,

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .parity import NOT_ROUNDING, Report
-from .ulp import ulp_distance, ulp_text
+from torchopt_ref.sides import ulp_distance, ulp_text
+
+from .lockstep import NOT_ROUNDING, ParityReport
 
 
 def lerp(a: Any, b: Any, weight: Any) -> Any:
@@ -85,7 +86,7 @@ class OperationAudit(TorchDispatchMode):
         """The operations that did not round as NumPy does; not yet why two optimizers differ."""
         return {name: tally for name, tally in self.tallies.items() if tally.different}
 
-    def verdict(self, report: Report) -> str:
+    def verdict(self, report: ParityReport) -> str:
         """In words, why the two optimizers of a ``check_parity`` within the audit differ."""
         if report.first_divergent_step is None:
             return "no difference"

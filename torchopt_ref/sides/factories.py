@@ -1,4 +1,4 @@
-"""The optimizer that a command line names."""
+"""What makes an optimizer, a class or a function: found by its name, and asked what it takes."""
 
 import functools
 import importlib
@@ -12,7 +12,10 @@ import torch
 
 from torchopt_ref.errors import UserError, json_object, unknown
 
-from ..configurations import BY_NAME
+from .known import BY_NAME
+
+FLAGS = ("foreach", "fused", "capturable", "differentiable")
+"""Options that choose an implementation, not a result."""
 
 
 def load_target(target: str, kwargs: str = "{}") -> Callable[..., torch.optim.Optimizer]:
@@ -82,3 +85,27 @@ def check_switches(option: str, made_by: Callable[..., Any], given: dict[str, An
         known = parameters.get(name)
         if known and isinstance(known.default, bool) and not isinstance(value, bool):
             raise UserError(f"{option}: {name} is true or false, not {value!r}")
+
+
+def options_of(factory: Callable[..., Any]) -> dict[str, Any]:
+    """A factory's parameters and their defaults; through ``**kwargs``, the parent classes' too."""
+    if isinstance(factory, functools.partial):
+        return options_of(factory.func) | factory.keywords
+    if not isinstance(factory, type):
+        return {each.name: each.default for each in inspect.signature(factory).parameters.values()}
+    options: dict[str, Any] = {}
+    for cls in factory.__mro__:
+        if "__init__" in vars(cls):
+            parameters = inspect.signature(vars(cls)["__init__"]).parameters.values()
+            options = {each.name: each.default for each in parameters} | options
+            if all(each.kind is not each.VAR_KEYWORD for each in parameters):
+                break
+    return options
+
+
+def name_of(factory: Callable[..., Any]) -> str:
+    """The class or function that a factory calls, with the arguments bound to it."""
+    if isinstance(factory, functools.partial):
+        given = ", ".join(f"{key}={value!r}" for key, value in factory.keywords.items())
+        return f"{name_of(factory.func)}({given})" if given else name_of(factory.func)
+    return getattr(factory, "__qualname__", type(factory).__name__)
