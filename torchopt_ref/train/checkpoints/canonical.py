@@ -1,4 +1,4 @@
-"""A state in one form, so that equal trainings make equal files, which read back as they are."""
+"""Brings a state into one form, so that equal states make equal files and read back the same."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ PLAIN = (
     *(torch.Size, torch.device, torch.dtype, torch.layout),
 )
 LONGEST = 2039
-"""Bits of an integer that ``weights_only`` reads."""
+"""The most bits of an integer that ``weights_only`` reads."""
 EQUAL = {np.float64: float, np.bool_: bool}
-"""NumPy's numbers that are a Python number of the same precision; so is every integer."""
+"""NumPy's numbers, besides integers, that a Python number holds in full precision."""
 
 
 def canonical(value: Any, place: str = "") -> Any:
-    """A copy that makes the same file as any other equal value, and reads back as it is.
+    """A copy that makes the same file as any equal value, and reads back as it is.
 
-    Where one object stands in several places, pickle refers back to the first. Strings that were
-    read from a file are several where a program has one.
+    Equal values need not make equal files: pickle writes an object once and then refers to it, and
+    a string that is one object in a program may be several after it was read from a file.
 
     Raises:
-        UserError: what is at ``place`` is of a type that ``weights_only`` does not read, or that
-            would read back as another one.
+        UserError: the value at ``place`` has a type that ``weights_only`` does not read, or that
+            would read back as another type.
     """
     kind = type(value)
     if kind in EQUAL or isinstance(value, np.integer):
@@ -58,7 +58,7 @@ def canonical(value: Any, place: str = "") -> Any:
 
 
 def reads_back(tensor: torch.Tensor) -> bool:
-    """Always of torch's own classes; of others, and with attributes of its own, it is tried."""
+    """Whether ``torch.load`` gives back the same class; tried, but for torch's own classes."""
     if type(tensor).__module__.startswith("torch.") and not vars(tensor):
         return True
     file = io.BytesIO()
