@@ -18,7 +18,6 @@
 A user's mistake is one line on stderr and exit status 2.
 """
 
-import argparse
 import io
 import json
 import math
@@ -33,7 +32,7 @@ from dataclasses import fields, is_dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, TextIO
 
 from torchopt_ref.devices import check_device
 from torchopt_ref.errors import (
@@ -46,6 +45,7 @@ from torchopt_ref.errors import (
     unknown,
     with_hint,
 )
+from torchopt_ref.parser import Parser
 from torchopt_ref.written import near, pasted
 
 
@@ -119,22 +119,6 @@ def discard(stream: TextIO) -> None:
 def failed(message: str) -> int:
     print(f"torchopt-ref: {message}", file=sys.stderr)
     return 2
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are ``UserError``."""
-
-    def parse_args(  # type: ignore[override]
-        self, arguments: Sequence[str] | None = None
-    ) -> argparse.Namespace:
-        arguments = sys.argv[1:] if arguments is None else arguments
-        for word in arguments:
-            if word.startswith("--") and word.endswith("=--"):  # argparse gives a list for it
-                self.error(f"{word} gives no value")
-        return super().parse_args(arguments)
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}: see {self.prog} --help")
 
 
 def a_path(text: str) -> Path:
