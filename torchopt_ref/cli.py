@@ -18,7 +18,6 @@
 A user's mistake is one line on stderr and exit status 2.
 """
 
-import argparse
 import io
 import json
 import math
@@ -30,9 +29,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import fields, is_dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import Any, TextIO
 
 from torchopt_ref.devices import check_device
 from torchopt_ref.errors import (
@@ -43,11 +43,10 @@ from torchopt_ref.errors import (
     expanded,
     short_line,
     unknown,
+    with_hint,
 )
+from torchopt_ref.parser import Parser
 from torchopt_ref.written import near, pasted
-
-if TYPE_CHECKING:
-    from torchopt_ref.train import Config
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -59,10 +58,15 @@ def main(argv: list[str] | None = None) -> int:
         try:
             return command(name, arguments)
         finally:
-            # What is written only at exit could no longer be answered for.
+            # An error in writing what is left would be too late for a message at exit.
             print(end="", flush=True)
     except UserError as error:
         return failed(str(error))
+    except ModuleNotFoundError as error:
+        hint = with_hint(error)
+        if hint is error:
+            raise
+        return failed(str(hint))
     except BrokenPipeError:
         if not reader_has_gone():
             raise
@@ -94,7 +98,7 @@ def command(name: str, arguments: list[str]) -> int:
 
 
 def reader_has_gone() -> bool:
-    """Whether that of stdout or stderr has, as `head` does; what is still to write is dropped."""
+    """Whether the reader of stdout or stderr has gone, as `head` does; the rest is dropped."""
     waiting = select.poll()
     for stream in (sys.stdout, sys.stderr):
         waiting.register(stream, 0)
@@ -105,7 +109,7 @@ def reader_has_gone() -> bool:
 
 
 def discard(stream: TextIO) -> None:
-    """Drop what could not be written, or Python would try again at its end."""
+    """Drop what could not be written, or Python would try again when it exits."""
     try:
         stream.flush()
     except OSError:
@@ -115,22 +119,6 @@ def discard(stream: TextIO) -> None:
 def failed(message: str) -> int:
     print(f"torchopt-ref: {message}", file=sys.stderr)
     return 2
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are ``UserError``."""
-
-    def parse_args(  # type: ignore[override]
-        self, arguments: Sequence[str] | None = None
-    ) -> argparse.Namespace:
-        arguments = sys.argv[1:] if arguments is None else arguments
-        for word in arguments:
-            if word.startswith("--") and word.endswith("=--"):  # argparse gives a list for it
-                self.error(f"{word} gives no value")
-        return super().parse_args(arguments)
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}: see {self.prog} --help")
 
 
 def a_path(text: str) -> Path:
@@ -148,17 +136,14 @@ def run(arguments: list[str]) -> int:
         print("NAME is all, or one of these, whose options NAME --help lists:")
         print("\n".join(f"  {key:<12} {text}" for key, text in EXPERIMENTS.items()))
         return 0
-    try:
-        from torchopt_ref.experiments.lab.report import SEE_CURVES
-        from torchopt_ref.experiments.lab.run import run_experiment
-        from torchopt_ref.experiments.lab.words import in_language
-        from torchopt_ref.experiments.reports import report_of
+    from torchopt_ref.experiments.lab.report import SEE_CURVES
+    from torchopt_ref.experiments.lab.run import run_experiment
+    from torchopt_ref.experiments.lab.words import in_language
+    from torchopt_ref.experiments.reports import report_of
 
-        if name == "all":
-            return run_all(options)
-        module = experiment(name)
-    except ModuleNotFoundError as error:
-        raise missing_extra(error) from error
+    if name == "all":
+        return run_all(options)
+    module = experiment(name)
     config = parse(module.Config, options, prog=f"torchopt-ref run {name}")
     path = run_experiment(module, report_of(name), config)
     print(f"{in_language(SEE_CURVES, config.lang)}: {pasted('tensorboard', path)}")
@@ -180,7 +165,7 @@ def run_all(options: list[str]) -> int:
     shared = parse(Settings, options, prog)
     modules = [experiment(name) for name in EXPERIMENTS]
     configs = [parse(module.Config, options, prog) for module in modules]
-    for config in configs:  # before the first of them takes its time
+    for config in configs:  # all of them before the first experiment takes its time
         config.check()
     folders = [
         run_experiment(module, report_of(module.NAME), config)
@@ -199,15 +184,9 @@ def train(arguments: list[str]) -> int:
     """``torchopt-ref train``: an image classifier."""
     from torchopt_ref.train.options import CommandLine, read_options
 
-    def parsed(options: Sequence[str]) -> "Config":
-        groups: CommandLine = parse(CommandLine, options, prog="torchopt-ref train")
-        return groups.options()
+    config = read_options(arguments, partial(parse, CommandLine, prog="torchopt-ref train"))
+    from torchopt_ref.train.command import run_command
 
-    config = read_options(arguments, parsed)
-    try:
-        from torchopt_ref.train.command import run_command
-    except ModuleNotFoundError as error:
-        raise missing_extra(error) from error
     return run_command(config)
 
 
@@ -222,10 +201,8 @@ def report(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if options.lang not in LANGUAGES:
         raise unknown("language", options.lang, LANGUAGES)
-    try:
-        from torchopt_ref.experiments.lab.page import latest_runs, write_page
-    except ModuleNotFoundError as error:
-        raise missing_extra(error) from error
+    from torchopt_ref.experiments.lab.page import latest_runs, write_page
+
     page = options.runs / "report.html"
     write_page(page, latest_runs(options.runs, EXPERIMENTS), options.lang)
     print(f"Open it in a browser: {near(page)}")
@@ -244,10 +221,8 @@ def inspect(arguments: list[str]) -> int:
         "not be judged as a whole (2 is a mistake in the command)",
     )
     options = parser.parse_args(arguments)
-    try:
-        from torchopt_ref.tensorboard.inspection import inspect as inspected
-    except ModuleNotFoundError as error:
-        raise missing_extra(error) from error
+    from torchopt_ref.tensorboard.inspection import inspect as inspected
+
     found = inspected(options.run)
     if options.json:
         print(json.dumps(found.as_json(), indent=1))
@@ -264,20 +239,15 @@ def open_tensorboard(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if options.port is not None:
         check_whole("--port", options.port, 0, 65535)
-    try:
-        from torchopt_ref.tensorboard.server import serve
-    except ModuleNotFoundError as error:
-        raise missing_extra(error) from error
+    from torchopt_ref.tensorboard.server import serve
+
     serve(options.runs, options.port)
     return 0
 
 
 def parse(config: type, options: Sequence[str], prog: str) -> Any:
     """The ``config`` that the options describe; ``UserError`` for an option that is wrong."""
-    try:
-        import tyro
-    except ModuleNotFoundError as error:
-        raise missing_extra(error) from error
+    import tyro
 
     known = ["--help", *(f"--{name.replace('_', '-')}" for name in option_names(config))]
     for option in options:
@@ -314,10 +284,6 @@ def option_names(config: Any) -> Iterator[str]:
             yield from option_names(field.default_factory)
         else:
             yield field.name
-
-
-def missing_extra(error: ModuleNotFoundError) -> UserError:
-    return UserError(f"{error.name} is not installed: pip install 'torchopt-ref[lab]'")
 
 
 def list_experiments(arguments: list[str]) -> int:
@@ -502,7 +468,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def chosen(kind: str, given: list[str], known: list[str]) -> list[str]:
-    """The known names among ``given``, which may be separated by commas, in any case."""
+    """The known names that ``given`` has, which may be in any case, and separated by commas."""
     by_folded = {name.casefold(): name for name in known}
     names = [name for words in given for name in words.split(",") if name]
     for name in names or [""]:

@@ -5,10 +5,19 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-from torchopt_ref.sides import BY_NAME, ENGINES, KNOWN, Configuration, configurations
+from torchopt_ref.sides import (
+    BY_NAME,
+    ENGINES,
+    KNOWN,
+    Arrays,
+    Configuration,
+    NumpySide,
+    TorchSide,
+    configurations,
+)
 
 from . import workload
-from .lockstep import Arrays, NumpySide, ParityReport, TorchSide, in_lockstep
+from .lockstep import ParityReport, in_lockstep
 from .operations import Tally
 from .packages import (
     SCHEDULE,
@@ -187,11 +196,11 @@ class Ours:
         self.flush = flush
         self.side: NumpySide | TorchSide
         if engine == REFERENCE:
-            self.side = NumpySide(configuration.reference(), recorded.params)
+            self.side = workload.numpy_side(configuration.reference(), recorded.params)
             self.group = self.side.optimizer.hyper  # type: ignore[attr-defined]
         else:
             factory = partial(configuration.ours, **ENGINES[engine])
-            self.side = TorchSide(factory, recorded.params, "cpu")
+            self.side = workload.torch_side(factory, recorded.params)
             (self.group,) = self.side.optimizer.param_groups
         self.tensors = self.side.tensors
         self.copy_from = self.side.copy_from

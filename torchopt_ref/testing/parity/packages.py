@@ -16,8 +16,8 @@ import torch
 from numpy_ref.optax import corrected
 from torchopt_ref.errors import UserError, first_line
 from torchopt_ref.optim.dialect import Dialect
+from torchopt_ref.sides import Arrays
 
-from .lockstep import Arrays
 from .operations import Tally
 
 PROVEN = {

@@ -8,10 +8,10 @@ from pathlib import Path
 from torchopt_ref.tensorboard.event_file import EventFile, scalar_values
 
 
-class Curves:
-    """Writes curves into ``folder`` that go on after ``step``: later points are replaced.
+class CurveFile:
+    """Writes curves into ``folder``. They go on after ``step``: later points are replaced.
 
-    Without a folder it writes nothing. A disk that becomes full is one warning.
+    Without a folder it writes nothing. Where the disk is full it warns once.
     """
 
     def __init__(self, folder: Path | None, step: int) -> None:
@@ -21,7 +21,7 @@ class Curves:
         if self._file:
             self._file.add(scalar_values(values), step)
 
-    def __enter__(self) -> Curves:
+    def __enter__(self) -> CurveFile:
         return self
 
     def __exit__(self, *error: object) -> None:

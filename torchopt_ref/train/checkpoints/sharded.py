@@ -23,21 +23,22 @@ from torch.distributed.checkpoint.storage import WriteResult
 
 from torchopt_ref.errors import UserError, first_line
 
-from .checkpoints import Checkpoints, canonical, digest_of, remove, sync_folder
-from .distributed import Processes
-from .state import Training
+from ..distributed import Processes
+from ..state import TrainingState
+from .canonical import canonical
+from .files import Checkpoints, digest_of, remove, sync_folder
 
 WEIGHTS = ("model", "optimizer", "ema")
 WHOLE = "training.pt"
-"""The file of what is not sharded."""
+"""The file that holds what is not sharded."""
 
 
 class ShardedCheckpoints(Checkpoints):
     """Folders in the format of ``torch.distributed.checkpoint``, written in the background.
 
-    ``save`` copies the state and returns. Once every process has written its part, the first one
-    renames the folder: until then the checkpoint is not there. Other numbers of processes can
-    read it, and ``python -m torch.distributed.checkpoint.format_utils dcp_to_torch`` makes one
+    ``save`` copies the state and returns. When every process has written its part, the first one
+    renames the folder; before that the checkpoint is not there. Other numbers of processes can read
+    it, and ``python -m torch.distributed.checkpoint.format_utils dcp_to_torch`` makes one
     file of it.
     """
 
@@ -52,7 +53,7 @@ class ShardedCheckpoints(Checkpoints):
         timeout: int,
     ) -> None:
         super().__init__(folder, keep, processes, options)
-        # Its own group: the training's exchanges go on at the same time, in another thread.
+        # A group of its own: the training exchanges tensors at the same time, in another thread.
         self._group: Any = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout))
         self._pending: Any = None
         self._step = 0
@@ -70,9 +71,9 @@ class ShardedCheckpoints(Checkpoints):
             {key: state[key] for key in WEIGHTS}, storage_writer=writer, process_group=self._group
         )
 
-    def read(self, path: Path, training: Training) -> dict[str, Any]:
+    def read(self, path: Path, training: TrainingState) -> dict[str, Any]:
         reader = SafeReader(path)
-        reader.read_metadata()  # First here: torch prints a traceback where it is not sound.
+        reader.read_metadata()  # once before dcp.load, which prints a traceback of an error
         weights = training.weights()
         try:
             dcp.load(
@@ -85,12 +86,12 @@ class ShardedCheckpoints(Checkpoints):
             raise UserError(f"cannot read {path}: {reasons(error)}") from error
         return weights | torch.load(path / WHOLE, weights_only=True)
 
-    def read_last(self, training: Training) -> dict[str, Any] | None:
+    def read_last(self, training: TrainingState) -> dict[str, Any] | None:
         self.wait()
         return super().read_last(training)
 
     def wait(self) -> None:
-        """Until the last one is there, or has failed, for want of room or of a process."""
+        """Wait until the last checkpoint is written, or has failed."""
         pending, self._pending = self._pending, None
         try:
             if pending:
@@ -109,7 +110,7 @@ def reasons(error: CheckpointException) -> str:
 
 
 class Writer(dcp.FileSystemWriter):
-    """Writes the parts and ``whole`` into the folder ``partial``, then hands on its digest."""
+    """Writes the parts and ``whole`` into ``partial``, then calls ``commit`` with the digest."""
 
     def __init__(
         self, partial: Path, whole: Mapping[str, Any], commit: Callable[[str], None]
@@ -122,7 +123,7 @@ class Writer(dcp.FileSystemWriter):
         super().set_up_storage_writer(is_coordinator, *args, **kwargs)
 
     def prepare_local_plan(self, plan: SavePlan) -> SavePlan:
-        if not self._first:  # The folder is there, and empty, before the plan comes back to write.
+        if not self._first:  # the first process empties the folder before any process writes
             return plan
         remove(Path(self.path))
         return super().prepare_local_plan(plan)
@@ -139,8 +140,8 @@ class Writer(dcp.FileSystemWriter):
 
 
 class SafePlanner(DefaultLoadPlanner):
-    """Takes plain values, such as a learning rate, as ``weights_only`` does; torch's own planner
-    unpickles whatever the file holds."""
+    """Reads plain values, such as a learning rate, by ``weights_only``. torch's own planner
+    unpickles anything that the file holds."""
 
     def load_bytes(self, read_item: ReadItem, value: io.BytesIO) -> None:
         plain = io.BytesIO()
@@ -150,7 +151,7 @@ class SafePlanner(DefaultLoadPlanner):
 
 
 class SafeReader(dcp.FileSystemReader):
-    """Reads the file ``.metadata``, a pickle, without running what stands in it."""
+    """Reads the file ``.metadata``, a pickle, without running code that is in it."""
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
         folder = Path(self.path)
@@ -170,9 +171,11 @@ class SafeReader(dcp.FileSystemReader):
 
 
 class MetadataUnpickler(pickle._Unpickler):
-    """Knows the classes that ``.metadata`` is made of, and no other name: none of them does more
-    than hold values. It is Python's own in Python: the one in C cannot be kept from writing
-    attributes of the classes, by which a pickle could change torch."""
+    """Finds only the classes that ``.metadata`` is made of, which do no more than hold values.
+
+    It derives from Python's unpickler in Python, because the one in C cannot be kept from writing
+    attributes of classes, by which a pickle could change torch.
+    """
 
     KNOWN: ClassVar = {
         (cls.__module__, cls.__name__): cls
@@ -189,7 +192,7 @@ class MetadataUnpickler(pickle._Unpickler):
             torch.Size,
         )
     } | {("torch.serialization", "_get_layout"): torch.serialization._get_layout}
-    # A path's class has another module in Python 3.13; others can go on with a checkpoint.
+    # In Python 3.13 paths have another module, and checkpoints go from one version to another.
     KNOWN |= {
         (module, name): getattr(pathlib, name)
         for module in ("pathlib", "pathlib._local")

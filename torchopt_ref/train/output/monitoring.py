@@ -1,34 +1,37 @@
-"""A monitor on a training."""
+"""The monitor of a training: how it is made, and what it says at the end."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torchopt_ref.tensorboard import Monitor
 from torchopt_ref.tensorboard.inspection import MONITOR, Inspection, inspect
 from torchopt_ref.written import pasted
 
-from .config import Config
-from .state import Training
+from ..state import TrainingState
 
 WITHOUT_PARAMETERS = ("activations", "speed")
-"""What can be recorded where the process that records has a part of each parameter only."""
+"""What the first process can record where it holds a part of each parameter only."""
 READ_AT_THE_END = 30 * 2**20
-"""Bytes of event files that are read when a training ends: that takes ten seconds."""
+"""The most bytes of event files that are read when a training ends, in ten seconds."""
 
 
-def monitored(training: Training, config: Config, folder: Path) -> Monitor:
-    """The Monitor of a run, in a folder of its own; ``--no-monitor`` leaves it the loss alone.
+def make_monitor(
+    training: TrainingState, folder: Path, records: bool, options: Mapping[str, Any]
+) -> Monitor:
+    """The monitor of the run in ``folder``, which goes on after the training's step.
 
-    What it writes goes on after the step that the training is at.
+    If not ``records``, it writes the loss alone. ``options`` are shown beside what it writes.
     """
     quantities = WITHOUT_PARAMETERS if training.sharded else Monitor.DEFAULT
     return Monitor(
         training.model,
         training.optimizer,
         folder / MONITOR,
-        record=quantities if config.monitor else (),
-        config=config.as_json(),
+        record=quantities if records else (),
+        config=options,
         step=training.position.step,
     )
 
@@ -51,7 +54,7 @@ def verdict(folder: Path) -> list[str]:
 
 
 def inspected(folder: Path) -> Inspection | None:
-    """The monitor's run, or None if it is too long to be read without being asked."""
+    """What the monitor wrote, or None if reading it would take long."""
     monitor = folder / MONITOR
     if sum(file.stat().st_size for file in monitor.iterdir()) > READ_AT_THE_END:
         return None

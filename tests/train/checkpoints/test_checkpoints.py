@@ -1,13 +1,16 @@
 """Checkpoints: whole or not there, the last ones and the best, damage found out."""
 
+import os
 import resource
 import signal
+import sys
 
 import pytest
 import torch
 
 from torchopt_ref.errors import UserError
 from torchopt_ref.train.checkpoints import Checkpoints
+from torchopt_ref.train.checkpoints.files import digest_of
 from torchopt_ref.train.distributed import Processes
 
 
@@ -104,3 +107,50 @@ def test_what_a_killed_writer_left_is_not_taken(checkpoints):
     checkpoints.save(state(2), 2, best=False)
     assert numbers(checkpoints, "step") == [1, 2]
     assert len(list(checkpoints.folder.iterdir())) == 2
+
+
+def save_killed_at(checkpoints, number, operation):
+    """Save in a process that is killed before its ``operation``-th one on files; whether it was."""
+    pid = os.fork()
+    if pid == 0:
+        count = 0
+
+        def hook(event, arguments):
+            nonlocal count
+            if event in ("open", "os.link", "os.rename", "os.remove", "os.mkdir"):
+                count += 1
+                if count == operation:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(hook)
+        checkpoints.save({"number": number}, number, best=True)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+
+
+@pytest.mark.filterwarnings("ignore:.*fork")
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_save_that_is_killed_at_any_point_harms_no_checkpoint_and_no_later_save(tmp_path, number):
+    """Another one, or the same again: at every moment there is one to go on from, and a best."""
+    for operation in range(1, 100):
+        checkpoints = Checkpoints(tmp_path / str(operation), 1, Processes(), {})
+        checkpoints.save({"number": 1}, 1, best=True)
+        killed = save_killed_at(checkpoints, number, operation)
+        last = torch.load(checkpoints.latest(), weights_only=True)["number"]
+        assert last in (1, number)
+        assert list(checkpoints.folder.glob("best-*"))
+        checkpoints.save({"number": 3}, 3, best=False)
+        for file in checkpoints.folder.glob("*.pt"):
+            assert digest_of(file) in file.name
+        assert torch.load(checkpoints.latest(), weights_only=True)["number"] == 3
+        if not killed:
+            break
+    assert 5 < operation < 99
+
+
+def test_saving_the_same_again_needs_no_moment_without_it(tmp_path):
+    checkpoints = Checkpoints(tmp_path, 1, Processes(), {})
+    checkpoints.save({"number": 1}, 1, best=False)
+    inode = checkpoints.latest().stat().st_ino
+    checkpoints.save({"number": 1}, 1, best=False)
+    assert checkpoints.latest().stat().st_ino == inode

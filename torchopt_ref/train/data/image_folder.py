@@ -18,19 +18,19 @@ from torchvision import datasets
 from torchopt_ref.errors import UserError
 
 NEVER_SHOWN = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found")
-"""Folders that systems make beside a person's own, and whose names do not begin with a dot."""
+"""Folders made by systems, not by people, whose names do not begin with a dot."""
 
 BITS_PER_SAMPLE, PHOTOMETRIC = 258, 262
 
 
 class ImageFolder:
-    """The images of ``root``, by classes in the order of their names, without what is hidden.
+    """The images in the folders of ``root``, one for each class, without hidden files.
 
-    ``take`` gives uint8 images (3, height, width): ``read_image``.
+    Classes are in the order of their names. ``take`` gives uint8 images (3, height, width).
 
     Raises:
-        OSError: no such folder, no folder of a class in it, a class without an image, or a link
-            that leads nowhere or back.
+        OSError: there is no such folder, no folder of a class in it, a class without an image, or a
+            link that leads nowhere or to a folder above it.
     """
 
     def __init__(self, root: Path) -> None:
@@ -67,7 +67,7 @@ class ImageFolder:
             read_image(path, pixels=False)
 
     def digest(self) -> str:
-        """Of the names of all images, in their order."""
+        """The SHA-256 of the names of all images, in their order."""
         names = [str(Path(path).relative_to(self.root)) for path, _ in self.samples]
         return hashlib.sha256("\0".join(names).encode(errors="surrogateescape")).hexdigest()
 
@@ -77,16 +77,16 @@ def is_hidden(name: str) -> bool:
 
 
 def read_image(path: str, pixels: bool = True) -> Tensor:
-    """The pixels of an image file in RGB, as they are stored; without ``pixels`` only looked at.
+    """The pixels of an image file in 8-bit RGB; without ``pixels`` only the header is checked.
 
-    Of 16 bits the upper eight are taken, in grey as in colour, transparency is omitted, and a
-    palette, CMYK or black and white become what they show.
+    Of 16 bits the upper eight are taken, in grey as in colour. Transparency is omitted. A palette,
+    CMYK, and black and white are converted to the colours that they show.
 
     Raises:
-        UserError: a file that is damaged, or whose numbers have no range by which to convert them.
+        UserError: the file is damaged, or its format does not say which number is white.
     """
     try:
-        if not os.path.isfile(path):  # of a named pipe, the first byte is waited for for ever
+        if not os.path.isfile(path):  # opening a named pipe would wait for ever
             raise FileNotFoundError("it is no file")
         with Image.open(path) as image:
             largest = largest_value(image)
@@ -94,24 +94,26 @@ def read_image(path: str, pixels: bool = True) -> Tensor:
                 return torch.empty(0)
             if largest > 255:
                 grey = np.asarray(image).astype(np.int64) * 256 // (largest + 1)
-                if tag(image, PHOTOMETRIC, 1) == 0:  # white is zero, which Pillow minds at 8 bits
+                if tag(image, PHOTOMETRIC, 1) == 0:  # white is 0; Pillow inverts 8 bits only
                     grey = 255 - grey
                 image = Image.fromarray(grey.astype(np.uint8))
             return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
-    except Exception as error:  # Pillow lets through what its readers run into
+    except Exception as error:  # of any class: Pillow's readers raise many
         raise UserError(f"cannot read the image {path}: {error}: delete or mend it") from error
 
 
 def tag(image: Any, number: int, default: Any) -> Any:
-    """One of a TIFF's; other formats have none."""
+    """The tag of a TIFF file; ``default`` for other formats."""
     return getattr(image, "tag_v2", {}).get(number, default)
 
 
 def largest_value(image: Any) -> int:
-    """What stands for white. Pillow has one mode for each 16-bit grey, and "I" for other integers.
+    """The number that means white.
+
+    Pillow's modes "I;16..." are 16-bit grey; it also reads 16-bit PNG and PPM files as "I".
 
     Raises:
-        ValueError: floating-point numbers, or integers of 32 bits, whose white nobody knows.
+        ValueError: the pixels are floats or 32-bit integers, for which no number means white.
     """
     if image.mode.startswith("I;16"):
         return int(2 ** tag(image, BITS_PER_SAMPLE, (16,))[0]) - 1
@@ -149,6 +151,6 @@ def folded(name: str) -> str:
 
 
 def names_of(names: Sequence[str]) -> str:
-    """At most five of them."""
+    """At most five of ``names``, in words."""
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return ", ".join(map(repr, names[:5])) + more

@@ -8,12 +8,14 @@ from pathlib import Path
 
 from torch import profiler
 
-from .checkpoints import warn
+from ..warning import warn
 
 
 @contextmanager
 def profiled(folder: Path | None) -> Iterator[Callable[[], None]]:
-    """Trace the steps 4 to 8 into ``folder``, if one is given; call what it yields after each step.
+    """Trace the steps 4 to 8 into ``folder``, if it is not None.
+
+    The function that it yields is to be called after each step.
 
     The trace opens in https://ui.perfetto.dev and in chrome://tracing.
     """

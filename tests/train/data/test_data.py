@@ -19,16 +19,17 @@ from tests.train.training_cases import last_state, results
 from torchopt_ref import nn as ours
 from torchopt_ref.errors import UserError
 from torchopt_ref.train import Config
-from torchopt_ref.train.data import Shares, open_data
+from torchopt_ref.train.data.batches import Shares
+from torchopt_ref.train.data.image_folder import read_image
+from torchopt_ref.train.data.opening import open_data
 from torchopt_ref.train.distributed import Processes
-from torchopt_ref.train.image_folder import read_image
 from torchopt_ref.train.passes import least_images, parts_of_batch
 
 CPU = torch.device("cpu")
 
 
 def open_as(**options):
-    return open_data(Config(**options), CPU, Processes())
+    return open_data(Config.of(**options), CPU, Processes())
 
 
 def seen(batches, epoch=0, first=0):

@@ -18,12 +18,12 @@ from rich.table import Table
 from torchopt_ref.terminal import Console
 from torchopt_ref.written import number
 
-from .checkpoints import warn
-from .config import Config
-from .state import Position
+from ..config import RunOptions
+from ..state import Position
+from ..warning import warn
 
 LINE_EVERY = 60.0
-"""Seconds between two lines about an epoch that goes on, where there is no terminal."""
+"""Seconds between two lines about an unfinished epoch, where there is no terminal."""
 
 
 class Display:
@@ -33,11 +33,17 @@ class Display:
     """
 
     def __init__(
-        self, config: Config, first: bool, batches: int, position: Position, device: torch.device
+        self,
+        options: RunOptions,
+        first: bool,
+        position: Position,
+        epochs: int,
+        batches: int,
+        device: torch.device,
     ) -> None:
-        self.config, self.position, self.device = config, position, device
-        self._json = config.json_log and first
-        self._speaks = first and not config.quiet and not config.json_log
+        self._position, self._epochs, self._device = position, epochs, device
+        self._json = options.json_log and first
+        self._speaks = first and not options.quiet and not options.json_log
         self._console = Console(stderr=True)
         on_terminal = self._speaks and self._console.is_terminal
         self._bar = Progress(
@@ -50,7 +56,7 @@ class Display:
             disable=not on_terminal,
         )
         self._lines = self._speaks and not on_terminal
-        total = batches * config.epochs
+        total = batches * epochs
         done = position.epoch * batches + position.batch
         self._task = self._bar.add_task("", total=total, completed=done, epoch="", note="")
         self._batches = batches
@@ -71,20 +77,20 @@ class Display:
             self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def step(self, images: int) -> None:
-        """After each batch, of so many images."""
+        """After each batch; ``images`` is how many it had."""
         if not self._speaks:
             return
         self._images += images
         now = time.monotonic()
         if self._lines and now < self._line_at + LINE_EVERY:
             return
-        position = self.position
+        position = self._position
         note = (
             f"loss {number(position.loss / max(position.images, 1), 4)}  "
             f"accuracy {number(position.hits / max(position.images, 1), 4)}  "
-            f"{self._images / (now - self._started):,.0f} images/s  {memory_used(self.device)}"
+            f"{self._images / (now - self._started):,.0f} images/s  {memory_used(self._device)}"
         )
-        epoch = f"{position.epoch + 1}/{self.config.epochs}"
+        epoch = f"{position.epoch + 1}/{self._epochs}"
         if self._lines:
             self._line_at = now
             self.say(f"epoch {epoch}, batch {position.batch}/{self._batches}: {note}")
@@ -92,12 +98,12 @@ class Display:
         self._bar.update(self._task, completed=done, epoch=epoch, note=note)
 
     def epoch(self, row: Mapping[str, Any]) -> None:
-        """What an epoch brought."""
+        """The numbers of a finished epoch."""
         self._print_json(row)
         numbers = "  ".join(
             f"{name} {number(value, 4)}" for name, value in row.items() if isinstance(value, float)
         )
-        self.say(f"epoch {row['epoch']}/{self.config.epochs}: {numbers}")
+        self.say(f"epoch {row['epoch']}/{self._epochs}: {numbers}")
 
     def summary(self, row: Mapping[str, Any], folder: Path) -> None:
         """The result, and where to look further."""
@@ -113,7 +119,7 @@ class Display:
 
     @contextmanager
     def _going_on(self) -> Iterator[None]:
-        """Where the output goes, the disk may be full: one warning, and then silence."""
+        """Where nothing can be printed, as on a full disk, warn once and print no more."""
         try:
             yield
         except BrokenPipeError:
@@ -121,7 +127,7 @@ class Display:
         except OSError as error:
             warn(f"cannot print any more: {error.strerror or error}: the training goes on")
             self._json = self._speaks = False
-            # What waits in its buffer, and what the command says at the end, would fail again.
+            # What is still in the buffer of stdout, and what comes later, would fail again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def _print_json(self, row: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""A model, its optimizer and all random numbers, put back as they were."""
+"""Puts a model, its optimizer and the global generators back as they were."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from torch import Tensor, nn
 def restored(
     model: nn.Module, optimizer: torch.optim.Optimizer, others: Sequence[Any] = ()
 ) -> Iterator[None]:
-    """Whatever happens within the context, all is as before when it is left, bit for bit.
+    """After the context, also after an error in it, these are as before, bit for bit.
 
     Parameters, buffers, gradients, the optimizer's state, groups and defaults, whether modules
     train or evaluate, and the global generators of torch (CPU, CUDA), NumPy and Python. Tensors are
-    written in place, so whoever holds one still holds the right one. ``others`` have ``state_dict``
-    and ``load_state_dict``.
+    written in place, so references to them stay valid. ``others`` have ``state_dict`` and
+    ``load_state_dict``.
     """
     kept = Kept()
     put_back = [kept.keep(each) for each in (optimizer.state, optimizer.param_groups)]
@@ -48,7 +48,7 @@ def restored(
             parameter.grad = gradient
         for module, training, buffers in modules:
             module.training = training
-            # A forward pass may bind a buffer to another tensor, or fill one that was None.
+            # A forward pass may set a buffer to another tensor, also one that was None.
             for name, now in buffers_of(module).items():
                 if now is not buffers.get(name):
                     setattr(module, name, buffers.get(name))
@@ -57,13 +57,13 @@ def restored(
 
 
 class Kept:
-    """Copies of tensors, each of which is copied once wherever it is met."""
+    """Copies of tensors; a tensor that is met again is copied once."""
 
     def __init__(self) -> None:
         self._tensors: dict[int, tuple[Tensor, Tensor]] = {}
 
     def keep(self, value: Any) -> Callable[[], Any]:
-        """Keep the tensors in ``value``; what is returned makes all the rest of it as it was."""
+        """Copy the tensors in ``value``; the returned function restores all else of ``value``."""
         if isinstance(value, Tensor):
             if can_be_written(value):
                 self._tensors.setdefault(id(value), (value, value.detach().clone()))
@@ -98,7 +98,7 @@ class Kept:
 
 
 def can_be_written(tensor: Tensor) -> bool:
-    """An expanded tensor, such as a mask, has many elements in one place, and refuses writes."""
+    """False for an expanded tensor, whose elements share memory: torch refuses to write it."""
     return tensor.layout != torch.strided or not any(
         stride == 0 and size > 1 for size, stride in zip(tensor.shape, tensor.stride(), strict=True)
     )
@@ -109,7 +109,7 @@ def buffers_of(module: nn.Module) -> dict[str, Tensor]:
 
 
 def keep_random() -> Callable[[], None]:
-    """What puts the global generators back to where they are now."""
+    """A function that puts the global generators back to their present states."""
     on_cpu, on_cuda = torch.get_rng_state(), None
     if torch.cuda.is_initialized():
         on_cuda = torch.cuda.get_rng_state_all()

@@ -1,4 +1,4 @@
-"""Where images come from, and what is usual to do with those of each data set."""
+"""The data sets by their names, and how the images of each are usually transformed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +16,9 @@ from torchvision.transforms import v2
 from torchopt_ref.data import load_split
 from torchopt_ref.errors import UserError, expanded, unknown
 
-from .config import Config
+from ..config import DataOptions
 from .image_folder import ImageFolder
+from .images import Images, InMemory
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -29,28 +30,8 @@ MEAN_AND_STD = {
     "folder": IMAGENET,
     "fake": HALF,
 }
-"""Of the pixels in [0, 1] of the training images, by channel."""
+"""Mean and standard deviation of the training images' pixels in [0, 1], by channel."""
 FAKE_IMAGES = {"train": 1000, "test": 200}
-
-
-class Images(Protocol):
-    """Images with labels. ``take`` gives uint8 images (channels, height, width) by their index."""
-
-    def __len__(self) -> int: ...
-    def take(self, indices: Sequence[int]) -> tuple[Sequence[Tensor], Sequence[int]]: ...
-
-
-@dataclass(frozen=True)
-class InMemory:
-    images: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def take(self, indices: Sequence[int]) -> tuple[Sequence[Tensor], Sequence[int]]:
-        chosen = torch.as_tensor(indices)
-        return self.images[chosen].unbind(), self.labels[chosen].tolist()
 
 
 @dataclass(frozen=True)
@@ -68,51 +49,37 @@ class OneByOne:
         return images, [int(label) for _, label in pairs]
 
 
-@dataclass(frozen=True)
-class Part:
-    """Some of ``images``."""
-
-    images: Images
-    indices: Sequence[int]
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def take(self, indices: Sequence[int]) -> tuple[Sequence[Tensor], Sequence[int]]:
-        return self.images.take([self.indices[index] for index in indices])
-
-
-def open_images(config: Config, split: str) -> tuple[Images, list[str]]:
+def open_images(options: DataOptions, split: str) -> tuple[Images, list[str]]:
     """The images of the split ``"train"`` or ``"test"``, and the names of the classes.
 
     Raises:
         UserError: an unknown data set, or files that are missing or corrupt.
     """
-    name = config.dataset
+    name = options.dataset
     if name not in MEAN_AND_STD:
         raise unknown("dataset", name, MEAN_AND_STD)
     if name in ("mnist", "fashion"):
         pixels, labels = load_split(
-            split, name, config.data_root, download=config.download, flatten=False
+            split, name, options.data_root, download=options.download, flatten=False
         )
         images = torch.from_numpy(pixels).mul(255).round().to(torch.uint8)
         return InMemory(images, torch.from_numpy(labels)), list("0123456789")
     if name == "fake":
-        size = config.image_size or 32
+        size = options.image_size or 32
         offset = 0 if split == "train" else FAKE_IMAGES["train"]
         fake = datasets.FakeData(FAKE_IMAGES[split], (3, size, size), 10, random_offset=offset)
         return OneByOne(fake), list("0123456789")
-    if config.data_root is None:
+    if options.data_root is None:
         raise UserError(f"--dataset {name} needs the folder of its images: give --data-root")
-    root = expanded(config.data_root)
-    return folder(root, split) if name == "folder" else cifar(name, root, split, config.download)
+    root = expanded(options.data_root)
+    return folder(root, split) if name == "folder" else cifar(name, root, split, options.download)
 
 
 def cifar(name: str, root: Path, split: str, download: bool) -> tuple[Images, list[str]]:
     kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
     try:
         opened = kind(root, train=split == "train", download=download)
-    except Exception as error:  # of the network, the archive, the file system
+    except Exception as error:  # from the network, the archive or the file system
         place = root / kind.base_folder
         checked = [*kind.train_list, *kind.test_list, [kind.meta["filename"], kind.meta["md5"]]]
         bad = [
@@ -139,15 +106,15 @@ def folder(root: Path, split: str) -> tuple[Images, list[str]]:
             "train and test (or val), each with a folder of images for each class"
         ) from error
     if split == "test":
-        images.check_headers()  # the training meets its images soon, these only at its end
+        images.check_headers()  # the training would meet a damaged one only at its end
     return images, images.classes
 
 
-def usual_augmentation(config: Config) -> nn.Module | None:
-    """What is done to each training image, before it is shown once more; None: nothing."""
+def usual_augmentation(options: DataOptions) -> nn.Module | None:
+    """The random transformation of each training image; None where there is no usual one."""
     flip = v2.RandomHorizontalFlip()
-    if config.dataset == "folder":
-        size = config.image_size or 224
+    if options.dataset == "folder":
+        size = options.image_size or 224
         return v2.Compose([v2.RandomResizedCrop(size, antialias=True), flip])
     augmentations: dict[str, nn.Module] = {
         "mnist": v2.RandomCrop(28, padding=2),
@@ -155,21 +122,21 @@ def usual_augmentation(config: Config) -> nn.Module | None:
         "cifar10": v2.Compose([v2.RandomCrop(32, padding=4), flip]),
         "cifar100": v2.Compose([v2.RandomCrop(32, padding=4), flip]),
     }
-    return augmentations.get(config.dataset)
+    return augmentations.get(options.dataset)
 
 
-def usual_crop(config: Config) -> nn.Module | None:
-    """What makes images of any size equally large, without chance; None where they are."""
-    if config.dataset != "folder":
+def usual_crop(options: DataOptions) -> nn.Module | None:
+    """The fixed transformation that makes images equally large; None where they are."""
+    if options.dataset != "folder":
         return None
-    size = config.image_size or 224
+    size = options.image_size or 224
     return v2.Compose([v2.Resize(round(size * 256 / 224), antialias=True), v2.CenterCrop(size)])
 
 
-def usual_normalisation(config: Config, colour: bool) -> nn.Module:
-    """uint8 batches to what a model takes: float32, normalised; in ``colour`` if it must be."""
-    mean, std = MEAN_AND_STD[config.dataset]
+def usual_normalisation(options: DataOptions, colour: bool) -> nn.Module:
+    """Makes float32 inputs of uint8 batches, normalised; ``colour`` makes three channels of one."""
+    mean, std = MEAN_AND_STD[options.dataset]
     steps: list[nn.Module] = [v2.RGB()] if colour else []
-    if config.image_size:
-        steps.append(v2.Resize((config.image_size, config.image_size), antialias=True))
+    if options.image_size:
+        steps.append(v2.Resize((options.image_size, options.image_size), antialias=True))
     return v2.Compose([*steps, v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)])

@@ -1,27 +1,25 @@
-"""Checkpoints that are whole or not there, and that say so themselves."""
+"""Checkpoints in one file each, whose names tell whether they are whole."""
 
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import pickle
 import re
 import shutil
-import sys
-from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
 import torch
 
 from torchopt_ref.errors import UserError, first_line
 
-from .distributed import Processes, is_lost_connection
-from .state import Training
+from ..distributed import Processes, is_lost_connection
+from ..state import TrainingState
+from ..warning import warn
+from .canonical import canonical
 
 DIGITS = 16
 NAME = re.compile(rf"(step|best)-(\d+)-([0-9a-f]{{{DIGITS}}})(?:\.pt)?")
@@ -31,19 +29,20 @@ class Checkpoints:
     """The checkpoints in ``folder``: the last ``keep``, and the best one.
 
     A file is named ``step-00001200-<start of its SHA-256>.pt``. It is written under another name,
-    forced to the disk, and renamed: whatever happens in between, files of that name are whole, and
-    one that was damaged afterwards is found out. ``best-...`` is a second name of its file.
+    forced to the disk, and renamed. So a file of such a name was whole, and the digest shows
+    whether it still is. ``best-...`` is a second name (a hard link) of the best one.
     ``torch.load(file, weights_only=True)`` opens them. The same state makes the same file.
 
-    The first process writes, all read. Within the context a checkpoint may be on its way.
-    ``failure`` says why the latest ``save`` made none, and is empty if it made one.
+    The first process writes, all read. A subclass may write in the background, until ``wait`` or
+    the end of the context. ``failure`` says why the latest ``save`` made no checkpoint, and is
+    empty if it made one.
 
     Args:
         folder: of the checkpoints; it is made when the first is saved.
-        keep: how many, beside the best.
+        keep: how many are kept beside the best one.
         processes: of the training.
-        options: those that make the training what it is. They stand in each checkpoint, and one of
-            a training with others is refused.
+        options: of the training, those that decide its result. They are in each checkpoint, and a
+            checkpoint with others is refused.
     """
 
     suffix = ".pt"
@@ -62,7 +61,7 @@ class Checkpoints:
     def __exit__(self, *error: object) -> None: ...
 
     def wait(self) -> None:
-        """Until no checkpoint is on its way."""
+        """Wait until no checkpoint is being written."""
 
     def save(self, state: Mapping[str, Any], step: int, best: bool) -> None:
         """Write ``state``, or warn that there is no room: the older ones then stay.
@@ -76,7 +75,7 @@ class Checkpoints:
         self.failure = ""
         try:
             self.folder.mkdir(exist_ok=True)
-            # What a killed process left may be a second name of a checkpoint: never write into it.
+            # A killed process may have left a hard link to a checkpoint: never write into it.
             remove(self.partial)
             with self.partial.open("xb") as file:
                 hashing = Hashing(file)
@@ -90,11 +89,11 @@ class Checkpoints:
         except OSError as error:
             self.give_up(step, error)
 
-    def read_last(self, training: Training) -> dict[str, Any] | None:
-        """The state in the latest one, as ``Training.load`` takes it; None if there is none.
+    def read_last(self, training: TrainingState) -> dict[str, Any] | None:
+        """What the latest one has for ``TrainingState.load_state_dict``; None if there is none.
 
         Raises:
-            UserError: it was made by another training, or by no training at all.
+            UserError: it is of another training, or not a checkpoint.
         """
         last = self.processes.from_first(self.latest() if self.processes.first else None)
         if last is None:
@@ -124,11 +123,11 @@ class Checkpoints:
                 )
         return state
 
-    def read(self, path: Path, training: Training) -> dict[str, Any]:
+    def read(self, path: Path, training: TrainingState) -> dict[str, Any]:
         return torch.load(path, map_location=training.device, weights_only=True)
 
     def latest(self) -> Path | None:
-        """The latest that is whole; a damaged one is named in a warning.
+        """The latest whole checkpoint; warn of each damaged one on the way.
 
         Raises:
             UserError: there are checkpoints, and all are damaged.
@@ -147,13 +146,13 @@ class Checkpoints:
         return None
 
     def commit(self, digest: str, step: int, best: bool) -> None:
-        """Give what is in ``partial`` its name, and delete those that are no longer to be kept."""
+        """Give ``partial`` its name, and delete checkpoints that are not to be kept."""
         path = self.folder / f"step-{step:08d}-{digest}{self.suffix}"
         self._put(path)
         if best:
             self._name_best(path)
         sync_folder(self.folder)
-        # A step at the end of an epoch may have been saved before the epoch was finished, too.
+        # The last step of an epoch may have been saved before, when the epoch was not finished.
         others = [old for old in self._all("step") if old != path]
         superseded = [old for old in others if parts_of(old)[1] == step]
         earlier = [old for old in others if old not in superseded]
@@ -161,18 +160,18 @@ class Checkpoints:
             remove(old)
 
     def give_up(self, step: int, reason: object) -> None:
-        """There is no checkpoint of ``step``, and room for the next one again."""
+        """Go on without a checkpoint of ``step``: delete what was written of it, and warn."""
         with suppress(OSError):
             remove(self.partial)
         self.failure = str(reason)
         warn(f"no checkpoint of step {step}: {reason}: the training goes on without it")
 
     def _put(self, path: Path) -> None:
-        """Name ``partial`` ``path``; what is there already, and whole, is the same and stays."""
+        """Rename ``partial`` to ``path``; a whole checkpoint of that name has the same content."""
         if path.exists() and is_whole(path):
             remove(self.partial)
             return
-        if path.is_dir():  # A file is replaced by the renaming, a folder cannot be.
+        if path.is_dir():  # renaming replaces a file, but not a folder
             remove(path)
         self.partial.rename(path)
 
@@ -189,7 +188,7 @@ class Checkpoints:
                 remove(old)
 
     def _all(self, kind: str) -> list[Path]:
-        """The latest first."""
+        """The checkpoints of a kind, ``"step"`` or ``"best"``, the latest first."""
         if not self.folder.is_dir():
             return []
         paths = [path for path in self.folder.iterdir() if NAME.fullmatch(path.name)]
@@ -198,7 +197,7 @@ class Checkpoints:
 
 
 class Hashing:
-    """A file that is written through, and its SHA-256."""
+    """Writes to a file, and computes the SHA-256 of what it writes."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -222,66 +221,8 @@ class Hashing:
         return self._hash.hexdigest()[:DIGITS]
 
 
-PLAIN = (
-    *(type(None), bool, int, float, complex, str, bytes, bytearray),
-    *(torch.Size, torch.device, torch.dtype, torch.layout),
-)
-LONGEST = 2039
-"""Bits of an integer that ``weights_only`` reads."""
-EQUAL = {np.float64: float, np.bool_: bool}
-"""NumPy's numbers that are a Python number of the same precision; so is every integer."""
-
-
-def canonical(value: Any, place: str = "") -> Any:
-    """A copy that makes the same file as any other equal value, and reads back as it is.
-
-    Where one object stands in several places, pickle refers back to the first. Strings that were
-    read from a file are several where a program has one.
-
-    Raises:
-        UserError: what is at ``place`` is of a type that ``weights_only`` does not read, or that
-            would read back as another one.
-    """
-    kind = type(value)
-    if kind in EQUAL or isinstance(value, np.integer):
-        return EQUAL.get(kind, int)(value)
-    if kind is str:
-        return sys.intern(value)
-    if kind in (dict, OrderedDict, Counter):
-        copied: Any = kind()
-        for key, each in value.items():
-            copied[canonical(key, place)] = canonical(each, f"{place}[{key!r}]")
-        if hasattr(value, "_metadata"):  # versions of modules, which some models ask for
-            copied._metadata = canonical(value._metadata)
-        return copied
-    if kind in (list, tuple, set):
-        return kind(canonical(each, f"{place}[{i}]") for i, each in enumerate(value))
-    if kind is int and value.bit_length() > LONGEST:
-        raise UserError(f"the state of this training cannot be saved: {place} is a too large int")
-    if kind in PLAIN or (isinstance(value, torch.Tensor) and reads_back(value)):
-        return value
-    raise UserError(
-        f"the state of this training cannot be saved: {place} is a {kind.__module__}."
-        f"{kind.__qualname__}, which torch.load(weights_only=True) does not read: its owner's "
-        "state_dict must give tensors, numbers, strings, lists, tuples and dicts"
-    )
-
-
-def reads_back(tensor: torch.Tensor) -> bool:
-    """Always of torch's own classes; of others, and with attributes of its own, it is tried."""
-    if type(tensor).__module__.startswith("torch.") and not vars(tensor):
-        return True
-    file = io.BytesIO()
-    try:
-        torch.save(tensor, file)
-        file.seek(0)
-        return type(torch.load(file, weights_only=True)) is type(tensor)
-    except Exception:  # whatever a class of a user's own does when it is pickled
-        return False
-
-
 def digest_of(path: Path) -> str:
-    """Of the content of a file, or of all files in a folder and their names."""
+    """The start of the SHA-256 of a file, or of all files in a folder and their names."""
     hashing = hashlib.sha256()
     for file in sorted(path.iterdir()) if path.is_dir() else [path]:
         if file != path:
@@ -293,7 +234,7 @@ def digest_of(path: Path) -> str:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether the content has the digest of the name."""
+    """Whether the content has the digest that the name has."""
     return digest_of(path) == parts_of(path)[2]
 
 
@@ -304,7 +245,7 @@ def parts_of(path: Path) -> tuple[str, int, str]:
 
 
 def remove(path: Path) -> None:
-    """Delete a file or a folder, which at no moment is there in part; it may be missing."""
+    """Delete a file or a folder, if it is there; at no moment a part of it has its name."""
     if path.is_dir():
         going = path.with_name("removing")
         shutil.rmtree(going, ignore_errors=True)
@@ -315,14 +256,9 @@ def remove(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Force names to the disk, as ``os.fsync`` does content."""
+    """Force the names in ``folder`` to the disk, as ``os.fsync`` does the content of a file."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def warn(text: str) -> None:
-    with suppress(OSError):  # where stderr goes, there may be no room either
-        print(f"torchopt-ref: {text}", file=sys.stderr, flush=True)

@@ -9,7 +9,7 @@ import torch.distributed.checkpoint as dcp
 
 from tests.train.starter import Starter
 from tests.train.training_cases import DEADLINE, TINY, curves, results, wait_for
-from torchopt_ref.train.checkpoints import digest_of
+from torchopt_ref.train.checkpoints.files import digest_of
 
 
 @pytest.fixture(scope="module")

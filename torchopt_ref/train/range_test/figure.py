@@ -8,9 +8,9 @@ from html import escape
 from textwrap import wrap
 
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 480, 62, 466, 34, 274
-"""Of the figure, and the edges of the plot below the title."""
+"""The width of the figure, and the edges of the plot below the title."""
 IN_TITLE, IN_CAPTION, LINE = 46, 58, 20
-"""Characters in a line of each, and the height of a line."""
+"""Characters in a line of the title and of the caption, and the height of a line."""
 STYLE = """
 svg { --paper: #ffffff; --ink: #1f2328; --faint: #d5d9de; --dot: #8a94a0; --line: #0b62c4;
       --mark: #b3400a; background: var(--paper); }
@@ -48,7 +48,7 @@ def draw(
         return f"{LEFT + (math.log10(rate) - decades[0]) * scale:.1f}"
 
     def y(loss: float) -> str:
-        # What leaves the plot is cut at its edge; SVG knows no infinity.
+        # The plot cuts what lies outside; but SVG has no infinity.
         height = min(max((loss - low) / (high - low), -1.0), 2.0)
         return f"{BOTTOM - height * (BOTTOM - TOP):.1f}"
 
@@ -114,13 +114,13 @@ def power(decade: int) -> str:
 
 
 def shown(smoothed: Sequence[float]) -> tuple[float, float]:
-    """The range of the loss to draw: down to the least, and up to a bit above the first."""
+    """The range of losses that is drawn: from the least to somewhat above the first."""
     if not math.isfinite(smoothed[0]):
         return 0.0, 1.0
     # Not up to float64's ends, so that their difference is a number, too.
     least, first = (min(max(loss, -1e300), 1e300) for loss in (min(smoothed), smoothed[0]))
     room = first - least
-    if room < max(1e-6 * abs(first), 1e-300):  # level, as far as a label could tell
+    if room < max(1e-6 * abs(first), 1e-300):  # labels could not tell the two apart
         room = max(abs(first), 1.0)
     return least - 0.1 * room, first + 0.4 * room
 
@@ -157,6 +157,6 @@ def lines(
 
 
 def half_decades(rates: Sequence[float]) -> list[int]:
-    """Where a half decade begins, and the last rate."""
+    """The indices of the rates with which half decades begin."""
     half = [math.floor(2 * math.log10(rate) + 1e-6) for rate in rates]
     return [k for k in range(len(rates)) if k == 0 or half[k] != half[k - 1]]

@@ -9,31 +9,33 @@ from torch import nn
 
 from torchopt_ref.sides import optimizer_name
 
-from .config import Config
-from .data import Data
-from .distributed import Processes
-from .memory import GIB, Memory, available, estimate
-from .optimizers import make_optimizer
-from .passes import least_images, parts_of_batch
-from .state import Training
+from ..config import OptimizerOptions
+from ..data import Data
+from ..distributed import Processes
+from ..memory import GIB, Memory, available, estimate
+from ..optimizers import make_optimizer
+from ..passes import least_images, parts_of_batch
+from ..state import TrainingState
 
 
-def memory_of(model: nn.Module, config: Config, data: Data, processes: Processes) -> Memory:
-    """The memory of one process in a step of a training of ``model``, which is not sharded yet."""
-    share = -(-config.batch_size // processes.count)
+def memory_of(
+    model: nn.Module, options: OptimizerOptions, data: Data, processes: Processes, shards: int
+) -> Memory:
+    """The memory of one process in a training step of ``model``, which is not sharded yet."""
+    share = -(-options.batch_size // processes.count)
     least = least_images(model, processes)
-    parts = parts_of_batch(config.batch_size, least, config.accumulate, processes)
+    parts = parts_of_batch(options.batch_size, least, options.accumulate, processes)
     return estimate(
         model,
-        partial(make_optimizer, config=config),
+        partial(make_optimizer, options=options),
         data.shape,
         images=-(-share // parts),
-        copies=2 if config.ema else 1,
-        shards=processes.count if config.fsdp else 1,
+        copies=2 if options.ema else 1,
+        shards=shards,
     )
 
 
-def describe(training: Training, config: Config, data: Data, memory: Memory) -> str:
+def describe(training: TrainingState, epochs: int, data: Data, memory: Memory) -> str:
     """The model, its parameters, the optimizer's groups, the data, the memory."""
     model = training.model
     parameters = [each for each in model.parameters() if each.requires_grad]
@@ -54,7 +56,7 @@ def describe(training: Training, config: Config, data: Data, memory: Memory) -> 
             f"input {' x '.join(map(str, data.shape))}, {data.classes} classes; "
             f"{data.train.images:,} images to train, {held_out:,} to validate, "
             f"{data.test.images:,} to test",
-            f"{len(data.train):,} steps in each of {config.epochs} epochs, on {training.device}, "
+            f"{len(data.train):,} steps in each of {epochs} epochs, on {training.device}, "
             f"{training.processes.count} process(es)",
             f"memory of a process, about {mib(memory.total)}: weights {mib(memory.weights)}, "
             f"gradients {mib(memory.gradients)}, optimizer {mib(memory.slots)}, kept for the "

@@ -11,17 +11,17 @@ from typing import Any, SupportsFloat
 import torch
 from torch import Tensor, nn
 
-from .range_figure import draw
+from .figure import draw
 from .restored import restored
 
 HALF = 4
-"""Losses to either side of which a smoothed one is the median."""
+"""Losses on either side that a smoothed loss is the median of."""
 FEWEST = 50
-"""Steps: with fewer, neighbours in the smoothed curve would be rates far apart."""
+"""The least number of steps: with fewer, neighbouring rates would be far apart."""
 SURE = 0.85
-"""In how many of the pairs of a first loss and one just before the least the later one is lower.
-Mere noise (normal, exponential or Cauchy, 200 steps): above 0.82 in one test of 300. Networks that
-learn: at least 0.89."""
+"""The loss has fallen if, in this share of all pairs of one of the first losses and one of those
+before the least, the later one is lower. For mere noise (normal, exponential or Cauchy, 200 steps)
+the share was above 0.82 in one test of 300; for networks that learn it was at least 0.89."""
 
 
 @dataclass(frozen=True)
@@ -84,19 +84,21 @@ def lr_range_test(
     to it. The test stops when a loss is not finite, or the smoothed loss is far above the first
     ones.
 
-    The smoothed loss at a rate is the median of the nine losses around it: it does not lag behind,
-    as a moving average does, and the first losses of a divergence do not reach into it. The
-    suggestion is a third of the rate at which the smoothed loss is least, or a tenth of the rate at
-    which it is back at its first value, if that is smaller. There is none if the loss did not fall
-    by more than its noise, was least at the lowest rates, or was still falling at the highest.
+    The smoothed loss at a rate is the median of the nine losses around it. It does not lag behind,
+    as a moving average does, nor rise with the first losses of a divergence.
 
-    A step's loss comes before the step, so what a rate does is seen in the losses behind it. The
-    suggestion is for the batch size, the precision and the momentum of ``step``, and of a schedule
-    the largest rate.
+    The suggestion is a third of the rate at which the smoothed loss is least, or a tenth of the
+    rate at which it is back at its first value, if that is smaller. There is none if the loss did
+    not fall by more than its noise, was least at the lowest rates, or was still falling at the
+    highest.
+
+    A step's loss is computed before the step, so the effect of a rate shows in the losses after it.
+    The suggestion holds for the batch size, the precision and the momentum of ``step``; with a
+    schedule it is the largest rate.
 
     Afterwards parameters, buffers, gradients, the optimizer and the global random generators of
     torch, NumPy and Python are bit for bit as before, also after an error or Ctrl-C in ``step``. It
-    cannot turn back what else ``step`` moves on: an iterator over batches, a generator of its own,
+    cannot undo what else ``step`` changes: an iterator over batches, a generator of its own,
     a ``Monitor`` or a log that it writes, Python attributes of modules.
 
     Args:
@@ -198,13 +200,13 @@ def has_fallen(first: Sequence[float], later: Sequence[float]) -> bool:
 
 
 def far_above(first: Sequence[float]) -> float:
-    """Four times the first losses; losses may be negative, or noise around 0."""
+    """Four times the first losses, in a way that also works for losses that are negative or 0."""
     return median(first) + 3 * max(abs(median(first)), max(first) - min(first))
 
 
 def set_rate(group: dict[str, Any], rate: float) -> None:
     if isinstance(group["lr"], Tensor):
-        group["lr"].fill_(rate)  # in place, for a captured graph reads this tensor
+        group["lr"].fill_(rate)  # in place: a captured CUDA graph reads this tensor
     else:
         group["lr"] = rate
 
