@@ -25,6 +25,22 @@ def test_the_optimizers_leave_the_compiler_for_when_it_is_needed():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_the_training_script_leaves_the_compiler_for_when_it_is_needed():
+    """torchvision imports it, and so does what shards a model."""
+    code = "import torchopt_ref.train.command, sys; assert 'torch._dynamo' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_options_of_a_training_need_neither_torch_nor_an_extra():
+    assert not imported_by("torchopt_ref.train", "torchopt_ref.cli") & (EXTRAS | {"torch", "numpy"})
+
+
+def test_the_monitor_loads_nothing_of_the_proof():
+    code = "import torchopt_ref.tensorboard, sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not [name for name in done.stdout.split() if name.startswith("torchopt_ref.testing")]
+
+
 def test_parity_and_the_playground_need_no_extra():
     assert (
         not imported_by("torchopt_ref.testing", "torchopt_ref.cli", "torchopt_ref.playground")

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ... import workload
-from ...parity import NOT_ROUNDING, Arrays, NumpySide, TorchSide, lockstep
-from ...ulp import ulp_text
+from torchopt_ref.sides import Arrays, NumpySide, TorchSide, options_of, ulp_text
+from torchopt_ref.testing.parity import NOT_ROUNDING, in_lockstep, workload
+
 from ..reference import NEVER_HANDED_OVER, is_of_torch, options_for, suggestion
-from ..subject import Params, Subject, has_lr, options_of, seeded, set_lr
+from ..subject import Params, Subject, has_lr, seeded, set_lr
 from ..verdicts import Failure, Skip, refusal, require
 
 STEPS = 100
@@ -214,7 +214,7 @@ class NumpyTwin:
     def __init__(self, subject: Subject, factory: Callable[..., Any], options: Any) -> None:
         params = subject.parameters(torch.float64)
         arrays = {str(index): param.detach().numpy() for index, param in enumerate(params)}
-        self.side = NumpySide(factory(**options), arrays)
+        self.side = workload.numpy_side(factory(**options), arrays)
 
     def halve_lr(self) -> bool:
         """Those of ``numpy_ref`` have their lr in ``hyper``; where another's is, is not known."""
@@ -253,15 +253,15 @@ def equals_its_reference(subject: Subject) -> str:
     if subject.traits.two_dimensional_only:
         params = {name: array for name, array in params.items() if array.ndim == 2 and array.size}
     options = options_for(reference, subject)
-    left = TorchSide(subject.build, params, "cpu")
+    left = workload.torch_side(subject.build, params)
     right: TorchSide | NumpySide
     if is_of_torch(reference):
-        right = TorchSide(lambda those: reference(those, **options), params, "cpu")
+        right = workload.torch_side(lambda those: reference(those, **options), params)
     else:
-        right = NumpySide(reference(**options), params)
+        right = workload.numpy_side(reference(**options), params)
     grads: list[Arrays] = list(workload.gradients(params, STEPS))
     try:
-        report = lockstep(left, right, grads)
+        report = in_lockstep(left, right, grads)
     except ValueError as error:
         raise Failure(f"its state cannot be compared: {error}") from error
     largest = max(report.max_ulp_param, report.max_ulp_state)
