@@ -5,6 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from numpy_ref.init import Scheme
+from numpy_ref.network import Activation
+
 from .activations_figures import histograms, over_layers
 from .propagation import Stack, apart, measured, signals
 from .results import Outcome, Results, Unit
@@ -12,8 +15,13 @@ from .settings import Settings
 from .svg import Figure
 
 NAME = "activations"
-FUNCTIONS = ("sigmoid", "tanh", "relu")
-SCHEMES: dict[str, str | float] = {"std=1": 1.0, "std=0.01": 0.01, "Xavier": "xavier", "He": "he"}
+FUNCTIONS: tuple[Activation, ...] = ("sigmoid", "tanh", "relu")
+SCHEMES: dict[str, Scheme | float] = {
+    "std=1": 1.0,
+    "std=0.01": 0.01,
+    "Xavier": "xavier",
+    "He": "he",
+}
 """The kinds of initial weights."""
 
 

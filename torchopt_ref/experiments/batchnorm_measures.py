@@ -6,9 +6,11 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from numpy_ref.network import Normalised
+
 from .results import Results
 
-PLACES: dict[str, str | bool] = {"none": False, "before": "before", "after": "after"}
+PLACES: dict[str, Normalised] = {"none": False, "before": "before", "after": "after"}
 SCALES = {f"scale-{scale:.3g}": float(scale) for scale in np.logspace(0, -4, 16)}
 RATES = {f"lr-{rate:.3g}": float(rate) for rate in np.logspace(-2, 1, 5)}
 LEARNT, WELL = 0.5, 0.8

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from numpy_ref.layers import Scaling
+
 from .agreement import agreement_units
 from .both import Training, fit
 from .dropout_figures import NAMES, passes_averaged
@@ -16,7 +18,7 @@ from .svg import Figure
 from .words import Words
 
 NAME = "dropout"
-SCALINGS = ("inverted", "inference")
+SCALINGS: tuple[Scaling, ...] = ("inverted", "inference")
 PASSES = (1, 3, 10, 50)
 """How many passes with dropout left on are averaged: from one stochastic pass to an ensemble."""
 MEASURES = ("accuracy", "nll", "ece")

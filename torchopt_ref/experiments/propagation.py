@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from numpy_ref.network import MultiLayerNet
+from numpy_ref.init import Scheme
+from numpy_ref.network import Activation, MultiLayerNet
 from torchopt_ref.testing.twin import Twin
 
 Layers = list[np.ndarray]
@@ -28,8 +29,8 @@ class Stack:
     inputs follow from ``seed``.
     """
 
-    activation: str
-    weight_init: str | float
+    activation: Activation
+    weight_init: Scheme | float
     seed: int
     samples: int = 1000
     width: int = 100
