@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from numpy_ref.network import MultiLayerNet
+from numpy_ref.init import Scheme
+from numpy_ref.layers import Scaling
+from numpy_ref.network import Activation, MultiLayerNet, Normalised
 from numpy_ref.random import Generator
 from torchopt_ref.sides import BY_NAME, Twin
 
@@ -40,13 +42,13 @@ class Recipe:
     hidden_sizes: tuple[int, ...]
     optimizer: str = "book.SGD"
     options: dict[str, Any] = field(default_factory=dict)
-    activation: str = "relu"
-    weight_init: str | float = "he"
+    activation: Activation = "relu"
+    weight_init: Scheme | float = "he"
     weight_decay: float = 0.0
     decay_in: str = "loss"
-    batchnorm: str | bool = False
+    batchnorm: Normalised = False
     dropout: float = 0.0
-    scaling: str = "inverted"
+    scaling: Scaling = "inverted"
     params: Arrays | None = None
     samples: int | None = None
     batch_size: int = 100
