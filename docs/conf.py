@@ -45,6 +45,9 @@ html_extra_path = ["playground.html"]
 html_math_renderer = "mathml"
 html_copy_source = False
 html_show_sphinx = False
+html_use_index = False
+html_domain_indices = False
+html_show_search_summary = False  # a browser does not let the page of a folder read other files
 
 PARAMS = stringify_annotation(ParamsT, "smart")
 

@@ -103,7 +103,14 @@ def below_the_formula(app, what, name, obj, options, lines):
     for known in KNOWN:
         if known.ours is obj:
             here = next((i for i, line in enumerate(lines) if FIELDS.match(line)), len(lines))
-            lines[here:here] = ["", f".. side-by-side:: {known.name}", ""]
+            lines[here:here] = ["", f".. side-by-side:: {known.name}", "", *around(known), ""]
+
+
+def around(known):
+    """Where weight decay is, if it is an option but not in the rule."""
+    if known.ours.rule.decays or "weight_decay" not in inspect.signature(known.ours).parameters:
+        return []
+    return ["Weight decay and ``maximize`` go :doc:`around every formula </api/optimizers>`."]
 
 
 def setup(app):
