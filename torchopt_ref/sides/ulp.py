@@ -36,6 +36,7 @@ def rank(x: np.ndarray) -> np.ndarray:
 
 
 def ulp_text(distance: int) -> str:
+    """A distance in few characters: ``1,234``, ``1.2e+07`` or ``NaN/Inf``."""
     if distance == NOT_EQUAL:
         return "NaN/Inf"
     return f"{distance:,}" if distance < 1_000_000 else f"{distance:.1e}"
