@@ -29,7 +29,7 @@ PROVEN = {
 """The packages, and the versions for which the bounds of ``against`` were measured."""
 
 START, STEPS, FACTOR = 0.01, 100, 0.5
-"""The schedule of a case: the learning rate starts here, and so many steps make it this part."""
+"""The schedule of a case: the learning rate at its start, and by what each STEPS multiply it."""
 SCHEDULE = f"{START} * {FACTOR} ** (step / {STEPS})"
 
 
@@ -67,7 +67,7 @@ def load(package: str) -> ModuleType:
 
 
 def heading(package: str) -> list[str]:
-    """What stands above the table: versions, and how denormal numbers are treated."""
+    """The lines above the table: versions, and how denormal numbers are treated."""
     load(package)
     used = {name: version(name) for name in (package, "jax")}
     lines = [", ".join(f"{name} {found}" for name, found in used.items()) + ": eager, on the CPU"]
@@ -86,7 +86,7 @@ def heading(package: str) -> list[str]:
 
 
 def xla_is_exact() -> bool:
-    """Whether XLA leaves a division one and rounds ``rsqrt`` as IEEE-754 does: that of JAX 0.6."""
+    """Whether XLA keeps divisions, and rounds ``rsqrt`` as IEEE-754 does, as in JAX 0.6."""
     major, minor = version("jax").split(".")[:2]
     return (int(major), int(minor)) < (0, 10)
 
@@ -291,7 +291,7 @@ SIDES: dict[str, type[Package]] = {"keras": KerasSide, "optax": OptaxSide}
 
 
 class XlaAudit:
-    """Within it, what XLA computes of Optax in its own way is repeated in NumPy.
+    """Within it, those operations of Optax that XLA rounds in its own way are repeated in NumPy.
 
     That is ``jax.lax.rsqrt``, held against ``1 / sqrt(x)``, and the bias correction, which XLA
     computes by a division or by the reciprocal as it likes. ``tallies`` says how often
