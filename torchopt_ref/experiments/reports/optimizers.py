@@ -66,8 +66,8 @@ def tried(config: Config) -> Words:
                 f"then {config.iterations:,} iterations of a ReLU network 784-100-100-100-100-10 "
                 f"from He's initial weights, on mini-batches of {config.batch_size} images, "
                 f"{hyper.en}.",
-                f"先让每种优化器在 f(x, y) = x²/20 + y² 上从 {START_POINT} 出发走 {VALLEY_STEPS} 步；"
-                "再训练一个 784-100-100-100-100-10 的 ReLU 网络（He 初始值，"
+                f"先让每种优化器在 f(x, y) = x²/20 + y² 上从 {START_POINT} 出发走 "
+                f"{VALLEY_STEPS} 步；再训练一个 784-100-100-100-100-10 的 ReLU 网络（He 初始值，"
                 f"mini-batch 大小为 {config.batch_size}），共 {config.iterations:,} 次迭代，"
                 f"{hyper.zh}。",
             ),
