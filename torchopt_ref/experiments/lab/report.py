@@ -133,7 +133,8 @@ def evidence(claim: Mapping[str, Any], lang: str) -> Iterator[str]:
         line = in_language(found["evidence"], lang)
         if outcome(claim) != found["outcome"]:
             line = f"({said_outcome(found, lang)}) {line}"
-        elif found["because"][0] and [*found["because"]] != [*QUICK]:  # which is said at the top
+        # That a quick run decides nothing is said at the top.
+        elif found["because"][0] and [*found["because"]] != [*QUICK]:
             line = f"({in_language(found['because'], lang)}) {line}"
         by_line.setdefault(line, []).append(in_language(SIDES[side], lang))
     for line, sides in by_line.items():
