@@ -270,23 +270,19 @@ def together(a: Subject, b: Subject) -> Together:
                 partings.append((float(share.max()), called, place))
         if partings:
             _, called, place = max(partings)
-            return Together(
-                elements,
-                first_bits,
-                worst,
-                first_overflow,
-                Parting(
-                    step,
-                    called,
-                    place,
-                    workload.kind_of(place, params[called].shape),
-                    float(grads[called][place]),
-                    float(before[0][called]["param"][place]),
-                    float(mine[called]["param"][place]),
-                    float(yours[called]["param"][place]),
-                    (element(before[0][called], place), element(before[1][called], place)),
-                ),
+            states = [element(each[called], place) for each in before]
+            parting = Parting(
+                step,
+                called,
+                place,
+                workload.kind_of(place, params[called].shape),
+                float(grads[called][place]),
+                states[0]["param"],
+                float(mine[called]["param"][place]),
+                float(yours[called]["param"][place]),
+                (states[0], states[1]),
             )
+            return Together(elements, first_bits, worst, first_overflow, parting)
     return Together(elements, first_bits, worst, first_overflow, None)
 
 

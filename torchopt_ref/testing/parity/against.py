@@ -1,4 +1,4 @@
-"""The optimizers of a dialect against the package that it is of, step by step, as a table."""
+"""The parity table of a dialect against its own package, Keras or Optax."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ ALL, ONE_ELEMENT, SEVERAL_ELEMENTS, LONE = (
     "several elements",
     "one, alone",
 )
-"""The arrays that a case is about. Only for Optax' bias correction it matters which they are."""
+"""The arrays that a case is about. Which they are matters for Optax' bias correction only."""
 
 
 class Case(NamedTuple):
@@ -267,9 +267,9 @@ def make_row(recorded: Recorded, engine: str, dtype: str, report: ParityReport) 
 def stated_bound(case: Case) -> tuple[str, float | None]:
     """What is bounded, and by what: 0 ULP, but where XLA has its own rounding in Optax.
 
-    That is ``rsqrt``; and the bias correction, where XLA makes of a division a multiplication by
-    the reciprocal, or not, otherwise than our formula does: for an array that is alone, and with
-    ``x64`` for arrays of one element or, in older versions, for all. A step may then be off by a
+    That is ``rsqrt``; and the bias correction, where XLA divides and our formula multiplies by the
+    reciprocal, or the reverse: for an array that is alone, and with ``x64`` for arrays of one
+    element or, in older versions, for all. A step may then be off by a
     few units in the last place, by more where a momentum cancels what the step adds. A centered
     variance is the difference of two corrected numbers, of which nothing may be left: no bound.
     """
