@@ -230,7 +230,7 @@ def inspect(arguments: list[str]) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        from torchopt_ref.tensorboard.inspection import inspect as inspected
+        from torchopt_ref.tensorboard.read.inspection import inspect as inspected
     except ModuleNotFoundError as error:
         raise missing_extra(error) from error
     found = inspected(options.run)

@@ -21,8 +21,8 @@ import torch
 
 from torchopt_ref.errors import UserError
 from torchopt_ref.tensorboard import RunFolder
-from torchopt_ref.tensorboard.inspection import MONITOR
-from torchopt_ref.tensorboard.run_lock import locked
+from torchopt_ref.tensorboard.read.inspection import MONITOR
+from torchopt_ref.tensorboard.write.run_lock import locked
 from torchopt_ref.whole_file import with_digest
 
 from .agreement import why_curves_part

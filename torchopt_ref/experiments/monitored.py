@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from torchopt_ref.tensorboard.inspection import MONITOR, inspect, run_folders
+from torchopt_ref.tensorboard.read.inspection import MONITOR, inspect, run_folders
 from torchopt_ref.written import near
 
 

@@ -4,12 +4,12 @@
 ``RunFolder`` holds a run of an experiment.
 """
 
-from .diagnosis import Finding, diagnose
-from .health import NonFiniteError
-from .history import History
+from .measure.health import NonFiniteError
 from .monitor import Monitor
-from .run_folder import RunFolder
-from .sinks import JsonLines, Sink
+from .read.diagnosis import Finding, diagnose
+from .read.history import History
+from .write.run_folder import RunFolder
+from .write.sinks import JsonLines, Sink
 
 __all__ = [
     "Finding",

@@ -18,10 +18,10 @@ from urllib.parse import quote
 
 from torchopt_ref.written import pasted
 
-from .event_file import PREFIX
-from .facts import ABOUT
-from .inspection import run_folders
-from .run_lock import LOCK
+from .read.inspection import run_folders
+from .write.event_file import PREFIX
+from .write.facts import ABOUT
+from .write.run_lock import LOCK
 
 CUSTOM_SCALARS, TIME_SERIES = 40, 500
 """Folders of event files up to which TensorBoard selects all by itself, on these pages."""

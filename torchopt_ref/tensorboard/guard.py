@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from .health import NonFiniteError
+from .measure.health import NonFiniteError
 
 
 class Guard:

@@ -13,16 +13,16 @@ from torch import Tensor, nn
 
 from torchopt_ref.errors import UserError, unknown
 
-from .event_file import readable
-from .facts import about, hyper_parameters
-from .layers import Layers
-from .output import Output
-from .parts import Parts, chosen, device_of
-from .rules import Finding
-from .rules.evidence import listed
+from .measure.chosen import Parts, chosen, device_of
+from .measure.layers import Layers
+from .measure.steps import Watched
+from .read.rules import Finding
+from .read.rules.evidence import listed
 from .session import Session
-from .sinks import Sink
-from .watched import Watched
+from .write.event_file import readable
+from .write.facts import about, hyper_parameters
+from .write.output import Output
+from .write.sinks import Sink
 
 QUANTITIES = {
     "updates": "norms of weights, gradients and updates, their ratios, cosine and noise scale",

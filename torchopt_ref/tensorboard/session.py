@@ -13,18 +13,18 @@ from torch.utils.hooks import RemovableHandle
 
 from torchopt_ref.optim.torch_private import in_backward
 
-from .ends import first_of
-from .event_file import readable
-from .facts import trained
-from .given import number, predictions
 from .guard import Guard
-from .history import WITHOUT_STEP
-from .hooks import Hooks
-from .layers import Layers, is_compiled
-from .logged import Logged
-from .parts import Parts
-from .record import Record
-from .watched import Watched
+from .measure.chosen import Parts
+from .measure.ends import first_of
+from .measure.given import number, predictions
+from .measure.hooks import Hooks
+from .measure.layers import Layers, is_compiled
+from .measure.logged import Logged
+from .measure.steps import Watched
+from .read.history import WITHOUT_STEP
+from .write.event_file import readable
+from .write.facts import trained
+from .write.record import Record
 
 WAITED = 200
 """Losses, such as of accumulated micro-batches, that may come without a step."""

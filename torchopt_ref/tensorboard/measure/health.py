@@ -1,0 +1,277 @@
+"""The first value that is not finite: in which step, and where."""
+
+from __future__ import annotations
+
+import math
+import sys
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..write.record import Record
+from .ends import has_values
+from .layers import Layers, spread, trainable
+
+SENTINELS = 16
+SMALL = 1 << 18
+"""Elements of a gradient that is kept."""
+NORMS = ("gradient norm/[all", "weight norm/[all")
+NO_LOOPS = (str(Path(__file__).parents[1]), str(Path(torch.__file__).parent))
+"""Whose functions are no training loops."""
+MOST_LOOKED_AT = 16
+"""Elements of a list, tuple or dict."""
+
+
+class NonFiniteError(FloatingPointError):
+    """A loss, gradient or parameter is not finite, and the monitor was asked to raise."""
+
+
+class Health:
+    """Looks at the loss or the gradients of every step, and names the first bad value.
+
+    A NaN in the forward pass reaches the loss, and from there the gradient of every layer; one
+    that appears in the backward pass reaches the gradients of the layers before it, and so the next
+    step's loss. Where a loss is logged for each step, it is looked at, and a gradient is kept for
+    two steps, which tells of which of both a loss is not finite. Else, and where the training is to
+    be ended before the step, a few sentinels see it: in at most 16 parameters, evenly spaced, the
+    first and the last among them, one element of each row of the gradient (all of a bias). Records
+    look at every norm in full, and ``check_all`` at every parameter.
+
+    Where it began: a parameter that is not finite before the step was ruined by the step before;
+    else the input, that is a tensor that a variable of the training loop holds, else the layer
+    nearest to the output whose gradient is not finite.
+
+    With ``at_once`` the sentinels are read before each step is made, so that ``action="raise"``
+    leaves the parameters as they were. Without it, on a device that would have to be waited for,
+    the next record reads them: the step's number is exact, the place is then found among
+    parameters that are ruined already.
+    """
+
+    def __init__(
+        self,
+        layers: Layers,
+        action: str,
+        at_once: bool,
+        tells: bool,
+        write: Callable[[int, str], None],
+    ) -> None:
+        self._layers, self._action, self._at_once, self._write = layers, action, at_once, write
+        self._before_steps = tells or action == "raise"
+        self._sentinels: dict[int, list[nn.Parameter]] = {}
+        self._flags: list[tuple[int, torch.optim.Optimizer, Tensor]] = []
+        self._kept: deque[tuple[int, nn.Parameter, Tensor]] = deque(maxlen=2)
+        self._loss_came = False
+        self.found = False
+
+    def check_gradients(
+        self, optimizer: torch.optim.Optimizer, step: int, made: bool = False
+    ) -> None:
+        """Before ``step`` is made; after it (``made``) where it computes its own gradients."""
+        if self.found or getattr(optimizer, "found_inf", None) is not None:
+            return
+        key = id(optimizer)
+        if key not in self._sentinels:
+            self._sentinels[key] = spread(trainable(optimizer.param_groups), SENTINELS)
+        if self._loss_came and self._at_once and not self._before_steps:
+            self._loss_came = False
+            self._keep(self._sentinels[key], step)
+            return
+        gradients = [p.grad for p in self._sentinels[key] if p.grad is not None]
+        if not gradients:
+            return
+        with torch.no_grad():
+            total = zero_of([one_of_each_row(gradient) for gradient in gradients])
+        if not self._at_once:
+            self._flags.append((step, optimizer, total))
+        elif not math.isfinite(total.item()):
+            self._look(optimizer, step, made)
+
+    def _keep(self, params: Sequence[nn.Parameter], step: int) -> None:
+        """Not a copy; the first one that is small."""
+        for param in params:
+            if param.grad is not None and param.numel() <= SMALL:
+                self._kept.append((step, param, param.grad))
+                return
+
+    def check_loss(self, loss: Tensor | float, step: int, made: bool) -> None:
+        """The loss of ``step``, which may be ``made``. Where the device is not waited for, the loss
+        is not: its gradient tells."""
+        if self.found or (isinstance(loss, Tensor) and not self._at_once):
+            return
+        self._loss_came = True
+        value = float(loss)
+        if math.isfinite(value):
+            return
+        for then, param, gradient in self._kept:
+            if then < step and not dense(gradient).isfinite().all():
+                layer = self._layers.of(param)
+                self._report(then, f"the gradient of layer {layer} is not finite", "")
+                return
+        bad = self._where(self._layers.gradients()) if made else []
+        what = f"the gradient of layer {bad[-1]}{others(bad)} is not finite" if bad else ""
+        self._report(step, what or f"the loss is {value}", self._bad_input())
+
+    def check_record(self, record: Record, optimizer: torch.optim.Optimizer) -> None:
+        """Look at the record's norms, and at what the steps before it left on the device."""
+        flags, self._flags = self._flags, []
+        if flags:
+            fine = torch.stack([total.isfinite() for _, _, total in flags]).tolist()
+            for (step, optimizer, _), is_fine in zip(flags, fine, strict=True):
+                if not is_fine and not self.found:
+                    params = trainable(optimizer.param_groups)
+                    now = self._where([(param, param) for param in params])
+                    where = (
+                        f"; by now a parameter of layer {now[0]}{others(now)} is, too"
+                        if now
+                        else ""
+                    )
+                    self._report(step, f"a gradient is not finite{where}", "")
+        norms = [value for tag, value in record.scalars.items() if tag.startswith(NORMS)]
+        if not np.isfinite(norms).all():
+            start = "gradient norm/"
+            bad = [
+                tag.removeprefix(start)
+                for tag, value in record.scalars.items()
+                if tag.startswith(start) and "[" not in tag and not math.isfinite(value)
+            ]
+            self.check_all([optimizer], record.step, bad)
+
+    def check_all(
+        self,
+        optimizers: Sequence[torch.optim.Optimizer],
+        step: int,
+        gradients: Sequence[str] = (),
+    ) -> None:
+        """Look at every parameter after ``step``, in which these layers' gradients were bad."""
+        for optimizer in optimizers:
+            ruined = self._where([(p, p) for p in trainable(optimizer.param_groups)])
+            if ruined and not self.found:
+                self._report(step, *self._words(list(gradients), ruined, made=True))
+
+    def _look(self, optimizer: torch.optim.Optimizer, step: int, made: bool) -> None:
+        params = trainable(optimizer.param_groups)
+        gradients = self._where([(param, param.grad) for param in params])
+        ruined = self._where([(param, param) for param in params])
+        step = step - 1 if ruined and not made else step
+        self._report(step, *self._words(gradients, ruined, made))
+
+    def _words(self, gradients: list[str], ruined: list[str], made: bool) -> tuple[str, str]:
+        """What is not finite, and why, if that can be said."""
+        if ruined and not (made and gradients):
+            return (
+                f"a parameter of layer {ruined[0]}{others(ruined)} is not finite after the step",
+                "The few of its gradients that were looked at were finite: others were not, or the "
+                "update overflowed.",
+            )
+        place = f"layer {gradients[-1]}{others(gradients)}" if gradients else "some layer"
+        return f"the gradient of {place} is not finite", self._bad_input()
+
+    def _bad_input(self) -> str:
+        return bad_input([gradient for _, gradient in self._layers.gradients()])
+
+    def _where(self, tensors: Sequence[tuple[nn.Parameter, Tensor | None]]) -> list[str]:
+        """The layers whose tensor is not finite, in the model's order."""
+        there = [(param, tensor) for param, tensor in tensors if tensor is not None]
+        if not there:
+            return []
+        with torch.no_grad():
+            fine = torch.stack([dense(tensor).isfinite().all().cpu() for _, tensor in there])
+        pairs = zip(there, fine, strict=True)
+        bad = {self._layers.of(param) for (param, _), is_fine in pairs if not is_fine}
+        return [layer for layer in self._layers.names if layer in bad]
+
+    def _report(self, step: int, what: str, why: str) -> None:
+        text = f"step {step}: {what}. {why}".strip()
+        self.found = True
+        self._write(step, text)
+        if self._action == "raise":
+            raise NonFiniteError(text)
+        warnings.warn(f"not finite at {text}", RuntimeWarning, stacklevel=2)
+
+
+def bad_input(gradients: Iterable[Tensor]) -> str:
+    """In words, the first tensor among the variables of the training loop, and of the functions
+    between it and here, that is not finite, and no gradient, nor computed of parameters so far as
+    can be seen: it does not require a gradient, nor share its memory with what does."""
+    there = [*variables()]
+    made = {place(each) for _, each in there if each.requires_grad}
+    made |= {place(each) for each in gradients if has_values(each)}
+    for name, tensor in there:
+        if place(tensor) in made:
+            continue
+        bad = ~tensor.isfinite()
+        count = int(bad.sum())
+        if count:
+            sample = int(bad.flatten(1).any(1).nonzero()[0]) if bad.dim() > 1 else 0
+            return (
+                f"The input is the cause: {name} in the training loop, {count} of its "
+                f"{bad.numel()} values {'is' if count == 1 else 'are'} not finite, first in sample "
+                f"{sample} of the batch."
+            )
+    return ""
+
+
+def variables() -> Iterator[tuple[str, Tensor]]:
+    """Tensors that could be data, by the names that callers outside of torch have for them; also
+    those in a list, tuple or dict."""
+    frame: Any = sys._getframe()
+    while frame := frame.f_back:
+        if not frame.f_code.co_filename.startswith(NO_LOOPS):
+            for name, value in dict(frame.f_locals).items():
+                yield from data(name, value)
+
+
+def data(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
+    if isinstance(value, Mapping | list | tuple):
+        pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for key, each in [*pairs][:MOST_LOOKED_AT]:
+            if isinstance(each, Tensor):
+                yield from data(f"{name}[{key!r}]", each)
+    elif (
+        isinstance(value, Tensor)
+        and value.is_floating_point()
+        and value.dim()
+        and has_values(value)
+    ):
+        yield name, value
+
+
+def place(tensor: Tensor) -> int:
+    """Of its memory."""
+    return tensor.untyped_storage().data_ptr()
+
+
+def one_of_each_row(gradient: Tensor) -> Tensor:
+    if gradient.is_sparse:
+        return gradient._values().reshape(-1)
+    if gradient.dim() < 2:
+        return gradient.reshape(-1)
+    return (gradient if gradient.dim() == 2 else gradient.flatten(1)).select(1, 0)
+
+
+def zero_of(rows: Sequence[Tensor]) -> Tensor:
+    """0 if all are finite, else NaN; the sum of the rows themselves could overflow."""
+    if len({(row.device, row.dtype) for row in rows}) == 1 and rows[0].dtype == torch.float32:
+        return torch.cat(list(rows)).mul_(0).sum()
+    device = rows[0].device
+    sums = [(row * 0).sum(dtype=wide_type(row)).to(device).abs() for row in rows]
+    return torch.stack(sums).sum()
+
+
+def wide_type(tensor: Tensor) -> torch.dtype:
+    return torch.promote_types(tensor.dtype, torch.float32)
+
+
+def dense(tensor: Tensor) -> Tensor:
+    return tensor._values() if tensor.is_sparse else tensor
+
+
+def others(layers: Sequence[str]) -> str:
+    more = len(layers) - 1
+    return f" and of {more} other layer{'s' if more > 1 else ''}" if more else ""

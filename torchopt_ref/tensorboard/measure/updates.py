@@ -1,0 +1,120 @@
+"""Weights, gradients and updates of one optimizer: what is measured of them on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..write.record import Record
+from .layers import trainable
+from .update_curves import Curves
+
+
+class Updates:
+    """The norms of each parameter tensor, before, in and after one step of an optimizer.
+
+    ``Curves`` makes curves of them. One copy of the parameters, in float32 or float64, is kept,
+    which holds the gradient of the step before a record, then the weights before the record's
+    step. Gradients are read after the step: its closure may have computed them.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, curves: Curves) -> None:
+        self._optimizer, self._curves = optimizer, curves
+        self._copies: dict[nn.Parameter, Tensor] = {}
+        self._previous: set[nn.Parameter] = set()
+
+    @torch.no_grad()
+    def keep_gradient(self) -> None:
+        """After a step: keep its gradient, to compare the next one with it."""
+        params = [param for param in self._params() if param.grad is not None]
+        self._copy(params, [param.grad for param in params])
+        self._previous = set(params)
+
+    @torch.no_grad()
+    def before_step(self, gradient_is_there: bool) -> None:
+        """Compare the gradients, unless a closure is yet to compute them, and keep the weights."""
+        self._now = self._params()
+        none = torch.zeros(())
+        self._dots, self._previous_norms = [none] * len(self._now), [none] * len(self._now)
+        self._compared: list[int] = []
+        if gradient_is_there:
+            self._compared = [
+                i for i, p in enumerate(self._now) if p in self._previous and p.grad is not None
+            ]
+            kept = [self._copies[self._now[i]] for i in self._compared]
+            for i, copy, norm in zip(self._compared, kept, norms(kept), strict=True):
+                self._previous_norms[i] = norm
+                self._dots[i] = dot(copy, real(self._now[i].grad))
+        self._previous = set()
+        self._copy(self._now, self._now)
+
+    @torch.no_grad()
+    def after_step(self, record: Record, samples: int) -> None:
+        """Measure the step; ``samples``, 0 if unknown, made its gradient."""
+        params = self._now
+        copies = [self._copies[param] for param in params]
+        weights = norms(copies)
+        if copies:
+            torch._foreach_sub_(copies, [real(param) for param in params])
+        updates = norms(copies)
+        gradients = [torch.zeros(())] * len(params)
+        there = [i for i, param in enumerate(params) if param.grad is not None]
+        for i, norm in zip(there, norms([real(params[i].grad) for i in there]), strict=True):
+            gradients[i] = norm
+        draw = self._curves.drawer(record, params, self._compared, there, samples)
+        record.later([*weights, *updates, *gradients, *self._previous_norms, *self._dots], draw)
+
+    def _params(self) -> list[nn.Parameter]:
+        return trainable(self._optimizer.param_groups)
+
+    def _copy(self, params: Sequence[nn.Parameter], tensors: Sequence[Tensor | None]) -> None:
+        for param in params:
+            copy = self._copies.get(param)
+            if copy is None or copy.device != param.device:
+                like = real(param)
+                dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
+                self._copies[param] = torch.empty_like(like, dtype=dtype)
+        if params:
+            copies = [self._copies[param] for param in params]
+            torch._foreach_copy_(copies, [real(tensor) for tensor in tensors])
+
+
+def real(tensor: Tensor | None) -> Tensor:
+    """The values of a parameter or gradient, a sparse one made dense, a complex one as pairs."""
+    assert tensor is not None
+    if tensor.layout != torch.strided:
+        tensor = tensor.to_dense()
+    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
+
+
+def norms(tensors: list[Tensor]) -> list[Tensor]:
+    """Euclidean norms, at least in float32; finite ones of what is finite.
+
+    Squares of finite values overflow. On CUDA they are summed in float64, which would take the CPU
+    40 times as long: there a norm that is not finite is looked at again.
+    """
+    if not tensors:
+        return []
+    low = any(tensor.dtype in (torch.float16, torch.bfloat16) for tensor in tensors)
+    dtype = torch.float64 if tensors[0].is_cuda else torch.float32 if low else None
+    found = list(torch._foreach_norm(tensors, 2, dtype=dtype))
+    if all(norm.is_cpu for norm in found) and not torch.stack(found).isfinite().all():
+        return [
+            norm if norm.isfinite() else scaled(tensor, torch.linalg.vector_norm)
+            for norm, tensor in zip(found, tensors, strict=True)
+        ]
+    return found
+
+
+def scaled(tensor: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """``function``, which goes with the scale of its argument, in float64 and without overflow."""
+    peak = tensor.abs().amax().double()
+    return function(tensor.double() / peak) * peak
+
+
+def dot(copy: Tensor, gradient: Tensor) -> Tensor:
+    if copy.is_contiguous() and gradient.is_contiguous():
+        return torch.dot(copy.view(-1), gradient.view(-1).to(copy.dtype))
+    return (copy * gradient).sum()

@@ -1,0 +1,1 @@
+"""A run read back: the points of its curves, and what the diagnosis says of them."""
