@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from torchopt_ref.cli import main
 from torchopt_ref.experiments import EXPERIMENTS
-from torchopt_ref.testing import configurations
+from torchopt_ref.sides import configurations
 
 RUN = ["run", "optimizers", "--iterations", "1"]
 PARITY = ["parity", "--optimizers", "SGD", "--steps", "1"]

@@ -25,6 +25,12 @@ def test_the_optimizers_leave_the_compiler_for_when_it_is_needed():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_the_monitor_loads_nothing_of_the_proof():
+    code = "import torchopt_ref.tensorboard, sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not [name for name in done.stdout.split() if name.startswith("torchopt_ref.testing")]
+
+
 def test_parity_and_the_playground_need_no_extra():
     assert (
         not imported_by("torchopt_ref.testing", "torchopt_ref.cli", "torchopt_ref.playground")

@@ -35,7 +35,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from torchopt_ref.devices import check_device
-from torchopt_ref.errors import LARGEST_SEED, UserError, check_path, check_whole, expanded, unknown
+from torchopt_ref.errors import (
+    LARGEST_SEED,
+    UserError,
+    check_path,
+    check_whole,
+    expanded,
+    short_line,
+    unknown,
+)
 from torchopt_ref.written import near, pasted
 
 if TYPE_CHECKING:
@@ -343,9 +351,9 @@ def parity(arguments: list[str]) -> int:
             "--network is in float64 by the default engine: leave --dtypes and --engines"
         )
     check_device(options.device)
-    from torchopt_ref.testing import NetworkReport, Row, configurations, network_rows, parity_rows
+    from torchopt_ref.sides import ENGINES, configurations
+    from torchopt_ref.testing import NetworkReport, Row, network_rows, parity_rows
     from torchopt_ref.testing.against import against_rows
-    from torchopt_ref.testing.configurations import ENGINES
     from torchopt_ref.testing.packages import heading, load
 
     of_package = [c for c in configurations() if package in (None, c.dialect)]
@@ -421,10 +429,9 @@ def check(arguments: list[str]) -> int:
         check_whole("--max-ulp", options.max_ulp, 0, LARGEST_SEED)
     if options.reference is None and (options.reference_kwargs, options.max_ulp) != (None, None):
         raise UserError("--reference-kwargs and --max-ulp need a --reference")
+    from torchopt_ref.sides import load_reference, load_target
     from torchopt_ref.testing.conformance import Traits, check_optimizer
     from torchopt_ref.testing.conformance.hints import hint_for
-    from torchopt_ref.testing.conformance.target import load_reference, load_target
-    from torchopt_ref.testing.conformance.verdicts import one_line
 
     names = [name for words in options.traits for name in words.split(",") if name]
     traits = Traits.named(names, options.state_bytes)
@@ -450,7 +457,7 @@ def check(arguments: list[str]) -> int:
     except (Exception, SystemExit) as error:
         hint = hint_for(str(error)) or "see --kwargs, --traits"
         raise UserError(
-            f"cannot make an optimizer of {options.optimizer}: {one_line(error)}: {hint}"
+            f"cannot make an optimizer of {options.optimizer}: {short_line(error)}: {hint}"
         ) from error
     print(report)
     if options.json:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ LONGEST_NAME = 255
 """Bytes of a file's name."""
 LONGEST_PATH = 1024
 """Bytes of a path, which every system takes, so that there is room below it."""
+LONGEST_LINE = 160
+"""Characters of another library's message that are shown by ``short_line``."""
 
 
 class UserError(Exception):
@@ -104,3 +108,13 @@ def no_number(text: str) -> float:
 def first_line(error: object) -> str:
     """Of what an error says; its kind, if it says nothing."""
     return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def short_line(error: object) -> str:
+    """The ``first_line``; if that is long, as a list of all backends is, its first sentence."""
+    line = first_line(error)
+    if len(line) > LONGEST_LINE:
+        line = re.split(r"(?<=[.!?])\s", line)[0]
+    if len(line) > LONGEST_LINE:
+        line = textwrap.shorten(line, LONGEST_LINE, placeholder=" ...")
+    return line

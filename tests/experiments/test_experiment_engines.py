@@ -13,7 +13,7 @@ from torchopt_ref.experiments.networks import one_thread
 from torchopt_ref.experiments.results import FAILS, HOLDS, UNDECIDED
 from torchopt_ref.experiments.settings import Settings
 from torchopt_ref.experiments.words import Words
-from torchopt_ref.testing.configurations import BY_NAME
+from torchopt_ref.sides import BY_NAME
 
 
 def deep(optimizer, **changes):

@@ -17,7 +17,7 @@ from torchopt_ref.optim import Rule
 from torchopt_ref.optim.engines import cuda, memory
 from torchopt_ref.optim.engines.formula import Form, formula
 from torchopt_ref.optim.exact import sqrt
-from torchopt_ref.testing import configurations
+from torchopt_ref.sides import configurations
 from torchopt_ref.testing.workload import extreme
 
 triton = pytest.importorskip("triton", reason="Triton is not installed")

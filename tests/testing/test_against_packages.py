@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from torchopt_ref.cli import main
 from torchopt_ref.optim import keras, optax
+from torchopt_ref.sides import BY_NAME, Configuration
 from torchopt_ref.testing import against, packages
 from torchopt_ref.testing.against import Case, cases, compare, names_of, record, record_given
-from torchopt_ref.testing.configurations import BY_NAME, Configuration
 
 MISSING = [name for name in packages.PROVEN if importlib.util.find_spec(name) is None]
 if MISSING:

@@ -13,8 +13,8 @@ import torch
 
 from torchopt_ref import optim
 from torchopt_ref.cli import main
+from torchopt_ref.sides import KNOWN
 from torchopt_ref.testing import explain
-from torchopt_ref.testing.configurations import KNOWN
 
 OUTSIDE, INSIDE = "outside the root, sqrt(s) + eps", "inside the root, sqrt(s + eps)"
 AFTER = f"{OUTSIDE}, after the correction of the average"

@@ -15,8 +15,8 @@ import torch
 from torchopt_ref import optim
 from torchopt_ref.optim import keras, optax, sgd
 from torchopt_ref.optim.rule import unscaled
-from torchopt_ref.testing import check_parity, configurations
-from torchopt_ref.testing.configurations import KNOWN
+from torchopt_ref.sides import KNOWN, configurations
+from torchopt_ref.testing import check_parity
 
 SWAPPED = {
     ast.Add: ast.Sub,

@@ -5,10 +5,9 @@ import torch
 
 import numpy_ref.optimizers as reference
 from torchopt_ref import optim
+from torchopt_ref.sides import BY_NAME, Twin
 from torchopt_ref.testing import check_network
-from torchopt_ref.testing.configurations import BY_NAME
 from torchopt_ref.testing.network import compare_networks, lockstep_batches, lockstep_network
-from torchopt_ref.testing.twin import Twin
 
 
 @pytest.mark.parametrize("optimizer", BY_NAME)

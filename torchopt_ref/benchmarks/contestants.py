@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from torchopt_ref.testing.configurations import BY_NAME
+from torchopt_ref.sides import BY_NAME
 
 from .shapes import Shapes, elements
 from .timing import Contestant, Run

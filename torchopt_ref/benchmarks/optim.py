@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from torchopt_ref.testing.configurations import BY_NAME
+from torchopt_ref.sides import BY_NAME
 
 from . import first_step
 from .contestants import (

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from torchopt_ref.testing.configurations import BY_NAME, Configuration
+from torchopt_ref.sides import BY_NAME, Configuration
 
 from .both import Training, batches, engines, fit
 from .digits import number

@@ -13,8 +13,7 @@ import torch
 
 from numpy_ref.network import MultiLayerNet
 from numpy_ref.random import Generator
-from torchopt_ref.testing.configurations import BY_NAME
-from torchopt_ref.testing.twin import Twin
+from torchopt_ref.sides import BY_NAME, Twin
 
 from .lockstep import differences, largest_differences
 from .networks import Arrays, Engine, NumpyEngine, TorchEngine

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torchopt_ref.testing.configurations import BY_NAME, KNOWN, Configuration
+from torchopt_ref.sides import BY_NAME, KNOWN, Configuration
 
 from .words import Words
 

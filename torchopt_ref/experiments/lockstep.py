@@ -7,7 +7,7 @@ from string import ascii_letters
 
 import numpy as np
 
-from torchopt_ref.testing.configurations import Configuration
+from torchopt_ref.sides import Configuration
 
 from .networks import Arrays, Engine, NumpyEngine, TorchEngine
 

@@ -14,8 +14,8 @@ from threadpoolctl import threadpool_limits
 
 from numpy_ref.network import MultiLayerNet
 from numpy_ref.optimizers import Optimizer as Reference
+from torchopt_ref.sides import Twin, as_array
 from torchopt_ref.tensorboard import Monitor
-from torchopt_ref.testing.twin import Twin, as_array
 
 Arrays = dict[str, np.ndarray]
 

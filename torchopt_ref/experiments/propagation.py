@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from numpy_ref.network import MultiLayerNet
-from torchopt_ref.testing.twin import Twin
+from torchopt_ref.sides import Twin
 
 Layers = list[np.ndarray]
 

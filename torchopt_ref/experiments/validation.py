@@ -11,7 +11,7 @@ import numpy as np
 
 from numpy_ref.network import MultiLayerNet
 from torchopt_ref import optim
-from torchopt_ref.testing.twin import Twin
+from torchopt_ref.sides import Twin
 
 from .networks import TorchEngine
 from .results import Outcome

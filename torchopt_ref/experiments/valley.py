@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from torchopt_ref.testing.configurations import Configuration
+from torchopt_ref.sides import Configuration
 
 from .dialects import in_dialect
 from .results import Outcome

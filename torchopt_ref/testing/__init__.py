@@ -10,14 +10,14 @@ engines. ``OperationAudit`` names the operation that rounds differently.
 ``explain`` says in words and in numbers what differs between two optimizers.
 """
 
+from torchopt_ref.sides import NOT_EQUAL, configurations, ulp_distance, ulp_text
+
 from .bars import Row, parity_rows
-from .configurations import configurations
 from .conformance import Traits, check_optimizer, optimizer_checks
 from .explanation import Explanation, explain
 from .network import NetworkReport, check_network, network_rows
 from .operations import OperationAudit
 from .parity import Report, check_against_torch, check_parity
-from .ulp import NOT_EQUAL, ulp_distance, ulp_text
 
 __all__ = [
     "NOT_EQUAL",

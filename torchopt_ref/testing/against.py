@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
+from torchopt_ref.sides import BY_NAME, ENGINES, KNOWN, Configuration, configurations
+
 from . import workload
 from .bars import REFERENCE, Row
-from .configurations import BY_NAME, ENGINES, KNOWN, Configuration, configurations
 from .operations import Tally
 from .packages import (
     SCHEDULE,

@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from torchopt_ref.sides import ENGINES, Configuration, configurations, ulp_text
+
 from . import workload
-from .configurations import ENGINES, Configuration, configurations
 from .operations import OperationAudit, Tally
 from .parity import (
     NOT_ROUNDING,
@@ -18,7 +19,6 @@ from .parity import (
     check_against_torch,
     check_parity,
 )
-from .ulp import ulp_text
 
 REFERENCE, TORCH = "numpy_ref", "torch.optim"
 

@@ -14,9 +14,7 @@ from numpy_ref.gradient import relative_error
 from numpy_ref.network import MultiLayerNet
 from numpy_ref.random import Generator
 from torchopt_ref import optim
-
-from .configurations import BY_NAME, Configuration, optimizer_name
-from .twin import Twin, as_array
+from torchopt_ref.sides import BY_NAME, Configuration, Twin, as_array, optimizer_name
 
 TOLERANCE = 1e-9
 """The largest relative difference that a float64 tensor may show."""

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from torchopt_ref.sides import ulp_distance, ulp_text
+
 from .parity import NOT_ROUNDING, Report
-from .ulp import ulp_distance, ulp_text
 
 
 def lerp(a: Any, b: Any, weight: Any) -> Any:

@@ -7,8 +7,9 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from torchopt_ref.sides import NOT_EQUAL, ulp_distance, ulp_text
+
 from . import workload
-from .ulp import NOT_EQUAL, ulp_distance, ulp_text
 
 Arrays = dict[str, np.ndarray]
 

@@ -7,7 +7,7 @@ from functools import partial
 
 from torch import nn
 
-from torchopt_ref.testing.configurations import optimizer_name
+from torchopt_ref.sides import optimizer_name
 
 from .config import Config
 from .data import Data

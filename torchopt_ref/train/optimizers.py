@@ -12,10 +12,8 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 from torchopt_ref import optim
-from torchopt_ref.errors import UserError, json_object, unknown
-from torchopt_ref.testing.configurations import BY_NAME
-from torchopt_ref.testing.conformance.target import check_switches, import_module, load_target
-from torchopt_ref.testing.conformance.verdicts import one_line
+from torchopt_ref.errors import UserError, json_object, short_line, unknown
+from torchopt_ref.sides import BY_NAME, check_switches, import_module, load_target
 
 from .config import Config
 
@@ -56,7 +54,7 @@ def make_optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:
         optimizer = cls(groups, lr=config.lr, **given)
     except (Exception, SystemExit) as error:  # of whatever class a user names
         raise UserError(
-            f"cannot make the optimizer {name}: {one_line(error)}: see --optimizer-args"
+            f"cannot make the optimizer {name}: {short_line(error)}: see --optimizer-args"
         ) from error
     if config.weight_decay and "weight_decay" not in getattr(optimizer, "defaults", {}):
         raise UserError(f"--weight-decay: {name} has none: leave it away, or choose one that has")
@@ -164,5 +162,5 @@ def make_scheduler(optimizer: torch.optim.Optimizer, config: Config, steps: int)
         return cls(optimizer, **arguments)
     except (Exception, SystemExit) as error:
         raise UserError(
-            f"cannot make the scheduler {name}: {one_line(error)}: see --scheduler-args"
+            f"cannot make the scheduler {name}: {short_line(error)}: see --scheduler-args"
         ) from error

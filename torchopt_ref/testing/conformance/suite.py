@@ -11,14 +11,14 @@ from typing import Any
 
 import torch
 
-from torchopt_ref.errors import UserError, unknown
+from torchopt_ref.errors import UserError, short_line, unknown
 
 from .checks import CHECKS, SLOW_CHECKS, CheckFunction
 from .reference import require_makeable
 from .report import EXPECTED, FAILED, PASSED, SKIPPED, Report, Result
 from .subject import Subject, name_of
 from .traits import PLAIN, Traits
-from .verdicts import Failure, Skip, one_line
+from .verdicts import Failure, Skip
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Check:
         except Failure as seen:
             return FAILED, str(seen)
         except (Exception, SystemExit) as error:
-            return FAILED, f"raised {type(error).__name__}: {one_line(error)}"
+            return FAILED, f"raised {type(error).__name__}: {short_line(error)}"
 
 
 def optimizer_checks(

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from torchopt_ref.sides import ulp_text
+
 from ... import workload
 from ...parity import NOT_ROUNDING, Arrays, NumpySide, TorchSide, lockstep
-from ...ulp import ulp_text
 from ..reference import NEVER_HANDED_OVER, is_of_torch, options_for, suggestion
 from ..subject import Params, Subject, has_lr, options_of, seeded, set_lr
 from ..verdicts import Failure, Skip, refusal, require

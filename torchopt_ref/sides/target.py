@@ -12,7 +12,7 @@ import torch
 
 from torchopt_ref.errors import UserError, json_object, unknown
 
-from ..configurations import BY_NAME
+from .known import BY_NAME
 
 
 def load_target(target: str, kwargs: str = "{}") -> Callable[..., torch.optim.Optimizer]:

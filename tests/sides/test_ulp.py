@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from torchopt_ref.testing import NOT_EQUAL, ulp_distance
+from torchopt_ref.sides import NOT_EQUAL, ulp_distance
 
 DTYPES = ("float16", "float32", "float64")
 dtypes = st.sampled_from(DTYPES)

@@ -1,0 +1,38 @@
+"""NumPy and torch side by side: what every comparison of the two needs.
+
+``KNOWN`` says which reference belongs to which optimizer, ``load_target`` and ``load_reference``
+find the optimizers that a command line names, ``Twin`` is a NumPy network's torch counterpart, and
+``ulp_distance`` counts how far two arrays are apart.
+"""
+
+from .known import (
+    BY_NAME,
+    ENGINES,
+    KNOWN,
+    Configuration,
+    Known,
+    configurations,
+    optimizer_name,
+)
+from .target import check_switches, import_module, load_reference, load_target
+from .twin import Twin, as_array
+from .ulp import NOT_EQUAL, ulp_distance, ulp_text
+
+__all__ = [
+    "BY_NAME",
+    "ENGINES",
+    "KNOWN",
+    "NOT_EQUAL",
+    "Configuration",
+    "Known",
+    "Twin",
+    "as_array",
+    "check_switches",
+    "configurations",
+    "import_module",
+    "load_reference",
+    "load_target",
+    "optimizer_name",
+    "ulp_distance",
+    "ulp_text",
+]
