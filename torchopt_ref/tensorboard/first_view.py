@@ -18,9 +18,9 @@ from urllib.parse import quote
 
 from torchopt_ref.written import pasted
 
+from .event_format import PREFIX
+from .read.history import ABOUT
 from .read.inspection import run_folders
-from .write.event_file import PREFIX
-from .write.facts import ABOUT
 from .write.run_lock import LOCK
 
 CUSTOM_SCALARS, TIME_SERIES = 40, 500

@@ -11,6 +11,7 @@ from tests.tensorboard.trainings import batches, hooks, mlp
 from torchopt_ref.tensorboard import Monitor, NonFiniteError
 from torchopt_ref.tensorboard.measure.health import Health
 from torchopt_ref.tensorboard.measure.layers import Layers
+from torchopt_ref.tensorboard.measure.steps import Steps
 from torchopt_ref.tensorboard.write.record import Record
 
 
@@ -94,16 +95,18 @@ def test_a_device_that_is_not_waited_for_is_read_at_the_record():
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     written = []
     layers = Layers({"": model}, {"": optimizer}, 50)
-    health = Health(layers, "warn", False, False, lambda *found: written.append(found))
+    health = Health(layers, [optimizer], "warn", False, False, lambda *found: written.append(found))
+    steps = Steps(optimizer, 50, 0)
     for step, (x, y) in enumerate(batches(6), start=1):
         x[0, 0] = torch.inf if step == 3 else 0
         optimizer.zero_grad()
         nn.functional.cross_entropy(model(x), y).backward()
-        health.check_gradients(optimizer, step)
+        steps.begin(step, has_closure=False)
+        health.before_step(steps)
         optimizer.step()
     assert written == []
     with pytest.warns(RuntimeWarning, match="step 3"):
-        health.check_record(Record(6), optimizer)
+        health.written(Record(6, optimizer))
     text = "step 3: a gradient is not finite; by now a parameter of layer 0 Linear and of 1 other"
     assert written == [(3, f"{text} layer is, too.")]
 
@@ -113,9 +116,11 @@ def test_a_step_without_gradients_is_none_to_look_at_on_a_device_that_is_not_wai
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     written = []
     layers = Layers({"": model}, {"": optimizer}, 50)
-    health = Health(layers, "warn", False, False, lambda *found: written.append(found))
-    health.check_gradients(optimizer, 1)
-    health.check_record(Record(1), optimizer)
+    health = Health(layers, [optimizer], "warn", False, False, lambda *found: written.append(found))
+    steps = Steps(optimizer, 50, 0)
+    steps.begin(1, has_closure=False)
+    health.before_step(steps)
+    health.written(Record(1, optimizer))
     assert written == []
 
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from torchopt_ref.tensorboard import Monitor
-from torchopt_ref.tensorboard.write.images import WrongOnes
+from torchopt_ref.tensorboard.measure import pictures
 
 NAN, INF = float("nan"), float("inf")
 
@@ -244,7 +244,9 @@ def test_where_no_step_is_seen_what_is_logged_is_written_with_a_finding(tmp_path
 def test_pictures_are_of_the_batch_whose_predictions_are_logged(tmp_path, monkeypatch):
     """That is evaluation's where only its are."""
     drawn = []
-    monkeypatch.setattr(WrongOnes, "figure", lambda wrong: drawn.append(wrong.images) or Figure())
+    monkeypatch.setattr(
+        pictures, "images_figure", lambda images, *classes: drawn.append(images) or Figure()
+    )
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     training, evaluation = torch.zeros(4, 1, 8, 8), torch.ones(4, 1, 8, 8)
@@ -295,7 +297,7 @@ def test_bytes_that_are_not_utf_8_are_written_by_their_numbers(tmp_path, read, m
 def test_no_picture_pairs_an_input_with_the_predictions_of_another_step(tmp_path, monkeypatch):
     """Where passes are not hooked, such as in step 20, the input is not known."""
     drawn = []
-    monkeypatch.setattr(WrongOnes, "figure", lambda wrong: drawn.append(wrong) or Figure())
+    monkeypatch.setattr(pictures, "images_figure", lambda *wrong: drawn.append(wrong) or Figure())
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     kept = [torch.full((4, 1, 8, 8), float(step)) for step in range(1, 21)]
@@ -306,4 +308,5 @@ def test_no_picture_pairs_an_input_with_the_predictions_of_another_step(tmp_path
             optimizer.step()
             output = nn.functional.one_hot(torch.full((4,), step % 3), 3)
             monitor.log(output=output, target=torch.full((4,), (step + 1) % 3))
-    assert [(wrong.images.mean(), set(wrong.predicted)) for wrong in drawn] == [(16, {16 % 3})]
+    found = [(images.mean(), set(predicted)) for images, _, predicted in drawn]
+    assert found == [(16, {16 % 3})]

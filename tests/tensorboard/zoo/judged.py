@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from torchopt_ref.tensorboard import Finding, History, Monitor, diagnose
+from torchopt_ref.tensorboard.event_format import PREFIX
 from torchopt_ref.tensorboard.read.event_files import add, events
-from torchopt_ref.tensorboard.write.event_file import PREFIX
 
 from . import Training
 

@@ -17,7 +17,8 @@ from torchopt_ref.optim.torch_private import in_backward
 
 from ..write.record import Record
 from .hooks import Hooks
-from .layers import spread
+from .layers import evenly_spaced
+from .quantity import Quantity
 from .updates import scaled
 
 SAMPLE = 4096
@@ -41,6 +42,13 @@ DYING = (nn.ReLU, nn.ReLU6)
 NOT_ELEMENTWISE = (nn.Softmax, nn.Softmin, nn.Softmax2d, nn.LogSoftmax, nn.MultiheadAttention)
 
 
+UNSEEN = (
+    "In a recorded step no activation layer was seen: a compiled function calls them, torch.func, "
+    "DataParallel or a dispatch mode (as of selective checkpointing) does, or the model's own "
+    "forward does not."
+)
+
+
 def is_activation(module: nn.Module) -> bool:
     """An elementwise layer of a Python module named after activations, as torch's own is."""
     return (
@@ -50,7 +58,7 @@ def is_activation(module: nn.Module) -> bool:
     )
 
 
-class Activations:
+class Activations(Quantity):
     """Statistics of activation layers, taken in the forward and backward pass of a record's step.
 
     For the output ``y`` of a layer, over all its elements:
@@ -74,7 +82,7 @@ class Activations:
 
     def __init__(self, modules: Mapping[str, nn.Module], limit: int, window: int) -> None:
         found = [(name, each) for name, each in modules.items() if is_activation(each)]
-        self._modules = dict(spread(found, limit))
+        self._modules = dict(evenly_spaced(found, limit))
         self._window = window
         self._alive: dict[str, deque[Tensor]] = {}
         self._handles: list[RemovableHandle] = []
@@ -82,11 +90,6 @@ class Activations:
 
     def __bool__(self) -> bool:
         return bool(self._modules)
-
-    @property
-    def seen(self) -> bool:
-        """Whether a layer was measured since ``attach``."""
-        return bool(self._calls)
 
     def attach(self, hooks: Hooks) -> None:
         self.detach()
@@ -153,7 +156,8 @@ class Activations:
             gradients[name] = mean_and_std(wide(gradient.detach()))[1]
 
     def collect(self, record: Record) -> None:
-        """Hand over what the pass measured."""
+        if self._modules and not self._calls:
+            record.notes.append(UNSEEN)
         for name, moments in self._moments.items():
             record.later(moments, partial(add_moments, record, name, self._seen[name]))
             record.later([self._samples[name]], partial(add_histogram, record, name))

@@ -11,13 +11,14 @@ from torch.utils.hooks import RemovableHandle
 
 from ..write.record import Record
 from .hooks import Hooks
-from .layers import spread, trainable
+from .layers import evenly_spaced, trainable
+from .quantity import Quantity
 from .updates import norms, real
 
 LOOKED_AT = 3
 
 
-class CarriedOver:
+class CarriedOver(Quantity):
     """``gradient carried over``: ``|g_old| / |g|``, the largest of three parameters.
 
     ``g_old`` is what the gradient's place holds when a backward pass arrives there, the smallest of
@@ -33,7 +34,7 @@ class CarriedOver:
 
     def attach(self, hooks: Hooks) -> None:
         self.detach()
-        for param in spread(trainable(self._optimizer.param_groups), LOOKED_AT):
+        for param in evenly_spaced(trainable(self._optimizer.param_groups), LOOKED_AT):
             self._handles.append(hooks.gradient(param, partial(self._arrives, param)))
 
     def detach(self) -> None:

@@ -13,7 +13,9 @@ from numpy_ref import optimizers
 from torchopt_ref.sides import KNOWN, optimizer_name, ulp_distance
 
 from ..write.record import Record
-from .layers import spread, trainable
+from .layers import evenly_spaced, trainable
+from .quantity import Quantity
+from .steps import Steps
 
 REFERENCES: dict[type, Callable[..., optimizers.Optimizer]] = {
     cls: known.reference
@@ -26,7 +28,7 @@ GROUPS, TENSORS, ELEMENTS = 4, 4, 64
 """Of the sample: param groups, tensors of a group, first elements of a tensor."""
 
 
-class Drift:
+class Drift(Quantity):
     """How far an optimizer's parameters are from those of ``numpy_ref``, fed the same gradients.
 
     The sample is the first 64 elements of up to four tensors of up to four param groups, of one
@@ -38,24 +40,26 @@ class Drift:
     the implementation adds to the formula, the second what rounding adds to it.
 
     Parameters that something else changed between two steps are taken over by the reference.
-    ``note`` says why nothing is measured, if so.
+    Where nothing can be measured, a note in the record says why.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, name: str) -> None:
         self._optimizer = optimizer
         self._of = f" of {name}" if name else ""
         self._shadows: list[Shadow] | None = None
-        self.note = ""
+        self._why_not = ""
         if type(optimizer) not in REFERENCES:
             self._stop(f"{optimizer_name(type(optimizer))} has no NumPy reference")
 
-    def before_step(self) -> None:
-        if self._shadows is None and not self.note:
+    def before_step(self, steps: Steps) -> None:
+        if not steps.record_is_near:
+            return
+        if self._shadows is None and not self._why_not:
             self._start()
         for shadow in self._shadows or ():
             shadow.before.append(gathered([param.detach() for param in shadow.params]))
 
-    def after_step(self) -> None:
+    def after_step(self, steps: Steps) -> None:
         for shadow in self._shadows or ():
             grads = [param.grad for param in shadow.params if param.grad is not None]
             if len(grads) < len(shadow.params) or any(grad.is_sparse for grad in grads):
@@ -68,7 +72,11 @@ class Drift:
             shadow.after.append(gathered([param.detach() for param in shadow.params]))
             shadow.values.append({key: shadow.group[key] for key in shadow.known})
 
-    def collect(self, record: Record) -> None:
+    def complete(self, record: Record) -> None:
+        if record.optimizer is None:
+            return
+        if self._why_not:
+            record.notes.append(f"Parity drift is not measured: {self._why_not}.")
         shadows, self._shadows = self._shadows or [], None
         distances: list[np.ndarray] = []
         for shadow in shadows:
@@ -88,13 +96,13 @@ class Drift:
 
     def _start(self) -> None:
         self._shadows = []
-        for group in spread(self._optimizer.param_groups, GROUPS):
+        for group in evenly_spaced(self._optimizer.param_groups, GROUPS):
             params = [param for param in trainable([group]) if is_sampled(param)]
             # Without a single gradient, the step's closure is yet to compute them.
             params = [param for param in params if param.grad is not None] or params
             params = [param for param in params if param.dtype == params[0].dtype]
             if params:
-                sampled = spread(params, TENSORS)
+                sampled = evenly_spaced(params, TENSORS)
                 alike = [each for each in sampled if self._age(each) == self._age(sampled[0])]
                 self._shadows.append(Shadow(self._optimizer, group, alike))
         if not self._shadows:
@@ -108,7 +116,7 @@ class Drift:
         return {*state}, int(state.get("step", 0))
 
     def _stop(self, why: str) -> None:
-        self._shadows, self.note = None, f"Parity drift is not measured: {why}."
+        self._shadows, self._why_not = None, why
 
 
 class Shadow:

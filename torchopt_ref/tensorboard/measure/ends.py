@@ -16,6 +16,8 @@ from ..write.record import Record
 from .activations import add_mean, add_scalars, finite, mean_and_std, wide
 from .hooks import Hooks
 from .layers import unwrapped
+from .quantity import Quantity
+from .steps import Steps
 
 SAMPLE = 64
 """Evenly spaced values of an input, by which, and by its sum, it is known again."""
@@ -25,7 +27,7 @@ MOST_NODES = 10_000
 """Of autograd's graph, which is looked at once."""
 
 
-class Ends:
+class Ends(Quantity):
     """The first input and the first output of the model in the first pass of a record's step; of
     several models the input of the first one, as its output need not be that of them all.
 
@@ -43,6 +45,7 @@ class Ends:
     def __init__(self, model: nn.Module, is_whole: bool) -> None:
         self._model, self._is_whole = model, is_whole
         self.leaves: list[nn.Parameter] = []
+        """The parameters that the output was computed of."""
         self._has_modes = has_modes(model)
         self._handles: list[RemovableHandle] = []
         self._latest: Tensor | None = None
@@ -61,20 +64,20 @@ class Ends:
             handle.remove()
         self._handles, self._found, self._training = [], {}, None
 
-    def passes_end(self) -> None:
-        """A step is made: the next pass is the first of another one."""
-        self._is_first = True
-
-    def passes_are_unseen(self) -> None:
-        """The steps that follow are not looked at."""
+    def passes(self, are_seen: bool) -> None:
         self._latest, self._is_first = None, True
 
+    def after_step(self, steps: Steps) -> None:
+        self._is_first = True
+
     @torch.no_grad()
-    def saw_input(self, tensor: Tensor) -> None:
-        if not self._is_first or not has_values(tensor):
+    def pass_ends(self, input: Tensor | None, trains: bool) -> None:
+        if not (trains and self._is_first) or input is None or not input.dim():
+            return
+        if not has_values(input):
             return
         self._is_first = False
-        flat = tensor.detach().reshape(-1)
+        flat = input.detach().reshape(-1)
         spaced = flat[:: -(-len(flat) // SAMPLE)]
         sample = torch.cat([spaced, flat.sum()[None].to(spaced.dtype)])
         if self._latest is not None:

@@ -3,12 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+
+
+class Predictions(NamedTuple):
+    """Of a batch: the scores, the class of each sample's largest one, and its label, in int64."""
+
+    scores: Tensor
+    predicted: Tensor
+    labels: Tensor
+    classes: int
+
+
+class Given(NamedTuple):
+    """What one call of ``Monitor.log`` handed over.
+
+    It is of the training step ``step``, which may be ``made`` already; ``is_recorded`` says whether
+    that step is one of the recorded ones.
+    """
+
+    numbers: Mapping[str, Tensor | float]
+    predictions: Predictions | None
+    step: int
+    made: bool
+    is_recorded: bool
 
 
 def number(tag: str, value: Any) -> Tensor | float:
@@ -102,11 +125,8 @@ def size(value: Any) -> int:
     return getattr(value, "size", 1)
 
 
-def predictions(output: Any, target: Any) -> tuple[Tensor, Tensor, Tensor, int]:
-    """The scores, the class of the largest one of each sample, its label in int64, and how many
-    classes there are.
-
-    The labels are a copy: the next batch may be written to where these are.
+def predictions(output: Any, target: Any) -> Predictions:
+    """From class scores and labels. Labels are copied: the next ones may come to their memory.
 
     Raises:
         TypeError: labels that are no integers, or what is no tensor.
@@ -142,4 +162,5 @@ def predictions(output: Any, target: Any) -> tuple[Tensor, Tensor, Tensor, int]:
         )
     large = output.is_floating_point() and output.dtype.itemsize > 1
     predicted = (output if large else output.float()).argmax(1)
-    return output, predicted, labels.to(predicted.device, torch.int64, copy=True), output.shape[1]
+    labels = labels.to(predicted.device, torch.int64, copy=True)
+    return Predictions(output, predicted, labels, output.shape[1])

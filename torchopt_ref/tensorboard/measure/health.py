@@ -16,7 +16,10 @@ from torch import Tensor, nn
 
 from ..write.record import Record
 from .ends import has_values
-from .layers import Layers, spread, trainable
+from .given import Given
+from .layers import Layers, evenly_spaced, trainable
+from .quantity import Quantity
+from .steps import Steps
 
 SENTINELS = 16
 SMALL = 1 << 18
@@ -32,16 +35,16 @@ class NonFiniteError(FloatingPointError):
     """A loss, gradient or parameter is not finite, and the monitor was asked to raise."""
 
 
-class Health:
+class Health(Quantity):
     """Looks at the loss or the gradients of every step, and names the first bad value.
 
     A NaN in the forward pass reaches the loss, and from there the gradient of every layer; one
     that appears in the backward pass reaches the gradients of the layers before it, and so the next
     step's loss. Where a loss is logged for each step, it is looked at, and a gradient is kept for
-    two steps, which tells of which of both a loss is not finite. Else, and where the training is to
+    two steps, which tells in which of the two it began. Else, and where the training is to
     be ended before the step, a few sentinels see it: in at most 16 parameters, evenly spaced, the
     first and the last among them, one element of each row of the gradient (all of a bias). Records
-    look at every norm in full, and ``check_all`` at every parameter.
+    look at every norm in full, and the training's end at every parameter.
 
     Where it began: a parameter that is not finite before the step was ruined by the step before;
     else the input, that is a tensor that a variable of the training loop holds, else the layer
@@ -56,28 +59,46 @@ class Health:
     def __init__(
         self,
         layers: Layers,
+        optimizers: Sequence[torch.optim.Optimizer],
         action: str,
         at_once: bool,
         tells: bool,
         write: Callable[[int, str], None],
     ) -> None:
-        self._layers, self._action, self._at_once, self._write = layers, action, at_once, write
+        self._layers, self._optimizers = layers, optimizers
+        self._action, self._at_once, self._write = action, at_once, write
         self._before_steps = tells or action == "raise"
         self._sentinels: dict[int, list[nn.Parameter]] = {}
         self._flags: list[tuple[int, torch.optim.Optimizer, Tensor]] = []
         self._kept: deque[tuple[int, nn.Parameter, Tensor]] = deque(maxlen=2)
         self._loss_came = False
-        self.found = False
+        self._found = False
 
-    def check_gradients(
-        self, optimizer: torch.optim.Optimizer, step: int, made: bool = False
-    ) -> None:
-        """Before ``step`` is made; after it (``made``) where it computes its own gradients."""
-        if self.found or getattr(optimizer, "found_inf", None) is not None:
+    def before_step(self, steps: Steps) -> None:
+        if not steps.has_closure:
+            self._check_gradients(steps.optimizer, steps.at, made=False)
+
+    def after_step(self, steps: Steps) -> None:
+        if steps.has_closure:
+            self._check_gradients(steps.optimizer, steps.at, made=True)
+
+    def log(self, given: Given) -> None:
+        if "loss" in given.numbers:
+            self._check_loss(given.numbers["loss"], given.step, given.made)
+
+    def written(self, record: Record) -> None:
+        if record.optimizer is None:
+            self._check_all(self._optimizers, record.step)
+        else:
+            self._check_record(record, record.optimizer)
+
+    def _check_gradients(self, optimizer: torch.optim.Optimizer, step: int, made: bool) -> None:
+        """Of the step, which is ``made`` where it computes its own gradients."""
+        if self._found or getattr(optimizer, "found_inf", None) is not None:
             return
         key = id(optimizer)
         if key not in self._sentinels:
-            self._sentinels[key] = spread(trainable(optimizer.param_groups), SENTINELS)
+            self._sentinels[key] = evenly_spaced(trainable(optimizer.param_groups), SENTINELS)
         if self._loss_came and self._at_once and not self._before_steps:
             self._loss_came = False
             self._keep(self._sentinels[key], step)
@@ -99,10 +120,10 @@ class Health:
                 self._kept.append((step, param, param.grad))
                 return
 
-    def check_loss(self, loss: Tensor | float, step: int, made: bool) -> None:
+    def _check_loss(self, loss: Tensor | float, step: int, made: bool) -> None:
         """The loss of ``step``, which may be ``made``. Where the device is not waited for, the loss
         is not: its gradient tells."""
-        if self.found or (isinstance(loss, Tensor) and not self._at_once):
+        if self._found or (isinstance(loss, Tensor) and not self._at_once):
             return
         self._loss_came = True
         value = float(loss)
@@ -117,13 +138,13 @@ class Health:
         what = f"the gradient of layer {bad[-1]}{others(bad)} is not finite" if bad else ""
         self._report(step, what or f"the loss is {value}", self._bad_input())
 
-    def check_record(self, record: Record, optimizer: torch.optim.Optimizer) -> None:
+    def _check_record(self, record: Record, optimizer: torch.optim.Optimizer) -> None:
         """Look at the record's norms, and at what the steps before it left on the device."""
         flags, self._flags = self._flags, []
         if flags:
             fine = torch.stack([total.isfinite() for _, _, total in flags]).tolist()
             for (step, optimizer, _), is_fine in zip(flags, fine, strict=True):
-                if not is_fine and not self.found:
+                if not is_fine and not self._found:
                     params = trainable(optimizer.param_groups)
                     now = self._where([(param, param) for param in params])
                     where = (
@@ -140,9 +161,9 @@ class Health:
                 for tag, value in record.scalars.items()
                 if tag.startswith(start) and "[" not in tag and not math.isfinite(value)
             ]
-            self.check_all([optimizer], record.step, bad)
+            self._check_all([optimizer], record.step, bad)
 
-    def check_all(
+    def _check_all(
         self,
         optimizers: Sequence[torch.optim.Optimizer],
         step: int,
@@ -151,7 +172,7 @@ class Health:
         """Look at every parameter after ``step``, in which these layers' gradients were bad."""
         for optimizer in optimizers:
             ruined = self._where([(p, p) for p in trainable(optimizer.param_groups)])
-            if ruined and not self.found:
+            if ruined and not self._found:
                 self._report(step, *self._words(list(gradients), ruined, made=True))
 
     def _look(self, optimizer: torch.optim.Optimizer, step: int, made: bool) -> None:
@@ -188,7 +209,7 @@ class Health:
 
     def _report(self, step: int, what: str, why: str) -> None:
         text = f"step {step}: {what}. {why}".strip()
-        self.found = True
+        self._found = True
         self._write(step, text)
         if self._action == "raise":
             raise NonFiniteError(text)

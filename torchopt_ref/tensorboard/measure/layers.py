@@ -123,10 +123,10 @@ def charted(layers: Sequence[str], limit: int) -> dict[str, str]:
         cut = {name: ".".join(name.split(".")[:depth]) for name in layers}
         if len(set(cut.values())) <= limit:
             return cut
-    return {name: name for name in spread(layers, limit)}
+    return {name: name for name in evenly_spaced(layers, limit)}
 
 
-def spread(items: Sequence[Any], limit: int) -> list[Any]:
+def evenly_spaced(items: Sequence[Any], limit: int) -> list[Any]:
     """At most ``limit`` of the items, evenly spaced, the first and the last among them."""
     if len(items) <= limit:
         return list(items)

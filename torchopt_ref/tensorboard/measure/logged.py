@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from ..read.history import ENTROPY
 from ..write.record import Record
 from .activations import add_scalars, wide
+from .given import Given, Predictions
+from .quantity import Quantity
 
 MOST_CLASSES = 100
 """With more, there is no confusion matrix: it would cost more than it shows."""
@@ -26,7 +28,7 @@ LARGEST = ("classes/largest share of predictions", "classes/largest share of lab
 OF_BATCH = ("classes/largest share in a batch", "classes/most frequent label")
 
 
-class Logged:
+class Logged(Quantity):
     """Means since the last record of what ``Monitor.log`` was given, and the confusion matrix.
 
     ``accuracy`` is the fraction of right predictions since the last record, a prediction being the
@@ -57,7 +59,14 @@ class Logged:
         self._entropy: list[Tensor] = []
         self._batch: list[Tensor] = []
 
-    def add(self, scalars: Mapping[str, Tensor | float]) -> None:
+    def log(self, given: Given) -> None:
+        self._add(given.numbers)
+        if given.predictions:
+            self._add_predictions(given.predictions)
+            if given.is_recorded:
+                self._add_entropy(given.predictions, given.numbers.get("loss"))
+
+    def _add(self, scalars: Mapping[str, Tensor | float]) -> None:
         self._given |= scalars.keys()
         for tag, value in scalars.items():
             if tag not in self.names:
@@ -68,7 +77,8 @@ class Logged:
             # Where a sum of them would overflow, their mean does not.
             self._means[tag] = mean * (count / (count + 1)) + value / (count + 1), count + 1
 
-    def add_predictions(self, predicted: Tensor, labels: Tensor, classes: int) -> None:
+    def _add_predictions(self, found: Predictions) -> None:
+        _, predicted, labels, classes = found
         if "accuracy" not in self.names:
             self.names.append("accuracy")
         if (classes, labels.device) != self._kind:
@@ -114,11 +124,12 @@ class Logged:
         seen[1].index_add_(0, torch.where(counted, labels, 0), one)
 
     @torch.no_grad()
-    def add_entropy(self, scores: Tensor, labels: Tensor, loss: Tensor | float | None) -> None:
+    def _add_entropy(self, found: Predictions, loss: Tensor | float | None) -> None:
         """Of the record's step, unless it is there already."""
+        scores, labels = found.scores, found.labels
         if self._entropy or not scores.is_floating_point():
             return
-        counted = is_class(labels, scores.shape[1])
+        counted = is_class(labels, found.classes)
         labels = torch.where(counted, labels, -100)
         entropy = nn.functional.cross_entropy(wide(scores), labels)
         self._entropy = [entropy]
@@ -134,16 +145,11 @@ class Logged:
         classes = math.isqrt(len(self._cells))
         return self._cells[:-1].view(classes, classes)
 
-    @property
-    def is_waiting(self) -> bool:
-        """For a record that takes it."""
-        return bool(self._means or self._waiting or self._counts is not None)
-
     def alone(self) -> None:
         """From now on without the other processes, which may have come to another place."""
         self._reduce = False
 
-    def collect(self, record: Record) -> None:
+    def complete(self, record: Record) -> None:
         self._count()
         means, self._means = self._means, {}
         counts, self._counts = self._counts, None

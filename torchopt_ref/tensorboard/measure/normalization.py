@@ -15,10 +15,11 @@ from torch.utils.hooks import RemovableHandle
 from ..write.record import Record
 from .activations import add_mean, add_scalars
 from .hooks import Hooks
-from .layers import spread
+from .layers import evenly_spaced
+from .quantity import Quantity
 
 
-class Normalization:
+class Normalization(Quantity):
     """What BatchNorm and Dropout did in the first forward pass of a record's step.
 
     - ``batch norm mean shift``: ``mean |m - r| / sqrt(v + eps)`` over channels, of the batch's mean
@@ -47,7 +48,7 @@ class Normalization:
             if isinstance(module, _DropoutNd)
             and not isinstance(module, nn.AlphaDropout | nn.FeatureAlphaDropout)
         ]
-        self._modules = dict(spread(norms, limit) + spread(dropouts, limit))
+        self._modules = dict(evenly_spaced(norms, limit) + evenly_spaced(dropouts, limit))
         self._handles: list[RemovableHandle] = []
         self._found: dict[str, Tensor] = {}
         self._norms = [module for _, module in norms]

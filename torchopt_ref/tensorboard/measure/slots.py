@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from ..write.record import Record
-from .layers import spread
+from .layers import evenly_spaced
+from .quantity import Quantity
 
 TENSORS, ELEMENTS = 64, 256
 """Of the sample: at most so many parameters, and so many evenly spaced elements of each slot."""
 
 
-class Slots:
+class Slots(Quantity):
     """Each slot, such as ``exp_avg_sq``, by a sample of its elements.
 
     ``slots/<slot> [log10]`` is the histogram of ``log10 |s|`` over the elements that are not zero,
@@ -26,9 +27,9 @@ class Slots:
         self._optimizer = optimizer
         self._of = f" of {name}" if name else ""
 
-    def after_step(self, record: Record) -> None:
+    def collect(self, record: Record) -> None:
         tensors: dict[str, list[Tensor]] = {}
-        for param, state in spread([*self._optimizer.state.items()], TENSORS):
+        for param, state in evenly_spaced([*self._optimizer.state.items()], TENSORS):
             for slot, value in state.items():
                 if isinstance(value, Tensor) and value.shape == param.shape and value.numel():
                     tensors.setdefault(slot, []).append(value)

@@ -6,10 +6,14 @@ import statistics
 import sys
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..write.record import Record
+from .quantity import Quantity
+from .steps import Steps
 
 try:
     import resource
@@ -20,12 +24,12 @@ PHASES = ("data", "forward", "backward", "optimizer")
 MIB = 1 << 20
 
 
-class Speed:
+class Speed(Quantity):
     """The median times of the steps just before a record, and the peak of memory.
 
     ``data`` is from the end of one step to the next forward pass, ``forward`` until the model's
     first forward pass returns, ``backward`` until the optimizer's step begins (so the loss and any
-    further passes belong to it), ``optimizer`` the step itself. Medians leave out the pauses for
+    further passes belong to it), ``optimizer`` the step itself. Medians omit the pauses for
     evaluation, and steps in which something was recorded or written are not counted.
 
     On an accelerator the phases would be those of the launches; there the times are of one step
@@ -38,34 +42,38 @@ class Speed:
         self._times: list[list[float]] = []
         self._samples: list[int] = []
         self._marks: list[float] = []
-        self._counts = False
+        self._passes_are_seen = self._counts = False
 
-    def forward_starts(self) -> None:
+    def passes(self, are_seen: bool) -> None:
+        self._passes_are_seen = are_seen
+
+    def pass_begins(self, args: tuple[Any, ...]) -> None:
         self._mark(1)
 
-    def forward_ends(self) -> None:
-        self._mark(2)
+    def pass_ends(self, input: Tensor | None, trains: bool) -> None:
+        if trains:
+            self._mark(2)
 
-    def step_starts(self) -> None:
+    def before_step(self, steps: Steps) -> None:
         self._mark(3)
 
-    def step_ends(self, samples: int) -> None:
+    def after_step(self, steps: Steps) -> None:
         self._mark(4)
         if len(self._marks) == 5:
             self._times.append([b - a for a, b in zip(self._marks, self._marks[1:], strict=False)])
-            self._samples.append(samples)
-        self._counts = False
-
-    def step_begins(self) -> None:
-        """Time the step that begins now."""
-        self._counts, self._marks = not (self._waits and self._times), []
+            self._samples.append(steps.samples)
+        is_enough = self._waits and self._times
+        self._counts = self._passes_are_seen and not steps.next_is_recorded and not is_enough
+        self._marks = []
         self._mark(0)
 
-    def leave_out(self) -> None:
-        """Do not count the step under way, in which a record was written."""
+    def written(self, record: Record) -> None:
+        """The step under way, in which the record was written, is not counted."""
         self._counts = False
 
-    def collect(self, record: Record) -> None:
+    def complete(self, record: Record) -> None:
+        if record.optimizer is None:
+            return
         if self._times:
             phases = [statistics.median(times) for times in zip(*self._times, strict=True)]
             step = statistics.median(sum(times) for times in self._times)

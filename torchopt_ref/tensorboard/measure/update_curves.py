@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from ..write.over_layers import GRADIENTS, UPDATES, Decades, spread
+from ..write.facts import group_values
+from ..write.over_layers import GRADIENTS, UPDATES, Decades, three_points
 from ..write.record import Record
 from .layers import Layers
 
@@ -19,7 +19,7 @@ SMOOTHING = 0.9
 HYPER_PARAMETERS = {"lr": "learning rate", "weight_decay": "weight decay"}
 
 
-class Curves:
+class UpdateCurves:
     """The curves of one optimizer.
 
     With a layer's parameters ``theta`` of ``n`` elements, their gradient ``g`` and the update
@@ -64,7 +64,6 @@ class Curves:
         params: Sequence[nn.Parameter],
         compared: Sequence[int],
         there: Sequence[int],
-        samples: int,
     ) -> Callable[[np.ndarray], None]:
         """A function that adds the curves' points to ``record``.
 
@@ -102,9 +101,9 @@ class Curves:
                     names = [f"[group {i}{self._of}]" for i in range(len(groups))]
                     groupings.append((names, in_group))
                 for names, rows in groupings:
-                    self._add(record, names, summed(table, rows, len(names)), scale, samples)
+                    self._add(record, names, summed(table, rows, len(names)), scale)
                 names, rows = numbered(layer)
-                self._add_spread(record, quantities(summed(table, rows, len(names)), scale))
+                self._add_over_layers(record, quantities(summed(table, rows, len(names)), scale))
 
         return draw
 
@@ -124,7 +123,6 @@ class Curves:
         names: Sequence[str],
         sums: Mapping[str, np.ndarray],
         scale: np.float64,
-        samples: int,
     ) -> None:
         for quantity, values in quantities(sums, scale).items():
             arrived = sums["given"] if quantity == "gradient norm" else np.ones(len(values))
@@ -133,7 +131,7 @@ class Curves:
                     record.scalars[f"{quantity}/{name}"] = float(value)
         noise = scale**2 * (sums["after"] + sums["before"] - 2 * sums["dot"]) / 2
         for name, tr, signal in zip(names, noise, scale**2 * sums["dot"], strict=True):
-            if name.startswith("[") and samples and 0 < tr < np.inf:
+            if name.startswith("[") and record.samples and 0 < tr < np.inf:
                 old = self._averages.get(name, (tr, signal))
                 tr, signal = (
                     SMOOTHING * a + (1 - SMOOTHING) * b
@@ -141,13 +139,13 @@ class Curves:
                 )
                 self._averages[name] = tr, signal
                 if signal > 0:
-                    record.scalars[f"gradient noise scale/{name}"] = samples * tr / signal
+                    record.scalars[f"gradient noise scale/{name}"] = record.samples * tr / signal
 
-    def _add_spread(self, record: Record, found: Mapping[str, np.ndarray]) -> None:
+    def _add_over_layers(self, record: Record, found: Mapping[str, np.ndarray]) -> None:
         for quantity in (UPDATES, GRADIENTS):
             values = found[quantity][np.isfinite(found[quantity])]
             if len(values):
-                record.scalars |= spread(quantity, values, self._of)
+                record.scalars |= three_points(quantity, values, self._of)
                 record.scalars |= self._decades.points(quantity, values)
 
 
@@ -188,18 +186,3 @@ def numbered(layers: Sequence[str]) -> tuple[list[str], np.ndarray]:
     names = [name for name in dict.fromkeys(layers) if name]
     place = {"": -1} | {name: i for i, name in enumerate(names)}
     return names, np.array([place[layer] for layer in layers], int)
-
-
-def group_values(group: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers among a param group's values; ``betas`` as ``beta1`` and ``beta2``."""
-    found: dict[str, float] = {}
-    for key, value in group.items():
-        if isinstance(value, bool) or key in ("params", "initial_lr"):
-            continue
-        if isinstance(value, int | float) or (
-            isinstance(value, torch.Tensor) and value.numel() == 1
-        ):
-            found[key] = float(value)
-        elif key == "betas":
-            found |= {f"beta{i}": float(beta) for i, beta in enumerate(value, start=1)}
-    return found

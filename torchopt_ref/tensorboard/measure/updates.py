@@ -8,38 +8,36 @@ import torch
 from torch import Tensor, nn
 
 from ..write.record import Record
-from .layers import trainable
-from .update_curves import Curves
+from .layers import Layers, trainable
+from .quantity import Quantity
+from .steps import Steps
+from .update_curves import UpdateCurves
 
 
-class Updates:
+class Updates(Quantity):
     """The norms of each parameter tensor, before, in and after one step of an optimizer.
 
-    ``Curves`` makes curves of them. One copy of the parameters, in float32 or float64, is kept,
-    which holds the gradient of the step before a record, then the weights before the record's
-    step. Gradients are read after the step: its closure may have computed them.
+    ``UpdateCurves`` makes curves of them. One copy of the parameters is kept, in float32 or
+    float64, which holds the gradient of the step before a record, then the weights before the
+    record's step. Gradients are read after the step: its closure may have computed them.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, curves: Curves) -> None:
-        self._optimizer, self._curves = optimizer, curves
+    def __init__(self, optimizer: torch.optim.Optimizer, layers: Layers, name: str) -> None:
+        self._optimizer = optimizer
+        self._curves = UpdateCurves(optimizer, layers, name)
         self._copies: dict[nn.Parameter, Tensor] = {}
         self._previous: set[nn.Parameter] = set()
 
     @torch.no_grad()
-    def keep_gradient(self) -> None:
-        """After a step: keep its gradient, to compare the next one with it."""
-        params = [param for param in self._params() if param.grad is not None]
-        self._copy(params, [param.grad for param in params])
-        self._previous = set(params)
-
-    @torch.no_grad()
-    def before_step(self, gradient_is_there: bool) -> None:
+    def before_step(self, steps: Steps) -> None:
         """Compare the gradients, unless a closure is yet to compute them, and keep the weights."""
+        if not steps.next_is_recorded:
+            return
         self._now = self._params()
         none = torch.zeros(())
         self._dots, self._previous_norms = [none] * len(self._now), [none] * len(self._now)
         self._compared: list[int] = []
-        if gradient_is_there:
+        if not steps.has_closure:
             self._compared = [
                 i for i, p in enumerate(self._now) if p in self._previous and p.grad is not None
             ]
@@ -51,8 +49,7 @@ class Updates:
         self._copy(self._now, self._now)
 
     @torch.no_grad()
-    def after_step(self, record: Record, samples: int) -> None:
-        """Measure the step; ``samples``, 0 if unknown, made its gradient."""
+    def collect(self, record: Record) -> None:
         params = self._now
         copies = [self._copies[param] for param in params]
         weights = norms(copies)
@@ -63,8 +60,17 @@ class Updates:
         there = [i for i, param in enumerate(params) if param.grad is not None]
         for i, norm in zip(there, norms([real(params[i].grad) for i in there]), strict=True):
             gradients[i] = norm
-        draw = self._curves.drawer(record, params, self._compared, there, samples)
+        draw = self._curves.drawer(record, params, self._compared, there)
         record.later([*weights, *updates, *gradients, *self._previous_norms, *self._dots], draw)
+
+    @torch.no_grad()
+    def after_step(self, steps: Steps) -> None:
+        """Before a record's step keep the gradient, to compare the next one with it."""
+        if not steps.next_is_recorded:
+            return
+        params = [param for param in self._params() if param.grad is not None]
+        self._copy(params, [param.grad for param in params])
+        self._previous = set(params)
 
     def _params(self) -> list[nn.Parameter]:
         return trainable(self._optimizer.param_groups)

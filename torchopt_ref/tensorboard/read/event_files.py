@@ -12,8 +12,7 @@ from tensorboard.util.tensor_util import make_ndarray
 
 from torchopt_ref.errors import UserError
 
-from ..event_format import CHECKSUM, HEADER, LENGTH, checksum
-from ..write.event_file import LOGGED, PREFIX
+from ..event_format import CHECKSUM, HEADER, LENGTH, LOGGED, PREFIX, checksum
 from .history import NOTES, History
 
 

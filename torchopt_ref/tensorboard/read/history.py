@@ -17,6 +17,8 @@ NOT_FINITE = "first step with a value that is not finite"
 WITHOUT_STEP = "losses since the last step"
 """A curve that has points only where steps are missing, and 0 where they go on."""
 ENTROPY = "cross-entropy of the output"
+ABOUT = "settings and versions"
+"""A text that says what the run is, the first thing in a Monitor's event file."""
 FACTS = "what is trained"
 """A text, in JSON: layers and options. It sorts last, as TensorBoard opens the first two only."""
 

@@ -12,11 +12,10 @@ import numpy as np
 from torchopt_ref.errors import UserError
 from torchopt_ref.written import counted, number
 
-from ..write.event_file import PREFIX
-from ..write.facts import ABOUT
+from ..event_format import PREFIX
 from .diagnosis import NOTHING, diagnose, unjudged
 from .event_files import read
-from .history import History
+from .history import ABOUT, History
 from .rules import Finding
 
 SHOWN = (

@@ -64,8 +64,8 @@ def layout(
     """
     titles = dict.fromkeys(["loss", "accuracy", *map(subject, given)])
     learning = [together(title) for title in titles if "(" not in title][:LEARNING]
-    updates = [spread_of_updates(name) for name in optimizers]
-    gradients = [spread_of_gradients(name) for name in optimizers]
+    updates = [updates_over_layers(name) for name in optimizers]
+    gradients = [gradients_over_layers(name) for name in optimizers]
     first = proof(findings, [*learning, *updates, *gradients], tags)
     first.title = f"{run}: {verdict(findings, unjudged)} Shown: {first.title}."
     charts = {
@@ -76,7 +76,7 @@ def layout(
             whole("effective step", optimizers),
             whole("weight norm", optimizers),
         ],
-        "Do gradients arrive?": [*gradients, spread("activation gradient std")],
+        "Do gradients arrive?": [*gradients, over_layers("activation gradient std")],
         **of_every_run(),
     }
     shown = {
@@ -101,11 +101,11 @@ def of_every_run() -> dict[str, list[Chart]]:
             lines("gradient noise scale (samples)", rf"gradient noise scale/\[all{ANY}"),
         ],
         "Are the layers alive?": [
-            spread("activation std"),
-            spread("dead units", "dead units (fraction), over layers"),
-            spread("saturated", "saturated (fraction), over layers"),
-            spread("batch norm mean shift"),
-            spread("batch norm variance ratio"),
+            over_layers("activation std"),
+            over_layers("dead units", "dead units (fraction), over layers"),
+            over_layers("saturated", "saturated (fraction), over layers"),
+            over_layers("batch norm mean shift"),
+            over_layers("batch norm variance ratio"),
             below("dropout keep rate"),
         ],
         "Are the data sound?": [
@@ -188,11 +188,11 @@ def together(title: str) -> Chart:
     return lines(title, rf"(({SPLIT})[ _./-])?{re.escape(title)}([ _.-]({SPLIT}))?(/{ANY})?")
 
 
-def spread(tag: str, title: str = "") -> Chart:
+def over_layers(tag: str, title: str = "") -> Chart:
     return margins(title or f"{tag}, over layers", filled(tag, ""))
 
 
-def spread_of_updates(name: str) -> Chart:
+def updates_over_layers(name: str) -> Chart:
     """In decades, before the band of the rule of thumb, of one optimizer."""
     tag = UPDATES + DECADES
     low, high = (f"{tag}/{edge}{of(name)}" for edge in THUMB)
@@ -201,7 +201,7 @@ def spread_of_updates(name: str) -> Chart:
     return margins(title, filled(tag, of(name)), band)
 
 
-def spread_of_gradients(name: str) -> Chart:
+def gradients_over_layers(name: str) -> Chart:
     tag = GRADIENTS + DECADES
     so_far = line(f"{tag}/[largest so far{of(name)}]")
     return margins(f"gradient norm, log10{of(name)}", filled(tag, of(name)), so_far)

@@ -13,19 +13,13 @@ from pathlib import Path
 
 import numpy as np
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary, SummaryMetadata
+from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary
 from torch.utils.tensorboard import summary
 
 from torchopt_ref.errors import UserError
 
-from ..event_format import framed
+from ..event_format import LOGGED, PREFIX, framed
 
-PREFIX = "events.out.tfevents."
-LOGGED = SummaryMetadata(
-    plugin_data=SummaryMetadata.PluginData(plugin_name="scalars"),
-    summary_description="What Monitor.log was given",
-)
-"""Of the points of a curve that is the user's own."""
 LARGEST = float(np.finfo(np.float32).max)
 
 

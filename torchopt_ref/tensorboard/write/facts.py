@@ -6,7 +6,7 @@ import json
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pprint import pformat
 from typing import Any
@@ -17,14 +17,8 @@ from torch.utils.tensorboard import summary
 
 from torchopt_ref.sides import optimizer_name
 
-from ..measure.ends import Ends
-from ..measure.layers import Layers
-from ..measure.steps import Watched
-from ..measure.update_curves import group_values
 from .event_file import readable
 
-ABOUT = "settings and versions"
-"""The tag of the text that says what the run is, the first thing in a Monitor's event file."""
 NOT_OF_THE_FORMULA = (
     *("foreach", "fused", "capturable", "differentiable"),
     *("max_lr", "min_lr", "decoupled_weight_decay"),
@@ -54,29 +48,6 @@ def about(
     return "\n".join(lines)
 
 
-def trained(layers: Layers, watched: Sequence[Watched], ends: Ends | None) -> dict[str, Any]:
-    """What is trained, and with what options, for the rules of the diagnosis."""
-    optimizers = [each.optimizer for each in watched]
-    return {
-        "param groups": [
-            {
-                "optimizer": type(optimizer).__name__,
-                "maximize": bool(group.get("maximize")),
-                **group_values(group),
-            }
-            for optimizer in optimizers
-            for group in optimizer.param_groups
-        ],
-        "layers of each optimizer": {
-            each.name or "all": layers.charts_of(each.optimizer) for each in watched
-        },
-        "frozen layers": layers.frozen(),
-        "layers in no param group": layers.forgotten(optimizers),
-        "parameters outside of the model": layers.outside(optimizers, ends.leaves if ends else []),
-        "floating input": bool(ends and ends.takes_floats),
-    }
-
-
 def hyper_parameters(
     config: Mapping[str, Any], optimizers: Mapping[str, torch.optim.Optimizer]
 ) -> dict[str, Any]:
@@ -100,6 +71,21 @@ def options(optimizer: torch.optim.Optimizer) -> dict[str, bool | float]:
     if "initial_lr" in group:
         found["lr"] = float(group.get("max_lr", group["initial_lr"]))
     return {key: value for key, value in found.items() if key not in NOT_OF_THE_FORMULA}
+
+
+def group_values(group: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers among a param group's values; ``betas`` as ``beta1`` and ``beta2``."""
+    found: dict[str, float] = {}
+    for key, value in group.items():
+        if isinstance(value, bool) or key in ("params", "initial_lr"):
+            continue
+        if isinstance(value, int | float) or (
+            isinstance(value, torch.Tensor) and value.numel() == 1
+        ):
+            found[key] = float(value)
+        elif key == "betas":
+            found |= {f"beta{i}": float(beta) for i, beta in enumerate(value, start=1)}
+    return found
 
 
 def plain(value: Any) -> float | str:

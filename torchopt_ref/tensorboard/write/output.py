@@ -12,12 +12,12 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from ..read.diagnosis import as_markdown, diagnose, unjudged
-from ..read.history import FACTS, NOT_FINITE, NOTES, History
+from ..read.history import ABOUT, FACTS, NOT_FINITE, NOTES, History
 from ..read.inspection import MONITOR
 from ..read.rules import Finding
 from .dashboard import layout
 from .event_file import EventFile, histogram_value, readable, scalar_values
-from .facts import ABOUT, as_text, hparams_values, indented
+from .facts import as_text, hparams_values, indented
 from .over_layers import over_layers
 from .record import Record
 from .sinks import Sink, Sinks
@@ -75,7 +75,7 @@ class Output:
 
     def note(self, text: str, step: int | None = None) -> None:
         """Write a sentence of the ``notes``, once; before the first step by default."""
-        if text and text not in self._history.notes:
+        if text not in self._history.notes:
             self._history.notes.append(text)
             step = self._first_step if step is None else step
             self._file.add_text(NOTES, text, step)
@@ -104,11 +104,13 @@ class Output:
             names = {name: record.scalars[name] for name in metrics if name in record.scalars}
             self._file.add(hparams_values(self._hyper_parameters, names), record.step)
             self._hyper_parameters = {}
+        for note in record.notes:
+            self.note(note, record.step)
         self._records += 1
         if len(self._history.curves) > self._laid_out or self._records > MORE * self._diagnosed_at:
             self.diagnose(record.step)
 
-    def figure(self, value: Summary.Value, step: int) -> None:
+    def image(self, value: Summary.Value, step: int) -> None:
         self._file.add([value], step)
 
     def diagnose(self, step: int) -> None:

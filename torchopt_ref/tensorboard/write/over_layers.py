@@ -35,11 +35,11 @@ def over_layers(scalars: Mapping[str, float]) -> dict[str, float]:
         values = np.array([v for tag, v in scalars.items() if tag.startswith(f"{quantity}/")])
         values = values[np.isfinite(values)]
         if len(values):
-            found |= spread(quantity, values)
+            found |= three_points(quantity, values)
     return found
 
 
-def spread(quantity: str, values: np.ndarray, of: str = "") -> dict[str, float]:
+def three_points(quantity: str, values: np.ndarray, of: str = "") -> dict[str, float]:
     """The three points; ``of`` an optimizer, as in a tag."""
     return {f"{quantity}/[{name}{of}]": float(take(values)) for name, take in SPREAD.items()}
 
@@ -63,7 +63,7 @@ class Decades:
         if not len(positive):
             return {}
         name = quantity + DECADES
-        found = spread(name, np.log10(positive), self._of)
+        found = three_points(name, np.log10(positive), self._of)
         largest = found[f"{name}/[largest{self._of}]"]
         self._largest[quantity] = max(largest, self._largest.get(quantity, -math.inf))
         found[f"{name}/[largest so far{self._of}]"] = self._largest[quantity]

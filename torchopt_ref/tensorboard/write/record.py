@@ -12,15 +12,21 @@ from torch import Tensor
 
 @dataclass
 class Record:
-    """The curves' values at ``step``.
+    """The curves' values at ``step``, histograms, and notes on what cannot be measured.
+
+    ``optimizer`` made the step, by a gradient of so many ``samples``, 0 if that is unknown. The
+    last record of a training has no optimizer: it holds what was logged after the last step.
 
     What the device computes is handed over with ``later`` and stays there until ``fetch``, which
     moves all of it in one transfer; what the host knows goes straight to ``scalars``.
     """
 
     step: int
+    optimizer: torch.optim.Optimizer | None = None
+    samples: int = 0
     scalars: dict[str, float] = field(default_factory=dict)
     histograms: dict[str, np.ndarray] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     _waiting: list[tuple[list[Tensor], Callable[[np.ndarray], None]]] = field(default_factory=list)
 
     def later(self, tensors: list[Tensor], use: Callable[[np.ndarray], None]) -> None:

@@ -12,8 +12,8 @@ from typing import Protocol
 from torchopt_ref.errors import UserError
 from torchopt_ref.whole_file import write_whole
 
+from ..read.history import ABOUT
 from .event_file import readable
-from .facts import ABOUT
 
 BEGIN = b'{"step": '
 """Of every line."""
