@@ -14,7 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ import torch
 from torchopt_ref.errors import UserError
 from torchopt_ref.tensorboard import RunFolder
 from torchopt_ref.tensorboard.read.inspection import MONITOR
+from torchopt_ref.tensorboard.write.event_file import counted_histogram_value
 from torchopt_ref.tensorboard.write.run_lock import locked
 from torchopt_ref.whole_file import with_digest
 
@@ -37,9 +38,6 @@ from .settings import Settings
 from .summary import Damaged, read_outcome, read_summary
 from .svg import Figure
 from .words import LANGUAGES
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
 
 
 class Experiment(Protocol):
@@ -152,7 +150,7 @@ def conclude(
     }
     folder.write_json("results.json", summary)
     with folder.fresh_writer("report") as writer:
-        writer.add_text("report", write_markdown(folder.path, summary))
+        writer.add_text("report", write_markdown(folder.path, summary), 0)
     return summary
 
 
@@ -210,24 +208,10 @@ def write_curves(folder: RunFolder, unit: Unit, outcome: Outcome, config: Settin
         with folder.fresh_writer(f"{unit.variant}-{engine}") as writer:
             for tag, curve in outcome[engine]["curves"].items():
                 for step, value in points(curve):
-                    writer.add_scalar(tag, value, step)
+                    writer.add_scalars({tag: value}, step)
             for tag, histogram in outcome[engine].get("histograms", {}).items():
-                add_histogram(writer, tag, histogram)
-
-
-def add_histogram(writer: SummaryWriter, tag: str, histogram: Mapping[str, Any]) -> None:
-    counts, edges = np.array(histogram["counts"]), bin_edges(histogram)
-    centers = (edges[:-1] + edges[1:]) / 2
-    writer.add_histogram_raw(
-        tag,
-        min=edges[0],
-        max=edges[-1],
-        num=counts.sum(),
-        sum=counts @ centers,
-        sum_squares=counts @ centers**2,
-        bucket_limits=edges[1:].tolist(),
-        bucket_counts=counts.tolist(),
-    )
+                counts, edges = np.array(histogram["counts"]), bin_edges(histogram)
+                writer.add([counted_histogram_value(tag, counts, edges)], 0)
 
 
 def without_seconds(outcome: Mapping[str, Any]) -> dict[str, Any]:

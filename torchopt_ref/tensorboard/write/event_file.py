@@ -30,34 +30,65 @@ class EventFile:
     the steps from there on that older files of the folder hold. Nothing is deleted.
 
     Every ``add`` reaches the operating system before it returns, in the caller's thread: killing
-    the process loses nothing that was added. A disk that is full, or has gone, is one warning;
-    what comes after is dropped, so that training goes on. ``UserError`` if the file cannot be made.
+    the process loses nothing that was added, and an ``OSError`` is raised where it happens.
     """
+
+    def __init__(self, folder: Path, first_step: int = 0) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = (folder / new_name(folder)).open("xb")
+        self._write(Event(file_version="brain.Event:2"))
+        start = SessionLog(status=SessionLog.START)
+        self._write(Event(step=first_step, session_log=start))
+
+    def add(self, values: Iterable[Summary.Value], step: int) -> None:
+        self.add_event(Event(step=step, summary=Summary(value=values)))
+
+    def add_scalars(self, scalars: Mapping[str, float], step: int) -> None:
+        self.add(scalar_values(scalars), step)
+
+    def add_text(self, tag: str, text: str, step: int) -> None:
+        self.add(summary.text(readable(tag), readable(text)).value, step)
+
+    def add_event(self, event: Event) -> None:
+        self._write(event)
+
+    def close(self) -> None:
+        # What a full disk refused is still in the buffer; it was raised.
+        with suppress(OSError):
+            self._file.close()
+
+    def __enter__(self) -> EventFile:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _write(self, event: Event) -> None:
+        event.wall_time = time.time()
+        self._file.write(framed(event.SerializeToString()))
+        self._file.flush()
+
+
+class TrainingEventFile(EventFile):
+    """The event file of a training, which goes on when the disk is full, or has gone: that is one
+    warning, and what comes after is dropped. ``UserError`` if the file cannot be made."""
 
     def __init__(self, folder: Path, first_step: int) -> None:
         self.folder = folder
         self._broken = False
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._file = (folder / new_name(folder)).open("xb")
-            self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
-            start = SessionLog(status=SessionLog.START)
-            self._write(Event(wall_time=time.time(), step=first_step, session_log=start))
+            super().__init__(folder, first_step)
         except OSError as error:
             raise UserError(
                 f"cannot write {error.filename or folder}: {error.strerror or error}: "
                 "make room there, or give the Monitor another folder"
             ) from error
 
-    def add(self, values: Iterable[Summary.Value], step: int) -> None:
-        self.add_event(Event(step=step, summary=Summary(value=values)))
-
     def add_event(self, event: Event) -> None:
         if self._broken:
             return
-        event.wall_time = time.time()
         try:
-            self._write(event)
+            super().add_event(event)
         except OSError as error:
             self._broken = True
             warnings.warn(
@@ -65,18 +96,6 @@ class EventFile:
                 f"on, its curves end before step {event.step}",
                 stacklevel=3,
             )
-
-    def add_text(self, tag: str, text: str, step: int) -> None:
-        self.add(summary.text(readable(tag), readable(text)).value, step)
-
-    def close(self) -> None:
-        # What a full disk refused is still in the buffer; it was warned about.
-        with suppress(OSError):
-            self._file.close()
-
-    def _write(self, event: Event) -> None:
-        self._file.write(framed(event.SerializeToString()))
-        self._file.flush()
 
 
 def new_name(folder: Path) -> str:
@@ -120,6 +139,21 @@ def histogram_value(tag: str, values: np.ndarray, bins: int = 40) -> Summary.Val
         num=finite.size,
         sum=finite.sum(),
         sum_squares=finite @ finite,
+        bucket_limit=edges[1:],
+        bucket=counts,
+    )
+    return Summary.Value(tag=readable(tag), histo=proto)
+
+
+def counted_histogram_value(tag: str, counts: np.ndarray, edges: np.ndarray) -> Summary.Value:
+    """A histogram of values of which only the counts between ``edges`` are known."""
+    centers = (edges[:-1] + edges[1:]) / 2
+    proto = HistogramProto(
+        min=edges[0],
+        max=edges[-1],
+        num=counts.sum(),
+        sum=counts @ centers,
+        sum_squares=counts @ centers**2,
         bucket_limit=edges[1:],
         bucket=counts,
     )

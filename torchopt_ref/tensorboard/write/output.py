@@ -16,7 +16,7 @@ from ..read.history import ABOUT, FACTS, NOT_FINITE, NOTES, History
 from ..read.inspection import MONITOR
 from ..read.rules import Finding
 from .dashboard import layout
-from .event_file import EventFile, histogram_value, readable, scalar_values
+from .event_file import TrainingEventFile, histogram_value, readable, scalar_values
 from .facts import as_text, hparams_values, indented
 from .over_layers import over_layers
 from .record import Record
@@ -41,7 +41,7 @@ class Output:
         sinks: Iterable[Sink],
         on_finding: Callable[[Finding], object] | None,
     ) -> None:
-        self._file, self._folder = EventFile(folder, first_step), folder
+        self._file, self._folder = TrainingEventFile(folder, first_step), folder
         self._sinks, self._on_finding = Sinks(sinks), on_finding
         self._told: set[str] = set()
         self.calls: list[Callable[[], object]] = []

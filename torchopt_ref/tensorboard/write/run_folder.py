@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch.utils.tensorboard import SummaryWriter
-
 from torchopt_ref.errors import UserError
 from torchopt_ref.whole_file import write_whole
+
+from .event_file import EventFile
+from .images import png
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,16 +22,16 @@ if TYPE_CHECKING:
 class RunFolder:
     """A folder in ``parent``, as a context manager: ``name``, or a new one named by the time.
 
-    A curve belongs to a *writer*, which is a subfolder: TensorBoard lays the curves of all
-    writers that share a tag over each other in one chart. Leaving the context closes every event
-    file. An ``OSError`` within it leaves as a ``UserError``, which names the ``option`` that chose
-    the folder, and a ``KeyboardInterrupt`` leaves with the folder's path as its argument.
+    A curve belongs to a *writer*, the event file of a subfolder: TensorBoard lays the curves of all
+    writers that share a tag over each other in one chart. Leaving the context closes them. An
+    ``OSError`` within it leaves as a ``UserError``, which names the ``option`` that chose the
+    folder, and a ``KeyboardInterrupt`` leaves with the folder's path as its argument.
     """
 
     def __init__(self, parent: Path, name: str | None = None, option: str = "--out") -> None:
         self.path = parent
         self._option = option
-        self._writers: dict[str, SummaryWriter] = {}
+        self._writers: dict[str, EventFile] = {}
         self._closing = ExitStack()
         try:
             parent.mkdir(parents=True, exist_ok=True)
@@ -44,23 +43,20 @@ class RunFolder:
         except OSError as error:
             raise self._unwritable(error) from error
 
-    def writer(self, name: str) -> SummaryWriter:
+    def writer(self, name: str) -> EventFile:
         if name not in self._writers:
-            self._writers[name] = SummaryWriter(str(self.path / name))
-            self._closing.callback(self._writers[name].close)
+            self._writers[name] = self._closing.enter_context(EventFile(self.path / name))
         return self._writers[name]
 
-    @contextmanager
-    def fresh_writer(self, name: str) -> Iterator[SummaryWriter]:
-        """A writer that replaces what stands under its name, closed on leaving."""
+    def fresh_writer(self, name: str) -> EventFile:
+        """A writer that replaces what stands under its name; it is a context manager."""
         shutil.rmtree(self.path / name, ignore_errors=True)
-        with SummaryWriter(str(self.path / name)) as writer:
-            yield writer
+        return EventFile(self.path / name)
 
     def add_figure(self, name: str, figure: Figure) -> None:
         """Show ``figure`` among TensorBoard's images, and keep it as ``<name>.png``."""
         figure.savefig(self.path / f"{name}.png", dpi=110)
-        self.writer("figures").add_figure(name, figure)
+        self.writer("figures").add([png(name, figure)], 0)
 
     def write_json(self, name: str, data: Any) -> None:
         """Write ``data`` to the file ``name``, whole or not at all.
@@ -79,24 +75,14 @@ class RunFolder:
             raise self._unwritable(error) from error
 
     def __enter__(self) -> RunFolder:
-        self._excepthook, threading.excepthook = threading.excepthook, self._in_thread
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        try:
-            self._closing.close()
-        except OSError as failure:
-            error = error or failure
-        threading.excepthook = self._excepthook
+        self._closing.close()
         if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
             raise self._unwritable(error) from error
         if isinstance(error, KeyboardInterrupt):
             raise KeyboardInterrupt(self.path) from error
-
-    def _in_thread(self, failure: threading.ExceptHookArgs) -> None:
-        # TensorBoard's writing thread prints its error, then the next use of the writer raises it.
-        if not isinstance(failure.exc_value, OSError):
-            self._excepthook(failure)
 
     def _unwritable(self, error: OSError) -> UserError:
         return UserError(
