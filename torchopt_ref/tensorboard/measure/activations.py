@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,7 @@ from ..write.record import Record
 from .hooks import Hooks
 from .layers import evenly_spaced
 from .quantity import Quantity
-from .updates import scaled
+from .statistics import mean_and_std, wide
 
 SAMPLE = 4096
 """Values of a layer that its histogram is made of, evenly spaced."""
@@ -162,7 +162,7 @@ class Activations(Quantity):
             record.later(moments, partial(add_moments, record, name, self._seen[name]))
             record.later([self._samples[name]], partial(add_histogram, record, name))
         tags = [f"activation gradient std/{name}" for name in self._gradients]
-        record.later(list(self._gradients.values()), add_scalars(record, tags))
+        record.scalars_later(tags, [*self._gradients.values()])
 
 
 def add_moments(record: Record, name: str, module: nn.Module, values: np.ndarray) -> None:
@@ -175,25 +175,6 @@ def add_histogram(record: Record, name: str, values: np.ndarray) -> None:
     record.histograms[f"activation/{name}"] = values
 
 
-def add_scalars(record: Record, tags: Sequence[str]) -> Callable[[np.ndarray], None]:
-    return lambda values: record.scalars.update(zip(tags, values.tolist(), strict=True))
-
-
-def add_mean(record: Record, tag: str, values: np.ndarray) -> None:
-    record.scalars[tag] = float(values.mean())
-
-
-def mean_and_std(y: Tensor) -> list[Tensor]:
-    return [finite(y, torch.mean), finite(y, partial(torch.std, correction=0))]
-
-
-def finite(y: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-    """``function(y)``, which goes with the scale of ``y``; on the CPU finite where ``y`` is, whose
-    sum may overflow."""
-    found = function(y)
-    return scaled(y, function) if y.is_cpu and not found.isfinite() else found
-
-
 def has_units(y: Tensor) -> bool:
     """Not of maps of one pixel: as gates behind a pooling they hardly vary between samples."""
     return y.dim() > 1 and (y.dim() <= 3 or y.shape[2:].numel() > 1)
@@ -203,8 +184,3 @@ def other_dimensions(y: Tensor) -> list[int]:
     """All but the one that counts the units."""
     unit = y.dim() - 1 if y.dim() == 3 else 1
     return [i for i in range(y.dim()) if i != unit]
-
-
-def wide(tensor: Tensor) -> Tensor:
-    """The tensor in a precision that can hold a sum."""
-    return tensor.float() if tensor.dtype.itemsize < 4 else tensor

@@ -13,7 +13,7 @@ from ..write.record import Record
 from .hooks import Hooks
 from .layers import evenly_spaced, trainable
 from .quantity import Quantity
-from .updates import norms, real
+from .statistics import norms, real
 
 LOOKED_AT = 3
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -13,10 +12,10 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.hooks import RemovableHandle
 
 from ..write.record import Record
-from .activations import add_mean, add_scalars, finite, mean_and_std, wide
 from .hooks import Hooks
 from .layers import unwrapped
 from .quantity import Quantity
+from .statistics import finite, has_values, mean_and_std, wide
 from .steps import Steps
 
 SAMPLE = 64
@@ -117,10 +116,10 @@ class Ends(Quantity):
 
     def collect(self, record: Record) -> None:
         same, self._same = self._same, []
-        record.later(same, partial(add_mean, record, "model input/repeated"))
+        record.mean_later("model input/repeated", same)
         if self._has_modes and self._training is not None:
             record.scalars["training mode"] = float(self._training)
-        record.later([*self._found.values()], add_scalars(record, [*self._found]))
+        record.scalars_later([*self._found], [*self._found.values()])
 
 
 def largest_std(x: Tensor) -> Tensor:
@@ -166,12 +165,6 @@ def first_of(value: Any) -> Tensor | None:
     elif not isinstance(value, list | tuple):
         return None
     return next((each for each in value if isinstance(each, Tensor)), None)
-
-
-def has_values(tensor: Tensor) -> bool:
-    """In memory, one beside the other."""
-    is_dense = tensor.layout == torch.strided and not tensor.is_nested and not tensor.is_meta
-    return is_dense and tensor.numel() > 0
 
 
 def wide_values(tensor: Tensor) -> Tensor:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
-import sys
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..write.record import Record
-from .ends import has_values
+from .bad_input import bad_input
 from .given import Given
 from .layers import Layers, evenly_spaced, trainable
 from .quantity import Quantity
@@ -25,10 +22,6 @@ SENTINELS = 16
 SMALL = 1 << 18
 """Elements of a gradient that is kept."""
 NORMS = ("gradient norm/[all", "weight norm/[all")
-NO_LOOPS = (str(Path(__file__).parents[1]), str(Path(torch.__file__).parent))
-"""Whose functions are no training loops."""
-MOST_LOOKED_AT = 16
-"""Elements of a list, tuple or dict."""
 
 
 class NonFiniteError(FloatingPointError):
@@ -214,58 +207,6 @@ class Health(Quantity):
         if self._action == "raise":
             raise NonFiniteError(text)
         warnings.warn(f"not finite at {text}", RuntimeWarning, stacklevel=2)
-
-
-def bad_input(gradients: Iterable[Tensor]) -> str:
-    """In words, the first tensor among the variables of the training loop, and of the functions
-    between it and here, that is not finite, and no gradient, nor computed of parameters so far as
-    can be seen: it does not require a gradient, nor share its memory with what does."""
-    there = [*variables()]
-    made = {place(each) for _, each in there if each.requires_grad}
-    made |= {place(each) for each in gradients if has_values(each)}
-    for name, tensor in there:
-        if place(tensor) in made:
-            continue
-        bad = ~tensor.isfinite()
-        count = int(bad.sum())
-        if count:
-            sample = int(bad.flatten(1).any(1).nonzero()[0]) if bad.dim() > 1 else 0
-            return (
-                f"The input is the cause: {name} in the training loop, {count} of its "
-                f"{bad.numel()} values {'is' if count == 1 else 'are'} not finite, first in sample "
-                f"{sample} of the batch."
-            )
-    return ""
-
-
-def variables() -> Iterator[tuple[str, Tensor]]:
-    """Tensors that could be data, by the names that callers outside of torch have for them; also
-    those in a list, tuple or dict."""
-    frame: Any = sys._getframe()
-    while frame := frame.f_back:
-        if not frame.f_code.co_filename.startswith(NO_LOOPS):
-            for name, value in dict(frame.f_locals).items():
-                yield from data(name, value)
-
-
-def data(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
-    if isinstance(value, Mapping | list | tuple):
-        pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
-        for key, each in [*pairs][:MOST_LOOKED_AT]:
-            if isinstance(each, Tensor):
-                yield from data(f"{name}[{key!r}]", each)
-    elif (
-        isinstance(value, Tensor)
-        and value.is_floating_point()
-        and value.dim()
-        and has_values(value)
-    ):
-        yield name, value
-
-
-def place(tensor: Tensor) -> int:
-    """Of its memory."""
-    return tensor.untyped_storage().data_ptr()
 
 
 def one_of_each_row(gradient: Tensor) -> Tensor:

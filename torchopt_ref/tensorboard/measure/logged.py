@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 
 import numpy as np
@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from ..read.history import ENTROPY
 from ..write.record import Record
-from .activations import add_scalars, wide
 from .given import Given, Predictions
 from .quantity import Quantity
+from .statistics import wide
 
 MOST_CLASSES = 100
 """With more, there is no confusion matrix: it would cost more than it shows."""
@@ -154,20 +154,20 @@ class Logged(Quantity):
         means, self._means = self._means, {}
         counts, self._counts = self._counts, None
         entropy, self._entropy = self._entropy, []
-        record.later(entropy, add_scalars(record, ENTROPIES[: len(entropy)]))
+        record.scalars_later(ENTROPIES[: len(entropy)], entropy)
         batch, self._batch = self._batch, []
-        record.later(batch, add_scalars(record, OF_BATCH))
+        record.scalars_later(OF_BATCH, batch)
         if self._seen is not None:
             shares = self._seen / self._seen[1].sum().clamp(min=1)
-            record.later([shares.amax(1)], add_scalars(record, LARGEST))
+            record.scalars_later(LARGEST, [shares.amax(1)])
             record.scalars["classes/number"] = float(self._seen.shape[1])
             self._seen = None
         for tag, (mean, _) in means.items():
             if isinstance(mean, Tensor):
-                record.later([self._over_processes(mean)], scalar(record, tag))
+                record.scalars_later([tag], [self._over_processes(mean)])
             elif self._reduce:
                 shared = self._over_processes(torch.tensor(mean, dtype=torch.float64))
-                record.later([shared], scalar(record, tag))
+                record.scalars_later([tag], [shared])
             else:
                 record.scalars[tag] = mean
         if counts is not None:
@@ -179,10 +179,6 @@ class Logged(Quantity):
             value = value / dist.get_world_size()
             dist.all_reduce(value)
         return value
-
-
-def scalar(record: Record, tag: str) -> Callable[[np.ndarray], None]:
-    return lambda values: record.scalars.update({tag: float(values[0])})
 
 
 def add_shares(record: Record, given: Collection[str], counts: np.ndarray) -> None:

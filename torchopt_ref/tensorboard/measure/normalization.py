@@ -13,7 +13,6 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.hooks import RemovableHandle
 
 from ..write.record import Record
-from .activations import add_mean, add_scalars
 from .hooks import Hooks
 from .layers import evenly_spaced
 from .quantity import Quantity
@@ -70,7 +69,7 @@ class Normalization(Quantity):
         self._handles, self._found = [], {}
 
     def collect(self, record: Record) -> None:
-        record.later(list(self._found.values()), add_scalars(record, list(self._found)))
+        record.scalars_later([*self._found], [*self._found.values()])
         for why, stands in (
             ("in evaluation mode", [not norm.training for norm in self._norms]),
             ("by momentum 0", [norm.training and norm.momentum == 0 for norm in self._norms]),
@@ -78,7 +77,7 @@ class Normalization(Quantity):
             if any(stands):
                 pairs = zip(self._norms, stands, strict=True)
                 made = [is_as_made(norm) * each for norm, each in pairs]
-                record.later(made, partial(add_mean, record, f"batch norm/never updated, {why}"))
+                record.mean_later(f"batch norm/never updated, {why}", made)
 
     @torch.no_grad()
     def _compare(self, name: str, kept: list[Tensor], module: _BatchNorm, *seen: Any) -> None:

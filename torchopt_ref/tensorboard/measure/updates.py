@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..write.record import Record
 from .layers import Layers, trainable
 from .quantity import Quantity
+from .statistics import norms, real
 from .steps import Steps
 from .update_curves import UpdateCurves
 
@@ -85,39 +86,6 @@ class Updates(Quantity):
         if params:
             copies = [self._copies[param] for param in params]
             torch._foreach_copy_(copies, [real(tensor) for tensor in tensors])
-
-
-def real(tensor: Tensor | None) -> Tensor:
-    """The values of a parameter or gradient, a sparse one made dense, a complex one as pairs."""
-    assert tensor is not None
-    if tensor.layout != torch.strided:
-        tensor = tensor.to_dense()
-    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
-
-
-def norms(tensors: list[Tensor]) -> list[Tensor]:
-    """Euclidean norms, at least in float32; finite ones of what is finite.
-
-    Squares of finite values overflow. On CUDA they are summed in float64, which would take the CPU
-    40 times as long: there a norm that is not finite is looked at again.
-    """
-    if not tensors:
-        return []
-    low = any(tensor.dtype in (torch.float16, torch.bfloat16) for tensor in tensors)
-    dtype = torch.float64 if tensors[0].is_cuda else torch.float32 if low else None
-    found = list(torch._foreach_norm(tensors, 2, dtype=dtype))
-    if all(norm.is_cpu for norm in found) and not torch.stack(found).isfinite().all():
-        return [
-            norm if norm.isfinite() else scaled(tensor, torch.linalg.vector_norm)
-            for norm, tensor in zip(found, tensors, strict=True)
-        ]
-    return found
-
-
-def scaled(tensor: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-    """``function``, which goes with the scale of its argument, in float64 and without overflow."""
-    peak = tensor.abs().amax().double()
-    return function(tensor.double() / peak) * peak
 
 
 def dot(copy: Tensor, gradient: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -33,6 +33,17 @@ class Record:
         """Call ``use`` with the values of ``tensors``, one after the other, once they are here."""
         if tensors:
             self._waiting.append((tensors, use))
+
+    def scalars_later(self, tags: Sequence[str], tensors: list[Tensor]) -> None:
+        """Points of these curves: the values of ``tensors``, as many as there are ``tags``."""
+        self.later(
+            tensors,
+            lambda values: self.scalars.update(zip(tags, values.tolist(), strict=True)),
+        )
+
+    def mean_later(self, tag: str, tensors: list[Tensor]) -> None:
+        """A point of this curve: the mean of all values."""
+        self.later(tensors, lambda values: self.scalars.update({tag: float(values.mean())}))
 
     def fetch(self) -> None:
         waiting, self._waiting = self._waiting, []
