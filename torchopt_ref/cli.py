@@ -149,9 +149,10 @@ def run(arguments: list[str]) -> int:
         print("\n".join(f"  {key:<12} {text}" for key, text in EXPERIMENTS.items()))
         return 0
     try:
-        from torchopt_ref.experiments import laboratory
-        from torchopt_ref.experiments.report import SEE_CURVES
-        from torchopt_ref.experiments.words import in_language
+        from torchopt_ref.experiments.lab.report import SEE_CURVES
+        from torchopt_ref.experiments.lab.run import run_experiment
+        from torchopt_ref.experiments.lab.words import in_language
+        from torchopt_ref.experiments.reports import report_of
 
         if name == "all":
             return run_all(options)
@@ -159,19 +160,21 @@ def run(arguments: list[str]) -> int:
     except ModuleNotFoundError as error:
         raise missing_extra(error) from error
     config = parse(module.Config, options, prog=f"torchopt-ref run {name}")
-    path = laboratory.run(module, config)
+    path = run_experiment(module, report_of(name), config)
     print(f"{in_language(SEE_CURVES, config.lang)}: {pasted('tensorboard', path)}")
     return 0
 
 
 def run_all(options: list[str]) -> int:
     """``torchopt-ref run all``: every experiment, then their reports on one page."""
-    from torchopt_ref.experiments import EXPERIMENTS, experiment, laboratory
-    from torchopt_ref.experiments.page import write_page
-    from torchopt_ref.experiments.report import ON_ONE_PAGE, SEE_CURVES, show_all
-    from torchopt_ref.experiments.settings import Settings
-    from torchopt_ref.experiments.summary import read_summary
-    from torchopt_ref.experiments.words import in_language
+    from torchopt_ref.experiments import EXPERIMENTS, experiment
+    from torchopt_ref.experiments.lab.page import write_page
+    from torchopt_ref.experiments.lab.report import ON_ONE_PAGE, SEE_CURVES, show_all
+    from torchopt_ref.experiments.lab.run import run_experiment
+    from torchopt_ref.experiments.lab.settings import Settings
+    from torchopt_ref.experiments.lab.summary import read_summary
+    from torchopt_ref.experiments.lab.words import in_language
+    from torchopt_ref.experiments.reports import report_of
 
     prog = "torchopt-ref run all"
     shared = parse(Settings, options, prog)
@@ -179,7 +182,10 @@ def run_all(options: list[str]) -> int:
     configs = [parse(module.Config, options, prog) for module in modules]
     for config in configs:  # before the first of them takes its time
         config.check()
-    folders = [laboratory.run(*each) for each in zip(modules, configs, strict=True)]
+    folders = [
+        run_experiment(module, report_of(module.NAME), config)
+        for module, config in zip(modules, configs, strict=True)
+    ]
     summaries = {folder: read_summary(folder / "results.json") for folder in folders}
     page = shared.out / "report.html"
     write_page(page, summaries, shared.lang)
@@ -207,7 +213,8 @@ def train(arguments: list[str]) -> int:
 
 def report(arguments: list[str]) -> int:
     """``torchopt-ref report``: the latest run of each experiment on one page."""
-    from torchopt_ref.experiments.words import LANGUAGES
+    from torchopt_ref.experiments import EXPERIMENTS
+    from torchopt_ref.experiments.lab.words import LANGUAGES
 
     parser = Parser(prog="torchopt-ref report", description=report.__doc__)
     parser.add_argument("runs", type=a_path, nargs="?", default=Path("runs"), help="folder (runs)")
@@ -216,11 +223,11 @@ def report(arguments: list[str]) -> int:
     if options.lang not in LANGUAGES:
         raise unknown("language", options.lang, LANGUAGES)
     try:
-        from torchopt_ref.experiments.page import latest_runs, write_page
+        from torchopt_ref.experiments.lab.page import latest_runs, write_page
     except ModuleNotFoundError as error:
         raise missing_extra(error) from error
     page = options.runs / "report.html"
-    write_page(page, latest_runs(options.runs), options.lang)
+    write_page(page, latest_runs(options.runs, EXPERIMENTS), options.lang)
     print(f"Open it in a browser: {near(page)}")
     return 0
 
@@ -238,7 +245,7 @@ def inspect(arguments: list[str]) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        from torchopt_ref.tensorboard.read.inspection import inspect as inspected
+        from torchopt_ref.tensorboard.read import inspect as inspected
     except ModuleNotFoundError as error:
         raise missing_extra(error) from error
     found = inspected(options.run)
@@ -353,8 +360,7 @@ def parity(arguments: list[str]) -> int:
     check_device(options.device)
     from torchopt_ref.sides import ENGINES, configurations
     from torchopt_ref.testing import NetworkReport, Row, network_rows, parity_rows
-    from torchopt_ref.testing.against import against_rows
-    from torchopt_ref.testing.packages import heading, load
+    from torchopt_ref.testing.parity import against_rows, heading, load
 
     of_package = [c for c in configurations() if package in (None, c.dialect)]
     names = list(dict.fromkeys(c.name for c in of_package))

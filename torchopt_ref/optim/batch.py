@@ -7,9 +7,10 @@ costs and does the same whatever happened before it.
 import functools
 import warnings
 from array import array
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -24,13 +25,19 @@ from .exact import quiet
 from .rule import Group, Rule, python_number
 from .state import NUMBERS, ONE, add_state, captured, hyper_parameters
 
-if TYPE_CHECKING:
-    from .optimizer import Optimizer
-
 Launch = Callable[[], None]
 """A step of some parameters, ready to be taken: whatever can be refused has been checked."""
 
 NONE, STRIDED = type(None), {torch.strided}
+
+
+class HasRule(Protocol):
+    """What is needed of an optimizer to take its step."""
+
+    rule: ClassVar[Rule]
+    state: defaultdict[Tensor, Any]
+
+    def sparse_gradient(self, grad: Tensor, hyper: Group) -> Tensor: ...
 
 
 class Rows(NamedTuple):
@@ -66,7 +73,7 @@ class Rows(NamedTuple):
         return [self.params[position], self.grads[position], *slots]
 
 
-def launches(optimizer: "Optimizer", group: Group) -> list[Launch]:
+def launches(optimizer: HasRule, group: Group) -> list[Launch]:
     """The next step of a group."""
     params: list[Tensor] = group["params"]
     grads: list[Any] = [param.grad for param in params]
@@ -82,7 +89,7 @@ def launches(optimizer: "Optimizer", group: Group) -> list[Launch]:
     return [functools.partial(by_eager, rows, range(len(params)))]
 
 
-def gather(optimizer: "Optimizer", group: Group, params: list[Tensor], grads: list[Tensor]) -> Rows:
+def gather(optimizer: HasRule, group: Group, params: list[Tensor], grads: list[Tensor]) -> Rows:
     """The rows of a group. State that is missing is created."""
     hyper = hyper_parameters(group)
     if group.get("fused") or group.get("capturable"):

@@ -13,7 +13,7 @@ from torch.optim.optimizer import ParamsT
 from .batch import launches
 from .checks import check_options
 from .rule import Group, Rule
-from .state import add_state, is_step, laid_out_as, prepare, step_tensor
+from .state import add_state, hyper_parameters, is_step, laid_out_as, step_tensor
 from .torch_private import constant_for_compiler, is_step_watched
 
 
@@ -72,9 +72,17 @@ class Optimizer(torch.optim.Optimizer):
 
     @constant_for_compiler
     def prepare(self) -> None:
-        """Called once, outside of it, when the compiler makes a graph of the step."""
+        """Create the state before the compiler makes a graph of the step.
+
+        It calls this once, and not within the graph. The graph of the first step then serves all
+        steps. State that is left out is that of a rule whose first step is another.
+        """
         for group in self.param_groups:
-            prepare(self, group)
+            hyper = hyper_parameters(group)
+            new, old = (self.rule.all_scalars(hyper, 1, fresh, torch.float32) for fresh in (1, 0))
+            for param in group["params"] if new == old else ():
+                if param.grad is not None:
+                    add_state(self.state[param], self.rule, self.rule.slots(hyper), param, group)
 
     @staticmethod
     def profile_hook_step(func: Callable[..., Any]) -> Callable[..., Any]:
@@ -130,12 +138,12 @@ class Optimizer(torch.optim.Optimizer):
         order, as of a model that was not yet channels-last, is laid out as its parameter.
 
         Raises ``TypeError`` for what is no state dict, such as a Keras optimizer or an Optax state,
-        which ``keras.from_keras`` and ``optax.from_optax`` move.
+        which ``moving.from_keras`` and ``moving.from_optax`` move.
         """
         if not isinstance(state_dict, Mapping):
             raise TypeError(
                 f"a state dict is needed, not {type(state_dict).__name__}: a Keras optimizer is "
-                "moved by torchopt_ref.optim.keras.from_keras, a state of Optax by optax.from_optax"
+                "moved by torchopt_ref.optim.moving.from_keras, a state of Optax by from_optax"
             )
         final: dict[str, Any] = {}
         before = self.register_load_state_dict_pre_hook(lambda _, given: final.update(given))

@@ -1,6 +1,6 @@
 """A param group's options as numbers, and what a parameter's state holds: made, loaded, counted."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,9 +8,6 @@ from torch import Tensor
 
 from .engines.memory import PLAIN
 from .rule import Group, Rule, python_number
-
-if TYPE_CHECKING:
-    from .optimizer import Optimizer
 
 NUMBERS = frozenset((float, int, bool, str, tuple, list, type(None)))
 """The types of a group's entries, and of scalars, where none is a tensor or NumPy's."""
@@ -76,17 +73,6 @@ def step_tensor(count: float, param: Tensor, group: Group) -> Tensor:
 
 ZERO, ONE = torch.zeros((), device="cpu"), torch.ones((), device="cpu")
 """torch adds a tensor in a third of the time that a number takes."""
-
-
-def prepare(optimizer: "Optimizer", group: Group) -> None:
-    """Create the state of a group before a graph is made of its step, where it makes no difference
-    to the step that it is new. Then the graph of the first step is that of all."""
-    rule, hyper = optimizer.rule, hyper_parameters(group)
-    new, old = (rule.all_scalars(hyper, 1, fresh, torch.float32) for fresh in (1, 0))
-    if new == old:
-        for param in group["params"]:
-            if param.grad is not None:
-                add_state(optimizer.state[param], rule, rule.slots(hyper), param, group)
 
 
 def is_step(step: Any) -> bool:

@@ -5,6 +5,15 @@ find the optimizers that a command line names, ``Twin`` is a NumPy network's tor
 ``ulp_distance`` counts how far two arrays are apart.
 """
 
+from .factories import (
+    FLAGS,
+    check_switches,
+    import_module,
+    load_reference,
+    load_target,
+    name_of,
+    options_of,
+)
 from .known import (
     BY_NAME,
     ENGINES,
@@ -14,13 +23,13 @@ from .known import (
     configurations,
     optimizer_name,
 )
-from .target import check_switches, import_module, load_reference, load_target
 from .twin import Twin, as_array
 from .ulp import NOT_EQUAL, ulp_distance, ulp_text
 
 __all__ = [
     "BY_NAME",
     "ENGINES",
+    "FLAGS",
     "KNOWN",
     "NOT_EQUAL",
     "Configuration",
@@ -32,7 +41,9 @@ __all__ = [
     "import_module",
     "load_reference",
     "load_target",
+    "name_of",
     "optimizer_name",
+    "options_of",
     "ulp_distance",
     "ulp_text",
 ]

@@ -12,19 +12,27 @@ engines. ``OperationAudit`` names the operation that rounds differently.
 
 from torchopt_ref.sides import NOT_EQUAL, configurations, ulp_distance, ulp_text
 
-from .bars import Row, parity_rows
-from .conformance import Traits, check_optimizer, optimizer_checks
+from .conformance import ConformanceReport, Traits, check_optimizer, optimizer_checks
 from .explanation import Explanation, explain
-from .network import NetworkReport, check_network, network_rows
-from .operations import OperationAudit
-from .parity import Report, check_against_torch, check_parity
+from .parity import (
+    NetworkReport,
+    OperationAudit,
+    ParityReport,
+    Row,
+    check_against_torch,
+    check_network,
+    check_parity,
+    network_rows,
+    parity_rows,
+)
 
 __all__ = [
     "NOT_EQUAL",
+    "ConformanceReport",
     "Explanation",
     "NetworkReport",
     "OperationAudit",
-    "Report",
+    "ParityReport",
     "Row",
     "Traits",
     "check_against_torch",

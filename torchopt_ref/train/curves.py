@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from torchopt_ref.tensorboard.write.event_file import TrainingEventFile
+from torchopt_ref.tensorboard.write import TrainingEventFile
 
 
 class Curves:

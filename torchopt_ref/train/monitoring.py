@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from torchopt_ref.tensorboard import Monitor
-from torchopt_ref.tensorboard.read.inspection import MONITOR, Inspection, inspect
+from torchopt_ref.tensorboard.read import MONITOR, Inspection, inspect
 from torchopt_ref.written import pasted
 
 from .config import Config

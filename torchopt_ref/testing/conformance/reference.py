@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from torchopt_ref.errors import UserError, short_line
-from torchopt_ref.sides import BY_NAME
+from torchopt_ref.sides import BY_NAME, FLAGS, name_of, options_of
 
-from .subject import FLAGS, Subject, name_of, options_of
+from .subject import Subject
 
 NEVER_HANDED_OVER = (*FLAGS, "decoupled_weight_decay")
 """Options that choose an implementation, and one that is part of the formula."""

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from .. import workload
-from ..parity import ROUNDINGS, Arrays, TorchSide, same_bits
+from torchopt_ref.testing.parity import ROUNDINGS, Arrays, TorchSide, same_bits, workload
+
 from .subject import ROLES, Subject
 from .terms import LETTERS, Formula, Term, letter
 

@@ -13,9 +13,15 @@ import torch
 from torchopt_ref import optim
 from torchopt_ref.errors import UserError, short_line, unknown
 from torchopt_ref.optim import keras, optax
-from torchopt_ref.sides import BY_NAME, check_switches, load_target, optimizer_name
-
-from ..conformance.subject import FLAGS, name_of, options_of
+from torchopt_ref.sides import (
+    BY_NAME,
+    FLAGS,
+    check_switches,
+    load_target,
+    name_of,
+    optimizer_name,
+    options_of,
+)
 
 NO_OPTIONS = (*FLAGS, "params", "dialect", "decoupled_weight_decay", "param_names")
 """What stands in a param group but is no hyper-parameter."""

@@ -9,12 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torchopt_ref.sides import ulp_text
+from torchopt_ref.sides import options_of, ulp_text
+from torchopt_ref.testing.parity import (
+    NOT_ROUNDING,
+    Arrays,
+    NumpySide,
+    TorchSide,
+    in_lockstep,
+    workload,
+)
 
-from ... import workload
-from ...parity import NOT_ROUNDING, Arrays, NumpySide, TorchSide, lockstep
 from ..reference import NEVER_HANDED_OVER, is_of_torch, options_for, suggestion
-from ..subject import Params, Subject, has_lr, options_of, seeded, set_lr
+from ..subject import Params, Subject, has_lr, seeded, set_lr
 from ..verdicts import Failure, Skip, refusal, require
 
 STEPS = 100
@@ -262,7 +268,7 @@ def equals_its_reference(subject: Subject) -> str:
         right = NumpySide(reference(**options), params)
     grads: list[Arrays] = list(workload.gradients(params, STEPS))
     try:
-        report = lockstep(left, right, grads)
+        report = in_lockstep(left, right, grads)
     except ValueError as error:
         raise Failure(f"its state cannot be compared: {error}") from error
     largest = max(report.max_ulp_param, report.max_ulp_state)
