@@ -47,63 +47,35 @@ def chosen(
     window: int,
     nonfinite: str,
 ) -> dict[str, list[Quantity]]:
-    """The quantities of these ``names`` that follow each optimizer; what is not about parameters
-    follows the first one.
+    """The quantities of these ``names`` for each optimizer; what is not about parameters follows
+    the first one.
 
-    The order matters in three places: ``Speed`` comes first, so that its clock does not count what
-    the others do; ``Logged`` before ``Pictures``, which draws its confusion matrix; ``Health``
-    before what keeps copies for a step that it may refuse.
+    Their order matters in three places: ``Speed`` is told first, so that its clock does not count
+    what the others do; ``Logged`` before ``Pictures``, which draws its confusion matrix; ``Health``
+    before what copies parameters for a step that it may refuse.
     """
-    model, first = next(iter(models.values())), next(iter(optimizers.values()))
     device = device_of(models)
-    compiled = is_compiled(module for model in models.values() for module in model.modules())
-    ends = Ends(model, is_whole=len(models) == 1) if "health" in names else None
-    health: list[Quantity] = []
-    of_training: list[Quantity] = [Trained(layers, optimizers, ends, output)]
-    if ends:
-        at_once = nonfinite == "raise" or device.type == "cpu"
-        health.append(
-            Health(
-                layers,
-                [*optimizers.values()],
-                nonfinite,
-                at_once,
-                output.tells,
-                output.not_finite,
-            )
+    at_once = nonfinite == "raise" or device.type == "cpu"
+    everywhere: list[Quantity] = []
+    if "health" in names:
+        watched = [*optimizers.values()]
+        everywhere.append(
+            Health(layers, watched, nonfinite, at_once, output.tells, output.not_finite)
         )
-        of_training += [CarriedOver(first), ends]
-    if "activations" in names and compiled:
-        output.note(
-            "The model is compiled: hooks in it would change its graph, so activation layers, "
-            "BatchNorm and Dropout are not measured."
-        )
-    elif "activations" in names:
-        activations = Activations(layers.modules, layers.limit, window)
-        of_training += [activations, Normalization(layers.modules, layers.limit)]
-        if not activations:
-            output.note(
-                "The model has no activation layers (functions such as torch.relu cannot be seen): "
-                "use modules such as torch.nn.ReLU to see them."
-            )
-    if "pictures" in names:
-        of_training.append(Pictures(output, logged))
-    if "graph" in names and not compiled:
-        of_training.append(Graph(model, output))
-    clock: list[Quantity] = [Speed(device)] if "speed" in names else []
-    found: dict[str, list[Quantity]] = {}
-    for name, optimizer in optimizers.items():
-        own = of_parameters(names, optimizer, name, layers)
-        found[name] = (
-            [*clock, logged, *health, *own, *of_training] if optimizer is first else [*health, *own]
-        )
+    found = {
+        name: [*everywhere, *of_optimizer(names, each, name, layers)]
+        for name, each in optimizers.items()
+    }
+    first = next(iter(found))
+    clock = [Speed(device)] if "speed" in names else []
+    training = of_training(names, models, optimizers, layers, logged, output, window)
+    found[first] = [*clock, logged, *found[first], *training]
     return found
 
 
-def of_parameters(
+def of_optimizer(
     names: Collection[str], optimizer: torch.optim.Optimizer, name: str, layers: Layers
 ) -> list[Quantity]:
-    """What is measured of each optimizer."""
     found: list[Quantity] = []
     if "drift" in names:
         found.append(Drift(optimizer, name))
@@ -111,6 +83,45 @@ def of_parameters(
         found.append(Updates(optimizer, layers, name))
     if "slots" in names:
         found.append(Slots(optimizer, name))
+    return found
+
+
+def of_training(
+    names: Collection[str],
+    models: Mapping[str, nn.Module],
+    optimizers: Mapping[str, torch.optim.Optimizer],
+    layers: Layers,
+    logged: Logged,
+    output: Output,
+    window: int,
+) -> list[Quantity]:
+    """What is measured of the model and of the training as a whole. Where that cannot be, a note
+    says so."""
+    model = next(iter(models.values()))
+    compiled = is_compiled(module for each in models.values() for module in each.modules())
+    found: list[Quantity] = []
+    ends = None
+    if "health" in names:
+        ends = Ends(model, is_whole=len(models) == 1)
+        found += [CarriedOver(next(iter(optimizers.values()))), ends]
+    found.append(Trained(layers, optimizers, ends, output))
+    if "activations" in names and compiled:
+        output.note(
+            "The model is compiled: hooks in it would change its graph, so activation layers, "
+            "BatchNorm and Dropout are not measured."
+        )
+    elif "activations" in names:
+        activations = Activations(layers.modules, layers.limit, window)
+        found += [activations, Normalization(layers.modules, layers.limit)]
+        if not activations:
+            output.note(
+                "The model has no activation layers (functions such as torch.relu cannot be seen): "
+                "use modules such as torch.nn.ReLU to see them."
+            )
+    if "pictures" in names:
+        found.append(Pictures(output, logged))
+    if "graph" in names and not compiled:
+        found.append(Graph(model, output))
     return found
 
 
