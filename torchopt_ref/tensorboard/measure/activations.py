@@ -22,13 +22,13 @@ from .quantity import Quantity
 from .statistics import mean_and_std, wide
 
 SAMPLE = 4096
-"""Values of a layer that its histogram is made of, evenly spaced."""
+"""Values of a layer's output, evenly spaced, of which its histogram is made."""
 
 FEWEST = 64
-"""Samples, or places of images, for none of which a unit has to be alive to count as dead."""
+"""A unit counts as dead if it was zero for so many samples, or places of images, at least."""
 
 CALLS = 4
-"""Of one layer in a forward pass: those after them are not measured."""
+"""A layer's calls within a forward pass that are measured; later ones are not."""
 
 FLAT = (1 - math.sqrt(0.95)) / 2
 """A sigmoid's slope ``y (1 - y)`` is 5 % of its largest at this ``y``, and at 1 minus it."""
@@ -38,6 +38,7 @@ SATURATED: dict[type[nn.Module], tuple[float, float]] = {
     nn.Tanh: (2 * FLAT - 1, 1 - 2 * FLAT),
 }
 DYING = (nn.ReLU, nn.ReLU6)
+"""Layers whose units can be zero whatever comes in."""
 
 NOT_ELEMENTWISE = (nn.Softmax, nn.Softmin, nn.Softmax2d, nn.LogSoftmax, nn.MultiheadAttention)
 
@@ -176,7 +177,8 @@ def add_histogram(record: Record, name: str, values: np.ndarray) -> None:
 
 
 def has_units(y: Tensor) -> bool:
-    """Not of maps of one pixel: as gates behind a pooling they hardly vary between samples."""
+    """Whether its units can be called dead. Those of maps of one pixel cannot: gates behind a
+    pooling hardly vary between samples."""
     return y.dim() > 1 and (y.dim() <= 3 or y.shape[2:].numel() > 1)
 
 

@@ -13,15 +13,17 @@ from torch import Tensor
 from .statistics import has_values
 
 NO_LOOPS = (str(Path(__file__).parents[1]), str(Path(torch.__file__).parent))
-"""Whose functions are no training loops."""
+"""Folders of code that is no training loop: the monitor and torch."""
 MOST_LOOKED_AT = 16
-"""Elements of a list, tuple or dict."""
+"""Elements of a list, tuple or dict that are looked at."""
 
 
 def bad_input(gradients: Iterable[Tensor]) -> str:
-    """In words, the first tensor among the variables of the training loop, and of the functions
-    between it and here, that is not finite, and no gradient, nor computed of parameters so far as
-    can be seen: it does not require a gradient, nor share its memory with what does."""
+    """A sentence about the first input that is not finite; empty if none is found.
+
+    An input is a tensor that a variable of the training loop holds, or of a function between it and
+    here. Gradients are none, nor what is computed from parameters so far as can be seen: it
+    requires a gradient, or shares its memory with a tensor that does."""
     there = [*variables()]
     made = {place(each) for _, each in there if each.requires_grad}
     made |= {place(each) for each in gradients if has_values(each)}
@@ -66,5 +68,5 @@ def data(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
 
 
 def place(tensor: Tensor) -> int:
-    """Of its memory."""
+    """The address of its memory, which a view shares."""
     return tensor.untyped_storage().data_ptr()

@@ -16,6 +16,7 @@ from .quantity import Quantity
 from .statistics import norms, real
 
 LOOKED_AT = 3
+"""Parameters."""
 
 
 class CarriedOver(Quantity):

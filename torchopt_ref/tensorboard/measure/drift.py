@@ -25,7 +25,7 @@ REFERENCES: dict[type, Callable[..., optimizers.Optimizer]] = {
 }
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 GROUPS, TENSORS, ELEMENTS = 4, 4, 64
-"""Of the sample: param groups, tensors of a group, first elements of a tensor."""
+"""The sample has at most so many param groups, tensors of a group, and first elements of each."""
 
 
 class Drift(Quantity):

@@ -19,16 +19,15 @@ from .statistics import finite, has_values, mean_and_std, wide
 from .steps import Steps
 
 SAMPLE = 64
-"""Evenly spaced values of an input, by which, and by its sum, it is known again."""
-
+"""Values of an input that are kept, evenly spaced. By them and its sum an input is recognised."""
 
 MOST_NODES = 10_000
-"""Of autograd's graph, which is looked at once."""
+"""Of autograd's graph, which is followed once, up to so many nodes."""
 
 
 class Ends(Quantity):
-    """The first input and the first output of the model in the first pass of a record's step; of
-    several models the input of the first one, as its output need not be that of them all.
+    """What the model was given and what it returned in the first forward pass of a record's step.
+    Of several models it is the first one's input alone, as its output may go into another one.
 
     - ``model input/mean``, ``/std``, and ``/std between samples``: of the feature that differs most
       from sample to sample; 0 if the samples of the batch are all the same;
@@ -168,7 +167,7 @@ def first_of(value: Any) -> Tensor | None:
 
 
 def wide_values(tensor: Tensor) -> Tensor:
-    """Numbers that have a mean: of integers, and of the first of complex ones."""
+    """As floating-point numbers: integers are converted, complex numbers are pairs."""
     tensor = tensor.detach()
     if tensor.is_complex():
         tensor = torch.view_as_real(tensor.resolve_conj())

@@ -75,7 +75,7 @@ def number(tag: str, value: Any) -> Tensor | float:
 
 
 def said(tag: str, why: object) -> str:
-    """The message; that of an element of a list is left as it is."""
+    """The message of an error. An element of a list has one already, which stays."""
     start = f"Monitor.log({tag}=...)"
     text = " ".join(str(why).split())
     return text if text.startswith(start) else f"{start} takes a real number, or several: {text}"

@@ -19,8 +19,9 @@ from .quantity import Quantity
 from .steps import Steps
 
 SENTINELS = 16
+"""Parameters."""
 SMALL = 1 << 18
-"""Elements of a gradient that is kept."""
+"""Elements; a larger gradient is not kept."""
 NORMS = ("gradient norm/[all", "weight norm/[all")
 
 

@@ -20,9 +20,9 @@ from .statistics import wide
 MOST_CLASSES = 100
 """With more, there is no confusion matrix: it would cost more than it shows."""
 FEWEST = 8
-"""Labels of a batch that can be said to be of one class."""
+"""Labels; a smaller batch may be of one class by chance."""
 MOST_WAITING = 1 << 16
-"""Predictions that wait to be counted."""
+"""Predictions; when more are waiting, they are counted."""
 ENTROPIES = (f"{ENTROPY}/mean", f"{ENTROPY}/loss divided by it")
 LARGEST = ("classes/largest share of predictions", "classes/largest share of labels")
 OF_BATCH = ("classes/largest share in a batch", "classes/most frequent label")

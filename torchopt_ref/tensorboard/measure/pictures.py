@@ -18,7 +18,8 @@ from .logged import Logged, is_class
 from .quantity import Quantity
 
 SHARE, FIRST = 0.01, 3.0
-"""Of the time that has passed, what drawing may take; seconds expected of the first pictures."""
+"""Drawing may take this share of the time that has passed. The first pictures are expected to take
+so many seconds."""
 SHOWN = 12
 """Images that were taken for another class."""
 

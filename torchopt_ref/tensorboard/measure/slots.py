@@ -13,7 +13,7 @@ from .layers import evenly_spaced
 from .quantity import Quantity
 
 TENSORS, ELEMENTS = 64, 256
-"""Of the sample: at most so many parameters, and so many evenly spaced elements of each slot."""
+"""The sample has at most so many parameters, and evenly spaced elements of each slot."""
 
 
 class Slots(Quantity):

@@ -59,6 +59,6 @@ def wide(tensor: Tensor) -> Tensor:
 
 
 def has_values(tensor: Tensor) -> bool:
-    """In memory, one beside the other."""
+    """Whether its values lie in memory as a dense array, and there are some."""
     is_dense = tensor.layout == torch.strided and not tensor.is_nested and not tensor.is_meta
     return is_dense and tensor.numel() > 0

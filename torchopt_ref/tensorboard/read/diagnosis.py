@@ -21,7 +21,7 @@ CAUSES: Sequence[Rule] = (
     steps.unusual_options,
     gradients.forgotten,
 )
-"""Each is said, whatever else is."""
+"""What each of them finds is reported, whatever else is found."""
 
 OTHERS: Sequence[Rule] = (
     gradients.no_gradient_at_all,
@@ -59,7 +59,7 @@ OTHERS: Sequence[Rule] = (
     layers.half_dead,
     learning.overfits,
 )
-"""Of these the first is said: those after it may be its consequences."""
+"""Of these the first finding is reported: what the others would find may be its consequences."""
 
 OF_NOT_FINITE: Sequence[Rule] = (
     data.unscaled,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 KEPT = 400
+"""Points of a curve."""
 NOTES = "notes"
 """The tag of texts of which each is a sentence of its own; the latest of any other replaces those
 before it."""
@@ -20,7 +21,7 @@ ENTROPY = "cross-entropy of the output"
 ABOUT = "settings and versions"
 """A text that says what the run is, the first thing in a Monitor's event file."""
 FACTS = "what is trained"
-"""A text, in JSON: layers and options. It sorts last, as TensorBoard opens the first two only."""
+"""A text, in JSON: layers and options. Its tag sorts last, as TensorBoard opens the first two."""
 
 
 class History:

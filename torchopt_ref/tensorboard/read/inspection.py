@@ -35,13 +35,13 @@ UNITS = {
     "parity drift/": "ULP",
     "step time/": "ms",
 }
-"""Of curves that begin so."""
+"""Of the curves whose tags begin so."""
 BLOCKS, ASCII = "▁▂▃▄▅▆▇█", "_.-~=+*#"
 WIDTH, WORST = 40, 3
 FAR = 2.0
-"""Of a layer's badness: below it the layer is as layers are, whatever is wrong with the run. 24
-healthy trainings, of an MLP, a CNN and one with BatchNorm, by SGD, momentum, Adam and AdamW, with a
-constant learning rate and one that goes to 0, stayed below 1.8."""
+"""The least badness of a layer that is named among the worst. 24 healthy trainings, of an MLP, a
+CNN and one with BatchNorm, by SGD, momentum, Adam and AdamW, with a constant learning rate and one
+that goes to 0, stayed below 1.8."""
 MONITOR = "monitor"
 """Where a training's Monitor writes, in the training's folder; of an experiment, the parent of such
 folders."""

@@ -59,7 +59,7 @@ def layout(
     """The dashboard of a run with these ``tags``, of which ``log`` was ``given`` some, and with
     ``optimizers`` of these names, the only one's being empty.
 
-    Charts without a curve among the ``tags`` are left out. Each layer's own curves stand under Time
+    Charts without a curve among the ``tags`` are omitted. Each layer's own curves stand under Time
     Series.
     """
     titles = dict.fromkeys(["loss", "accuracy", *map(subject, given)])
@@ -151,7 +151,7 @@ def proof(findings: Sequence[Finding], charts: Sequence[Chart], tags: Collection
 
 
 def in_decades(tag: str) -> str:
-    """The curve in decades in whose chart one over layers, or of all of them, can be seen."""
+    """The tag of the logarithmic curve whose chart shows what the curve ``tag`` shows."""
     return tag.replace("/[all", "/[median").replace("/", f"{DECADES}/")
 
 
@@ -227,6 +227,6 @@ def line(tag: str) -> Series:
 
 
 def as_shown(charts: Sequence[Chart]) -> list[Chart]:
-    """In the order in which TensorBoard makes of them this one, but margin charts last."""
+    """In the order that TensorBoard turns into the given one. It shows margin charts last."""
     margins = [chart for chart in charts if chart.HasField("margin")]
     return [chart for chart in charts if chart not in margins] + margins[::-1]

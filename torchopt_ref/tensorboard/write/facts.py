@@ -23,7 +23,8 @@ NOT_OF_THE_FORMULA = (
     *("foreach", "fused", "capturable", "differentiable"),
     *("max_lr", "min_lr", "decoupled_weight_decay"),
 )
-"""How a step is computed, where a scheduler keeps its rates, and what the class says already."""
+"""Options that change no formula: they choose how a step is computed, are a scheduler's notes, or
+follow from the class."""
 PACKAGES = ("torch", "numpy", "torchvision", "tensorboard", "torchopt-ref")
 
 
@@ -62,9 +63,9 @@ def hyper_parameters(
 
 
 def options(optimizer: torch.optim.Optimizer) -> dict[str, bool | float]:
-    """What makes the formula, of the first group: numbers, and of what is yes or no what is yes, as
-    TensorBoard shows five columns at first. The learning rate is the one that was set; a scheduler
-    has put the first one of its warm-up in its place."""
+    """The options of the first group that the formula depends on: numbers, and flags that are set.
+    Other flags are omitted, as TensorBoard shows five columns at first. The learning rate is the
+    one that was set; a scheduler has put the first one of its warm-up in its place."""
     group = optimizer.param_groups[0]
     found: dict[str, bool | float] = {**group_values(group)}
     found |= {key: True for key, value in group.items() if value is True}

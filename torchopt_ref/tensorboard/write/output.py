@@ -23,7 +23,7 @@ from .record import Record
 from .sinks import Sink, Sinks
 
 MORE = 1.1
-"""Times as many records as when it was made for the last time make a diagnosis worth its while."""
+"""A diagnosis is made again when there are so many times the records of the last one."""
 
 
 class Output:

@@ -23,7 +23,7 @@ QUANTITIES = (
 )
 UPDATES, GRADIENTS = "update to weight", "gradient norm"
 DECADES = ", log10"
-"""Of the name of a quantity whose curves are decimal logarithms."""
+"""The end of the name of a quantity whose curves are decimal logarithms."""
 THUMB = {"rule of thumb low": -3.5, "rule of thumb high": -2.5}
 """For ``log10(|u| / |theta|)``: the rule of thumb, 1e-3, and half a decade to each side."""
 

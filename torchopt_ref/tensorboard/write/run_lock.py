@@ -20,17 +20,18 @@ except ModuleNotFoundError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 LOCK = "lock"
-"""Its file, in the folder."""
+"""The name of its file in the folder."""
 LOOK = 0.1
 """Seconds between two tries."""
 
 
 @contextmanager
 def locked(folder: Path, patience: float = 0.0) -> Iterator[Callable[[], None]]:
-    """Within it no other process that asks for the lock has it.
+    """Hold the lock of a run within the context: no other process gets it meanwhile.
 
-    The folder can be moved or deleted meanwhile, and another one made in its place, which another
-    process may lock. What it yields raises ``UserError`` then, and is to be called before writing.
+    The folder can be moved or deleted all the same, and another one made in its place, which
+    another process may lock. So it yields a check, to be called before writing: ``UserError`` if
+    the folder is no longer there.
 
     It is a POSIX lock on the file ``lock``, which says who holds it. The system frees it when its
     process ends, however it ends; a child does not inherit it, so that a data-loader worker that

@@ -16,7 +16,7 @@ from ..read.history import ABOUT
 from .event_file import readable
 
 BEGIN = b'{"step": '
-"""Of every line."""
+"""The beginning of every line."""
 
 
 class Sink(Protocol):

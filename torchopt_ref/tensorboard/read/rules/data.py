@@ -11,18 +11,20 @@ from .evidence import LATER, Curve, Finding, fallen, is_classifier, is_guessing,
 from .learning import overfits
 
 FLOOR, CEILING = 0.3133, 0.75
-"""Where the binary cross-entropy of what are probabilities already stays: ``ln(1 + 1/e)``, and a
-little above ln(2)."""
+"""Between these stays the binary cross-entropy with logits of what are probabilities already:
+``ln(1 + 1/e)``, and a little above ln(2)."""
 
 FAR_OFF = 4.0
-"""The first cross-entropy in units of ln(classes). Healthy: at most 2.5; broken: at least 6.3."""
+"""The first cross-entropy in units of ln(classes) from which on it is far off. Healthy: at most
+2.5; broken: at least 6.3."""
 
 UNSCALED = 20.0
-"""The input's standard deviation or mean, of numbers that are no indices. Healthy: at most 3.6, but
-for two models that normalise it themselves, which learn; broken: at least 50."""
+"""The standard deviation or mean of an input, not of indices, above which it is not normalised.
+Healthy: at most 3.6, but for two models that normalise it themselves, which learn; broken: at least
+50."""
 
 ONE_CLASS = 0.98
-"""Of the predictions."""
+"""The part of the predictions that are of one class, from which on it is one class only."""
 
 LEAVE_OUT = (
     "Leave out the {} at the model's end: cross_entropy and binary_cross_entropy_with_logits take "
@@ -52,7 +54,7 @@ def probabilities(history: History) -> Finding | None:
 
 
 def of_softmax(history: History) -> tuple[str, str] | None:
-    """What the loss is of outputs that are distributions, and what to try; if it is one of two."""
+    """For outputs that are distributions: what their loss shows, and what to try."""
     shares = Curve.of(history, "model output/is a distribution")
     parts = Curve.of(history, f"{ENTROPY}/loss divided by it")
     if len(shares) < 3 or not shares.values.all() or len(parts) < 3:
@@ -81,7 +83,7 @@ def is_sigmoid_twice(history: History) -> bool:
 
 
 def never_negative(history: History) -> Finding | None:
-    """Of a classifier, or of what does not learn."""
+    """The output of a classifier, or of a model that does not learn."""
     low, zeros = Curve.of(history, "model output/smallest"), Curve.of(history, "model output/zeros")
     if len(low) < 3 or low.values.any() or zeros.late < 0.1:
         return None
@@ -149,21 +151,21 @@ def one_class_batches(history: History) -> Finding | None:
 
 
 def unscaled(history: History) -> Finding | None:
-    """Input of another size than one, in a run that begins far off or does not learn well."""
-    spread = Curve.of(history, "model input/std")
+    """An input far from mean 0 and deviation 1, in a run that begins far off or learns badly."""
+    std = Curve.of(history, "model input/std")
     middle = Curve.of(history, "model input/mean")
-    if len(spread) < 3 or not history.facts().get("floating input"):
+    if len(std) < 3 or not history.facts().get("floating input"):
         return None
     fall = fallen(history)
-    slow = fall is not None and len(spread) >= LATER and fall < 0.25
+    slow = fall is not None and len(std) >= LATER and fall < 0.25
     harmed = far_off(history) or rose(history) or is_guessing(history) or slow
-    if max(abs(middle.first), spread.first) <= UNSCALED or not harmed:
+    if max(abs(middle.first), std.first) <= UNSCALED or not harmed:
         return None
     return Finding(
         "the input is not normalised",
         (),
         f"The input's mean is {number(middle.first)}, its standard deviation "
-        f"{number(spread.first)}; about 0 and 1 are usual.",
+        f"{number(std.first)}; about 0 and 1 are usual.",
         "Subtract each feature's mean, and divide by its standard deviation, both of the "
         "training data; divide pixels by 255 at least.",
         ("model input/std", "loss"),
@@ -171,7 +173,7 @@ def unscaled(history: History) -> Finding | None:
 
 
 def far_off(history: History) -> Finding | None:
-    """At the start, of a classifier."""
+    """The first cross-entropy of a classifier, beside that of guessing."""
     entropy = Curve.of(history, f"{ENTROPY}/mean")
     classes = Curve.of(history, "classes/number")
     if not len(entropy) or not len(classes) or entropy.steps[0] != 1:

@@ -12,7 +12,7 @@ import numpy as np
 from ..history import ENTROPY, History
 
 LATER = 8
-"""Records of the loss, before which it can hardly show whether it falls."""
+"""Records of the loss that it takes to see whether it falls."""
 
 REWARDS = ("reward", "return", "score")
 """Parts of the names of curves that are to rise."""

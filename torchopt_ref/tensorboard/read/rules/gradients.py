@@ -12,29 +12,31 @@ from ..history import History
 from .evidence import LATER, NAMED, Curve, Finding, aligned, fallen, listed, loss_of
 
 VANISHED = 1e-3
-"""A layer's gradient norm as a fraction of the largest of its optimizer's layers, in the median
-record of the second half, where the loss has not halved. Broken: it fell by at most 8 %."""
+"""A gradient has vanished if its norm is below this part of the largest of its optimizer's layers,
+in the median record of the second half, where the loss has not halved. Broken: the loss fell by at
+most 8 %."""
 
 HELD = 5e-4
-"""The update of a layer, as a part of its weights, that its gradient holds back: Adam makes full
-steps of gradients that are small."""
+"""A small gradient holds a layer back if its update is below this part of its weights: Adam makes
+full steps of small gradients."""
 
 GONE = 1e-3
-"""The gradient norm in units of its first."""
+"""The gradient norm in units of its first, below which it has faded."""
 
 SPIKE = 1000.0
-"""The gradient norm in units of the largest of the five records before. Healthy: at most 8; broken:
-128,000."""
+"""A gradient spikes if its norm is so many times the largest of the five records before. Healthy:
+at most 8; broken: 128,000."""
 
 CALM = 0.1
-"""The update of the median layer, as a part of its weights, up to which steps are not large."""
+"""Steps are not large if the median layer's update is below this part of its weights."""
 
 CONSTANT = 1e-3
-"""How far a clipped gradient's norm is from always the same, relative to it. Broken: at most 3e-6,
-as that of healthy ones that are clipped, whose steps have a size of their own, or which learn."""
+"""A gradient is clipped in every step if its norm varies by at most this part. Broken: at most
+3e-6. So do healthy ones that are clipped, but their steps have a size of their own, or they
+learn."""
 
 SAME = 0.99
-"""The cosine of gradients of one batch, whose norm is the same without clipping."""
+"""The cosine from which on gradients are of one batch: then their norm is the same unclipped."""
 
 
 def without_gradient(history: History) -> Finding | None:
@@ -111,7 +113,7 @@ def forgotten(history: History) -> Finding | None:
 
 
 def faded(history: History) -> Finding | None:
-    """All gradients of an optimizer are small beside what they were at first, and the loss rose."""
+    """All gradients of an optimizer are small compared with the first ones, and the loss rose."""
     fall, loss = fallen(history), loss_of(history)
     for name, tag in history.below("gradient norm").items():
         norm = Curve.of(history, tag)
@@ -177,7 +179,7 @@ def beside_the_largest(history: History, names: Iterable[str]) -> dict[str, floa
 
 
 def late_spikes(history: History) -> Finding | None:
-    """In a run that had gone well until then: large steps are its consequence, not its cause."""
+    """A spike in a run that had gone well until then: large steps are its consequence."""
     found = spikes(history)
     before = history.steps("gradient norm/[all]") < (found.step if found else 0)
     return found if before.sum() >= LATER else None
@@ -209,14 +211,13 @@ def spikes(history: History) -> Finding | None:
 
 
 def steps_have_a_size(history: History) -> bool:
-    """Of their own, whatever the gradient's, as those of Adam and RMSprop."""
+    """Whether steps have a size of their own, whatever the gradient's, as in Adam and RMSprop."""
     groups = history.facts().get("param groups", [])
     return any("beta2" in group or "alpha" in group for group in groups)
 
 
 def clipped(history: History) -> Finding | None:
-    """In every step, of a training that hardly learns, and whose steps are as large as the
-    gradient."""
+    """In a training that hardly learns, and whose steps are in proportion to the gradient."""
     norm = Curve.of(history, "gradient norm/[all]")
     late = norm.second_half
     fall = fallen(history)

@@ -14,36 +14,38 @@ from .evidence import LATER, NAMED, Curve, Finding, fallen, falls, loss_of
 UNTOUCHED = "batch norm/never updated, {}"
 
 OFTEN = 0.4
-"""Of the records, of a model that is in evaluation mode in part of its training."""
+"""A model is in evaluation mode too often if it is so in this part of the records."""
 
 DEAD, MOST_DEAD = 0.5, 0.95
-"""Of a layer's units: of a run that does not learn, and of any. Healthy: at most 0.61; broken:
-1."""
+"""The dead part of a layer's units that is too much in a run that does not learn, and in any run.
+Healthy: at most 0.61; broken: 1."""
 
 SATURATED = 0.5
-"""Of a layer's outputs, of a run that does not learn."""
+"""The saturated part of a layer's outputs that is too much in a run that does not learn."""
 
 BORN_SATURATED = 0.75
-"""Of a layer's outputs in the first record, of any run. Healthy: at most 0.56; broken: at least
-0.91."""
+"""The saturated part of a layer's outputs in the first record that is too much in any run. Healthy:
+at most 0.56; broken: at least 0.91."""
 
 LEARNT = 0.3
-"""Of the first loss, by which it has fallen in a run that learns."""
+"""A run learns if its loss has fallen by this part of its first value."""
 
 KEEPS = 0.15
-"""Of a dropout layer's inputs. Healthy: at least 0.25; broken: at most 0.05."""
+"""A dropout layer keeps at least this part of its input. Healthy: at least 0.25; broken: at most
+0.05."""
 
 GROWN, SHRUNK = 100.0, 0.2
-"""Of the first weight norm, where the loss does not fall. Healthy: they shrink to 0.58 at least;
-those that grow more than 100 times, from tiny values, learn, and do not in the second half of a
-run. Broken: 106; 0.02 and less."""
+"""The weight norm in units of its first, from which on, or up to which, weights have grown or
+shrunk too much where the loss does not fall. Healthy weights shrink to 0.58 at least; those that
+grow more than 100 times, from tiny values, learn, and grow in the first half of a run only. Broken:
+106; 0.02 and less."""
 
 GONE = 0.05
-"""Of the first weight norm, whatever the loss does. Healthy: at least 0.58; broken: at most
-0.02."""
+"""The weight norm in units of its first, up to which weights have shrunk too much whatever the loss
+does. Healthy: at least 0.58; broken: at most 0.02."""
 
 LEAP = 10.0
-"""How much weights grow from one record to the next, if it is not little by little."""
+"""The weights leap if their norm grows so many times from one record to the next."""
 
 SHIFTED = 0.2
 """Standard deviations between a batch's mean and the running one, in the last quarter of at least
@@ -121,7 +123,7 @@ def dropout(history: History) -> Finding | None:
 
 
 def half_dead(history: History) -> Finding | None:
-    """Of a run that does not learn, for which there is no other reason."""
+    """In a run that does not learn, and for which nothing else was found."""
     if learns_well(history) or len(loss_of(history)) < LATER:
         return None
     return dead_units(history, DEAD)
@@ -155,7 +157,7 @@ def dead_units(history: History, least: float = MOST_DEAD) -> Finding | None:
 
 
 def born_saturated(history: History) -> Finding | None:
-    """From the start, and still."""
+    """Layers that were saturated in the first record, and are in the second half."""
     found = saturation(history)
     found = {name: each for name, each in found.items() if each[0] >= BORN_SATURATED}
     return saturated_layers(

@@ -23,41 +23,44 @@ from .evidence import (
 )
 
 STANDS = 0.05
-"""Of a classifier's loss, by which it has to fall from its first third to its last in 200 steps; of
-another one, which may be near the noise of its targets, a fifth of that."""
+"""A classifier's loss stands still if it falls by less than this part from its first third to its
+last, in 200 steps. For other losses, which may be near the noise of their targets, it is a
+fifth."""
 
 FLAT = 0.03
-"""How far a loss that is no classifier's may swing, as a part of it: adversaries' swing more."""
+"""A loss that is no classifier's is flat if it swings by at most this part: adversaries' swing
+more."""
 
 LEVEL = 0.25
-"""Of the first loss, within which one stays that does not fall."""
+"""A loss is level if it stays within this part of its first value."""
 
 RISEN, RISEN_FAR = 1.5, 100.0
-"""Of the largest of the first three losses, as a single batch may be a lucky one: of a classifier,
-and of all else, where adversaries and moving targets may raise a loss that is none the worse.
-Losses that begin at 0, or below it, have no measure to rise by. Broken: at least 8."""
+"""A loss has risen if it is so many times the largest of its first three, as one batch may be a
+lucky one. The first number is for classifiers, the second for all else, where adversaries and
+moving targets may raise a loss that is none the worse. Losses that begin at 0 or below cannot be
+judged so. Broken: at least 8."""
 
 AGREE = 0.4
-"""The cosine of successive gradients in the median record of a loss that rises. Broken: at least
-0.83."""
+"""The cosine of successive gradients in the median record, from which on they agree. Broken: at
+least 0.83."""
 
 DEEP = 1000.0
-"""Below zero, in units of the first loss, and of 1."""
+"""A loss falls without end if it is so many times its first value below 0, and so many in all."""
 
 OTHERS = {"val", "valid", "validation", "eval", "test", "dev"}
 """Words for data that is not trained on."""
 
 GAP = 0.25
-"""Of accuracy."""
+"""How far validation's accuracy is below the training's if it overfits."""
 
 LEAK = 64.0
-"""MiB, in the second half of a run, in four of five records."""
+"""MiB by which memory grows in the second half of a run, in four of five records."""
 
 FALLEN = 0.1
-"""Of validation's accuracy, from its best."""
+"""How far validation's accuracy has fallen from its best if it overfits."""
 
 APART = 1.0
-"""Of a validation loss, relative to the training's, that has risen from its best."""
+"""How far above the training's loss, relative to it, is a validation loss that has risen."""
 
 
 def not_finite(history: History) -> Finding | None:
@@ -77,7 +80,7 @@ def not_finite(history: History) -> Finding | None:
 
 
 def first_not_finite(history: History) -> str:
-    """In the curves, of a run whose health was not watched, or of evaluation's loss."""
+    """From the curves: the run's health was not watched, or it is the loss of an evaluation."""
     found = [
         (step, tag)
         for tag, points in history.curves.items()
@@ -146,8 +149,7 @@ def rises(history: History) -> Finding | None:
 
 
 def stands(history: History) -> Finding | None:
-    """Of a classifier that is as good as one that guesses, or of a positive loss none of whose
-    thirds is far from its first value, or below the one before."""
+    """A classifier that is no better than guessing, or a positive loss that stays level."""
     loss, fall = loss_of(history), fallen(history)
     if fall is None or len(loss) < 9 or history.last_step() < 150 or loss.first <= 0:
         return None
@@ -174,7 +176,8 @@ def stands(history: History) -> Finding | None:
 
 
 def overfits(history: History) -> Finding | None:
-    """By the accuracy, and where validation has none by the loss; by two points or more."""
+    """By the accuracy of validation, and where there is none by its loss; one point is not
+    enough."""
     ours, theirs = Curve.of(history, "accuracy"), validation(history, "acc")
     if theirs and len(ours) >= 6 and len(theirs) >= 3:
         latest = float(theirs.values[-2:].max())
@@ -228,7 +231,7 @@ def validation(history: History, kind: str) -> Curve | None:
 
 
 def memory_grows(history: History) -> Finding | None:
-    """From record to record, to the end."""
+    """In the second half, in most records."""
     for tag in history.below("memory").values():
         peak = Curve.of(history, tag)
         half = peak.second_half

@@ -25,32 +25,36 @@ from .evidence import (
 )
 
 BIG_STEP = 0.1
-"""Of the median layer, as a part of its weights, in a run that is harmed. Healthy ones, which are
-not, reach 2,000 where weights are tiny at first; broken: at least 0.34, but for a single spike."""
+"""The update of the median layer as a part of its weights, from which on it is too big in a run
+that is harmed. Healthy runs are not harmed, and reach 2,000 where weights are tiny at first;
+broken: at least 0.34, but for a single spike."""
 
 LEARNT = 0.1
-"""Of the first loss, by which it has to fall. Healthy ones that fall by less make smaller steps."""
+"""A run learns if its loss falls by this part of its first value. Healthy losses that fall by less
+have smaller steps."""
 
 LEAPT = 20.0
-"""The loss in units of its first, up to which harm done by the first steps is made good."""
+"""A loss that rose to at most so many times its first value has made that good if it halves
+later."""
 
 SMALL_STEP = 1e-4
-"""Of the median layer and record of a run that learns nothing. Healthy: at least 1.6e-4 where
-the loss is not 0; broken: at most 7e-5."""
+"""The update of the median layer as a part of its weights, in the median record, below which it is
+too small in a run that does not learn. Healthy: at least 1.6e-4 where the loss is not 0; broken:
+at most 7e-5."""
 
 CARRIED = 0.3
-"""Healthy: exactly 0; broken: at least 0.94."""
+"""The part of a gradient that was there before. Healthy: exactly 0; broken: at least 0.94."""
 
 ENDED = 1e-3
-"""Of the largest learning rate, in the second half. Healthy: at least 0.005; broken: at most
-3e-4."""
+"""The learning rate has ended if it is below this part of its largest value in all of the second
+half. Healthy: at least 0.005; broken: at most 3e-4."""
 
 UNDER = 0.1
-"""The gradient's elements in units of eps."""
+"""The size of the gradient's elements in units of eps, below which eps decides the step."""
 
 
 def no_step(history: History) -> Finding | None:
-    """Before a step was made, or after the last one."""
+    """No step was ever made, or none since the latest losses."""
     waited = Curve.of(history, WITHOUT_STEP)
     if not len(waited) or not waited.values[-1]:
         return None
@@ -104,7 +108,7 @@ def carried_over(history: History) -> Finding | None:
 
 
 def unusual_options(history: History) -> Finding | None:
-    """What contradicts itself, or makes steps that no one means."""
+    """Options that contradict each other, or make steps that nobody wants."""
     said = [
         text
         for group in history.facts().get("param groups", [])
@@ -122,7 +126,8 @@ def unusual_options(history: History) -> Finding | None:
 
 
 def contradictions(group: dict[str, Any], is_under_way: bool) -> list[str]:
-    """A rate that falls as 1 / t may begin by taking all of the weights."""
+    """In words. Weight decay is judged once the training is under way: a learning rate that falls
+    as 1 / t may begin by taking all of the weights."""
     beta1, beta2 = group.get("beta1"), group.get("beta2")
     said = []
     if beta1 is not None and beta2 is not None and beta1 >= beta2:
@@ -183,7 +188,8 @@ def under_epsilon(history: History) -> Finding | None:
 
 
 def big_steps(history: History) -> Finding | None:
-    """Of the median layer among those with weights in the first record: growth from 0 is none."""
+    """The median is taken over layers that have weights in the first record: growth from 0 is not a
+    big step."""
     layers = trained_from_the_start(history)
     if not layers or not is_harmed(history):
         return None
@@ -246,7 +252,7 @@ def divisor(ratio: float) -> int:
 
 
 def ended_early(history: History) -> Finding | None:
-    """The learning rate of all groups, from the middle of the run on."""
+    """Whether the learning rates of all groups are nearly 0 from the middle of the run on."""
     rates = [Curve.of(history, tag) for tag in history.below("learning rate").values()]
     rates = [each for each in rates if len(each) >= 6 and each.values.max() > 0]
     if not rates or any(each.second_half.max() > ENDED * each.values.max() for each in rates):
@@ -267,7 +273,7 @@ def ended_early(history: History) -> Finding | None:
 
 
 def small_steps(history: History) -> Finding | None:
-    """But not while the learning rate is warmed up."""
+    """Not while the learning rate is warmed up."""
     layers = trained_from_the_start(history)
     fall, rate = fallen(history), history.values("learning rate/group 0")
     warms_up = len(rate) > 1 and rate[-1] == rate.max() > 1.5 * rate[0]
