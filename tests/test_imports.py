@@ -1,7 +1,9 @@
 """What each room imports, looked at in a fresh interpreter."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 EXTRAS = {"tensorboard", "torchvision", "matplotlib", "rich", "tyro", "optuna", "threadpoolctl"}
 
@@ -29,6 +31,15 @@ def test_the_monitor_loads_nothing_of_the_proof():
     code = "import torchopt_ref.tensorboard, sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not [name for name in done.stdout.split() if name.startswith("torchopt_ref.testing")]
+
+
+def test_within_the_monitor_imports_point_from_measuring_to_writing_to_reading():
+    monitor = Path(__file__).parents[1] / "torchopt_ref/tensorboard"
+    order = ["monitor", "session", "measure", "write", "read"]
+    for package in ("measure", "write", "read"):
+        above = "|".join(order[: order.index(package)])
+        for file in (monitor / package).rglob("*.py"):
+            assert not re.findall(rf"from \.+({above})\b", file.read_text()), file
 
 
 def test_parity_and_the_playground_need_no_extra():

@@ -74,7 +74,7 @@ class Monitor:
             at work, such as before a step.
         sinks: where the curves and texts go besides the folder, under the same tags: a
             ``JsonLines(path)``, or any object with ``log(dict, step)``, such as a run of wandb.
-            One that fails is one warning, and left out from then on.
+            One that fails is one warning, and omitted from then on.
         reduce: under DDP, take means of what ``log`` is given over all processes, each of which
             then has to call it in the same steps.
 

@@ -122,7 +122,7 @@ def test_an_optimizer_without_a_reference_has_no_drift_but_a_note(tmp_path, read
 
 
 def test_a_parameter_whose_gradients_come_later(tmp_path, read):
-    """Without slots it is left out; with fewer steps than the first, too."""
+    """Without slots it is omitted; with fewer steps than the first, too."""
     first, second = (nn.Parameter(torch.randn(5)) for _ in range(2))
     optimizer = torchopt_ref.optim.Adam([first, second])
     model = nn.ParameterList([first, second])

@@ -173,7 +173,7 @@ def quantities(sums: Mapping[str, np.ndarray], scale: np.float64) -> dict[str, n
 
 
 def summed(table: Mapping[str, np.ndarray], rows: np.ndarray, number: int) -> dict[str, np.ndarray]:
-    """The sums of each column over the tensors that share a row; those of row -1 are left out."""
+    """The sums of each column over the tensors that share a row; those of row -1 are omitted."""
     here = rows >= 0
     return {
         key: np.bincount(rows[here], weights=column[here], minlength=number)

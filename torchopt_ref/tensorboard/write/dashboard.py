@@ -10,7 +10,7 @@ What TensorBoard does with it, which its documents do not say:
 - All curves of a run have one colour, so a chart shows few of them. A margin chart fills what is
   between two of its curves, which must have the same steps.
 - Of a category it shows the margin charts last, and in reverse (``as_shown``).
-- Axes leave out the largest and smallest 5 % of the points, unless a box is unchecked.
+- Axes omit the largest and smallest 5 % of the points, unless a box is unchecked.
 - A parenthesis in a tag is taken for the beginning of the run's name, and breaks the chart.
 """
 

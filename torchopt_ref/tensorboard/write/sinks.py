@@ -38,7 +38,7 @@ class JsonLines:
     Each line reaches the operating system before training goes on, so that ``kill -9`` loses none;
     the one that is being written then may end early, without its line feed, and is dropped when the
     training is resumed. A session replaces the lines from its first step on, as in event files.
-    NaN and infinities, which JSON lacks, are ``null``. A curve that is called ``step`` is left out.
+    NaN and infinities, which JSON lacks, are ``null``. A curve that is called ``step`` is omitted.
 
     Raises:
         UserError: the file cannot be written, or holds something else.
