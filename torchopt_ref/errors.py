@@ -11,6 +11,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+LAB = (
+    *("torchvision", "PIL", "tensorboard", "google_crc32c", "matplotlib", "rich", "tyro"),
+    *("threadpoolctl", "optuna", "sqlalchemy", "tomli"),
+)
+"""The packages that the extra ``lab`` installs, by the names of their modules."""
 LARGEST_SEED = 2**63 - 1
 """The largest number of 64 bits with a sign, which every generator takes."""
 LARGEST = 2**31 - 1
@@ -103,6 +108,15 @@ def no_number(text: str) -> float:
     if text == "NaN":
         raise ValueError("NaN is no number")
     return float(text)
+
+
+def with_hint(error: ModuleNotFoundError) -> ModuleNotFoundError:
+    """The same error, and how to install the package if the extra ``lab`` has it."""
+    package = (error.name or "").partition(".")[0]
+    if package not in LAB:
+        return error
+    hint = f"{package} is not installed: pip install 'torchopt-ref[lab]'"
+    return ModuleNotFoundError(hint, name=error.name)
 
 
 def first_line(error: object) -> str:

@@ -86,7 +86,7 @@ def words_of(found):
 
 
 ENGLISH = re.compile(r"(?:[A-Za-z']+[ ,]+){3,}[a-z]+")
-"""Four English words in a row, which is more than a name."""
+"""Four English words in a row: more than a name that Chinese texts use, too."""
 CHINESE = re.compile("[\u3000-\u9fff\uff00-\uffef]")
 
 

@@ -146,7 +146,7 @@ def test_the_sides_agree_in_float64(folder):
 def test_one_side_alone_measures_the_same(folder, side):
     config = activations.Config(seeds=2, samples=40, sides=side)
     for unit in activations.units(config)[::5]:
-        with one_thread():  # As the laboratory does: more may sum in another order.
+        with one_thread():  # as in a run: more threads may sum in another order
             alone = unit.work(**unit.arguments)
         assert list(alone) == [side]
         assert alone[side]["numbers"] == results(folder)["units"][unit.name][side]["numbers"]

@@ -31,7 +31,7 @@ def run(out):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    # Divergence is expected, and must not show.
+    # Some trainings diverge, and no warning of that may be seen.
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
         return run(tmp_path_factory.mktemp("first"))
@@ -67,7 +67,7 @@ def test_every_file_is_strict_json_and_a_loss_that_is_not_finite_is_null(folder)
         assert numbers[side]["numbers"]["loss/lr-10"] is None
         curves = units["none-seed0"][side]["curves"]
         assert len(curves["loss/train/lr-10"]) < 4 == len(curves["accuracy/train/lr-10"])
-        # The largest logit of a network of NaN is the first.
+        # Where all logits are NaN, argmax takes the first class.
         assert numbers[side]["numbers"]["train_accuracy/lr-10"] == (labels == 0).mean()
         assert numbers[side]["numbers"]["loss/lr-0.01"] > 0
     assert set(units) == {f"{p}-seed0" for p in PLACES} | {
@@ -206,7 +206,7 @@ def outcome(curve, scales, rates, test):
 
 
 def concluded(none, before):
-    """Findings by measure; ``none`` and ``before`` have a made-up network for each seed."""
+    """Decisions by measure; ``none`` and ``before`` have a made-up network for each seed."""
     outcomes = {
         (place, seed): outcome(**kind)
         for place, kinds in {"none": none, "before": before, "after": before}.items()

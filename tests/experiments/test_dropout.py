@@ -214,7 +214,7 @@ def test_a_claim_holds_only_if_it_does_for_every_seed(results, fails):
 
 
 def outcomes(results, outcome):
-    """Which claims have it."""
+    """The positions of the claims that have this outcome."""
     claims = report.claims(results, dropout.Config())
     assert len(claims) == 8
     return [k for k, claim in enumerate(claims) if claim.sides["torch"].outcome == outcome]

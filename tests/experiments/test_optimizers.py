@@ -11,7 +11,7 @@ from tests.experiments.fashion_files import write_fashion
 from tests.experiments.made_up_reports import check_both_languages, make_all
 from torchopt_ref.cli import main
 from torchopt_ref.experiments import optimizers
-from torchopt_ref.experiments.lab.lockstep import ADAPTIVE_STEP_ULP, STEP_ULP, bound_of
+from torchopt_ref.experiments.lab.agreement import ADAPTIVE_STEP_ULP, STEP_ULP, bound_of
 from torchopt_ref.experiments.lab.results import FAILS, HOLDS, UNDECIDED, Results
 from torchopt_ref.experiments.optimizers import DIALECTS, in_dialect
 from torchopt_ref.experiments.reports import optimizers as report
@@ -297,7 +297,7 @@ def test_an_interrupted_run_resumes_from_the_last_finished_unit(tmp_path, capsys
 
 @pytest.mark.parametrize("dialect", ["torch", "keras"])
 def test_another_dialect_is_run_told_and_kept_apart(run, dialect):
-    """By both sides alike, in the book's learning rates."""
+    """Both sides compute it alike, and its learning rates are the book's."""
     folder, book = run(1, "--dialect", dialect), run(1)
     assert folder.name != book.name
     found, of_the_book = results(folder), results(book)
@@ -315,7 +315,7 @@ def test_another_dialect_is_run_told_and_kept_apart(run, dialect):
 
 
 def test_the_textbooks_run_is_that_of_before(run):
-    """Its learning rates are named now, and are its defaults."""
+    """The learning rates that it is given are the defaults of the book's optimizers."""
     for method in [*OPTIMIZERS, "Nesterov"]:
         configuration = in_dialect(method, "book")
         assert configuration.name == f"book.{method}"
@@ -325,7 +325,7 @@ def test_the_textbooks_run_is_that_of_before(run):
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_momentum_is_momentum_where_a_dialect_has_no_class_for_it(dialect):
-    """Two steps by a gradient of 1 go lr and 1.9 lr; Nesterov's have gone further, or as far."""
+    """With a gradient of 1, Momentum's first two steps are lr and 1.9 lr; Nesterov's are longer."""
     gone = {}
     for method in ("Momentum", "Nesterov"):
         params = {"x": np.zeros(1)}

@@ -96,7 +96,7 @@ def made_up(*accuracies, loss=0.1):
         (made_up((1.0, 0.7), (1.0, 0.91)), [HOLDS, FAILS]),
         (made_up((np.nan, 0.7), (1.0, 0.8)), [UNDECIDED, UNDECIDED]),
         (made_up((1.0, 0.7)), [UNDECIDED, UNDECIDED]),
-        # Of a network of NaN argmax makes a guess, and so an accuracy.
+        # Where all logits are NaN, argmax still takes a class, so that there is an accuracy.
         (made_up((0.1, 0.1), (0.1, 0.1), loss=np.nan), [UNDECIDED, UNDECIDED]),
     ],
 )

@@ -39,7 +39,7 @@ def test_the_sides_agree_and_both_forms_of_l2_coincide(folder):
     assert (losses["outcome"], steps["outcome"]) == ("holds", "holds")
     assert "SGD, L2 in the" in steps["evidence"][0]
     assert "Adam" in steps["evidence"][0]
-    # Bits are arithmetic, which one seed decides; the gap it does not.
+    # One seed decides whether bits are equal, a matter of arithmetic, but not which gap is smaller.
     (forms,) = (claim for claim in claims if claim["claim"][0].startswith("L2 in the loss"))
     assert [found["outcome"] for found in forms["sides"].values()] == ["holds", "holds"]
     (gap,) = (
@@ -175,7 +175,7 @@ def test_a_claim_holds_only_if_it_does_for_every_seed(results, fails):
 
 
 def outcomes(results, outcome):
-    """Which claims have it."""
+    """The positions of the claims that have this outcome."""
     claims = report.claims(results, weight_decay.Config())
     assert len(claims) == 6
     return [k for k, claim in enumerate(claims) if claim.sides["torch"].outcome == outcome]

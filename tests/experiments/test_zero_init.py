@@ -148,7 +148,7 @@ def test_the_claims_hold_where_they_should():
         ({"rank": 2.0}, [FAILS, HOLDS]),
         ({"distinct": 2.0}, [FAILS, HOLDS]),
         ({"loss": 2.1}, [HOLDS, FAILS]),
-        # Of weights that are NaN none differs from another.
+        # Weights that are NaN do not count as different from each other.
         ({"loss": float("nan")}, [UNDECIDED, UNDECIDED]),
     ],
 )

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from numpy_ref.network import MultiLayerNet
+from numpy_ref.init import Scheme
+from numpy_ref.network import Activation, MultiLayerNet
 from torchopt_ref.sides import Twin
 
 from .lab.charts import Histograms, Lines
@@ -21,8 +22,13 @@ from .lab.svg import COLORS, Axis, Figure
 from .lab.words import Words, percent, sentences
 
 NAME = "activations"
-FUNCTIONS = ("sigmoid", "tanh", "relu")
-SCHEMES: dict[str, str | float] = {"std=1": 1.0, "std=0.01": 0.01, "Xavier": "xavier", "He": "he"}
+FUNCTIONS: tuple[Activation, ...] = ("sigmoid", "tanh", "relu")
+SCHEMES: dict[str, Scheme | float] = {
+    "std=1": 1.0,
+    "std=0.01": 0.01,
+    "Xavier": "xavier",
+    "He": "he",
+}
 """The kinds of initial weights."""
 Layers = list[np.ndarray]
 NEAR = 0.1
@@ -89,8 +95,8 @@ class Stack:
     inputs follow from ``seed``.
     """
 
-    activation: str
-    weight_init: str | float
+    activation: Activation
+    weight_init: Scheme | float
     seed: int
     samples: int = 1000
     width: int = 100

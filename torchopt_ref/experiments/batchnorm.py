@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from numpy_ref.network import Normalised
 from torchopt_ref.data import Dataset
 from torchopt_ref.errors import UserError
 
@@ -23,7 +24,7 @@ from .lab.training import Recipe, batches, make_trainers
 from .lab.words import Words, sentences
 
 NAME = "batchnorm"
-PLACES: dict[str, str | bool] = {"none": False, "before": "before", "after": "after"}
+PLACES: dict[str, Normalised] = {"none": False, "before": "before", "after": "after"}
 SCALES = {f"scale-{scale:.3g}": float(scale) for scale in np.logspace(0, -4, 16)}
 """The standard deviations of the initial weights, by the names of their trainings."""
 RATES = {f"lr-{rate:.3g}": float(rate) for rate in np.logspace(-2, 1, 5)}

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from numpy_ref.layers import Scaling
 from torchopt_ref.nn import mc_dropout
 
 from .lab.agreement import agreement_units
@@ -24,7 +25,7 @@ from .lab.words import Words, sentences
 from .overfit import accuracy_figure, overfitting
 
 NAME = "dropout"
-SCALINGS = ("inverted", "inference")
+SCALINGS: tuple[Scaling, ...] = ("inverted", "inference")
 PASSES = (1, 3, 10, 50)
 """How many passes with dropout left on are averaged, from a single one to an ensemble."""
 MEASURES = ("accuracy", "nll", "ece")

@@ -13,7 +13,7 @@ from torchopt_ref.errors import UserError, unknown
 from torchopt_ref.sides import BY_NAME, KNOWN, Configuration
 
 from .lab.agreement import agreement_units
-from .lab.charts import Curve, Lines, Valley
+from .lab.charts import Lines, PlottedCurve, Valley
 from .lab.panels import note, test_accuracies, training_losses
 from .lab.results import Outcome, Results, Unit
 from .lab.settings import Settings
@@ -34,10 +34,10 @@ DIALECTS = {
 """Whose formulas and defaults the optimizers have, and what a report calls it."""
 OPTIONS_OF_SGD = {"Momentum": {"momentum": 0.9}, "Nesterov": {"momentum": 0.9, "nesterov": True}}
 """In a dialect without a class for these methods, its SGD with these options computes them."""
-START = (-7.0, 2.0)
-STEPS = 30
-LEARNING_RATES = {"SGD": 0.95, "Momentum": 0.1, "AdaGrad": 1.5, "RMSprop": 0.1, "Adam": 0.3}
-"""The textbook's, for every dialect."""
+VALLEY_START = (-7.0, 2.0)
+VALLEY_STEPS = 30
+VALLEY_RATES = {"SGD": 0.95, "Momentum": 0.1, "AdaGrad": 1.5, "RMSprop": 0.1, "Adam": 0.3}
+"""The textbook's learning rates for the valley f(x, y) = x^2/20 + y^2, used in every dialect."""
 
 
 @dataclass
@@ -120,7 +120,7 @@ def walk_down_the_valley(side_names: Sequence[str], dialect: str = "book") -> Ou
     for side in side_names:
         paths = {
             name: list(PATHS[side](in_dialect(name, dialect, lr)))
-            for name, lr in LEARNING_RATES.items()
+            for name, lr in VALLEY_RATES.items()
         }
         values = {name: [f(x, y) for x, y in path] for name, path in paths.items()}
         outcome[side] = {
@@ -136,19 +136,19 @@ def f(x: Any, y: Any) -> Any:
 
 
 def numpy_path(configuration: Configuration) -> Iterator[tuple[float, float]]:
-    params = {"x": np.array(START[0]), "y": np.array(START[1])}
+    params = {"x": np.array(VALLEY_START[0]), "y": np.array(VALLEY_START[1])}
     optimizer = configuration.reference()
-    yield START
-    for _ in range(STEPS):
+    yield VALLEY_START
+    for _ in range(VALLEY_STEPS):
         optimizer.update(params, {"x": params["x"] / 10, "y": 2 * params["y"]})
         yield float(params["x"]), float(params["y"])
 
 
 def torch_path(configuration: Configuration) -> Iterator[tuple[float, float]]:
-    x, y = (torch.nn.Parameter(torch.tensor(start, dtype=torch.float64)) for start in START)
+    x, y = (torch.nn.Parameter(torch.tensor(start, dtype=torch.float64)) for start in VALLEY_START)
     optimizer = configuration.ours([x, y])
-    yield START
-    for _ in range(STEPS):
+    yield VALLEY_START
+    for _ in range(VALLEY_STEPS):
         optimizer.zero_grad()
         f(x, y).backward()
         optimizer.step()
@@ -185,14 +185,14 @@ def valley_figure(results: Results, dialect: str) -> Figure:
     """A panel for each optimizer, and their heights over the steps in one."""
     side = results.sides[-1]
     found = results.of("valley")[0][side]["paths"]
-    paths = {name: np.array(found[name], dtype=float) for name in LEARNING_RATES}
+    paths = {name: np.array(found[name], dtype=float) for name in VALLEY_RATES}
     panels = [
         Valley(Words(f"{name}, lr = {rate:g}", f"{name}，学习率 {rate:g}"), paths[name], color)
-        for (name, rate), color in zip(LEARNING_RATES.items(), COLORS, strict=False)
+        for (name, rate), color in zip(VALLEY_RATES.items(), COLORS, strict=False)
     ]
     with np.errstate(over="ignore"):
         heights = [
-            Curve(Words(name, name), range(len(path)), f(*path.T)[None], color, dash)
+            PlottedCurve(Words(name, name), range(len(path)), f(*path.T)[None], color, dash)
             for (name, path), color, dash in zip(paths.items(), COLORS, DASHES, strict=False)
         ]
     steps = len(paths["SGD"]) - 1
@@ -211,7 +211,7 @@ def valley_figure(results: Results, dialect: str) -> Figure:
 
 def learning_figure(results: Results, dataset: str, dialect: str) -> Figure:
     """Training loss and test accuracy."""
-    names = {name: Words(name, name) for name in LEARNING_RATES}
+    names = {name: Words(name, name) for name in NAMES}
     shown = {"mnist": "MNIST", "fashion": "Fashion-MNIST"}.get(dataset, dataset)
     losses = {
         words: results.curve(name, results.sides[-1], "loss/train") for name, words in names.items()

@@ -11,13 +11,19 @@ from torchopt_ref.errors import UserError
 
 from .lab.agreement import agreement_units
 from .lab.charts import Lines
-from .lab.lockstep import weight_difference
 from .lab.panels import EPOCH, curves, note
 from .lab.results import Outcome, Results, Unit, points
 from .lab.settings import Settings
 from .lab.svg import Axis, Figure
 from .lab.trainers import Arrays
-from .lab.training import Recipe, batches, is_weight, make_trainers, training_units
+from .lab.training import (
+    Recipe,
+    batches,
+    is_weight,
+    make_trainers,
+    training_units,
+    weight_difference,
+)
 from .lab.words import Words
 from .overfit import STEPS_PER_EPOCH, accuracy_figure, overfitting
 

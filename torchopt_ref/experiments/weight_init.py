@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from numpy_ref.init import Scheme
+
 from .lab.agreement import agreement_units
 from .lab.panels import initial_weights, note, test_accuracies, training_losses
 from .lab.results import Results, Unit
@@ -13,7 +15,7 @@ from .lab.training import CHANCE, Recipe, training_units
 from .lab.words import Words
 
 NAME = "weight-init"
-SCHEMES: dict[str, str | float] = {"std=0.01": 0.01, "Xavier": "xavier", "He": "he"}
+SCHEMES: dict[str, Scheme | float] = {"std=0.01": 0.01, "Xavier": "xavier", "He": "he"}
 
 
 @dataclass

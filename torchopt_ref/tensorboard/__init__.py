@@ -6,10 +6,15 @@ a training. ``session`` is a monitor at work: ``measure`` fills records, ``write
 ``read`` reads and judges them. ``server`` starts TensorBoard where something is seen at once.
 """
 
-from .measure import NonFiniteError
-from .monitor import Monitor
-from .read import Finding, History, diagnose
-from .write import JsonLines, RunFolder, Sink
+from torchopt_ref.errors import with_hint
+
+try:
+    from .measure import NonFiniteError
+    from .monitor import Monitor
+    from .read import Finding, History, diagnose
+    from .write import JsonLines, RunFolder, Sink
+except ModuleNotFoundError as error:
+    raise with_hint(error) from error
 
 __all__ = [
     "Finding",

@@ -30,6 +30,8 @@ from .write.sinks import Sink
 class Monitor:
     """Watch a training, and write what it does as curves for TensorBoard.
 
+    ::
+
         with Monitor(model, optimizer, "runs/mine") as monitor:
             for x, y in batches:
                 optimizer.zero_grad()

@@ -1,4 +1,4 @@
-"""What every figure owes its reader, whatever the experiments found."""
+"""What every figure must keep, whatever the experiments found: it is whole and can be read."""
 
 import re
 from collections import defaultdict
@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 
 from torchopt_ref.experiments import EXPERIMENTS, experiment
-from torchopt_ref.experiments.lab.charts import Bars, Curve, Histograms, Lines, Points, Valley
+from torchopt_ref.experiments.lab.charts import (
+    Bars,
+    Histograms,
+    Lines,
+    PlottedCurve,
+    Points,
+    Valley,
+)
 from torchopt_ref.experiments.lab.panels import training_losses
 from torchopt_ref.experiments.lab.results import Results
 from torchopt_ref.experiments.lab.svg import COLUMN, Axis, Figure, text_width, wrapped
@@ -32,12 +39,12 @@ VALUES = {
     "tiny": lambda i: 5e-324 if i else 1.0,
     "negative": lambda i: -1.0 - i,
 }
-"""What a curve may be."""
+"""Curves of all kinds that a training may give."""
 NAMES = {
     *("sgd", "momentum", "adagrad", "rmsprop", "adam", "adamw", "xavier", "sigmoid", "tanh"),
     *("relu", "batch", "normalization", "dropout", "epoch", "torch", "mnist", "ped", "anova"),
 }
-"""What has the same name in Chinese."""
+"""Words that Chinese texts use, too."""
 
 
 def found(name, value, seeds=2, length=30):
@@ -89,7 +96,7 @@ def found(name, value, seeds=2, length=30):
 
 @pytest.fixture(scope="module")
 def figures():
-    """Those of an ordinary run, by experiment and name."""
+    """The figures of an ordinary run, by experiment and name."""
     return {
         (name, key): figure
         for name in EXPERIMENTS
@@ -99,7 +106,7 @@ def figures():
 
 @pytest.fixture(scope="module")
 def drawn(figures):
-    """The same as SVG, in each language."""
+    """The figures of an ordinary run as SVG, in each language."""
     return {
         (*key, lang): figure.svg(lang) for key, figure in figures.items() for lang in ("en", "zh")
     }
@@ -121,13 +128,13 @@ def texts(svg):
 
 
 def spoken(svg):
-    """Everything that is read, by pointing too."""
+    """All texts of an SVG, those shown on pointing included."""
     root = ElementTree.fromstring(svg)
     return [e.text for kind in ("text", "title") for e in root.iter(SVG + kind)]
 
 
 def places(svg):
-    """All that says where something stands."""
+    """All attributes that hold coordinates or sizes."""
     for element in ElementTree.fromstring(svg).iter():
         for key in GEOMETRY & set(element.keys()):
             yield element.get(key)
@@ -210,7 +217,7 @@ def test_nothing_is_printed_over_another_text_or_beyond_the_panel(panels):
         boxes = []
         for element in shown:
             x, y = float(element.get("x")), float(element.get("y"))
-            width = 0.92 * text_width(element.text)  # which is that of a wide font
+            width = 0.92 * text_width(element.text)  # text_width is made for a wide font
             x -= {None: 0, "middle": 0.5, "end": 1}[element.get("text-anchor")] * width
             assert -2 <= x <= panel.size[0] + 2 - width, (key, element.text)
             assert y <= panel.size[1]
@@ -252,7 +259,9 @@ def test_a_figure_alone_is_as_wide_as_it_is_asked_for(figures, drawn):
 
 
 def lines(values, **axis):
-    curve = Curve(Words("it", "它"), range(1, 1 + len(values[0])), np.array(values), "#123456")
+    curve = PlottedCurve(
+        Words("it", "它"), range(1, 1 + len(values[0])), np.array(values), "#123456"
+    )
     return Lines(Words("t", "题"), Axis(Words("x", "x")), Axis(Words("y", "y"), **axis), [curve])
 
 
@@ -275,7 +284,7 @@ def test_a_line_is_broken_where_it_has_no_values_and_its_name_says_so():
 
 
 def placed(svg, *wanted):
-    """Where these texts stand."""
+    """The places of these texts."""
     root = ElementTree.fromstring(f"<g>{svg}</g>")
     return [(float(e.get("x")), float(e.get("y"))) for e in root.iter("text") if e.text in wanted]
 
@@ -283,7 +292,7 @@ def placed(svg, *wanted):
 def test_the_names_of_lines_that_end_together_stand_below_each_other_beside_the_plot():
     words = Words("it", "它")
     for ends in ([9.0, 9.0, 9.0], [0.0, 0.0, 0.0], [9.0, 5.0, 0.0], [5.0, 5.0, 9.0]):
-        curves = [Curve(words, [1, 2], np.array([[5.0, end]]), "#123456") for end in ends]
+        curves = [PlottedCurve(words, [1, 2], np.array([[5.0, end]]), "#123456") for end in ends]
         panel = Lines(words, Axis(words), Axis(words, limits=(0.0, 9.0)), curves)
         heights = sorted(y for x, y in placed(panel.draw("en"), "it") if x > 300)
         assert len(heights) == 3

@@ -32,7 +32,7 @@ def test_every_experiment_keeps_the_contract(name):
     module = experiment(name)
     assert name == module.NAME
     assert issubclass(module.Config, Settings)
-    assert module.__doc__.endswith(".")
+    assert module.__doc__.strip().endswith(".")
     assert module.Config.__doc__
     assert hasattr(module, "units") or hasattr(module, "outcomes")
     assert callable(module.figures)

@@ -76,7 +76,7 @@ def test_other_errors_pass(tmp_path):
 
 @pytest.mark.parametrize("name", ["report.html", "results.json"])
 def test_what_was_there_stays_when_there_is_no_room_for_the_new(tmp_path, name):
-    """The system's own full device takes the place of the file that is written first."""
+    """The file is first written beside its place, here to /dev/full, where there is never room."""
     folder = RunFolder(tmp_path / "experiment", "run")
     folder.write_json("results.json", summary("e", "T"))
     assert main(["report", str(tmp_path)]) == 0

@@ -6,12 +6,22 @@ import numpy as np
 import pytest
 import torch
 
-from torchopt_ref.experiments.lab.agreement import agreement, agreement_units, steps_claim
-from torchopt_ref.experiments.lab.lockstep import largest_differences, step_bound, weight_difference
+from torchopt_ref.experiments.lab.agreement import (
+    agreement,
+    agreement_units,
+    step_bound,
+    steps_claim,
+)
 from torchopt_ref.experiments.lab.processes import one_thread
 from torchopt_ref.experiments.lab.results import FAILS, HOLDS, UNDECIDED
 from torchopt_ref.experiments.lab.settings import Settings
-from torchopt_ref.experiments.lab.training import Recipe, make_trainers, train_on_each_side
+from torchopt_ref.experiments.lab.training import (
+    Recipe,
+    largest_differences,
+    make_trainers,
+    train_on_each_side,
+    weight_difference,
+)
 from torchopt_ref.experiments.lab.words import Words
 from torchopt_ref.sides import BY_NAME
 

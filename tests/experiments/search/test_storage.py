@@ -1,4 +1,4 @@
-"""Where a study is kept, and what of it survives."""
+"""Where a study is kept, and that a killed process does not damage it."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -46,7 +46,7 @@ def test_a_killed_search_goes_on_and_finds_what_an_undisturbed_one_finds(tmp_pat
         assert process.poll() is None
         time.sleep(0.02)
         if Path(plan.storage).exists():
-            # Not by ``open``: a reader of its own must not make the study before the search does.
+            # ``plan.open`` would make the study, if the search has not made it yet.
             done = Path(plan.storage).read_text().count('"outcome"')
             if done >= 3:
                 break

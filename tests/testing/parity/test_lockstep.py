@@ -21,13 +21,22 @@ from torchopt_ref.testing.parity import workload
 from torchopt_ref.testing.parity.table import TORCH, make_row
 
 CONFIGURATIONS = list(configurations())
+LENGTHS = [
+    *(pytest.param(each, 200 if each.options else 1000, id=str(each)) for each in CONFIGURATIONS),
+    *(
+        pytest.param(each, 1000, id=f"{each}-1000", marks=pytest.mark.slow)
+        for each in CONFIGURATIONS
+        if each.options
+    ),
+]
+"""A thousand steps for each optimizer with its defaults; for its other options only if slow."""
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("configuration", CONFIGURATIONS, ids=str)
-def test_zero_ulp_over_a_thousand_steps(configuration, dtype):
-    report = check_parity(configuration.ours, configuration.reference(), steps=1000, dtype=dtype)
-    assert report.steps == 1000
+@pytest.mark.parametrize(("configuration", "steps"), LENGTHS)
+def test_zero_ulp_over_many_steps(configuration, steps, dtype):
+    report = check_parity(configuration.ours, configuration.reference(), steps=steps, dtype=dtype)
+    assert report.steps == steps
     assert report.max_ulp_param == 0, f"\n{report}"
     assert report.max_ulp_state == 0, f"\n{report}"
 

@@ -35,7 +35,7 @@ SQUARE = "m-5,-5h10v10h-10z"
 
 
 @dataclass(frozen=True)
-class Curve:
+class PlottedCurve:
     """Values of shape (seeds, points): their mean is drawn as a line, their range as a band.
 
     Where a value of a seed is not finite, the other seeds are drawn. If that is so at the end, the
@@ -71,7 +71,7 @@ class Lines(Panel):
 
     x: Axis
     y: Axis
-    curves: Sequence[Curve]
+    curves: Sequence[PlottedCurve]
     dots: bool = False
 
     def draw(self, lang: str) -> str:
@@ -113,7 +113,7 @@ class Lines(Panel):
             readings.append((float(x), "\n".join(lines)))
         return readings
 
-    def _reading(self, curve: Curve, at: int) -> str:
+    def _reading(self, curve: PlottedCurve, at: int) -> str:
         values = curve.values[:, at]
         with np.errstate(invalid="ignore"):
             mean, low, high = values.mean(), values.min(), values.max()
@@ -329,7 +329,7 @@ def framed(
     return frame
 
 
-def traced(curve: Curve, frame: Frame, dots: bool) -> tuple[str, str, tuple[float, float]]:
+def traced(curve: PlottedCurve, frame: Frame, dots: bool) -> tuple[str, str, tuple[float, float]]:
     """A curve's band, its line, broken where values are missing, and where the line ends."""
     values = curve.drawn(frame.y_axis)
     at = some(len(curve.x), int((frame.right - frame.left) / POINT))

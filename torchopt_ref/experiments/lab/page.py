@@ -142,7 +142,7 @@ def section(folder: Path, summary: Mapping[str, Any], lang: str, text: Callable[
     options = ", ".join(f"{name} = {value}" for name, value in summary["config"].items())
     numbers = "".join(
         f"<details><summary>{text(table['title'])}</summary>\n"
-        f"{grid(table['columns'], table['rows'], text)}</details>\n"
+        f"{html_table(table['columns'], table['rows'], text)}</details>\n"
         for table in summary["tables"]
     )
     return (
@@ -210,7 +210,9 @@ def mark(found: Mapping[str, Any] | None, span: str, lang: str) -> str:
     )
 
 
-def grid(columns: Sequence[Any], rows: Sequence[Sequence[Any]], text: Callable[[Any], str]) -> str:
+def html_table(
+    columns: Sequence[Any], rows: Sequence[Sequence[Any]], text: Callable[[Any], str]
+) -> str:
     head = "".join(f"<th>{text(column)}</th>" for column in columns)
     body = "".join(
         "<tr>" + "".join(f"<td>{text(cell)}</td>" for cell in row) + "</tr>\n" for row in rows

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from .charts import Curve, Lines
+from .charts import Lines, PlottedCurve
 from .results import Results, points
 from .svg import COLORS, DASHES, PLAIN, Axis
 from .words import Words, percent, sentences
@@ -29,7 +29,7 @@ CHANCE = Words("chance", "随机猜测")
 
 def curves(
     values: Mapping[Words, np.ndarray], x: Sequence[float] | None = None, plain: bool = False
-) -> list[Curve]:
+) -> list[PlottedCurve]:
     """Curves by name, of values (seeds, points), over x or 1, 2, 3 ...
 
     Colour and dash follow from a curve's place. ``plain`` draws the first one in grey, as that with
@@ -39,7 +39,7 @@ def curves(
     if plain:
         styles.insert(0, (PLAIN, "none"))
     return [
-        Curve(name, range(1, each.shape[1] + 1) if x is None else x, each, *style)
+        PlottedCurve(name, range(1, each.shape[1] + 1) if x is None else x, each, *style)
         for (name, each), style in zip(values.items(), styles, strict=False)
     ]
 
@@ -61,7 +61,7 @@ def training_losses(
     }
     found = curves(smooth, range(window, length + 1))
     if chance is not None:
-        found.append(Curve(CHANCE, (1, length), np.full((1, 2), chance), PLAIN, "1 3"))
+        found.append(PlottedCurve(CHANCE, (1, length), np.full((1, 2), chance), PLAIN, "1 3"))
     return Lines(title, ITERATION, LOG_LOSS if log else LOSS, found)
 
 

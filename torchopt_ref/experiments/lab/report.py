@@ -81,7 +81,7 @@ def show(summary: Mapping[str, Any], lang: str) -> None:
         console.print(in_language(MEANINGLESS, lang))
     for table in summary["tables"]:
         console.print(f"\n{in_language(table['title'], lang)}")
-        console.print(grid(table["columns"], table["rows"], lang))
+        console.print(terminal_table(table["columns"], table["rows"], lang))
     console.print()
     if spent := seconds(summary):
         console.print(
@@ -117,7 +117,7 @@ def seconds(summary: Mapping[str, Any]) -> Words | None:
     )
 
 
-def grid(columns: Iterable[Any], rows: Iterable[Iterable[Any]], lang: str) -> Table:
+def terminal_table(columns: Iterable[Any], rows: Iterable[Iterable[Any]], lang: str) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for column in columns:
         table.add_column(in_language(column, lang), overflow="fold")
@@ -133,7 +133,8 @@ def evidence(claim: Mapping[str, Any], lang: str) -> Iterator[str]:
         line = in_language(found["evidence"], lang)
         if outcome(claim) != found["outcome"]:
             line = f"({said_outcome(found, lang)}) {line}"
-        elif found["because"][0] and [*found["because"]] != [*QUICK]:  # which is said at the top
+        # That a quick run decides nothing is said at the top.
+        elif found["because"][0] and [*found["because"]] != [*QUICK]:
             line = f"({in_language(found['because'], lang)}) {line}"
         by_line.setdefault(line, []).append(in_language(SIDES[side], lang))
     for line, sides in by_line.items():
@@ -146,5 +147,5 @@ def show_all(summaries: Iterable[Mapping[str, Any]], lang: str) -> None:
     rows = [[each["experiment"], *map(str, counted(each).values())] for each in summaries]
     console = Console(highlight=False, markup=False)
     console.print()
-    console.print(grid(columns, rows, lang))
+    console.print(terminal_table(columns, rows, lang))
     console.print()

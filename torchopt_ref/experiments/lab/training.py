@@ -6,16 +6,18 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from string import ascii_letters
 from typing import Any
 
 import numpy as np
 import torch
 
-from numpy_ref.network import MultiLayerNet
+from numpy_ref.init import Scheme
+from numpy_ref.layers import Scaling
+from numpy_ref.network import Activation, MultiLayerNet, Normalised
 from numpy_ref.random import Generator
 from torchopt_ref.sides import BY_NAME, Twin
 
-from .lockstep import differences, largest_differences
 from .results import Outcome, Unit
 from .settings import Settings
 from .trainers import Arrays, NumpyTrainer, TorchTrainer, Trainer
@@ -40,13 +42,13 @@ class Recipe:
     hidden_sizes: tuple[int, ...]
     optimizer: str = "book.SGD"
     options: dict[str, Any] = field(default_factory=dict)
-    activation: str = "relu"
-    weight_init: str | float = "he"
+    activation: Activation = "relu"
+    weight_init: Scheme | float = "he"
     weight_decay: float = 0.0
     decay_in: str = "loss"
-    batchnorm: str | bool = False
+    batchnorm: Normalised = False
     dropout: float = 0.0
-    scaling: str = "inverted"
+    scaling: Scaling = "inverted"
     params: Arrays | None = None
     samples: int | None = None
     batch_size: int = 100
@@ -217,6 +219,49 @@ def evaluation(
     """The accuracy on each set of images, and the numbers of ``watch``, by tag."""
     found = {f"accuracy/{name}": trainer.accuracy(x, t) for name, (x, t) in sets.items()}
     return found | (watch(trainer.weights()) if watch else {})
+
+
+def differences(
+    trainers: dict[str, Trainer], curves: dict[str, dict[str, list]], lockstep: bool
+) -> dict[str, float]:
+    """How far the sides are apart after a step. In lockstep NumPy then takes over torch's state."""
+    by_numpy, by_torch = (curves[side]["loss/train"][-1] for side in ("numpy", "torch"))
+    found = {"sides/loss_difference": abs(by_numpy - by_torch)}
+    if lockstep:
+        follower, leader = trainers["numpy"], trainers["torch"]
+        assert isinstance(follower, NumpyTrainer)
+        assert isinstance(leader, TorchTrainer)
+        ulp, distance = weight_difference(follower.weights(), leader.weights())
+        found |= {"lockstep/max_ulp": ulp, "lockstep/max_abs": distance}
+        follower.copy_from(leader)
+    return found
+
+
+def largest_differences(curves: dict[str, list]) -> dict[str, float]:
+    """The maxima of the curves of :func:`differences`; NaN if there is one."""
+    loss = curves["sides/loss_difference"]
+    largest = {"first 100": np.max(loss[:100]), "ever": np.max(loss)}
+    if "lockstep/max_ulp" in curves:
+        largest["step ULP"] = np.max(curves["lockstep/max_ulp"])
+        largest["step"] = np.max(curves["lockstep/max_abs"])
+    return {key: float(value) for key, value in largest.items()}
+
+
+def weight_difference(a: Arrays, b: Arrays) -> tuple[float, float]:
+    """The largest difference between two sets of weights, in ULP and absolute.
+
+    The unit is that in the last place of the largest value in the layer; ``W1``, ``b1`` and
+    ``gamma1`` are of one layer. Counted in units of each value, a difference would have no bound
+    where values pass zero. Counted in units of each tensor, it would have none for the biases
+    before a batch normalisation, which are nothing but rounding. The result is NaN if a weight is.
+    """
+    largest: dict[str, float] = {}
+    for name, array in b.items():
+        layer = name.lstrip(ascii_letters)
+        largest[layer] = np.maximum(largest.get(layer, 0), np.abs(array).max())
+    distances = {name: np.abs(a[name] - b[name]).max() for name in a}
+    ulps = [d / np.spacing(largest[name.lstrip(ascii_letters)]) for name, d in distances.items()]
+    return float(np.max(ulps)), float(np.max([*distances.values()]))
 
 
 def final_numbers(curves: dict[str, list]) -> dict[str, float]:

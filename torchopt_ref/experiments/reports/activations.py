@@ -46,11 +46,14 @@ def seen(results: Results, config: Config) -> Words:
     back = by_name(
         {
             s: c[:, 0] / c[:, -1]
-            for s, c in curves(results, side, "sigmoid", "gradient/norm").items()
+            for s, c in by_scheme(results, side, "sigmoid", "gradient/norm").items()
         }
     )
     relu = by_name(
-        {s: c[:, -1] / c[:, 0] for s, c in curves(results, side, "relu", "activation/std").items()}
+        {
+            s: c[:, -1] / c[:, 0]
+            for s, c in by_scheme(results, side, "relu", "activation/std").items()
+        }
     )
     return Words(
         "From layer 5 back to layer 1 the gradient's norm changes, with sigmoid, by a factor of: "
@@ -199,7 +202,7 @@ def gathers_at_the_ends(results: Results, side: str) -> Decision:
 
 
 def gradient_vanishes(results: Results, side: str) -> Decision:
-    back = curves(results, side, "sigmoid", "gradient/norm")
+    back = by_scheme(results, side, "sigmoid", "gradient/norm")
     factor = {s: curve[:, 0] / curve[:, -1] for s, curve in back.items()}
     mine = factor.pop(NAMES["std=1"])
     one, others = over_seeds(mine), by_name(factor)
@@ -284,7 +287,7 @@ def stays_level(results: Results, side: str) -> Decision:
 def fades(results: Results, side: str) -> Decision:
     factors = {
         s: curve[:, -1] / curve[:, 0]
-        for s, curve in curves(results, side, "relu", "activation/std").items()
+        for s, curve in by_scheme(results, side, "relu", "activation/std").items()
         if s in (NAMES["std=0.01"], NAMES["Xavier"])
     }
     told = by_name(factors)
@@ -298,7 +301,7 @@ def fades(results: Results, side: str) -> Decision:
     )
 
 
-def curves(results: Results, side: str, function: str, tag: str) -> dict[Words, np.ndarray]:
+def by_scheme(results: Results, side: str, function: str, tag: str) -> dict[Words, np.ndarray]:
     """Values (seeds, layers) for each kind of initial weights."""
     return {NAMES[s]: results.curve(f"{function}-{s}", side, tag) for s in SCHEMES}
 

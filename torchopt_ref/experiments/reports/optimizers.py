@@ -6,16 +6,15 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..lab.agreement import agreement_claims, steps_claim
-from ..lab.lockstep import bound_of
+from ..lab.agreement import agreement_claims, bound_of, steps_claim
 from ..lab.results import Claim, Decision, Results, Table, decision
 from ..lab.words import Words, listed, sentences, two_digits
 from ..optimizers import (
     DIALECTS,
     NAMES,
     SMOOTHING,
-    START,
-    STEPS,
+    VALLEY_START,
+    VALLEY_STEPS,
     Config,
     f,
     in_dialect,
@@ -43,7 +42,7 @@ WHY = Words(
 )
 TRAININGS: dict[str, Words] = {}
 
-START_POINT = f"({START[0]:g}, {START[1]:g})"
+START_POINT = f"({VALLEY_START[0]:g}, {VALLEY_START[1]:g})"
 
 
 def hyper_parameters(dialect: str) -> Words:
@@ -62,12 +61,13 @@ def tried(config: Config) -> Words:
     return sentences(
         [
             Words(
-                f"{STEPS} steps of each optimizer down f(x, y) = x²/20 + y² from {START_POINT}; "
+                f"{VALLEY_STEPS} steps of each optimizer down f(x, y) = x²/20 + y² from "
+                f"{START_POINT}; "
                 f"then {config.iterations:,} iterations of a ReLU network 784-100-100-100-100-10 "
                 f"from He's initial weights, on mini-batches of {config.batch_size} images, "
                 f"{hyper.en}.",
-                f"先让每种优化器在 f(x, y) = x²/20 + y² 上从 {START_POINT} 出发走 {STEPS} 步；再训"
-                "练一个 784-100-100-100-100-10 的 ReLU 网络（He 初始值，"
+                f"先让每种优化器在 f(x, y) = x²/20 + y² 上从 {START_POINT} 出发走 "
+                f"{VALLEY_STEPS} 步；再训练一个 784-100-100-100-100-10 的 ReLU 网络（He 初始值，"
                 f"mini-batch 大小为 {config.batch_size}），共 {config.iterations:,} 次迭代，"
                 f"{hyper.zh}。",
             ),
@@ -83,8 +83,8 @@ def seen(results: Results, config: Config) -> Words:
     final = by_name({name: results.numbers(name, side, "loss") for name in NAMES})
     said = [
         Words(
-            f"In the valley f falls from {f(*START):.3g} to: {heights.en}.",
-            f"在山谷中，f 从 {f(*START):.3g} 下降到：{heights.zh}。",
+            f"In the valley f falls from {f(*VALLEY_START):.3g} to: {heights.en}.",
+            f"在山谷中，f 从 {f(*VALLEY_START):.3g} 下降到：{heights.zh}。",
         ),
         Words(
             f"In the network the training loss ends at: {final.en}. Who is best there depends on "

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..lab.processes import one_thread
 from ..lab.results import Outcome
+from .config import Config
 from .objective import Objective
-
-if TYPE_CHECKING:
-    from .config import Config
 
 
 def tested(

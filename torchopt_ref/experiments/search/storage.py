@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import sqlalchemy
 from optuna.exceptions import OptunaError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from sqlalchemy.exc import SQLAlchemyError
 
 from torchopt_ref.errors import UserError
 
@@ -16,21 +18,16 @@ LOCK_GRACE = 5
 """Seconds after which the lock on a journal is taken over: its process has died."""
 
 
-class opening:
-    """Turns whatever a storage raises while it opens into a ``UserError``."""
-
-    def __init__(self, storage: str) -> None:
-        self.storage = storage
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        expected = (OSError, ImportError, ValueError, OptunaError, sqlalchemy.exc.SQLAlchemyError)
-        if isinstance(error, expected):
-            raise UserError(
-                f"cannot open the study in {self.storage}: {error}: give --storage a file that "
-                "can be written or the URL of a database"
-            ) from error
+@contextmanager
+def opening(storage: str) -> Iterator[None]:
+    """Turns what a storage raises while it opens into a ``UserError``."""
+    try:
+        yield
+    except (OSError, ImportError, ValueError, OptunaError, SQLAlchemyError) as error:
+        raise UserError(
+            f"cannot open the study in {storage}: {error}: give --storage a file that can be "
+            "written or the URL of a database"
+        ) from error
 
 
 def open_storage(storage: str) -> BaseStorage:
