@@ -222,7 +222,7 @@ def inspect(arguments: list[str]) -> int:
         "not be judged as a whole (2 is a mistake in the command)",
     )
     options = parser.parse_args(arguments)
-    from torchopt_ref.tensorboard.inspection import inspect as inspected
+    from torchopt_ref.tensorboard.read import inspect as inspected
 
     found = inspected(options.run)
     if options.json:
