@@ -1,4 +1,4 @@
-"""What a type checker says of a user's script: nothing of a right one, each mistake of a wrong one."""
+"""What mypy says of users' scripts: nothing of a right one, each mistake of a wrong one."""
 
 import os
 import re
