@@ -148,7 +148,7 @@ BATCHNORM_DEFAULTS: dict[Convention, BatchNormOptions] = {
 class BatchNormalization:
     """``y = gamma xhat + beta`` with ``xhat = (x - mean) / sqrt(var + eps)``, per channel.
 
-    S. Ioffe, C. Szegedy, 2015. x is (N, C) or (N, C, *spatial); gamma and beta are (C). In
+    S. Ioffe, C. Szegedy, 2015. ``x`` is (N, C) or (N, C, ...); gamma and beta are (C). In
     training, ``mean`` and ``var`` are those of the M values that the batch holds of a channel,
     ``var`` being the biased one (divided by M), and the running statistics move towards them; else
     they are the running statistics. Two conventions for these and for the defaults:

@@ -176,7 +176,7 @@ class BatchNorm1d(_BatchNorm, torch.nn.BatchNorm1d):
     Models that are scripted, traced or exported have torch's operation.
 
     Args:
-        num_features: C.
+        num_features: the number of channels, C.
         eps: added to the variance. Default: 1e-5.
         momentum: the share of the new batch in the running statistics; None averages all batches
             with equal weight. Default: 0.1.

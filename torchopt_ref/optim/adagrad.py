@@ -29,9 +29,10 @@ def adagrad_scalars(group: Group, step: Any, fresh: Any) -> dict[str, Any]:
 class AdaGrad(Optimizer):
     r"""AdaGrad: a learning rate per element, falling with the squares of its past gradients.
 
-    :math:`s_t = s_{t-1} + g_t^2`;
-    :math:`\theta_t = \theta_{t-1} - \frac{\gamma}{1 + (t - 1) \eta} \,
-    g_t / (\sqrt{s_t} + \epsilon)`.
+    .. math::
+        s_t &= s_{t-1} + g_t^2 \\
+        \theta_t &= \theta_{t-1} - \frac{\gamma}{1 + (t - 1) \eta} \,
+        \frac{g_t}{\sqrt{s_t} + \epsilon}
 
     Args:
         params: tensors, ``(name, tensor)`` pairs, or dicts defining param groups.
@@ -44,7 +45,9 @@ class AdaGrad(Optimizer):
         foreach, differentiable, fused: as for :class:`Optimizer`.
 
     State: ``step`` (:math:`t`) and ``sum`` (:math:`s`), there from the start.
+
     Raises ``ValueError`` for a hyper-parameter out of range, no parameters, or one in two groups.
+
     Source: J. Duchi, E. Hazan, Y. Singer, "Adaptive subgradient methods", JMLR 12, 2011.
     """
 

@@ -47,10 +47,11 @@ def adam_scalars(group: Group, step: Any, fresh: Any) -> dict[str, Any]:
 class Adam(Optimizer):
     r"""Adam: momentum over a moving average of squares, both corrected for their start at zero.
 
-    :math:`m_t = \beta_1 m_{t-1} + (1 - \beta_1) g_t`;
-    :math:`v_t = \beta_2 v_{t-1} + (1 - \beta_2) g_t^2`;
-    :math:`\theta_t = \theta_{t-1} - \frac{\gamma}{1 - \beta_1^t} \,
-    m_t / (\sqrt{v_t} / \sqrt{1 - \beta_2^t} + \epsilon)`.
+    .. math::
+        m_t &= \beta_1 m_{t-1} + (1 - \beta_1) g_t \\
+        v_t &= \beta_2 v_{t-1} + (1 - \beta_2) g_t^2 \\
+        \theta_t &= \theta_{t-1} - \frac{\gamma}{1 - \beta_1^t} \,
+        \frac{m_t}{\sqrt{v_t} / \sqrt{1 - \beta_2^t} + \epsilon}
 
     Args:
         params: tensors, ``(name, tensor)`` pairs, or dicts defining param groups.
@@ -108,8 +109,12 @@ class Adam(Optimizer):
 class AdamW(Adam):
     r"""Adam with decoupled weight decay, 0.01 by default.
 
-    :math:`\theta_{t-1}` is multiplied by :math:`1 - \gamma \lambda` before Adam's step, instead of
-    :math:`\lambda \theta_{t-1}` being added to the gradient.
+    .. math::
+        \theta_t = (1 - \gamma \lambda) \theta_{t-1} - \frac{\gamma}{1 - \beta_1^t} \,
+        \frac{m_t}{\sqrt{v_t} / \sqrt{1 - \beta_2^t} + \epsilon}
+
+    The moments :math:`m_t` and :math:`v_t` are those of :class:`Adam`, of the gradient alone: L2
+    would add :math:`\lambda \theta_{t-1}` to it.
 
     Arguments, state and errors are those of :class:`Adam`.
 

@@ -37,7 +37,8 @@ def sgd(param: Tensor, grad: Tensor, slots: Slots, *, lr: Scalar) -> tuple[Tenso
 class SGD(Textbook):
     r"""Stochastic gradient descent.
 
-    :math:`\theta_t = \theta_{t-1} - \gamma g_t`.
+    .. math::
+        \theta_t = \theta_{t-1} - \gamma g_t
 
     Source: H. Robbins, S. Monro, "A stochastic approximation method", 1951.
     """
@@ -70,9 +71,12 @@ def nesterov(
 class Momentum(Textbook):
     r"""Gradient descent with momentum, the learning rate inside the velocity.
 
-    :math:`v_t = \mu v_{t-1} - \gamma g_t`; :math:`\theta_t = \theta_{t-1} + v_t`.
+    .. math::
+        v_t &= \mu v_{t-1} - \gamma g_t \\
+        \theta_t &= \theta_{t-1} + v_t
 
     State: ``momentum_buffer`` (:math:`v`).
+
     Source: B. Polyak, "Some methods of speeding up the convergence of iteration methods", 1964.
     """
 
@@ -97,10 +101,12 @@ class Momentum(Textbook):
 class Nesterov(Momentum):
     r"""Nesterov's accelerated gradient, in terms of the parameters where the gradient is taken.
 
-    :math:`\theta_t = \theta_{t-1} + \mu^2 v_{t-1} - (1 + \mu) \gamma g_t`;
-    :math:`v_t = \mu v_{t-1} - \gamma g_t`.
+    .. math::
+        \theta_t &= \theta_{t-1} + \mu^2 v_{t-1} - (1 + \mu) \gamma g_t \\
+        v_t &= \mu v_{t-1} - \gamma g_t
 
     State: ``momentum_buffer`` (:math:`v`).
+
     Source: Y. Nesterov, 1983; this form: Y. Bengio et al., "Advances in optimizing recurrent
     networks", 2012, equation 7.
     """
@@ -111,10 +117,12 @@ class Nesterov(Momentum):
 class AdaGrad(Textbook):
     r"""AdaGrad: a learning rate per element, falling with the squares of its past gradients.
 
-    :math:`h_t = h_{t-1} + g_t^2`;
-    :math:`\theta_t = \theta_{t-1} - \gamma \, g_t / (\sqrt{h_t} + \epsilon)`.
+    .. math::
+        h_t &= h_{t-1} + g_t^2 \\
+        \theta_t &= \theta_{t-1} - \gamma \, \frac{g_t}{\sqrt{h_t} + \epsilon}
 
     State: ``step`` and ``sum`` (:math:`h`), there from the start.
+
     Source: J. Duchi, E. Hazan, Y. Singer, "Adaptive subgradient methods", JMLR 12, 2011.
     """
 
@@ -137,10 +145,12 @@ Adagrad = AdaGrad
 class RMSprop(Textbook):
     r"""RMSprop: AdaGrad with a moving average, which forgets.
 
-    :math:`h_t = \alpha h_{t-1} + (1 - \alpha) g_t^2`;
-    :math:`\theta_t = \theta_{t-1} - \gamma \, g_t / (\sqrt{h_t} + \epsilon)`.
+    .. math::
+        h_t &= \alpha h_{t-1} + (1 - \alpha) g_t^2 \\
+        \theta_t &= \theta_{t-1} - \gamma \, \frac{g_t}{\sqrt{h_t} + \epsilon}
 
     State: ``step`` and ``square_avg`` (:math:`h`).
+
     Source: T. Tieleman, G. Hinton, "Lecture 6.5", Coursera 2012.
     """
 
@@ -183,12 +193,14 @@ def adam_scalars(group: Group, step: Any, fresh: Any) -> dict[str, Any]:
 class Adam(Textbook):
     r"""Adam, with epsilon added before the correction of the moments.
 
-    :math:`m_t = \beta_1 m_{t-1} + (1 - \beta_1) g_t`;
-    :math:`v_t = \beta_2 v_{t-1} + (1 - \beta_2) g_t^2`;
-    :math:`\gamma_t = \gamma \sqrt{1 - \beta_2^t} / (1 - \beta_1^t)`;
-    :math:`\theta_t = \theta_{t-1} - \gamma_t \, m_t / (\sqrt{v_t} + \epsilon)`.
+    .. math::
+        m_t &= \beta_1 m_{t-1} + (1 - \beta_1) g_t \\
+        v_t &= \beta_2 v_{t-1} + (1 - \beta_2) g_t^2 \\
+        \gamma_t &= \gamma \sqrt{1 - \beta_2^t} / (1 - \beta_1^t) \\
+        \theta_t &= \theta_{t-1} - \gamma_t \, \frac{m_t}{\sqrt{v_t} + \epsilon}
 
     State: ``step`` (:math:`t`), ``exp_avg`` (:math:`m`) and ``exp_avg_sq`` (:math:`v`).
+
     Source: D. Kingma, J. Ba, "Adam", ICLR 2015, the form at the end of section 2.
     """
 

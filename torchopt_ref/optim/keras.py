@@ -21,8 +21,6 @@ from typing_extensions import Unpack
 from .checks import refuse_weight_decay
 from .dialect import Dialect, Flags, momentum_slots
 from .exact import float32, in_precision, sqrt
-from .moving_keras import from_keras as from_keras
-from .moving_keras import to_keras as to_keras
 from .rule import Group, Rule, Scalar, Slots, is_zero
 
 NAMES = {
@@ -81,15 +79,25 @@ def sgd(
 class SGD(Keras):
     r"""Gradient descent; unlike torch's, the learning rate is inside the velocity.
 
-    :math:`v_t = \mu v_{t-1} - \gamma g_t`; :math:`\theta_t = \theta_{t-1} + v_t`.
+    .. math::
+        \theta_t = \theta_{t-1} - \gamma g_t
+
+    With momentum:
+
+    .. math::
+        v_t &= \mu v_{t-1} - \gamma g_t \\
+        \theta_t &= \theta_{t-1} + v_t
+
     Nesterov: :math:`\theta_t = \theta_{t-1} + \mu v_t - \gamma g_t`.
-    Without momentum: :math:`\theta_t = \theta_{t-1} - \gamma g_t`.
 
     Args:
-        lr: (0.01). momentum: in [0, 1] (0). nesterov: without momentum it changes nothing (False).
+        lr: (0.01).
+        momentum: in [0, 1] (0).
+        nesterov: without momentum it changes nothing (False).
         weight_decay: decoupled (0).
 
     State: ``momentum_buffer`` (:math:`v`), Keras' ``momentum``, when momentum is not 0.
+
     Source: ``keras.optimizers.SGD``.
     """
 
@@ -138,14 +146,18 @@ def adagrad(
 class Adagrad(Keras):
     r"""AdaGrad; unlike torch's, epsilon is inside the root, and the sum starts at 0.1.
 
-    :math:`s_t = s_{t-1} + g_t^2`;
-    :math:`\theta_t = \theta_{t-1} - \gamma g_t / \sqrt{s_t + \epsilon}`.
+    .. math::
+        s_t &= s_{t-1} + g_t^2 \\
+        \theta_t &= \theta_{t-1} - \frac{\gamma g_t}{\sqrt{s_t + \epsilon}}
 
     Args:
-        lr: (0.001). initial_accumulator_value: :math:`s_0 \ge 0` (0.1). eps: (1e-7).
+        lr: (0.001).
+        initial_accumulator_value: :math:`s_0 \ge 0` (0.1).
+        eps: (1e-7).
         weight_decay: decoupled (0).
 
     State: ``step`` and ``sum`` (:math:`s`), Keras' ``accumulator``, there from the start.
+
     Source: ``keras.optimizers.Adagrad``.
     """
 
@@ -211,21 +223,28 @@ def rmsprop_slots(group: Group) -> dict[str, float]:
 class RMSprop(Keras):
     r"""RMSprop; unlike torch's, epsilon is inside the root, the learning rate inside the momentum.
 
-    :math:`s_t = \alpha s_{t-1} + (1 - \alpha) g_t^2`;
-    :math:`\theta_t = \theta_{t-1} - \gamma g_t / \sqrt{s_t + \epsilon}`, with momentum
-    :math:`b_t = \mu b_{t-1} + \gamma g_t / \sqrt{s_t + \epsilon}`;
-    :math:`\theta_t = \theta_{t-1} - b_t`.
+    .. math::
+        s_t &= \alpha s_{t-1} + (1 - \alpha) g_t^2 \\
+        u_t &= \frac{\gamma g_t}{\sqrt{s_t + \epsilon}} \\
+        \theta_t &= \theta_{t-1} - u_t
+
+    With momentum: :math:`\theta_t = \theta_{t-1} - b_t`, where :math:`b_t = \mu b_{t-1} + u_t`.
     Centered: :math:`s_t - m_t^2` in place of :math:`s_t` under the root, where
     :math:`m_t = \alpha m_{t-1} + (1 - \alpha) g_t`; rounding can make that less than
     :math:`-\epsilon`, and the root NaN, as in Keras.
 
     Args:
-        lr: (0.001). alpha: Keras' ``rho`` (0.9). momentum: (0). eps: (1e-7). centered: (False).
+        lr: (0.001).
+        alpha: Keras' ``rho`` (0.9).
+        momentum: (0).
+        eps: (1e-7).
+        centered: (False).
         weight_decay: decoupled (0).
 
     State: ``step``, ``square_avg`` (:math:`s`, Keras' ``velocity``); ``momentum_buffer``
     (:math:`b`, ``momentum``) with momentum, ``grad_avg`` (:math:`m`, ``average_gradient``) when
     centered.
+
     Source: ``keras.optimizers.RMSprop``.
     """
 
@@ -290,17 +309,24 @@ def adam_rounded(group: Group, step: Any, dtype: torch.dtype) -> dict[str, Any]:
 class Adam(Keras):
     r"""Adam; unlike torch's, epsilon is added before the correction of the moments.
 
-    :math:`m_t = m_{t-1} + (1 - \beta_1) (g_t - m_{t-1})`;
-    :math:`v_t = v_{t-1} + (1 - \beta_2) (g_t^2 - v_{t-1})`;
-    :math:`\gamma_t = \gamma \sqrt{1 - \beta_2^t} / (1 - \beta_1^t)`, in the parameter's precision;
-    :math:`\theta_t = \theta_{t-1} - \gamma_t m_t / (\sqrt{v_t} + \epsilon)`.
+    .. math::
+        m_t &= m_{t-1} + (1 - \beta_1) (g_t - m_{t-1}) \\
+        v_t &= v_{t-1} + (1 - \beta_2) (g_t^2 - v_{t-1}) \\
+        \gamma_t &= \gamma \sqrt{1 - \beta_2^t} / (1 - \beta_1^t) \\
+        \theta_t &= \theta_{t-1} - \gamma_t \, \frac{m_t}{\sqrt{v_t} + \epsilon}
+
+    :math:`\gamma_t` is computed in the parameter's precision.
 
     Args:
-        lr: (0.001). betas: (0.9, 0.999). eps: (1e-7). weight_decay: decoupled (0).
+        lr: (0.001).
+        betas: (0.9, 0.999).
+        eps: (1e-7).
+        weight_decay: decoupled (0).
         amsgrad: divide by the root of the largest :math:`v` so far (False).
 
     State: ``step`` (:math:`t`), ``exp_avg`` (:math:`m`, Keras' ``momentum``), ``exp_avg_sq``
     (:math:`v`, ``velocity``), and ``max_exp_avg_sq`` (``velocity_hat``) with ``amsgrad``.
+
     Source: ``keras.optimizers.Adam``.
     """
 
@@ -323,7 +349,11 @@ class Adam(Keras):
 
 
 class AdamW(Adam):
-    """:class:`Adam` with a weight decay of 0.004 by default, which Keras' Adam decouples as well.
+    r""":class:`Adam` with a weight decay of 0.004 by default, which Keras' Adam decouples as well.
+
+    .. math::
+        \theta_t = (\theta_{t-1} - \theta_{t-1} \lambda \gamma)
+        - \gamma_t \, \frac{m_t}{\sqrt{v_t} + \epsilon}
 
     Arguments, state and errors are those of :class:`Adam`. Source: ``keras.optimizers.AdamW``.
     """

@@ -21,8 +21,6 @@ from typing_extensions import Unpack
 
 from .dialect import Dialect, Flags, momentum_slots
 from .exact import in_precision, sqrt, where_positive
-from .moving_optax import from_optax as from_optax
-from .moving_optax import to_optax as to_optax
 from .rule import Group, Rule, Scalar, Slots, is_zero, options
 
 NAMES = {
@@ -74,14 +72,24 @@ def sgd(
 class SGD(Optax):
     r"""Gradient descent; its arithmetic is that of torch's without dampening and weight decay.
 
-    :math:`b_t = \mu b_{t-1} + g_t`; :math:`\theta_t = \theta_{t-1} - \gamma b_t`.
+    .. math::
+        \theta_t = \theta_{t-1} - \gamma g_t
+
+    With momentum:
+
+    .. math::
+        b_t &= \mu b_{t-1} + g_t \\
+        \theta_t &= \theta_{t-1} - \gamma b_t
+
     Nesterov: :math:`\theta_t = \theta_{t-1} - \gamma (\mu b_t + g_t)`.
-    Without momentum: :math:`\theta_t = \theta_{t-1} - \gamma g_t`.
 
     Args:
-        lr: (0.001). momentum: (0). nesterov: without momentum it changes nothing (False).
+        lr: (0.001).
+        momentum: (0).
+        nesterov: without momentum it changes nothing (False).
 
     State: ``momentum_buffer`` (:math:`b`, Optax' ``trace``), when momentum is not 0.
+
     Source: ``optax.sgd``.
     """
 
@@ -114,14 +122,19 @@ def adagrad(
 class Adagrad(Optax):
     r"""AdaGrad; unlike torch's, epsilon is inside the root, and the sum starts at 0.1.
 
-    :math:`s_t = s_{t-1} + g_t^2`;
-    :math:`\theta_t = \theta_{t-1} - \gamma (1 / \sqrt{s_t + \epsilon}) g_t`; where
-    :math:`s_t` is 0, :math:`\theta` stays.
+    .. math::
+        s_t &= s_{t-1} + g_t^2 \\
+        \theta_t &= \theta_{t-1} - \gamma \, \frac{1}{\sqrt{s_t + \epsilon}} \, g_t
+
+    Where :math:`s_t` is 0, :math:`\theta` stays.
 
     Args:
-        lr: (0.001). initial_accumulator_value: :math:`s_0 \ge 0` (0.1). eps: (1e-7).
+        lr: (0.001).
+        initial_accumulator_value: :math:`s_0 \ge 0` (0.1).
+        eps: (1e-7).
 
     State: ``step`` and ``sum`` (:math:`s`, Optax' ``sum_of_squares``), there from the start.
+
     Source: ``optax.adagrad``.
     """
 
@@ -196,25 +209,33 @@ def rmsprop_rounded(group: Group, step: Any, dtype: torch.dtype) -> dict[str, An
 class RMSprop(Optax):
     r"""RMSprop; unlike torch's, epsilon is inside the root, the learning rate inside the momentum.
 
-    :math:`s_t = \alpha s_{t-1} + (1 - \alpha) g_t^2`;
-    :math:`u_t = \gamma (1 / \sqrt{s_t + \epsilon}) g_t`, or with ``eps_in_sqrt=False``
-    :math:`u_t = \gamma (1 / (\sqrt{s_t} + \epsilon)) g_t`;
-    :math:`\theta_t = \theta_{t-1} - u_t`, with momentum
-    :math:`b_t = \mu b_{t-1} - u_t`; :math:`\theta_t = \theta_{t-1} + b_t`.
+    .. math::
+        s_t &= \alpha s_{t-1} + (1 - \alpha) g_t^2 \\
+        u_t &= \gamma \, \frac{1}{\sqrt{s_t + \epsilon}} \, g_t \\
+        \theta_t &= \theta_{t-1} - u_t
+
+    With ``eps_in_sqrt=False``: :math:`u_t = \gamma (1 / (\sqrt{s_t} + \epsilon)) g_t`.
+    With momentum: :math:`\theta_t = \theta_{t-1} + b_t`, where :math:`b_t = \mu b_{t-1} - u_t`.
     Nesterov: :math:`\theta_t = \theta_{t-1} + \mu b_t - u_t`.
     Centered: :math:`s_t - m_t^2` in place of :math:`s_t` under the root, where
     :math:`m_t = \alpha m_{t-1} + (1 - \alpha) g_t`; rounding can make that negative, and the root
     NaN, as in Optax.
 
     Args:
-        lr: (0.001). alpha: Optax' ``decay`` (0.9). eps: (1e-8). initial_scale: :math:`s_0` (0).
-        eps_in_sqrt: (True). centered: (False). momentum: (0).
+        lr: (0.001).
+        alpha: Optax' ``decay`` (0.9).
+        eps: (1e-8).
+        initial_scale: :math:`s_0` (0).
+        eps_in_sqrt: (True).
+        centered: (False).
+        momentum: (0).
         nesterov: without momentum it changes nothing (False).
-        bias_correction: divide :math:`s_t` and :math:`m_t` by :math:`c_t` (False).
-        x64: as said above (False).
+        bias_correction: divide :math:`s_t` and :math:`m_t` by :math:`c_t = 1 - \alpha^t` (False).
+        x64: how :math:`c_t` is computed, as the module's docstring says (False).
 
     State: ``step``, ``square_avg`` (:math:`s`, Optax' ``nu``); ``momentum_buffer`` (:math:`b`,
     ``trace``) with momentum, ``grad_avg`` (:math:`m`, ``mu``) when centered.
+
     Source: ``optax.rmsprop``.
     """
 
@@ -296,19 +317,27 @@ def adam_rounded(group: Group, step: Any, dtype: torch.dtype) -> dict[str, Any]:
 class Adam(Optax):
     r"""Adam; torch's in other operations, with corrections in the parameter's precision.
 
-    :math:`m_t = \beta_1 m_{t-1} + (1 - \beta_1) g_t`;
-    :math:`v_t = \beta_2 v_{t-1} + (1 - \beta_2) g_t^2`;
-    :math:`\theta_t = \theta_{t-1} - \gamma \,
-    (m_t / c_{1,t}) / (\sqrt{v_t / c_{2,t} + \epsilon_r} + \epsilon)`.
+    .. math::
+        m_t &= \beta_1 m_{t-1} + (1 - \beta_1) g_t \\
+        v_t &= \beta_2 v_{t-1} + (1 - \beta_2) g_t^2 \\
+        \theta_t &= \theta_{t-1} - \gamma \,
+        \frac{m_t / c_{1,t}}{\sqrt{v_t / c_{2,t} + \epsilon_r} + \epsilon}
+
+    The corrections are :math:`c_{i,t} = 1 - \beta_i^t`.
     Nesterov: :math:`\beta_1 m_t / c_{1,t+1} + (1 - \beta_1) g_t / c_{1,t}` in place of
     :math:`m_t / c_{1,t}`.
 
     Args:
-        lr: (0.001). betas: (0.9, 0.999). eps: (1e-8). eps_root: inside the root (0).
-        nesterov: (False). x64: as said above (False).
+        lr: (0.001).
+        betas: (0.9, 0.999).
+        eps: (1e-8).
+        eps_root: inside the root (0).
+        nesterov: (False).
+        x64: how the corrections are computed, as the module's docstring says (False).
 
     State: ``step`` (:math:`t`, Optax' ``count``), ``exp_avg`` (:math:`m`, ``mu``), ``exp_avg_sq``
     (:math:`v`, ``nu``).
+
     Source: ``optax.adam``; Nesterov: T. Dozat, ICLR workshop 2016.
     """
 
@@ -336,11 +365,16 @@ class Adam(Optax):
 
 
 class AdamW(Optax):
-    r""":class:`Adam` with weight decay: :math:`\lambda \theta_{t-1}` is added to what is multiplied
-    by the learning rate; torch's multiplies :math:`\theta_{t-1}` by :math:`1 - \gamma \lambda`
-    before.
+    r""":class:`Adam` with weight decay, which is added to what is multiplied by the learning rate.
 
-    Args: those of :class:`Adam`, and ``weight_decay`` after ``eps_root`` (1e-4).
+    .. math::
+        \theta_t = \theta_{t-1} - \gamma \left(
+        \frac{m_t / c_{1,t}}{\sqrt{v_t / c_{2,t} + \epsilon_r} + \epsilon}
+        + \lambda \theta_{t-1} \right)
+
+    torch's multiplies :math:`\theta_{t-1}` by :math:`1 - \gamma \lambda` before.
+
+    Arguments are those of :class:`Adam`, and ``weight_decay`` after ``eps_root`` (1e-4).
 
     Source: ``optax.adamw``.
     """

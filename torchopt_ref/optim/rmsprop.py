@@ -47,11 +47,15 @@ def rmsprop_slots(group: Group) -> dict[str, float]:
 class RMSprop(Optimizer):
     r"""RMSprop: AdaGrad with a moving average, which forgets.
 
-    :math:`s_t = \alpha s_{t-1} + (1 - \alpha) g_t^2`; :math:`d_t = \sqrt{s_t} + \epsilon`,
-    centered :math:`d_t = \sqrt{\max(s_t, m_t^2) - m_t^2} + \epsilon` where
-    :math:`m_t = \alpha m_{t-1} + (1 - \alpha) g_t`;
-    :math:`\theta_t = \theta_{t-1} - \gamma \, g_t / d_t`, with momentum
-    :math:`b_t = \mu b_{t-1} + g_t / d_t`; :math:`\theta_t = \theta_{t-1} - \gamma b_t`.
+    .. math::
+        s_t &= \alpha s_{t-1} + (1 - \alpha) g_t^2 \\
+        d_t &= \sqrt{s_t} + \epsilon \\
+        \theta_t &= \theta_{t-1} - \gamma \, g_t / d_t
+
+    Centered: :math:`d_t = \sqrt{\max(s_t, m_t^2) - m_t^2} + \epsilon`, where
+    :math:`m_t = \alpha m_{t-1} + (1 - \alpha) g_t`.
+    With momentum: :math:`\theta_t = \theta_{t-1} - \gamma b_t`, where
+    :math:`b_t = \mu b_{t-1} + g_t / d_t`.
 
     Args:
         params: tensors, ``(name, tensor)`` pairs, or dicts defining param groups.

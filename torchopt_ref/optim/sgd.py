@@ -41,10 +41,16 @@ def sgd_scalars(group: Group, step: Any, fresh: Any) -> dict[str, Any]:
 class SGD(Optimizer):
     r"""Stochastic gradient descent, optionally with momentum.
 
-    :math:`b_t = \mu b_{t-1} + (1 - \tau) g_t`, where :math:`b_1 = g_1`;
-    :math:`\theta_t = \theta_{t-1} - \gamma b_t`.
+    .. math::
+        \theta_t = \theta_{t-1} - \gamma g_t
+
+    With momentum:
+
+    .. math::
+        b_t &= \mu b_{t-1} + (1 - \tau) g_t, \quad b_1 = g_1 \\
+        \theta_t &= \theta_{t-1} - \gamma b_t
+
     Nesterov: :math:`\theta_t = \theta_{t-1} - \gamma (g_t + \mu b_t)`.
-    Without momentum: :math:`\theta_t = \theta_{t-1} - \gamma g_t`.
 
     Args:
         params: tensors, ``(name, tensor)`` pairs, or dicts defining param groups.
@@ -98,7 +104,11 @@ class SGD(Optimizer):
 
 
 class Momentum(SGD):
-    """:class:`SGD` with momentum 0.9 by default; arguments, state and errors are the same.
+    r""":class:`SGD` with momentum 0.9 by default; arguments, state and errors are the same.
+
+    .. math::
+        b_t &= \mu b_{t-1} + g_t \\
+        \theta_t &= \theta_{t-1} - \gamma b_t
 
     Source: B. Polyak, "Some methods of speeding up the convergence of iteration methods", 1964.
     """
@@ -133,6 +143,10 @@ class Momentum(SGD):
 
 class Nesterov(SGD):
     r"""Nesterov's accelerated gradient: :class:`SGD` with ``nesterov=True``.
+
+    .. math::
+        b_t &= \mu b_{t-1} + g_t \\
+        \theta_t &= \theta_{t-1} - \gamma (g_t + \mu b_t)
 
     Arguments, state and errors are those of :class:`SGD`, but for the momentum :math:`\mu > 0`.
 

@@ -40,6 +40,8 @@ DEFAULT = tuple(name for name in QUANTITIES if name != "graph")
 class Monitor:
     """Watch a training, and write what it does as curves for TensorBoard.
 
+    ::
+
         with Monitor(model, optimizer, "runs/mine") as monitor:
             for x, y in batches:
                 optimizer.zero_grad()

@@ -1,0 +1,83 @@
+"""The documentation site: every public name and optimizer is on it, and no link is broken."""
+
+import inspect
+import io
+import pkgutil
+import re
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from urllib.parse import unquote
+
+import pytest
+from torchopt_ref.testing.configurations import KNOWN
+
+import numpy_ref
+
+pytest.importorskip("furo", reason="pip install 'torchopt-ref[docs]'")
+
+DOCS = Path(__file__).parents[1] / "docs"
+PACKAGES = ("optim", "init", "nn", "data", "testing", "tensorboard", "train")
+REFERENCE = [f"numpy_ref.{each.name}" for each in pkgutil.iter_modules(numpy_ref.__path__)]
+REFERENCE.remove("numpy_ref.checks")
+
+
+def public_names():
+    for module in (import_module(f"torchopt_ref.{package}") for package in PACKAGES):
+        for name in module.__all__:
+            if not isinstance(getattr(module, name), ModuleType):
+                yield f"{module.__name__}.{name}"
+    for module in map(import_module, ["torchopt_ref.init.book", *REFERENCE]):
+        for name, value in vars(module).items():
+            own = getattr(value, "__module__", None) == module.__name__
+            if own and value.__doc__ and not name.startswith("_"):
+                yield f"{module.__name__}.{name}"
+
+
+def test_every_public_name_and_optimizer_is_on_the_site(tmp_path):
+    """Read as ``sphinx-build`` does, but not written."""
+    from docutils import nodes
+    from sphinx.application import Sphinx
+
+    warnings = io.StringIO()
+    site = Sphinx(DOCS, DOCS, tmp_path, tmp_path, "dummy", status=None, warning=warnings)
+    site.build()
+    assert warnings.getvalue() == ""
+    python = site.env.domains.python_domain
+    missing = set(public_names()) - set(python.objects)
+    assert not missing
+    for known in KNOWN:
+        page = site.env.get_doctree(python.objects[f"torchopt_ref.optim.{known.name}"].docname)
+        assert list(page.findall(nodes.math_block)), known.name
+        numpy, torch = (block.astext() for block in page.findall(nodes.literal_block))
+        assert last_line(known.reference.formula) in numpy, known.name
+        assert last_line(known.ours.rule.update) in torch, known.name
+
+
+def last_line(function):
+    return inspect.getsource(function).splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_no_link_of_the_site_leads_nowhere_or_to_another_host(tmp_path):
+    command = ["-m", "sphinx", "-q", "-W", "--keep-going", str(DOCS), str(tmp_path)]
+    subprocess.run([sys.executable, *command], check=True)
+    pages = {page: page.read_text() for page in tmp_path.rglob("*.html")}
+    anchors = {
+        page: set(re.findall(r'\b(?:id|name)="([^"]+)"', text)) for page, text in pages.items()
+    }
+    wrong = set()
+    for page, text in pages.items():
+        text = re.sub(r"<script>.*?</script>", "", text, flags=re.S)
+        for kind, link in re.findall(r'\b(href|src|srcset)="([^"]*)"', text):
+            if link.startswith(("https:", "http:")):
+                is_loaded = kind != "href" or re.search(rf'<link [^>]*"{re.escape(link)}"', text)
+                wrong |= {(page.name, link)} if is_loaded else set()
+            elif not link.startswith("data:"):
+                path, _, anchor = unquote(link).partition("#")
+                target = (page.parent / path.partition("?")[0]).resolve() if path else page
+                if not target.exists() or (anchor and anchor not in anchors[target]):
+                    wrong.add((page.name, link))
+    assert not wrong
