@@ -37,12 +37,12 @@ from torch.nn.init import (
     xavier_uniform_,
     zeros_,
 )
+from torch.nn.init import kaiming_normal_ as he_normal_
+from torch.nn.init import kaiming_uniform_ as he_uniform_
 
 from . import book
 from .fans import Fans, layer_fans, shape_fans
 from .model import Initialized, InitTable, initialize
-
-he_normal_, he_uniform_ = kaiming_normal_, kaiming_uniform_
 
 __all__ = [
     "Fans",

@@ -1,7 +1,7 @@
 """Fill the layers of a whole model, each by the activation that follows it."""
 
 from collections import deque
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import fx, nn
@@ -10,7 +10,8 @@ from torch.nn.init import zeros_
 from .book import normal_, scaled_std
 from .fans import Fans, layer_fans
 
-SCHEMES = ("auto", "he", "xavier", "normal", "zeros")
+Scheme = Literal["auto", "he", "xavier", "normal", "zeros"]
+SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
 
 # Names of modules, functions and methods, in lower case and without underscores.
 HE_ACTIVATIONS = {
@@ -69,7 +70,7 @@ class InitTable(list[Initialized]):
 
 def initialize(
     model: nn.Module,
-    scheme: str = "auto",
+    scheme: Scheme = "auto",
     *,
     activation: str | None = None,
     std: float = 0.01,

@@ -7,11 +7,12 @@ Covariate Shift*, ICML 2015, https://arxiv.org/abs/1502.03167.
 from __future__ import annotations
 
 from types import FunctionType
-from typing import Any
+from typing import TypedDict
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from typing_extensions import Unpack
 
 from ._batchnorm_function import batch_normalize
 from ._recording import as_one_call, is_for_elsewhere
@@ -22,6 +23,12 @@ __all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d"]
 # Under a name of its own, as TorchScript wants it.
 _FORWARD = torch.nn.modules.batchnorm._BatchNorm.forward
 _forward_of_torch = FunctionType(_FORWARD.__code__, _FORWARD.__globals__, "_forward_of_torch")
+
+
+class NewerOptions(TypedDict, total=False):
+    """Options that older versions of torch do not have: they are only passed on."""
+
+    bias: bool  # from 2.14 on
 
 
 class _BatchNorm(torch.nn.modules.batchnorm._BatchNorm):
@@ -40,7 +47,7 @@ class _BatchNorm(torch.nn.modules.batchnorm._BatchNorm):
         fused: bool = False,
         sync: bool = False,
         process_group: dist.ProcessGroup | None = None,
-        **newer_options: Any,  # what this torch adds to those above: `bias` in 2.14
+        **newer_options: Unpack[NewerOptions],
     ) -> None:
         super().__init__(
             num_features,

@@ -6,7 +6,7 @@ Prevent Neural Networks from Overfitting", JMLR 15 (2014).
 
 import inspect
 import math
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,8 @@ from torch.overrides import handle_torch_function, has_torch_function_unary
 from ._recomputation import to_draw_from
 from ._recording import as_one_call, is_for_a_compiler, is_for_elsewhere
 
-SCALINGS = ("inverted", "inference")
+Scaling = Literal["inverted", "inference"]
+SCALINGS: tuple[Scaling, ...] = get_args(Scaling)
 LANES = {16: torch.int16, 32: torch.int32, 64: torch.int64}  # by their number of bits
 
 
@@ -67,7 +68,7 @@ class Dropout(torch.nn.Dropout):
         p: float = 0.5,
         inplace: bool = False,
         *,
-        scaling: str = "inverted",
+        scaling: Scaling = "inverted",
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(p, inplace)
@@ -106,7 +107,7 @@ def dropout(
     training: bool = True,
     inplace: bool = False,
     *,
-    scaling: str = "inverted",
+    scaling: Scaling = "inverted",
     generator: torch.Generator | None = None,
 ) -> torch.Tensor:
     """The function of :class:`Dropout`; the arguments of ``torch.nn.functional.dropout``."""
@@ -153,7 +154,9 @@ def _drop(
     return _ScaledMask.apply(input, _keep_mask(input, p, generator), scale)
 
 
-def _drop_nested(input: Any, p: float, scale: float, generator: Any) -> torch.Tensor:
+def _drop_nested(
+    input: Any, p: float, scale: float, generator: torch.Generator | None
+) -> torch.Tensor:
     """The components one after the other; together, where they lie together."""
     if input.layout == torch.jagged and input.is_contiguous():
         values = _drop(input.values(), p, scale, generator)
@@ -182,18 +185,20 @@ class _ScaledMask(torch.autograd.Function):
         return torch.empty_like(x).copy_(mask.view(torch.uint8)).mul_(x).mul_(scale)
 
     @staticmethod
-    def setup_context(ctx, inputs, output) -> None:
+    def setup_context(
+        ctx: Any, inputs: tuple[torch.Tensor, torch.Tensor, float], output: torch.Tensor
+    ) -> None:
         _, mask, ctx.scale = inputs
         ctx.save_for_backward(mask)
         ctx.save_for_forward(mask)
 
     @staticmethod
-    def backward(ctx, grad_output):
+    def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         (mask,) = ctx.saved_tensors
         return _ScaledMask.forward(grad_output, mask, ctx.scale), None, None
 
     @staticmethod
-    def jvp(ctx, tangent, *_):
+    def jvp(ctx: Any, tangent: torch.Tensor, *_: None) -> torch.Tensor:
         (mask,) = ctx.saved_tensors
         return _ScaledMask.forward(tangent, mask, ctx.scale)
 

@@ -5,7 +5,7 @@ import functools
 import inspect
 import textwrap
 from collections.abc import Collection, Iterator
-from types import FunctionType, MethodType
+from types import CodeType, FunctionType, MethodType
 from typing import Any, NamedTuple
 
 import torch
@@ -164,7 +164,7 @@ def _behind(value: Any) -> Any:
     return inspect.unwrap(value) if inspect.isfunction(value) else value
 
 
-def _nested(code):
+def _nested(code: CodeType) -> Iterator[CodeType]:
     """A code object and those of the functions inside of it."""
     yield code
     for constant in code.co_consts:
