@@ -35,7 +35,7 @@ def sentences(parts: Iterable[Words]) -> Words:
 
 
 def number(value: float) -> str:
-    """With four significant digits at most: 12,000, 0.05, 3·10⁻⁷."""
+    """With four significant digits, and all digits before the point: 12,345, 0.05, 3·10⁻⁷."""
     if not math.isfinite(value):
         return str(value).replace("-", "\N{MINUS SIGN}")
     mantissa, exponent = f"{value:.3e}".split("e")
