@@ -353,7 +353,7 @@ def test_what_cannot_be_printed_is_one_line(arguments):
 
 
 def test_a_file_that_the_system_refuses_is_one_line(tmp_path, capsys, monkeypatch):
-    def refuse(folder):
+    def refuse(folder, experiments):
         raise PermissionError(13, "Permission denied", str(folder))
 
     monkeypatch.setattr("torchopt_ref.experiments.lab.page.latest_runs", refuse)
