@@ -38,8 +38,8 @@ class Session:
     step begins and ends (``_before_step``, ``_after_step``, where a record is opened). Passes are
     hooked from a few steps before a record until it is finished, layers in its step alone.
 
-    Of each of these moments it tells the quantities; it knows ``logged`` alone by its name, which
-    is there whatever is measured. Without an ``output``, on other ranks than 0, nothing is written.
+    It tells the quantities of each of these moments. Only ``logged`` it knows by name, as that is
+    there whatever is measured. Without an ``output``, on other ranks than 0, nothing is written.
     """
 
     def __init__(

@@ -51,8 +51,8 @@ def chosen(
     the first one.
 
     Their order matters in three places: ``Speed`` is told first, so that its clock does not count
-    what the others do; ``Logged`` before ``Pictures``, which draws its confusion matrix; ``Health``
-    before what copies parameters for a step that it may refuse.
+    what the others do; ``Logged`` and ``Pictures`` before ``Health``, which may raise an error when
+    they have seen the batch; ``Health`` before what copies parameters for a step that it refuses.
     """
     device = device_of(models)
     at_once = nonfinite == "raise" or device.type == "cpu"
@@ -68,8 +68,9 @@ def chosen(
     }
     first = next(iter(found))
     clock = [Speed(device)] if "speed" in names else []
-    training = of_training(names, models, optimizers, layers, logged, output, window)
-    found[first] = [*clock, logged, *found[first], *training]
+    pictures = [Pictures(output, logged)] if "pictures" in names else []
+    training = of_training(names, models, optimizers, layers, output, window)
+    found[first] = [*clock, logged, *pictures, *found[first], *training]
     return found
 
 
@@ -91,7 +92,6 @@ def of_training(
     models: Mapping[str, nn.Module],
     optimizers: Mapping[str, torch.optim.Optimizer],
     layers: Layers,
-    logged: Logged,
     output: Output,
     window: int,
 ) -> list[Quantity]:
@@ -118,8 +118,6 @@ def of_training(
                 "The model has no activation layers (functions such as torch.relu cannot be seen): "
                 "use modules such as torch.nn.ReLU to see them."
             )
-    if "pictures" in names:
-        found.append(Pictures(output, logged))
     if "graph" in names and not compiled:
         found.append(Graph(model, output))
     return found
