@@ -1,7 +1,10 @@
-"""What each room imports, looked at in a fresh interpreter."""
+"""Which way imports point, and what each package loads in a fresh interpreter."""
 
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 EXTRAS = {"tensorboard", "torchvision", "matplotlib", "rich", "tyro", "optuna", "threadpoolctl"}
 
@@ -13,9 +16,22 @@ def imported_by(*modules: str) -> set[str]:
     return {name.partition(".")[0] for name in done.stdout.split()}
 
 
+def test_imports_keep_the_contracts_of_pyproject():
+    """Also those that only type checkers follow, and those inside functions."""
+    pytest.importorskip("importlinter")
+    root = str(Path(__file__).parents[1])
+    code = f"""
+import sys
+from importlinter.cli import lint_imports
+sys.path.insert(0, {root!r})
+sys.exit(lint_imports(no_cache=True, no_logo=True))"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
+    assert done.returncode == 0, done.stdout
+
+
 def test_the_library_needs_neither_an_extra_nor_the_reference():
-    rooms = ("optim", "nn", "init", "data", "train.range_test")
-    imported = imported_by(*(f"torchopt_ref.{room}" for room in rooms))
+    packages = ("optim", "nn", "init", "data", "train.range_test")
+    imported = imported_by(*(f"torchopt_ref.{package}" for package in packages))
     assert not imported & (EXTRAS | {"numpy_ref"})
 
 
@@ -49,7 +65,7 @@ def test_parity_and_the_playground_need_no_extra():
 
 
 def test_the_reference_imports_numpy_and_the_standard_library_only():
-    rooms = ("optimizers", "layers", "network", "init", "gradient")
-    imported = imported_by(*(f"numpy_ref.{room}" for room in rooms))
+    packages = ("optimizers", "layers", "network", "init", "gradient")
+    imported = imported_by(*(f"numpy_ref.{package}" for package in packages))
     allowed = sys.stdlib_module_names | {"numpy", "numpy_ref", "sitecustomize", "usercustomize"}
     assert {name for name in imported if not name.startswith("_")} <= allowed

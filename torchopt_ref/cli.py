@@ -18,7 +18,6 @@
 A user's mistake is one line on stderr and exit status 2.
 """
 
-import argparse
 import io
 import json
 import math
@@ -33,7 +32,7 @@ from dataclasses import fields, is_dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, TextIO
 
 from torchopt_ref.devices import check_device
 from torchopt_ref.errors import (
@@ -46,6 +45,7 @@ from torchopt_ref.errors import (
     unknown,
     with_hint,
 )
+from torchopt_ref.parser import Parser
 from torchopt_ref.written import near, pasted
 
 
@@ -121,22 +121,6 @@ def failed(message: str) -> int:
     return 2
 
 
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are ``UserError``."""
-
-    def parse_args(  # type: ignore[override]
-        self, arguments: Sequence[str] | None = None
-    ) -> argparse.Namespace:
-        arguments = sys.argv[1:] if arguments is None else arguments
-        for word in arguments:
-            if word.startswith("--") and word.endswith("=--"):  # argparse gives a list for it
-                self.error(f"{word} gives no value")
-        return super().parse_args(arguments)
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}: see {self.prog} --help")
-
-
 def a_path(text: str) -> Path:
     check_path(Path(text))
     return expanded(Path(text))
@@ -152,27 +136,30 @@ def run(arguments: list[str]) -> int:
         print("NAME is all, or one of these, whose options NAME --help lists:")
         print("\n".join(f"  {key:<12} {text}" for key, text in EXPERIMENTS.items()))
         return 0
-    from torchopt_ref.experiments import laboratory
-    from torchopt_ref.experiments.report import SEE_CURVES
-    from torchopt_ref.experiments.words import in_language
+    from torchopt_ref.experiments.lab.report import SEE_CURVES
+    from torchopt_ref.experiments.lab.run import run_experiment
+    from torchopt_ref.experiments.lab.words import in_language
+    from torchopt_ref.experiments.reports import report_of
 
     if name == "all":
         return run_all(options)
     module = experiment(name)
     config = parse(module.Config, options, prog=f"torchopt-ref run {name}")
-    path = laboratory.run(module, config)
+    path = run_experiment(module, report_of(name), config)
     print(f"{in_language(SEE_CURVES, config.lang)}: {pasted('tensorboard', path)}")
     return 0
 
 
 def run_all(options: list[str]) -> int:
     """``torchopt-ref run all``: every experiment, then their reports on one page."""
-    from torchopt_ref.experiments import EXPERIMENTS, experiment, laboratory
-    from torchopt_ref.experiments.page import write_page
-    from torchopt_ref.experiments.report import ON_ONE_PAGE, SEE_CURVES, show_all
-    from torchopt_ref.experiments.settings import Settings
-    from torchopt_ref.experiments.summary import read_summary
-    from torchopt_ref.experiments.words import in_language
+    from torchopt_ref.experiments import EXPERIMENTS, experiment
+    from torchopt_ref.experiments.lab.page import write_page
+    from torchopt_ref.experiments.lab.report import ON_ONE_PAGE, SEE_CURVES, show_all
+    from torchopt_ref.experiments.lab.run import run_experiment
+    from torchopt_ref.experiments.lab.settings import Settings
+    from torchopt_ref.experiments.lab.summary import read_summary
+    from torchopt_ref.experiments.lab.words import in_language
+    from torchopt_ref.experiments.reports import report_of
 
     prog = "torchopt-ref run all"
     shared = parse(Settings, options, prog)
@@ -180,7 +167,10 @@ def run_all(options: list[str]) -> int:
     configs = [parse(module.Config, options, prog) for module in modules]
     for config in configs:  # all of them before the first experiment takes its time
         config.check()
-    folders = [laboratory.run(*each) for each in zip(modules, configs, strict=True)]
+    folders = [
+        run_experiment(module, report_of(module.NAME), config)
+        for module, config in zip(modules, configs, strict=True)
+    ]
     summaries = {folder: read_summary(folder / "results.json") for folder in folders}
     page = shared.out / "report.html"
     write_page(page, summaries, shared.lang)
@@ -202,7 +192,8 @@ def train(arguments: list[str]) -> int:
 
 def report(arguments: list[str]) -> int:
     """``torchopt-ref report``: the latest run of each experiment on one page."""
-    from torchopt_ref.experiments.words import LANGUAGES
+    from torchopt_ref.experiments import EXPERIMENTS
+    from torchopt_ref.experiments.lab.words import LANGUAGES
 
     parser = Parser(prog="torchopt-ref report", description=report.__doc__)
     parser.add_argument("runs", type=a_path, nargs="?", default=Path("runs"), help="folder (runs)")
@@ -210,10 +201,10 @@ def report(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if options.lang not in LANGUAGES:
         raise unknown("language", options.lang, LANGUAGES)
-    from torchopt_ref.experiments.page import latest_runs, write_page
+    from torchopt_ref.experiments.lab.page import latest_runs, write_page
 
     page = options.runs / "report.html"
-    write_page(page, latest_runs(options.runs), options.lang)
+    write_page(page, latest_runs(options.runs, EXPERIMENTS), options.lang)
     print(f"Open it in a browser: {near(page)}")
     return 0
 

@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 import torch
 
-from torchopt_ref.cli import Parser
 from torchopt_ref.devices import check_device
 from torchopt_ref.errors import UserError, unknown, with_hint
+from torchopt_ref.parser import Parser
 from torchopt_ref.whole_file import write_whole
 from torchopt_ref.written import pasted
 

@@ -65,7 +65,7 @@ class Optimizer(torch.optim.Optimizer):
             self.prepare()
         if (found_inf := getattr(self, "found_inf", None)) is not None and found_inf.item():
             return loss
-        # What is refused is refused before anything is written.
+        # All launches are made, and so all checks, before one of them writes anything.
         for launch in [each for group in self.param_groups for each in launches(self, group)]:
             launch()
         return loss
@@ -74,8 +74,8 @@ class Optimizer(torch.optim.Optimizer):
     def prepare(self) -> None:
         """Create the state before the compiler makes a graph of the step.
 
-        It calls this once, and not within the graph. The graph of the first step then serves all
-        steps. State that is left out is that of a rule whose first step is another.
+        The compiler calls this once, outside of the graph, so that the graph of the first step
+        serves all steps. A rule whose first step differs from the others creates its state in it.
         """
         for group in self.param_groups:
             hyper = hyper_parameters(group)
@@ -183,9 +183,10 @@ class Optimizer(torch.optim.Optimizer):
                     entry["step"] = step_tensor(float(step), param, group)
 
     def absent(self, name: str) -> Any:
-        """What an option is that a loaded state dict does not have.
+        """The value of an option that a loaded state dict lacks.
 
-        A flag may be younger than the state, and was off. A number belongs to another optimizer.
+        A flag is newer than the state dict, so it was off. Where a number is missing, the state is
+        another optimizer's, and refused.
         """
         if not isinstance(self.defaults[name], (bool, type(None))):
             raise ValueError(

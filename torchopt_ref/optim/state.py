@@ -14,7 +14,7 @@ NUMBERS = frozenset((float, int, bool, str, tuple, list, type(None)))
 
 
 def hyper_parameters(group: Group) -> Group:
-    """The group's options as Python's numbers; tensors stay where no number may be taken out."""
+    """The group's options as Python's numbers; tensors stay where their values must not be read."""
     kinds = {*map(type, group.values()), *map(type, group.get("betas", ()))}
     if NUMBERS.issuperset(kinds):
         return group
@@ -54,8 +54,8 @@ def add_state(
 def initial_slot(param: Tensor, value: float) -> Tensor:
     fill = complex(value, value) if param.is_complex() else value
     slot = torch.full_like(param, fill, requires_grad=False)
-    # Knowing the value, the compiler takes the sum of a gradient and zero for the gradient, and
-    # returns its very memory as the new slot. (-0 stays -0 if 0 is subtracted, not if it is added.)
+    # If the compiler knew that the slot is zero, it would take slot + grad for grad, and return the
+    # gradient's memory as the new slot. ZERO hides the value, and x - 0 is x, also where x is -0.
     return slot - ZERO if torch.compiler.is_compiling() else slot
 
 

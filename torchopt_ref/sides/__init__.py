@@ -1,8 +1,9 @@
 """NumPy and torch side by side: what every comparison of the two needs.
 
-``KNOWN`` says which reference belongs to which optimizer, ``load_target`` and ``load_reference``
-find the optimizers that a command line names, ``Twin`` is a NumPy network's torch counterpart, and
-``ulp_distance`` counts how far two arrays are apart.
+``KNOWN`` says which reference belongs to which optimizer; ``load_target`` and ``load_reference``
+find those that a command line names. ``NumpySide`` and ``TorchSide`` are parameters with their
+optimizer, ``NumpyNetwork`` and ``TorchNetwork`` whole networks with theirs; ``Twin`` is the torch
+counterpart of a NumPy network. ``ulp_distance`` counts how far two arrays are apart.
 """
 
 from .factories import (
@@ -23,6 +24,8 @@ from .known import (
     configurations,
     optimizer_name,
 )
+from .networks import NumpyNetwork, TorchNetwork
+from .side import Arrays, NumpyGroups, NumpySide, Reference, Side, TorchSide
 from .twin import Twin, as_array
 from .ulp import NOT_EQUAL, ulp_distance, ulp_text
 
@@ -32,8 +35,16 @@ __all__ = [
     "FLAGS",
     "KNOWN",
     "NOT_EQUAL",
+    "Arrays",
     "Configuration",
     "Known",
+    "NumpyGroups",
+    "NumpyNetwork",
+    "NumpySide",
+    "Reference",
+    "Side",
+    "TorchNetwork",
+    "TorchSide",
     "Twin",
     "as_array",
     "check_switches",

@@ -79,7 +79,7 @@ def check_switches(option: str, made_by: Callable[..., Any], given: dict[str, An
     """``UserError`` for a switch that is neither true nor false: Python takes "no" for true."""
     try:
         parameters = inspect.signature(made_by).parameters
-    except (TypeError, ValueError):  # what is written in C may have none
+    except (TypeError, ValueError):  # a function written in C may have no signature
         return
     for name, value in given.items():
         known = parameters.get(name)

@@ -17,7 +17,7 @@ def optimizer_name(cls: type[torch.optim.Optimizer]) -> str:
 
 
 class Known(NamedTuple):
-    """An optimizer in one dialect: our class, the same in NumPy, and whom it stands for.
+    """An optimizer in one dialect: our class, its reference in NumPy, its counterpart in torch.
 
     ``torchs`` makes ``torch.optim``'s optimizer of the same formula; None where it has none.
     ``option_sets`` are the options that parity is shown for.
@@ -179,7 +179,7 @@ KNOWN = [
         [{}, {"weight_decay": 0.1, "nesterov": True, "x64": True}],
     ),
 ]
-"""The one list of optimizers: what proves, shows or times them reads it."""
+"""The one list of optimizers, read by all that proves, shows or times them."""
 
 BY_NAME = {known.name: known for known in KNOWN}
 

@@ -31,7 +31,7 @@ def rank(x: np.ndarray) -> np.ndarray:
     """Each value's position among all values of its dtype, counted from zero, as int64."""
     bits = x.view(f"i{x.dtype.itemsize}").astype(np.int64)
     sign = -(1 << (8 * x.dtype.itemsize - 1))
-    with np.errstate(over="ignore"):  # where it does, the other is taken
+    with np.errstate(over="ignore"):  # there ``where`` takes the other
         return np.where(bits < 0, sign - bits, bits)
 
 

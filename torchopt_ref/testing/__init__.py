@@ -1,8 +1,8 @@
 """Proof: a torch optimizer and a NumPy reference in lockstep, the difference counted in ULP.
 
 ``check_parity`` takes anybody's optimizer; ``parity_rows`` is the table of this project's own
-(``torchopt-ref parity``); ``check_network`` trains a whole network by both
-engines. ``OperationAudit`` names the operation that rounds differently.
+(``torchopt-ref parity``); ``check_network`` trains a whole network on both sides.
+``OperationAudit`` names the operation that rounds differently.
 
 ``check_optimizer`` is about behaviour rather than numbers: anybody's optimizer held against what
 ``torch.optim.Optimizer`` promises; ``optimizer_checks`` are its checks, one pytest test each.

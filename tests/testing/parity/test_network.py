@@ -1,13 +1,17 @@
-"""Both engines train one network, with batch normalisation, dropout and weight decay."""
+"""Both sides train one network, with batch normalisation, dropout and weight decay."""
 
 import pytest
 import torch
 
-import numpy_ref.optimizers as reference
 from torchopt_ref import optim
 from torchopt_ref.sides import BY_NAME, Twin
 from torchopt_ref.testing import check_network
-from torchopt_ref.testing.parity.network import compare_networks, lockstep_batches, lockstep_network
+from torchopt_ref.testing.parity.network import (
+    compare_networks,
+    lockstep_batches,
+    lockstep_network,
+    network_sides,
+)
 
 
 @pytest.mark.parametrize("optimizer", BY_NAME)
@@ -28,13 +32,9 @@ def test_losses_agree_on_cuda():
 
 def compare(change, iterations=2):
     """The report for a torch side that ``change`` has altered."""
-    network = lockstep_network()
-    twin = Twin(network, torch.Generator().manual_seed(0))
-    optimizer = optim.Momentum(twin.parameters())
-    change(twin, optimizer)
-    return compare_networks(
-        network, reference.Momentum(), twin, optimizer, lockstep_batches(iterations)
-    )
+    mine, theirs = network_sides("Momentum")
+    change(theirs.twin, theirs.optimizer)
+    return compare_networks(mine, theirs, lockstep_batches(iterations))
 
 
 def nudge(tensor):

@@ -2,9 +2,10 @@
 
 ``keras`` and ``optax`` each do it for one package, over ``arrays``, which turns their arrays into
 tensors and the reverse. All is read, checked and laid out anew before anything is written.
+``KERAS_SLOTS`` and ``OPTAX_SLOTS`` say where the packages keep the slots that are known here.
 """
 
-from .keras import from_keras, to_keras
-from .optax import from_optax, to_optax
+from .keras import KERAS_SLOTS, from_keras, to_keras
+from .optax import OPTAX_SLOTS, from_optax, to_optax
 
-__all__ = ["from_keras", "from_optax", "to_keras", "to_optax"]
+__all__ = ["KERAS_SLOTS", "OPTAX_SLOTS", "from_keras", "from_optax", "to_keras", "to_optax"]

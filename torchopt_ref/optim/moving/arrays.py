@@ -20,8 +20,8 @@ class Place(NamedTuple):
     to_torch: Callable[[Any], Any]
 
     def order(self, shape: tuple[int, ...]) -> np.ndarray:
-        """For each element here, which of the variable's it is: the function of the map is tried on
-        their numbers, so that it is known to move elements only, and its inverse as well."""
+        """For each element here, its position in the variable. The map's function is applied to the
+        positions, which shows that it only moves elements, and what its inverse is."""
         numbers = np.arange(int(np.prod(shape))).reshape(shape)
         try:
             order = np.asarray(self.to_torch(numbers))

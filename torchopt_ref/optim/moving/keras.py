@@ -38,9 +38,9 @@ KERAS_SLOTS = {
     "Adam": MOMENTS,
     "AdamW": MOMENTS,
 }
-"""The optimizers that move, and where Keras keeps their slots."""
+"""The optimizers that move, and the attributes in which Keras keeps their slots."""
 
-KERAS_OPTIONS = {"alpha": "rho", "eps": "epsilon"}
+KERAS_OPTIONS = {ours: theirs for theirs, ours in keras.NAMES.items()}
 
 NOT_IN_THE_STEP = {
     "clipnorm": "call torch.nn.utils.clip_grad_norm_ for each parameter before step()",
@@ -117,7 +117,7 @@ def keras_options(optimizer: Any, cls: type[Optimizer]) -> dict[str, Any]:
 
     names = inspect.signature(cls).parameters.keys() - {"params", "lr", "weight_decay", "flags"}
     return {
-        name: (option("beta_1"), option("beta_2"))
+        name: (option(KERAS_OPTIONS["betas[0]"]), option(KERAS_OPTIONS["betas[1]"]))
         if name == "betas"
         else option(KERAS_OPTIONS.get(name, name))
         for name in names

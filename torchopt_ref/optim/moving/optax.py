@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from torchopt_ref.optim import optax
 from torchopt_ref.optim.optimizer import Optimizer
 from torchopt_ref.optim.rule import Group
 
@@ -39,7 +40,7 @@ OPTAX_AROUND = (
 )
 """States without slots of their own."""
 
-OPTAX_OPTIONS = {"learning_rate": "lr", "decay": "alpha"}
+OPTAX_OPTIONS = {theirs: ours for theirs, ours in optax.NAMES.items() if "[" not in ours}
 
 
 class Leaves(NamedTuple):

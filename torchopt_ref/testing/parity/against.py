@@ -1,14 +1,23 @@
-"""The optimizers of a dialect against the package that it is of, step by step, as a table."""
+"""The parity table of a dialect against its own package, Keras or Optax."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-from torchopt_ref.sides import BY_NAME, ENGINES, KNOWN, Configuration, configurations
+from torchopt_ref.sides import (
+    BY_NAME,
+    ENGINES,
+    KNOWN,
+    Arrays,
+    Configuration,
+    NumpySide,
+    TorchSide,
+    configurations,
+)
 
 from . import workload
-from .lockstep import Arrays, NumpySide, ParityReport, TorchSide, in_lockstep
+from .lockstep import ParityReport, in_lockstep
 from .operations import Tally
 from .packages import (
     SCHEDULE,
@@ -44,7 +53,7 @@ ALL, ONE_ELEMENT, SEVERAL_ELEMENTS, LONE = (
     "several elements",
     "one, alone",
 )
-"""The arrays that a case is about. Only for Optax' bias correction it matters which they are."""
+"""The arrays that a case is about. Which they are matters for Optax' bias correction only."""
 
 
 class Case(NamedTuple):
@@ -187,11 +196,11 @@ class Ours:
         self.flush = flush
         self.side: NumpySide | TorchSide
         if engine == REFERENCE:
-            self.side = NumpySide(configuration.reference(), recorded.params)
+            self.side = workload.numpy_side(configuration.reference(), recorded.params)
             self.group = self.side.optimizer.hyper  # type: ignore[attr-defined]
         else:
             factory = partial(configuration.ours, **ENGINES[engine])
-            self.side = TorchSide(factory, recorded.params, "cpu")
+            self.side = workload.torch_side(factory, recorded.params)
             (self.group,) = self.side.optimizer.param_groups
         self.tensors = self.side.tensors
         self.copy_from = self.side.copy_from
@@ -258,9 +267,9 @@ def make_row(recorded: Recorded, engine: str, dtype: str, report: ParityReport) 
 def stated_bound(case: Case) -> tuple[str, float | None]:
     """What is bounded, and by what: 0 ULP, but where XLA has its own rounding in Optax.
 
-    That is ``rsqrt``; and the bias correction, where XLA makes of a division a multiplication by
-    the reciprocal, or not, otherwise than our formula does: for an array that is alone, and with
-    ``x64`` for arrays of one element or, in older versions, for all. A step may then be off by a
+    That is ``rsqrt``; and the bias correction, where XLA divides and our formula multiplies by the
+    reciprocal, or the reverse: for an array that is alone, and with ``x64`` for arrays of one
+    element or, in older versions, for all. A step may then be off by a
     few units in the last place, by more where a momentum cancels what the step adds. A centered
     variance is the difference of two corrected numbers, of which nothing may be left: no bound.
     """

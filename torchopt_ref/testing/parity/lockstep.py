@@ -2,40 +2,25 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
 
 import numpy as np
-import torch
 
-from torchopt_ref.sides import NOT_EQUAL, ulp_distance, ulp_text
+from torchopt_ref.sides import (
+    NOT_EQUAL,
+    Arrays,
+    Reference,
+    Side,
+    TorchSide,
+    ulp_distance,
+    ulp_text,
+)
 
 from . import workload
-
-Arrays = dict[str, np.ndarray]
 
 ROUNDINGS = 256
 """Units in the last place that roundings may make in one step: four times the stated bound."""
 
 NOT_ROUNDING = "not rounding: the formulas differ"
-
-
-class Reference(Protocol):
-    """A NumPy optimizer, such as those of ``numpy_ref``: it updates the arrays in place."""
-
-    state: dict[str, dict[str, Any]]
-
-    def update(self, params: Arrays, grads: Arrays) -> None: ...
-
-
-class Side(Protocol):
-    """An optimizer with its parameters: it takes steps, and shows parameters and slots by name."""
-
-    def step(self, grads: Arrays) -> None: ...
-
-    def tensors(self) -> dict[str, dict[str, np.ndarray]]: ...
-
-
-OptimizerFactory = Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer]
 
 
 @dataclass
@@ -142,94 +127,8 @@ def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
     return bool((a.view(bits) == b.view(bits)).all())
 
 
-class NumpySide:
-    """A reference optimizer with its arrays."""
-
-    def __init__(self, optimizer: Reference, params: Arrays) -> None:
-        self.optimizer = optimizer
-        self.params = {name: array.copy() for name, array in params.items()}
-
-    def step(self, grads: Arrays) -> None:
-        self.optimizer.update(self.params, {name: grad.copy() for name, grad in grads.items()})
-
-    def tensors(self) -> dict[str, dict[str, np.ndarray]]:
-        return {
-            name: {"param": array}
-            | {
-                slot: np.asarray(value)
-                for slot, value in self.optimizer.state.get(name, {}).items()
-            }
-            for name, array in self.params.items()
-        }
-
-    def copy_from(self, other: Side) -> None:
-        for name, tensors in other.tensors().items():
-            self.params[name][...] = tensors["param"]
-            slots = self.optimizer.state.get(name, {})
-            for slot, value in slots.items():
-                is_array = isinstance(value, np.ndarray)
-                slots[slot] = tensors[slot].copy() if is_array else tensors[slot].item()
-
-
-class TorchSide:
-    """A torch optimizer with its parameters."""
-
-    def __init__(
-        self, factory: OptimizerFactory, params: Arrays, device: str, dtype: str | None = None
-    ) -> None:
-        stored = torch.bfloat16 if dtype == "bfloat16" else None
-        self.params = {
-            name: workload.as_parameter(name, array, device, stored)
-            for name, array in params.items()
-        }
-        self.optimizer = factory(list(self.params.values()))
-
-    def step(self, grads: Arrays) -> None:
-        for name, param in self.params.items():
-            param.grad = torch.empty_like(param)
-            param.grad.copy_(torch.from_numpy(grads[name]))
-        self.optimizer.step()
-
-    def live(self) -> dict[str, dict[str, torch.Tensor]]:
-        return {
-            name: {"param": param.detach()}
-            | {
-                slot: torch.as_tensor(value)
-                for slot, value in self.optimizer.state.get(param, {}).items()
-            }
-            for name, param in self.params.items()
-        }
-
-    def tensors(self) -> dict[str, dict[str, np.ndarray]]:
-        return {
-            name: {slot: as_array(tensor) for slot, tensor in slots.items()}
-            for name, slots in self.live().items()
-        }
-
-    def in_bfloat16(self) -> set[tuple[str, str]]:
-        """The tensors, by name and slot, that are float32 arrays of values of bfloat16."""
-        return {
-            (name, slot)
-            for name, slots in self.live().items()
-            for slot, tensor in slots.items()
-            if tensor.dtype == torch.bfloat16
-        }
-
-    def copy_from(self, other: Side) -> None:
-        for name, tensors in other.tensors().items():
-            param = self.params[name]
-            with torch.no_grad():
-                param.copy_(torch.from_numpy(tensors["param"]))
-            slots = self.optimizer.state.get(param, {})
-            for slot, value in slots.items():
-                if isinstance(value, torch.Tensor):
-                    value.copy_(torch.from_numpy(tensors[slot]))
-                else:
-                    slots[slot] = tensors[slot].item()
-
-
 def check_parity(
-    optimizer: OptimizerFactory,
+    optimizer: workload.OptimizerFactory,
     reference: Reference,
     *,
     steps: int = 1000,
@@ -265,13 +164,13 @@ def check_parity(
     if gradients is None:
         stored = "bfloat16" if dtype == "bfloat16" else None
         gradients = workload.gradients(params, steps, seed, stored)
-    left = TorchSide(optimizer, params, device, dtype)
-    return in_lockstep(left, NumpySide(reference, params), gradients)
+    left = workload.torch_side(optimizer, params, device, dtype)
+    return in_lockstep(left, workload.numpy_side(reference, params), gradients)
 
 
 def check_against_torch(
-    optimizer: OptimizerFactory,
-    other: OptimizerFactory,
+    optimizer: workload.OptimizerFactory,
+    other: workload.OptimizerFactory,
     *,
     steps: int = 1000,
     dtype: str = "float32",
@@ -284,7 +183,9 @@ def check_against_torch(
     without limit; a single step's difference has a bound (``ParityReport.max_step_error``).
     """
     params = workload.parameters(dtype, seed)
-    left, right = (TorchSide(factory, params, device, dtype) for factory in (optimizer, other))
+    left, right = (
+        workload.torch_side(factory, params, device, dtype) for factory in (optimizer, other)
+    )
     grads = workload.standard_gradients(dtype, steps, seed)
     return in_lockstep(left, right, grads, before_step=lambda: right.copy_from(left))
 
@@ -301,8 +202,8 @@ def in_lockstep(
         if step > 1:
             before_step()
         before = copied(left.tensors())
-        left.step(grad)
-        right.step(grad)
+        for side in (left, right):
+            side.step({name: array.copy() for name, array in grad.items()})
         report.steps = step
         theirs = right.tensors()
         bfloat16 = left.in_bfloat16() if isinstance(left, TorchSide) else set()
@@ -323,11 +224,7 @@ def in_lockstep(
     return report
 
 
-def as_array(tensor: torch.Tensor) -> np.ndarray:
-    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).cpu().numpy()
-
-
-def copied(tensors: dict[str, dict[str, np.ndarray]]) -> dict[str, dict[str, np.ndarray]]:
+def copied(tensors: dict[str, Arrays]) -> dict[str, Arrays]:
     return {
         name: {slot: array.copy() for slot, array in slots.items()}
         for name, slots in tensors.items()

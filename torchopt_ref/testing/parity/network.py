@@ -1,27 +1,35 @@
-"""A whole network in lockstep: both engines train it, and every tensor on the way is compared."""
+"""A whole network in lockstep: both sides train it, and every tensor on the way is compared."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
-import numpy_ref.optimizers as reference
 from numpy_ref.gradient import relative_error
 from numpy_ref.network import MultiLayerNet
 from numpy_ref.random import Generator
-from torchopt_ref import optim
-from torchopt_ref.sides import BY_NAME, Configuration, Twin, as_array, optimizer_name
+from torchopt_ref.sides import (
+    BY_NAME,
+    Arrays,
+    Configuration,
+    NumpyGroups,
+    NumpyNetwork,
+    TorchNetwork,
+    Twin,
+    optimizer_name,
+)
 
 TOLERANCE = 1e-9
 """The largest relative difference that a float64 tensor may show."""
 
 
 @dataclass(frozen=True)
-class Difference:
+class TensorDifference:
     """A tensor that differed: ``error`` is relative to the largest value of its kind."""
 
     iteration: int
@@ -50,8 +58,8 @@ class NetworkReport:
     dialect: str
     iterations: int
     loss_error: float
-    first: Difference | None
-    largest: Difference
+    first: TensorDifference | None
+    largest: TensorDifference
 
     @property
     def passed(self) -> bool:
@@ -77,22 +85,14 @@ def check_network(
     seed: int = 0,
     device: str = "cpu",
 ) -> NetworkReport:
-    """Train one network by both engines from the same weights, mini-batches and masks, in float64.
+    """Train one network on both sides from the same weights, mini-batches and masks, in float64.
 
     The network is 20-32-32-5, ReLU, with batch normalisation, dropout 0.2 and weight decay 1e-3 in
     the loss; the data are random. ``optimizer`` is the name of one of this project's, such as
     "Adam" or "book.Adam", taken with its defaults.
     """
-    chosen = Configuration(BY_NAME[optimizer], {})
-    network = lockstep_network(seed)
-    twin = Twin(network, torch.Generator(device).manual_seed(seed), device)
-    return compare_networks(
-        network,
-        chosen.reference(),
-        twin,
-        chosen.ours(twin.parameters()),
-        lockstep_batches(iterations, seed),
-    )
+    mine, theirs = network_sides(optimizer, seed, device)
+    return compare_networks(mine, theirs, lockstep_batches(iterations, seed))
 
 
 def network_rows(
@@ -103,8 +103,27 @@ def network_rows(
         yield check_network(optimizer, iterations=iterations, seed=seed, device=device)
 
 
+def network_sides(
+    optimizer: str, seed: int = 0, device: str = "cpu"
+) -> tuple[NumpyNetwork, TorchNetwork]:
+    """The network of ``check_network`` on both sides.
+
+    Biases before a normalisation are not trained: their gradient is zero but for rounding, and
+    adaptive optimizers divide that by its own size.
+    """
+    chosen = Configuration(BY_NAME[optimizer], {})
+    network = lockstep_network(seed)
+    inert = {f"b{i}" for i in range(1, network.depth) if f"BatchNorm{i}" in network.layers}
+    trained = [name for name in network.params if name not in inert]
+    twin = Twin(network, torch.Generator(device).manual_seed(seed), device)
+    return (
+        NumpyNetwork(network, NumpyGroups((chosen.reference(), trained))),
+        TorchNetwork(twin, chosen.ours([twin.parameters_by_name[name] for name in trained])),
+    )
+
+
 def lockstep_network(seed: int = 0) -> MultiLayerNet:
-    """The reference side of ``check_network``."""
+    """NumPy's network of ``check_network``."""
     masks = Generator(seed)
     return MultiLayerNet(
         20,
@@ -127,90 +146,69 @@ def lockstep_batches(iterations: int, seed: int = 0) -> Batches:
         yield x, (x @ labels).argmax(axis=1)
 
 
-def compare_networks(
-    network: MultiLayerNet,
-    optimizer: reference.Optimizer,
-    twin: Twin,
-    twin_optimizer: optim.Optimizer,
-    batches: Batches,
-) -> NetworkReport:
+def compare_networks(mine: NumpyNetwork, theirs: TorchNetwork, batches: Batches) -> NetworkReport:
     """Train both on ``batches``; after each compare, in this order, every layer's output, the loss,
     the gradients from the last layer to the first, the running statistics, the parameters.
 
-    Differences are relative to the largest value of the tensor. Biases before a normalisation are
-    left as they are: their gradient is zero but for rounding, and adaptive optimizers divide that
-    by its own size.
+    Differences are relative to the largest value of the tensor.
     """
-    inert = {f"b{i}" for i in range(1, network.depth) if f"BatchNorm{i}" in network.layers}
-    first, largest = None, Difference(0, "nothing", 0.0)
+    first, largest = None, TensorDifference(0, "nothing", 0.0)
     loss_error, iteration = 0.0, 0
     for iteration, (x, t) in enumerate(batches, start=1):
-        theirs = torch_step(twin, twin_optimizer, x, t, inert)
-        mine = numpy_step(network, optimizer, x, t, inert)
-        for kind, tensors in mine.items():
+        by_torch = torch_step(theirs, x, t)
+        for kind, tensors in numpy_step(mine, x, t).items():
             for name, value in tensors.items():
-                error = relative_error(value, theirs[kind][name])
-                difference = Difference(iteration, f"{kind} {name}", error)
+                error = relative_error(value, by_torch[kind][name])
+                difference = TensorDifference(iteration, f"{kind} {name}", error)
                 if first is None and not error <= TOLERANCE:
                     first = difference
                 largest = largest if error <= largest.error else difference
                 loss_error = max(loss_error, error) if kind == "loss" else loss_error
-    name, dialect = optimizer_name(type(twin_optimizer)), twin_optimizer.dialect
-    return NetworkReport(name, dialect, iteration, loss_error, first, largest)
+    kind_of_optimizer = type(theirs.optimizer)
+    return NetworkReport(
+        optimizer_name(kind_of_optimizer),
+        getattr(kind_of_optimizer, "dialect", "torch"),
+        iteration,
+        loss_error,
+        first,
+        largest,
+    )
 
 
-def numpy_step(
-    network: MultiLayerNet,
-    optimizer: reference.Optimizer,
-    x: np.ndarray,
-    t: np.ndarray,
-    inert: set[str],
-) -> dict[str, dict[str, np.ndarray]]:
-    loss, grads = network.gradient(x, t)
-    grads = {name: grads[name] for name in grads if name not in inert}
-    optimizer.update(network.params, grads)
-    running = {
-        f"{name}.{statistic}": getattr(layer, statistic)
-        for name, layer in network.layers.items()
-        if name.startswith("BatchNorm")
-        for statistic in ("running_mean", "running_var")
-    }
+def numpy_step(side: NumpyNetwork, x: np.ndarray, t: np.ndarray) -> dict[str, Arrays]:
+    loss = side.train(x, t)
+    trained = [name for name in side.grads if name in side.optimizer.state]
     return {
-        "output": dict(network.activations),
+        "output": dict(side.network.activations),
         "loss": {"": np.asarray(loss)},
-        "gradient": dict(reversed(grads.items())),
-        "statistic": running,
-        "parameter": network.params,
+        "gradient": {name: side.grads[name] for name in reversed(trained)},
+        "statistic": side.statistics(),
+        "parameter": side.params,
     }
 
 
-def torch_step(
-    twin: Twin,
-    optimizer: torch.optim.Optimizer,
-    x: np.ndarray,
-    t: np.ndarray,
-    inert: set[str],
-) -> dict[str, dict[str, np.ndarray]]:
-    device = next(twin.parameters()).device
-    outputs: dict[str, np.ndarray] = {}
+def torch_step(side: TorchNetwork, x: np.ndarray, t: np.ndarray) -> dict[str, Arrays]:
+    with outputs_of(side.twin) as outputs:
+        loss = side.train(x, t)
+    grads = {name: param.grad for name, param in side.params.items()}
+    return {
+        "output": outputs,
+        "loss": {"": np.asarray(loss)},
+        "gradient": {name: side.as_array(grad) for name, grad in grads.items() if grad is not None},
+        "statistic": side.statistics(),
+        "parameter": {name: tensors["param"] for name, tensors in side.tensors().items()},
+    }
+
+
+@contextmanager
+def outputs_of(twin: Twin) -> Iterator[Arrays]:
+    """Within it each layer's output is kept, by its name."""
+    outputs: Arrays = {}
 
     def keep(name: str) -> Callable[..., None]:
         return lambda module, inputs, output: outputs.update({name: output.detach().cpu().numpy()})
 
     hooks = [layer.register_forward_hook(keep(name)) for name, layer in twin.named_children()]
-    optimizer.zero_grad()
-    loss = twin.loss(torch.from_numpy(x).to(device), torch.from_numpy(t).to(device))
-    loss.backward()
+    yield outputs
     for hook in hooks:
         hook.remove()
-    parameters = twin.parameters_by_name
-    for name in inert:
-        parameters[name].grad = None
-    optimizer.step()
-    return {
-        "output": outputs,
-        "loss": {"": np.asarray(loss.item())},
-        "gradient": {name: as_array(parameters[name].grad) for name in parameters.keys() - inert},
-        "statistic": {name: buffer.cpu().numpy() for name, buffer in twin.named_buffers()},
-        "parameter": {name: as_array(param) for name, param in parameters.items()},
-    }

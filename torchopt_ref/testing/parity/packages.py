@@ -16,8 +16,9 @@ import torch
 from numpy_ref.optax import corrected
 from torchopt_ref.errors import UserError, first_line
 from torchopt_ref.optim.dialect import Dialect
+from torchopt_ref.optim.moving import KERAS_SLOTS, OPTAX_SLOTS
+from torchopt_ref.sides import Arrays
 
-from .lockstep import Arrays
 from .operations import Tally
 
 PROVEN = {
@@ -27,29 +28,8 @@ PROVEN = {
 }
 """The packages, and the versions for which the bounds of ``against`` were measured."""
 
-SLOTS = {
-    "keras.SGD": {"momentum": "momentum_buffer"},
-    "keras.Adagrad": {"accumulator": "sum"},
-    "keras.RMSprop": {
-        "velocity": "square_avg",
-        "momentum": "momentum_buffer",
-        "average_gradient": "grad_avg",
-    },
-    "keras.Adam": {
-        "momentum": "exp_avg",
-        "velocity": "exp_avg_sq",
-        "velocity_hat": "max_exp_avg_sq",
-    },
-    "optax.SGD": {"trace": "momentum_buffer"},
-    "optax.Adagrad": {"sum_of_squares": "sum"},
-    "optax.RMSprop": {"nu": "square_avg", "mu": "grad_avg", "trace": "momentum_buffer"},
-    "optax.Adam": {"mu": "exp_avg", "nu": "exp_avg_sq"},
-}
-"""What the packages call the slots of an optimizer, and what they are called here."""
-SLOTS |= {f"{dialect}.AdamW": SLOTS[f"{dialect}.Adam"] for dialect in ("keras", "optax")}
-
 START, STEPS, FACTOR = 0.01, 100, 0.5
-"""The schedule of a case: the learning rate starts here, and so many steps make it this part."""
+"""The schedule of a case: the learning rate at its start, and by what each STEPS multiply it."""
 SCHEDULE = f"{START} * {FACTOR} ** (step / {STEPS})"
 
 
@@ -87,7 +67,7 @@ def load(package: str) -> ModuleType:
 
 
 def heading(package: str) -> list[str]:
-    """What stands above the table: versions, and how denormal numbers are treated."""
+    """The lines above the table: versions, and how denormal numbers are treated."""
     load(package)
     used = {name: version(name) for name in (package, "jax")}
     lines = [", ".join(f"{name} {found}" for name, found in used.items()) + ": eager, on the CPU"]
@@ -106,7 +86,7 @@ def heading(package: str) -> list[str]:
 
 
 def xla_is_exact() -> bool:
-    """Whether XLA leaves a division one and rounds ``rsqrt`` as IEEE-754 does: that of JAX 0.6."""
+    """Whether XLA keeps divisions, and rounds ``rsqrt`` as IEEE-754 does, as in JAX 0.6."""
     major, minor = version("jax").split(".")[:2]
     return (int(major), int(minor)) < (0, 10)
 
@@ -190,7 +170,6 @@ class Package:
         scheduled: bool = False,
     ) -> None:
         self.ours, self.x64, self.steps = ours, x64, 0
-        self.slots = SLOTS[f"{ours.dialect}.{ours.__name__}"]
         with self.mode(x64):
             self.make(their_options(ours, options), params, scheduled)
 
@@ -250,16 +229,15 @@ class KerasSide(Package):
         self.optimizer.apply([asarray(grads[name]) for name in self.variables])
 
     def arrays(self) -> dict[str, dict[str, np.ndarray]]:
-        state = {variable.name: variable for variable in self.optimizer.variables}
-        return {
-            name: {"param": np.array(variable.value)}
-            | {
-                slot: np.array(state[f"{variable.name}_{theirs}"].value)
-                for theirs, slot in self.slots.items()
-                if f"{variable.name}_{theirs}" in state
-            }
-            for name, variable in self.variables.items()
+        found = {
+            name: {"param": np.array(variable.value)} for name, variable in self.variables.items()
         }
+        for slot, attribute in KERAS_SLOTS[self.ours.__name__].items():
+            # Where the options make the slot needless, Keras has no such list, or leaves it empty.
+            column = getattr(self.optimizer, attribute, [])
+            for name, variable in zip(found, column, strict=bool(column)):
+                found[name][slot] = np.array(variable.value)
+        return found
 
     def next_lr(self) -> float:
         with self.mode(self.x64):
@@ -289,14 +267,10 @@ class OptaxSide(Package):
         self.params = load("optax").apply_updates(self.params, updates)
 
     def arrays(self) -> dict[str, dict[str, np.ndarray]]:
-        fields = dict(named_fields(self.state))
+        slots = dict(slots_in(self.state))
         return {
             name: {"param": np.array(param)}
-            | {
-                slot: np.array(fields[theirs][name])
-                for theirs, slot in self.slots.items()
-                if theirs in fields
-            }
+            | {slot: np.array(column[name]) for slot, column in slots.items()}
             for name, param in self.params.items()
         }
 
@@ -305,19 +279,19 @@ class OptaxSide(Package):
             return float(self.schedule(load("jax.numpy").asarray(self.steps, "int32")))
 
 
-def named_fields(state: Any) -> Iterator[tuple[str, Any]]:
-    """The fields of Optax' state, a tuple of named tuples and of tuples of such."""
-    if hasattr(state, "_fields"):
-        yield from zip(state._fields, state, strict=True)
+def slots_in(state: Any) -> Iterator[tuple[str, Any]]:
+    """The slots in Optax' state, a tuple of named tuples and of tuples of such."""
+    for field, slot in OPTAX_SLOTS.get(type(state).__name__, {}).items():
+        yield slot, getattr(state, field)
     for part in state if isinstance(state, tuple) else ():
-        yield from named_fields(part)
+        yield from slots_in(part)
 
 
 SIDES: dict[str, type[Package]] = {"keras": KerasSide, "optax": OptaxSide}
 
 
 class XlaAudit:
-    """Within it, what XLA computes of Optax in its own way is repeated in NumPy.
+    """Within it, those operations of Optax that XLA rounds in its own way are repeated in NumPy.
 
     That is ``jax.lax.rsqrt``, held against ``1 / sqrt(x)``, and the bias correction, which XLA
     computes by a division or by the reciprocal as it likes. ``tallies`` says how often

@@ -12,9 +12,7 @@ from torchopt_ref.sides import ENGINES, Configuration, configurations, ulp_text
 from . import workload
 from .lockstep import (
     NOT_ROUNDING,
-    OptimizerFactory,
     ParityReport,
-    TorchSide,
     check_against_torch,
     check_parity,
 )
@@ -175,11 +173,11 @@ def stated_bound(
 
 
 def operations_at_fault(
-    factory: OptimizerFactory, run: dict[str, Any], steps: int
+    factory: workload.OptimizerFactory, run: dict[str, Any], steps: int
 ) -> dict[str, Tally]:
     """Run the optimizer again up to the step that differed, and audit its operations."""
     params = workload.parameters(run["dtype"], run["seed"])
-    side = TorchSide(factory, params, run["device"], run["dtype"])
+    side = workload.torch_side(factory, params, run["device"], run["dtype"])
     with OperationAudit() as audit:
         for grads in workload.standard_gradients(run["dtype"], run["steps"], run["seed"])[:steps]:
             side.step(grads)

@@ -1,12 +1,15 @@
 """Parameters and gradients that are hard on an optimizer."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 
 from numpy_ref.bfloat16 import to_bfloat16
+from torchopt_ref.sides import Arrays, NumpySide, Reference, TorchSide
+
+OptimizerFactory = Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer]
 
 SHAPES = {
     "scalar": (),
@@ -23,7 +26,7 @@ KINDS = (
 """What the elements' gradients are like, by their position modulo 8."""
 
 
-def parameters(dtype: str, seed: int = 0) -> dict[str, np.ndarray]:
+def parameters(dtype: str, seed: int = 0) -> Arrays:
     """Normal values in the shapes of ``SHAPES``, which include a scalar and an empty tensor.
 
     ``dtype`` may be "bfloat16": float32 arrays of such values.
@@ -41,8 +44,8 @@ def rounded(array: np.ndarray, dtype: str) -> np.ndarray:
 
 
 def gradients(
-    params: dict[str, np.ndarray], steps: int, seed: int = 0, dtype: str | None = None
-) -> Iterator[dict[str, np.ndarray]]:
+    params: Arrays, steps: int, seed: int = 0, dtype: str | None = None
+) -> Iterator[Arrays]:
     """Gradients for ``steps`` steps; each element keeps its kind, that of its position modulo 8.
 
     Normal; alternating in sign; of any magnitude between tiny and huge; zero; zero with
@@ -55,7 +58,7 @@ def gradients(
 
 
 @functools.lru_cache(maxsize=4)
-def standard_gradients(dtype: str, steps: int, seed: int = 0) -> list[dict[str, np.ndarray]]:
+def standard_gradients(dtype: str, steps: int, seed: int = 0) -> list[Arrays]:
     """``gradients`` for ``parameters``, as a list: drawing them costs as much as a step."""
     return list(gradients(parameters(dtype, seed), steps, seed, dtype))
 
@@ -102,3 +105,17 @@ def as_parameter(
     elif name == "channels_last":
         tensor = tensor.to(memory_format=torch.channels_last)
     return torch.nn.Parameter(tensor)
+
+
+def torch_side(
+    factory: OptimizerFactory, params: Arrays, device: str = "cpu", dtype: str | None = None
+) -> TorchSide:
+    """torch's side, of copies of the arrays; in bfloat16 if that is the ``dtype``."""
+    stored = torch.bfloat16 if dtype == "bfloat16" else None
+    made = {name: as_parameter(name, array, device, stored) for name, array in params.items()}
+    return TorchSide(made, factory([*made.values()]))
+
+
+def numpy_side(optimizer: Reference, params: Arrays) -> NumpySide:
+    """NumPy's side, of copies of the arrays."""
+    return NumpySide({name: array.copy() for name, array in params.items()}, optimizer)
