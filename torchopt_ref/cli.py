@@ -18,6 +18,7 @@
 A user's mistake is one line on stderr and exit status 2.
 """
 
+import argparse
 import io
 import json
 import math
