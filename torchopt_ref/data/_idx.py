@@ -61,7 +61,7 @@ def read_folder(folder: Path, split: str) -> tuple[Bytes, Bytes]:
 
 
 def _read(folder: Path, key: str, item_shape: tuple[int, ...]) -> tuple[Path, Bytes]:
-    # A file that is not there is opened all the same: the system says best why it cannot be read.
+    # A missing file is opened, too: the error of the system says best why it cannot be read.
     path = find(folder, FILES[key]) or folder / FILES[key]
     return path, _decode(path, _content(path), item_shape)
 

@@ -2,8 +2,8 @@
 
 ``python -m torchopt_ref.data.embed DATA_ROOT [--out FILE]`` reads ``DATA_ROOT/MNIST/raw`` and
 writes the first 10,000 training and the first 2,000 test images, with their labels, as uint8 arrays
-in one compressed ``.npz`` file. The same arrays give the same bytes wherever the same zlib
-compresses them.
+in one compressed ``.npz`` file. The same arrays give the same bytes with the
+same zlib.
 
 The file has 1.97 MB; LZMA would save 17 % of it, and a second container format is not worth that.
 """

@@ -102,9 +102,9 @@ def initialize(
     Args:
         model: changed in place; may be in any mode and on any device.
         scheme: see above, default ``"auto"``.
-        activation: for ``"auto"``, the name of the activation after every layer of which the trace
-            tells nothing: all of them where the model cannot be traced, and those inside torch's
-            own composite layers. Without it such a layer gets Xavier in a model that was traced.
+        activation: for ``"auto"``, the name of the activation after every layer that the trace does
+            not show: all of them where the model cannot be traced, and those inside torch's own
+            composite layers. Without it such a layer of a traced model gets Xavier.
         std: the standard deviation of ``"normal"``, default 0.01.
         generator: used for one parameter after the other in the order of ``named_parameters``; by
             default that of the device of each parameter.
@@ -196,7 +196,7 @@ class _Tracer(fx.Tracer):
 
 
 def _nearest_activation(start: fx.Node, modules: dict[str, nn.Module]) -> str:
-    """Breadth first from ``start`` to an activation; no path crosses another weighted product."""
+    """Search breadth first from ``start``; a path ends at another weighted product."""
     seen, queue = {start}, deque([start])
     while queue:
         for node in queue.popleft().users:

@@ -20,7 +20,7 @@ from ._recording import as_one_call, is_for_elsewhere
 __all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d"]
 
 
-# Under a name of its own, as TorchScript wants it.
+# torch's forward under another name, by which TorchScript finds it.
 _FORWARD = torch.nn.modules.batchnorm._BatchNorm.forward
 _forward_of_torch = FunctionType(_FORWARD.__code__, _FORWARD.__globals__, "_forward_of_torch")
 
@@ -80,7 +80,7 @@ class _BatchNorm(torch.nn.modules.batchnorm._BatchNorm):
         if traced is not None:
             return traced
         group = self._group_to_share_with()
-        # torch's kernels also say what an empty batch does: it counts, but changes no statistics.
+        # torch's kernels also take an empty batch: it is counted, but changes no statistics.
         for_torch = is_for_elsewhere() or input.is_mkldnn or input.numel() == 0
         if self.fused or (group is None and for_torch):
             return self._forward_of_torch(input)

@@ -1,4 +1,4 @@
-"""Dropout whose mask another engine can draw too, and which CPUs draw fast.
+"""Dropout whose masks NumPy can draw too, in a way that is fast on CPUs.
 
 N. Srivastava, G. Hinton, A. Krizhevsky, I. Sutskever, R. Salakhutdinov, "Dropout: A Simple Way to
 Prevent Neural Networks from Overfitting", JMLR 15 (2014).
@@ -52,7 +52,7 @@ class Dropout(torch.nn.Dropout):
     element is kept.
 
     Activation checkpointing (``torch.utils.checkpoint``, reentrant or not) drops the same units
-    when it runs a region again, and leaves the ``generator`` where one run does. Under
+    when it runs a region again, and leaves the ``generator`` as after a single run. Under
     ``torch.compile`` the stream is the compiler's, and a ``generator`` breaks the graph. Models
     that are scripted, traced or exported have torch's operation, with torch's stream.
 
@@ -157,7 +157,7 @@ def _drop(
 def _drop_nested(
     input: Any, p: float, scale: float, generator: torch.Generator | None
 ) -> torch.Tensor:
-    """The components one after the other; together, where they lie together."""
+    """Each component by itself; all at once where they lie side by side in memory."""
     if input.layout == torch.jagged and input.is_contiguous():
         values = _drop(input.values(), p, scale, generator)
         return torch.nested.nested_tensor_from_jagged(values, input.offsets())
@@ -203,7 +203,7 @@ class _ScaledMask(torch.autograd.Function):
         return _ScaledMask.forward(tangent, mask, ctx.scale)
 
 
-# apply() asks for it on every call; finding it anew is a tenth of a small layer's time.
+# apply() asks for it at every call, and computing it takes a tenth of a small layer's time.
 _ScaledMask.forward.__signature__ = inspect.signature(_ScaledMask.forward)  # type: ignore[attr-defined]
 
 
@@ -214,7 +214,7 @@ def _keep_mask(input: torch.Tensor, p: float, generator: torch.Generator | None)
     draws = input.new_empty(math.ceil(input.numel() * bits / 64), dtype=torch.int64)
     if generator is not None:
         generator = to_draw_from(generator)
-    # Without both bounds the sign of the highest lane, bit 63, is never set.
+    # With the default bounds bit 63, the sign of the highest lane, would always be 0.
     draws.random_(-(2**63), None, generator=generator)
     lanes = draws.view(LANES[bits])[: input.numel()].view(input.shape)
     return lanes >= dropped - 2 ** (bits - 1)
