@@ -6,6 +6,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from tests.train.starter import Starter
+
 settings.register_profile("default", deadline=None, max_examples=40)
 settings.load_profile("default")
 
@@ -19,6 +21,13 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 # made with another ATEN_CPU_CAPABILITY: wrong results, and a crash.
 kernels = f"torchinductor_{getpass.getuser()}_{torch.backends.cpu.get_cpu_capability()}"
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.path.join(tempfile.gettempdir(), kernels))
+
+
+@pytest.fixture(scope="session")
+def starter(tmp_path_factory):
+    """Starts processes that need not import torch first."""
+    with Starter(tmp_path_factory.mktemp("logs")) as starter:
+        yield starter
 
 
 def pytest_collection_modifyitems(items):
