@@ -6,6 +6,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from tests.train.starter import Starter
+
 settings.register_profile("default", deadline=None, max_examples=40)
 settings.load_profile("default")
 
@@ -31,6 +33,13 @@ def pytest_runtest_setup():
 def pytest_runtest_call():
     """Nor on the fixtures that were made for it alone, or for others too."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def starter(tmp_path_factory):
+    """Starts processes that need not import torch first."""
+    with Starter(tmp_path_factory.mktemp("logs")) as starter:
+        yield starter
 
 
 def pytest_collection_modifyitems(items):

@@ -12,7 +12,6 @@ from threading import Timer
 import pytest
 import torch
 
-from tests.train.starter import Starter
 from tests.train.test_train_processes import workers
 from tests.train.training_cases import TINY, last_checkpoint, results, wait_for
 from torchopt_ref.train import Config
@@ -23,12 +22,6 @@ from torchopt_ref.train.distributed import Processes
 SOON = 60
 """Seconds: what waits for ever, or for torch's 600, takes longer."""
 LONG = ["train", *TINY, "--epochs", "500"]
-
-
-@pytest.fixture(scope="module")
-def starter(tmp_path_factory):
-    with Starter(tmp_path_factory.mktemp("logs")) as starter:
-        yield starter
 
 
 def last_line(starter, log):
