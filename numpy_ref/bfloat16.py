@@ -1,9 +1,10 @@
 """bfloat16, which NumPy does not have: the upper half of a float32, in a float32 array."""
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 
-def to_bfloat16(array):
+def to_bfloat16(array: ArrayLike) -> NDArray[np.float32]:
     """Round to the nearest value of bfloat16, of two equally near to the one with an even bit."""
     array = np.asarray(array, dtype=np.float32)
     bits = array.view(np.uint32)

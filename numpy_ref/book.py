@@ -7,29 +7,30 @@ import math
 
 import numpy as np
 
-from .optimizers import Optimizer, count_step
+from .checks import Array
+from .optimizers import Betas, Formula, Optimizer, State, count_step
 
 
-def sgd(param, grad, state, *, lr):
+def sgd(param: Array, grad: Array, state: State, *, lr: float) -> None:
     """``p -= lr g``."""
     param -= lr * grad
 
 
-def momentum(param, grad, state, *, lr, momentum):
+def momentum(param: Array, grad: Array, state: State, *, lr: float, momentum: float) -> None:
     """``v = mu v - lr g``; ``p += v``."""
     v = state.setdefault("momentum_buffer", np.zeros_like(param))
     v[...] = momentum * v - lr * grad
     param += v
 
 
-def nesterov(param, grad, state, *, lr, momentum):
+def nesterov(param: Array, grad: Array, state: State, *, lr: float, momentum: float) -> None:
     """``p += mu mu v - (1 + mu) lr g``; then ``v = mu v - lr g``."""
     v = state.setdefault("momentum_buffer", np.zeros_like(param))
     param += momentum * momentum * v - (1 + momentum) * lr * grad
     v[...] = momentum * v - lr * grad
 
 
-def adagrad(param, grad, state, *, lr, eps):
+def adagrad(param: Array, grad: Array, state: State, *, lr: float, eps: float) -> None:
     """``h += g g``; ``p -= lr g / (sqrt(h) + eps)``."""
     count_step(state)
     h = state.setdefault("sum", np.zeros_like(param))
@@ -37,7 +38,9 @@ def adagrad(param, grad, state, *, lr, eps):
     param -= lr * grad / (np.sqrt(h) + eps)
 
 
-def rmsprop(param, grad, state, *, lr, alpha, eps):
+def rmsprop(
+    param: Array, grad: Array, state: State, *, lr: float, alpha: float, eps: float
+) -> None:
     """``h = d h + (1 - d) g g``; ``p -= lr g / (sqrt(h) + eps)``."""
     count_step(state)
     h = state.setdefault("square_avg", np.zeros_like(param))
@@ -45,7 +48,7 @@ def rmsprop(param, grad, state, *, lr, alpha, eps):
     param -= lr * grad / (np.sqrt(h) + eps)
 
 
-def adam(param, grad, state, *, lr, betas, eps):
+def adam(param: Array, grad: Array, state: State, *, lr: float, betas: Betas, eps: float) -> None:
     """``lr_t = lr sqrt(1 - b2^t) / (1 - b1^t)``; ``m = b1 m + (1 - b1) g``;
     ``v = b2 v + (1 - b2) g g``; ``p -= lr_t m / (sqrt(v) + eps)``.
     """
@@ -62,52 +65,52 @@ def adam(param, grad, state, *, lr, betas, eps):
 class SGD(Optimizer):
     """Stochastic gradient descent (H. Robbins, S. Monro, 1951)."""
 
-    formula = staticmethod(sgd)
+    formula: Formula = staticmethod(sgd)
 
-    def __init__(self, lr=0.01):
+    def __init__(self, lr: float = 0.01) -> None:
         super().__init__({"lr": lr})
 
 
 class Momentum(Optimizer):
     """Gradient descent with momentum (B. Polyak, 1964)."""
 
-    formula = staticmethod(momentum)
+    formula: Formula = staticmethod(momentum)
 
-    def __init__(self, lr=0.01, momentum=0.9):
+    def __init__(self, lr: float = 0.01, momentum: float = 0.9) -> None:
         super().__init__({"lr": lr, "momentum": momentum})
 
 
 class Nesterov(Optimizer):
     """Nesterov's accelerated gradient (Y. Nesterov, 1983; Y. Bengio et al., 2012)."""
 
-    formula = staticmethod(nesterov)
+    formula: Formula = staticmethod(nesterov)
 
-    def __init__(self, lr=0.01, momentum=0.9):
+    def __init__(self, lr: float = 0.01, momentum: float = 0.9) -> None:
         super().__init__({"lr": lr, "momentum": momentum})
 
 
 class AdaGrad(Optimizer):
     """AdaGrad (J. Duchi, E. Hazan, Y. Singer, 2011)."""
 
-    formula = staticmethod(adagrad)
+    formula: Formula = staticmethod(adagrad)
 
-    def __init__(self, lr=0.01, eps=1e-7):
+    def __init__(self, lr: float = 0.01, eps: float = 1e-7) -> None:
         super().__init__({"lr": lr, "eps": eps})
 
 
 class RMSprop(Optimizer):
     """RMSprop (T. Tieleman, G. Hinton, 2012)."""
 
-    formula = staticmethod(rmsprop)
+    formula: Formula = staticmethod(rmsprop)
 
-    def __init__(self, lr=0.01, alpha=0.99, eps=1e-7):
+    def __init__(self, lr: float = 0.01, alpha: float = 0.99, eps: float = 1e-7) -> None:
         super().__init__({"lr": lr, "alpha": alpha, "eps": eps})
 
 
 class Adam(Optimizer):
     """Adam (D. Kingma, J. Ba, 2015)."""
 
-    formula = staticmethod(adam)
+    formula: Formula = staticmethod(adam)
 
-    def __init__(self, lr=0.001, betas=(0.9, 0.999), eps=1e-7):
+    def __init__(self, lr: float = 0.001, betas: Betas = (0.9, 0.999), eps: float = 1e-7) -> None:
         super().__init__({"lr": lr, "betas": betas, "eps": eps})

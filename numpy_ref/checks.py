@@ -1,38 +1,49 @@
 """What is refused in words, since NumPy would make something else of it without a word."""
 
+from typing import Any, TypeVar
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.floating]
+"""An array of real floating-point numbers, as ``floating`` returns it."""
+
+Labels = NDArray[np.integer]
+"""Classes as integers, as ``class_labels`` returns them."""
+
+T = TypeVar("T", bound=ArrayLike)
 
 
-def floating(x, what):
+def floating(x: ArrayLike, what: str) -> Array:
     """``x`` as a real floating-point array. In integers a step is truncated, a difference wraps."""
-    x = unmasked(x, what)
-    if x.dtype.kind != "f":
-        raise TypeError(f"{what} must be floating point, not {x.dtype}")
-    return x
+    array = unmasked(x, what)
+    if array.dtype.kind != "f":
+        raise TypeError(f"{what} must be floating point, not {array.dtype}")
+    return array
 
 
-def unmasked(x, what):
+def unmasked(x: ArrayLike, what: str) -> NDArray[Any]:
     """``x`` as an array. One with a mask would come back without it."""
     if np.ma.is_masked(x):
         raise TypeError(f"{what} must not have masked elements: leave them out")
     return np.asarray(x)
 
 
-def probability(p):
+def probability(p: float) -> float:
     """``p`` as a float, from 0 to 1."""
     if not 0 <= p <= 1:
         raise ValueError(f"dropout probability must be between 0 and 1, got {p}")
     return float(p)
 
 
-def shaped(x, shape, what):
+def shaped(x: T, shape: tuple[int, ...], what: str) -> T:
     """``x``, if it has this shape. Another one might be broadcast."""
     if np.shape(x) != shape:
         raise ValueError(f"{what} must have the shape {shape}, not {np.shape(x)}")
     return x
 
 
-def class_labels(t, logits):
+def class_labels(t: ArrayLike, logits: Array) -> Labels:
     """Labels as integers (N), of such or of one-hot rows (N, classes), for ``logits`` (N, classes).
 
     Raises ``TypeError`` for labels that are no integers, ``ValueError`` for another shape, a class

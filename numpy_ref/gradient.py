@@ -1,11 +1,15 @@
 """Numerical gradients, against which every hand-derived backward is tested."""
 
+from collections.abc import Callable
+from typing import SupportsFloat
+
 import numpy as np
+from numpy.typing import ArrayLike
 
-from .checks import shaped
+from .checks import Array, shaped
 
 
-def numerical_gradient(f, x, h=1e-4):
+def numerical_gradient(f: Callable[[Array], SupportsFloat], x: Array, h: float = 1e-4) -> Array:
     """The gradient of ``f(x)``, a number, by central differences: ``(f(x + h) - f(x - h)) / 2h``.
 
     Each element of ``x`` (floating point, any shape) is changed in place in its turn, so ``f`` may
@@ -38,7 +42,7 @@ def numerical_gradient(f, x, h=1e-4):
     return grad
 
 
-def relative_error(a, b):
+def relative_error(a: ArrayLike, b: ArrayLike) -> float:
     """The largest ``|a - b|`` divided by the largest magnitude in ``a`` and ``b``; 0 if both are 0.
 
     Both are taken over the whole array, so that an element which is 0 but for rounding does not

@@ -6,17 +6,31 @@ for a negative standard deviation; ``TypeError`` for a dtype that is not floatin
 nearly all values would be 0.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
+from numpy.typing import DTypeLike
+
+from .checks import Array
+
+Shape = Sequence[int]
+Scheme = Literal["he", "xavier", "zeros"]
 
 
-def zeros(shape, rng=None, dtype=np.float64):
+def zeros(
+    shape: Shape, rng: np.random.Generator | None = None, dtype: DTypeLike = np.float64
+) -> Array:
     """All zeros; ``rng`` is not used. Every unit of a layer then learns the same."""
     return np.zeros(shape, dtype)
 
 
-def normal(shape, std, rng, dtype=np.float64):
+def normal(
+    shape: Shape, std: float, rng: np.random.Generator, dtype: DTypeLike = np.float64
+) -> Array:
     """N(0, std^2), drawn from a ``numpy.random.Generator``."""
     if np.dtype(dtype).kind != "f":
         raise TypeError(f"initial values are floating point, not {np.dtype(dtype)}")
@@ -25,7 +39,7 @@ def normal(shape, std, rng, dtype=np.float64):
     return rng.normal(0.0, std, shape).astype(dtype)
 
 
-def xavier(shape, rng, dtype=np.float64):
+def xavier(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.float64) -> Array:
     """N(0, 1 / fan_in): the textbook's Xavier, for sigmoid and tanh.
 
     K. Saito, "Deep Learning from Scratch", O'Reilly Japan 2016, section 6.2. The paper's own
@@ -35,23 +49,23 @@ def xavier(shape, rng, dtype=np.float64):
     return normal(shape, initial_std("xavier", fans(shape)[0]), rng, dtype)
 
 
-def he(shape, rng, dtype=np.float64):
+def he(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.float64) -> Array:
     """N(0, 2 / fan_in), for ReLU (K. He, X. Zhang, S. Ren, J. Sun, 2015)."""
     return normal(shape, initial_std("he", fans(shape)[0]), rng, dtype)
 
 
-def glorot(shape, rng, dtype=np.float64):
+def glorot(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.float64) -> Array:
     """N(0, 2 / (fan_in + fan_out)), for tanh (X. Glorot, Y. Bengio, 2010)."""
     return normal(shape, math.sqrt(2 / sum(fans(shape))), rng, dtype)
 
 
-def fans(shape):
+def fans(shape: Shape) -> Shape:
     if len(shape) != 2:
         raise ValueError(f"a weight has the shape (fan_in, fan_out), not {tuple(shape)}")
     return shape
 
 
-def initial_std(scheme, fan_in):
+def initial_std(scheme: Scheme | float, fan_in: int) -> float:
     """The standard deviation of the weights of a layer with ``fan_in`` inputs.
 
     ``scheme`` is "he", "xavier" (the textbook's), "zeros", or the standard deviation itself.

@@ -5,21 +5,31 @@ The learning rate is float32 for every parameter. Weight decay is decoupled, for
 
 import numpy as np
 
-from .optimizers import Optimizer, count_step
+from .checks import Array
+from .optimizers import Betas, Formula, Optimizer, State, count_step
 
 
-def float32(lr):
+def float32(lr: float) -> float:
     """The learning rate as Keras keeps it."""
     return float(np.float32(lr))
 
 
-def decay(param, lr, weight_decay):
+def decay(param: Array, lr: float, weight_decay: float) -> None:
     """``p -= p wd lr``."""
     if weight_decay != 0:
         param -= param * weight_decay * float32(lr)
 
 
-def sgd(param, grad, state, *, lr, momentum, nesterov, weight_decay):
+def sgd(
+    param: Array,
+    grad: Array,
+    state: State,
+    *,
+    lr: float,
+    momentum: float,
+    nesterov: bool,
+    weight_decay: float,
+) -> None:
     """``v = mu v - lr g``; ``p += v``, Nesterov ``p += mu v - lr g``.
 
     Without momentum: ``p -= lr g``.
@@ -34,7 +44,16 @@ def sgd(param, grad, state, *, lr, momentum, nesterov, weight_decay):
         param -= lr * grad
 
 
-def adagrad(param, grad, state, *, lr, initial_accumulator_value, eps, weight_decay):
+def adagrad(
+    param: Array,
+    grad: Array,
+    state: State,
+    *,
+    lr: float,
+    initial_accumulator_value: float,
+    eps: float,
+    weight_decay: float,
+) -> None:
     """``s += g g``; ``p -= lr g / sqrt(s + eps)``."""
     count_step(state)
     decay(param, lr, weight_decay)
@@ -43,7 +62,18 @@ def adagrad(param, grad, state, *, lr, initial_accumulator_value, eps, weight_de
     param -= float32(lr) * grad / np.sqrt(s + eps)
 
 
-def rmsprop(param, grad, state, *, lr, alpha, momentum, eps, centered, weight_decay):
+def rmsprop(
+    param: Array,
+    grad: Array,
+    state: State,
+    *,
+    lr: float,
+    alpha: float,
+    momentum: float,
+    eps: float,
+    centered: bool,
+    weight_decay: float,
+) -> None:
     """``s = a s + (1 - a) g g``; ``p -= lr g / sqrt(s + eps)``.
 
     Centered: ``s - m m`` under the root, where ``m = a m + (1 - a) g``.
@@ -66,7 +96,17 @@ def rmsprop(param, grad, state, *, lr, alpha, momentum, eps, centered, weight_de
     param -= increment
 
 
-def adam(param, grad, state, *, lr, betas, eps, weight_decay, amsgrad):
+def adam(
+    param: Array,
+    grad: Array,
+    state: State,
+    *,
+    lr: float,
+    betas: Betas,
+    eps: float,
+    weight_decay: float,
+    amsgrad: bool,
+) -> None:
     """``m += (1 - b1) (g - m)``; ``v += (1 - b2) (g g - v)``;
     ``lr_t = lr sqrt(1 - b2^t) / (1 - b1^t)``, computed in the precision of ``p``;
     ``p -= lr_t m / (sqrt(v) + eps)``.
@@ -93,9 +133,11 @@ def adam(param, grad, state, *, lr, betas, eps, weight_decay, amsgrad):
 class SGD(Optimizer):
     """``keras.optimizers.SGD``."""
 
-    formula = staticmethod(sgd)
+    formula: Formula = staticmethod(sgd)
 
-    def __init__(self, lr=0.01, momentum=0, nesterov=False, weight_decay=0):
+    def __init__(
+        self, lr: float = 0.01, momentum: float = 0, nesterov: bool = False, weight_decay: float = 0
+    ) -> None:
         hyper = {"lr": lr, "momentum": momentum, "nesterov": nesterov}
         super().__init__(hyper | {"weight_decay": weight_decay})
 
@@ -103,10 +145,16 @@ class SGD(Optimizer):
 class Adagrad(Optimizer):
     """``keras.optimizers.Adagrad``."""
 
-    formula = staticmethod(adagrad)
-    starts = {"sum": "initial_accumulator_value"}
+    formula: Formula = staticmethod(adagrad)
+    starts: dict[str, str] = {"sum": "initial_accumulator_value"}
 
-    def __init__(self, lr=0.001, initial_accumulator_value=0.1, eps=1e-7, weight_decay=0):
+    def __init__(
+        self,
+        lr: float = 0.001,
+        initial_accumulator_value: float = 0.1,
+        eps: float = 1e-7,
+        weight_decay: float = 0,
+    ) -> None:
         start = {"initial_accumulator_value": initial_accumulator_value}
         super().__init__({"lr": lr, "eps": eps, "weight_decay": weight_decay} | start)
 
@@ -114,9 +162,17 @@ class Adagrad(Optimizer):
 class RMSprop(Optimizer):
     """``keras.optimizers.RMSprop``."""
 
-    formula = staticmethod(rmsprop)
+    formula: Formula = staticmethod(rmsprop)
 
-    def __init__(self, lr=0.001, alpha=0.9, momentum=0, eps=1e-7, centered=False, weight_decay=0):
+    def __init__(
+        self,
+        lr: float = 0.001,
+        alpha: float = 0.9,
+        momentum: float = 0,
+        eps: float = 1e-7,
+        centered: bool = False,
+        weight_decay: float = 0,
+    ) -> None:
         hyper = {"lr": lr, "alpha": alpha, "momentum": momentum, "eps": eps, "centered": centered}
         super().__init__(hyper | {"weight_decay": weight_decay})
 
@@ -124,9 +180,16 @@ class RMSprop(Optimizer):
 class Adam(Optimizer):
     """``keras.optimizers.Adam``."""
 
-    formula = staticmethod(adam)
+    formula: Formula = staticmethod(adam)
 
-    def __init__(self, lr=0.001, betas=(0.9, 0.999), eps=1e-7, weight_decay=0, amsgrad=False):
+    def __init__(
+        self,
+        lr: float = 0.001,
+        betas: Betas = (0.9, 0.999),
+        eps: float = 1e-7,
+        weight_decay: float = 0,
+        amsgrad: bool = False,
+    ) -> None:
         hyper = {"lr": lr, "betas": betas, "eps": eps, "amsgrad": amsgrad}
         super().__init__(hyper | {"weight_decay": weight_decay})
 
@@ -134,5 +197,12 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """``keras.optimizers.AdamW``: Adam with another default."""
 
-    def __init__(self, lr=0.001, betas=(0.9, 0.999), eps=1e-7, weight_decay=0.004, amsgrad=False):
+    def __init__(
+        self,
+        lr: float = 0.001,
+        betas: Betas = (0.9, 0.999),
+        eps: float = 1e-7,
+        weight_decay: float = 0.004,
+        amsgrad: bool = False,
+    ) -> None:
         super().__init__(lr, betas, eps, weight_decay, amsgrad)

@@ -7,12 +7,28 @@ theirs in ``grads``. N is the size of the batch. Everything has the dtype of the
 floating point: another raises ``TypeError``, a shape that does not fit ``ValueError``.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal, TypedDict
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-from .checks import class_labels, floating, probability, shaped
+from .checks import Array, Labels, class_labels, floating, probability, shaped
+
+if TYPE_CHECKING:  # the reference itself needs nothing but NumPy
+    from typing_extensions import Unpack
+
+Shape = tuple[int, ...]
+Mask = NDArray[np.bool_]
+Gradients = dict[str, Array]
+Draw = Callable[[Shape], Mask]
+Scaling = Literal["inverted", "inference"]
+Convention = Literal["torch", "book"]
 
 
-def upstream(dout, shape):
+def upstream(dout: ArrayLike, shape: Shape) -> Array:
     """``dout``, if it is floating point and has the shape of the output."""
     return shaped(floating(dout, "dout"), shape, "dout")
 
@@ -23,17 +39,21 @@ class Affine:
     ``dx = dy W^T``, ``dW = x^T dy``, ``db`` = the sum of ``dy`` over the batch.
     """
 
-    def __init__(self, W, b):
-        self.W, self.b = floating(W, "W"), floating(b, "b")
+    x: Array
+    grads: Gradients
+
+    def __init__(self, W: ArrayLike, b: ArrayLike) -> None:
+        self.W: Array = floating(W, "W")
+        self.b: Array = floating(b, "b")
         if self.W.ndim != 2:
             raise ValueError(f"W must be (in, out), but has the shape {self.W.shape}")
         shaped(self.b, self.W.shape[1:], "b")
 
-    def forward(self, x, train=True):
+    def forward(self, x: Array, train: bool = True) -> Array:
         self.x = shaped(floating(x, "x"), (len(x), len(self.W)), "x")
         return self.x @ self.W + self.b
 
-    def backward(self, dout):
+    def backward(self, dout: Array) -> Array:
         dout = upstream(dout, (len(self.x), len(self.b)))
         self.grads = {"W": self.x.T @ dout, "b": dout.sum(axis=0)}
         return dout @ self.W.T
@@ -42,36 +62,42 @@ class Affine:
 class Sigmoid:
     """``y = 1 / (1 + exp(-x))``; ``dx = dy (1 - y) y``."""
 
-    def forward(self, x, train=True):
+    y: Array
+
+    def forward(self, x: Array, train: bool = True) -> Array:
         x = floating(x, "x")
         e = np.exp(-np.abs(x))  # never above 1: exp(-x) would overflow for large negative x
         self.y = np.where(x >= 0, 1, e) / (1 + e)
         return self.y
 
-    def backward(self, dout):
+    def backward(self, dout: Array) -> Array:
         return upstream(dout, self.y.shape) * (1 - self.y) * self.y
 
 
 class Tanh:
     """``y = tanh(x)``; ``dx = dy (1 - y^2)``."""
 
-    def forward(self, x, train=True):
+    y: Array
+
+    def forward(self, x: Array, train: bool = True) -> Array:
         self.y = np.tanh(floating(x, "x"))
         return self.y
 
-    def backward(self, dout):
+    def backward(self, dout: Array) -> Array:
         return upstream(dout, self.y.shape) * (1 - self.y * self.y)
 
 
 class Relu:
     """``y = max(x, 0)``; ``dx = dy`` where ``x > 0``, else 0."""
 
-    def forward(self, x, train=True):
+    off: Mask
+
+    def forward(self, x: Array, train: bool = True) -> Array:
         x = floating(x, "x")
         self.off = x <= 0
         return np.maximum(x, 0)
 
-    def backward(self, dout):
+    def backward(self, dout: Array) -> Array:
         return np.where(self.off, 0, upstream(dout, self.off.shape))
 
 
@@ -84,7 +110,11 @@ class SoftmaxWithLoss:
     ``dx = (softmax(x) - onehot(t)) / N``.
     """
 
-    def forward(self, x, t):
+    labels: Labels
+    rows: Labels
+    log_p: Array
+
+    def forward(self, x: Array, t: ArrayLike) -> np.floating:
         x = floating(x, "x")
         if x.ndim != 2 or x.size == 0:
             raise ValueError(f"x must be logits (N, classes), but has the shape {x.shape}")
@@ -94,7 +124,7 @@ class SoftmaxWithLoss:
         self.log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
         return -self.log_p[self.rows, self.labels].mean()
 
-    def backward(self, dout=1):
+    def backward(self, dout: float = 1) -> Array:
         shaped(dout, (), "dout")
         dx = np.exp(self.log_p)
         dx[self.rows, self.labels] -= 1
@@ -102,7 +132,14 @@ class SoftmaxWithLoss:
         return dx
 
 
-BATCHNORM_DEFAULTS = {
+class BatchNormOptions(TypedDict, total=False):
+    """Options of :class:`BatchNormalization` whose defaults its convention says."""
+
+    momentum: float | None
+    eps: float
+
+
+BATCHNORM_DEFAULTS: dict[Convention, BatchNormOptions] = {
     "torch": {"momentum": 0.1, "eps": 1e-5},
     "book": {"momentum": 0.9, "eps": 1e-6},
 }
@@ -137,27 +174,44 @@ class BatchNormalization:
     ``mean(xhat) = 0``. With running statistics, which do not depend on x, ``dx = gamma / std dy``.
     """
 
-    def __init__(self, gamma, beta, *, convention="torch", **given):
+    shape: Shape
+    axes: Shape
+    M: int
+    train: bool
+    centred: Array
+    std: Array
+    xhat: Array
+    grads: Gradients
+
+    def __init__(
+        self,
+        gamma: ArrayLike,
+        beta: ArrayLike,
+        *,
+        convention: Convention = "torch",
+        **given: Unpack[BatchNormOptions],
+    ) -> None:
         if convention not in BATCHNORM_DEFAULTS:
             raise ValueError(
                 f"BatchNormalization has no convention {convention!r}: choose from "
                 + ", ".join(map(repr, BATCHNORM_DEFAULTS))
             )
         hyper = BATCHNORM_DEFAULTS[convention] | given
-        self.momentum, self.eps = hyper.pop("momentum"), float(hyper.pop("eps"))
+        self.momentum: float | None = hyper.pop("momentum")
+        self.eps: float = float(hyper.pop("eps"))
         if hyper:
             raise TypeError("BatchNormalization has no option " + ", ".join(map(repr, hyper)))
         if convention == "book" and self.momentum is None:
             raise ValueError("momentum=None exists in the 'torch' convention only")
-        gamma, beta = floating(gamma, "gamma"), floating(beta, "beta")
-        shaped(gamma, (gamma.size,), "gamma")
-        shaped(beta, gamma.shape, "beta")
-        self.gamma, self.beta, self.convention = gamma, beta, convention
-        self.running_mean = np.zeros_like(gamma)
-        self.running_var = np.ones_like(gamma) if convention == "torch" else np.zeros_like(gamma)
-        self.num_batches_tracked = 0
+        gamma = floating(gamma, "gamma")
+        self.gamma: Array = shaped(gamma, (gamma.size,), "gamma")
+        self.beta: Array = shaped(floating(beta, "beta"), gamma.shape, "beta")
+        self.convention: Convention = convention
+        self.running_mean: Array = np.zeros_like(gamma)
+        self.running_var: Array = np.full_like(gamma, 1 if convention == "torch" else 0)
+        self.num_batches_tracked: int = 0
 
-    def forward(self, x, train=True):
+    def forward(self, x: Array, train: bool = True) -> Array:
         x = floating(x, "x")
         if x.ndim < 2 or x.shape[1] != len(self.gamma):
             raise ValueError(f"x must have {len(self.gamma)} channels, but has the shape {x.shape}")
@@ -185,17 +239,17 @@ class BatchNormalization:
         self.xhat = self.centred / self.std
         return np.moveaxis(self.gamma * self.xhat + self.beta, -1, 1)
 
-    def _track(self, mean, squares):
+    def _track(self, mean: Array, squares: Array) -> None:
         self.num_batches_tracked += 1
+        momentum = 1 / self.num_batches_tracked if self.momentum is None else self.momentum
         if self.convention == "torch":
-            new = 1 / self.num_batches_tracked if self.momentum is None else self.momentum
-            keep, var = 1 - new, squares / (self.M - 1)
+            keep, new, var = 1 - momentum, momentum, squares / (self.M - 1)
         else:
-            keep, new, var = self.momentum, 1 - self.momentum, squares / self.M
+            keep, new, var = momentum, 1 - momentum, squares / self.M
         self.running_mean[...] = keep * self.running_mean + new * mean
         self.running_var[...] = keep * self.running_var + new * var
 
-    def backward(self, dout):
+    def backward(self, dout: Array) -> Array:
         dout = np.moveaxis(upstream(dout, self.shape), 1, -1)
         dbeta = dout.sum(axis=self.axes)
         dgamma = (dout * self.xhat).sum(axis=self.axes)
@@ -206,7 +260,7 @@ class BatchNormalization:
             dx = self.gamma / self.std * dout
         return np.moveaxis(dx, -1, 1)
 
-    def backward_by_graph(self, dout):
+    def backward_by_graph(self, dout: Array) -> Array:
         """The same gradients, one node of the computational graph after the other.
 
         After F. Kratzert, "Understanding the backward pass through Batch Normalization Layer",
@@ -256,17 +310,24 @@ class Dropout:
     gives zeros. Raises ``ValueError`` for a ``p`` outside [0, 1] or an unknown ``scaling``.
     """
 
-    def __init__(self, p, draw, scaling="inverted"):
+    shape: Shape
+    mask: Mask
+    factor: float
+
+    def __init__(self, p: float, draw: Draw, scaling: Scaling = "inverted") -> None:
         keep = 1 - probability(p)
         factors = {"inverted": (1 / keep if keep else 0.0, 1.0), "inference": (1.0, keep)}
         if scaling not in factors:
             raise ValueError(
                 f"Dropout has no scaling {scaling!r}: choose from " + ", ".join(map(repr, factors))
             )
-        self.train_factor, self.eval_factor = factors[scaling]
-        self.p, self.draw, self.scaling = p, draw, scaling
+        self.train_factor: float = factors[scaling][0]
+        self.eval_factor: float = factors[scaling][1]
+        self.p: float = p
+        self.draw: Draw = draw
+        self.scaling: Scaling = scaling
 
-    def forward(self, x, train=True):
+    def forward(self, x: Array, train: bool = True) -> Array:
         x = floating(x, "x")
         self.shape = x.shape
         self.mask = np.ones(x.shape, bool)
@@ -277,11 +338,11 @@ class Dropout:
         self.factor = self.train_factor if train else self.eval_factor
         return x * self.mask * self.factor
 
-    def backward(self, dout):
+    def backward(self, dout: Array) -> Array:
         return upstream(dout, self.shape) * self.mask * self.factor
 
 
-def keep_mask(p, rng):
+def keep_mask(p: float, rng: np.random.Generator) -> Draw:
     """A ``draw`` for :class:`Dropout` from a ``numpy.random.Generator``."""
     probability(p)
     return lambda shape: rng.random(shape) >= p

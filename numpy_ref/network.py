@@ -1,23 +1,39 @@
 """The fully connected network of the experiments."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
-from .checks import class_labels, shaped
-from .init import initial_std, normal
+from .checks import Array, class_labels, shaped
+from .init import Scheme, initial_std, normal
 from .layers import (
     Affine,
     BatchNormalization,
+    Draw,
     Dropout,
+    Gradients,
     Relu,
+    Scaling,
     Sigmoid,
     SoftmaxWithLoss,
     Tanh,
     keep_mask,
 )
 
-ACTIVATIONS = {"relu": Relu, "sigmoid": Sigmoid, "tanh": Tanh}
+Activation = Literal["relu", "sigmoid", "tanh"]
+Normalised = Literal["before", "after"] | bool
+Layer = Affine | BatchNormalization | Relu | Sigmoid | Tanh | Dropout
+
+ACTIVATIONS: dict[Activation, type[Relu] | type[Sigmoid] | type[Tanh]] = {
+    "relu": Relu,
+    "sigmoid": Sigmoid,
+    "tanh": Tanh,
+}
 
 
 class MultiLayerNet:
@@ -47,21 +63,21 @@ class MultiLayerNet:
 
     def __init__(
         self,
-        input_size,
-        hidden_sizes,
-        output_size,
+        input_size: int,
+        hidden_sizes: Sequence[int],
+        output_size: int,
         *,
-        activation="relu",
-        weight_init="he",
-        weight_decay=0.0,
-        batchnorm=False,
-        dropout=0.0,
-        scaling="inverted",
-        draw=None,
-        rng=None,
-        dtype=np.float64,
-        params=None,
-    ):
+        activation: Activation = "relu",
+        weight_init: Scheme | float = "he",
+        weight_decay: float = 0.0,
+        batchnorm: Normalised = False,
+        dropout: float = 0.0,
+        scaling: Scaling = "inverted",
+        draw: Draw | None = None,
+        rng: np.random.Generator | None = None,
+        dtype: DTypeLike = np.float64,
+        params: Mapping[str, ArrayLike] | None = None,
+    ) -> None:
         if activation not in ACTIVATIONS:
             raise ValueError(
                 f"unknown activation {activation!r}: choose from "
@@ -74,14 +90,17 @@ class MultiLayerNet:
         rng = np.random.default_rng(0) if rng is None else rng
         draw = keep_mask(dropout, rng) if draw is None else draw
         sizes = [input_size, *hidden_sizes, output_size]
-        self.depth = len(sizes) - 1
-        self.weight_decay = float(weight_decay)
+        self.depth: int = len(sizes) - 1
+        self.weight_decay: float = float(weight_decay)
         if params is None:
             params = initial_params(sizes, weight_init, batchnorm, rng)
-        self.params = {name: np.array(value, dtype) for name, value in params.items()}
-        self.layers: dict = {}
-        self.activations: dict = {}
-        self.numbered: list = []  # the layers with parameters, each with its number
+        self.params: dict[str, Array] = {
+            name: np.array(value, dtype) for name, value in params.items()
+        }
+        self.layers: dict[str, Layer] = {}
+        self.activations: dict[str, Array] = {}
+        # The layers with parameters, each with its number.
+        self.numbered: list[tuple[int, Affine | BatchNormalization]] = []
         for i in range(1, self.depth + 1):
             shaped(self.params[f"W{i}"], (sizes[i - 1], sizes[i]), f"W{i}")
             affine = Affine(self.params[f"W{i}"], self.params[f"b{i}"])
@@ -95,21 +114,21 @@ class MultiLayerNet:
                 self._normalise(i, batchnorm)
             if i < self.depth and dropout != 0:
                 self.layers[f"Dropout{i}"] = Dropout(dropout, draw, scaling)
-        self.last_layer = SoftmaxWithLoss()
+        self.last_layer: SoftmaxWithLoss = SoftmaxWithLoss()
 
-    def _normalise(self, i, batchnorm):
+    def _normalise(self, i: int, batchnorm: Normalised) -> None:
         if batchnorm:
             norm = BatchNormalization(self.params[f"gamma{i}"], self.params[f"beta{i}"])
             self.layers[f"BatchNorm{i}"] = norm
             self.numbered.append((i, norm))
 
-    def predict(self, x, train=False):
+    def predict(self, x: Array, train: bool = False) -> Array:
         """The logits (N, output_size) of x (N, input_size)."""
         for name, layer in self.layers.items():
             x = self.activations[name] = layer.forward(x, train)
         return x
 
-    def loss(self, x, t, train=True):
+    def loss(self, x: Array, t: ArrayLike, train: bool = True) -> np.floating:
         """The mean cross entropy for labels ``t``, integers (N) or one-hot, plus weight decay."""
         loss = self.last_layer.forward(self.predict(x, train), t)
         if self.weight_decay != 0:
@@ -117,12 +136,12 @@ class MultiLayerNet:
             loss = loss + 0.5 * self.weight_decay * sum((W * W).sum() for W in weights)
         return loss
 
-    def accuracy(self, x, t):
+    def accuracy(self, x: Array, t: ArrayLike) -> float:
         """The fraction of x whose largest logit, not in training, is that of its label."""
         logits = self.predict(x)
         return float((logits.argmax(axis=1) == class_labels(t, logits)).mean())
 
-    def gradient(self, x, t):
+    def gradient(self, x: Array, t: ArrayLike) -> tuple[np.floating, Gradients]:
         """One forward and backward in training: the loss, and its gradients keyed as ``params``."""
         loss = self.loss(x, t)
         dout = self.last_layer.backward()
@@ -137,7 +156,12 @@ class MultiLayerNet:
         return loss, grads
 
 
-def initial_params(sizes, weight_init, batchnorm, rng):
+def initial_params(
+    sizes: Sequence[int],
+    weight_init: Scheme | float,
+    batchnorm: Normalised,
+    rng: np.random.Generator,
+) -> dict[str, Array]:
     """The initial values, in float64, of a network with layers of these sizes."""
     params = {}
     for i, (fan_in, fan_out) in enumerate(pairwise(sizes), start=1):

@@ -5,10 +5,11 @@ Optax has no default for the learning rate; 0.001 is ours.
 
 import numpy as np
 
-from .optimizers import Optimizer, count_step
+from .checks import Array
+from .optimizers import Betas, Formula, Optimizer, State, count_step
 
 
-def corrected(moment, beta, t, x64):
+def corrected(moment: Array, beta: float, t: int, x64: bool) -> Array:
     """``moment / (1 - beta^t)``, where the divisor has the precision of ``moment``.
 
     With ``x64`` the divisor is computed in float64 and rounded; there XLA multiplies a moment in
@@ -22,7 +23,9 @@ def corrected(moment, beta, t, x64):
     return moment / divisor
 
 
-def sgd(param, grad, state, *, lr, momentum, nesterov):
+def sgd(
+    param: Array, grad: Array, state: State, *, lr: float, momentum: float, nesterov: bool
+) -> None:
     """``b = mu b + g``; ``p -= lr b``, Nesterov ``p -= lr (mu b + g)``.
 
     Without momentum: ``p -= lr g``.
@@ -34,7 +37,15 @@ def sgd(param, grad, state, *, lr, momentum, nesterov):
     param -= lr * grad
 
 
-def adagrad(param, grad, state, *, lr, initial_accumulator_value, eps):
+def adagrad(
+    param: Array,
+    grad: Array,
+    state: State,
+    *,
+    lr: float,
+    initial_accumulator_value: float,
+    eps: float,
+) -> None:
     """``s += g g``; ``p -= lr (1 / sqrt(s + eps)) g`` where ``s > 0``."""
     count_step(state)
     s = state.setdefault("sum", np.full_like(param, initial_accumulator_value))
@@ -43,21 +54,21 @@ def adagrad(param, grad, state, *, lr, initial_accumulator_value, eps):
 
 
 def rmsprop(
-    param,
-    grad,
-    state,
+    param: Array,
+    grad: Array,
+    state: State,
     *,
-    lr,
-    alpha,
-    eps,
-    initial_scale,
-    eps_in_sqrt,
-    centered,
-    momentum,
-    nesterov,
-    bias_correction,
-    x64,
-):
+    lr: float,
+    alpha: float,
+    eps: float,
+    initial_scale: float,
+    eps_in_sqrt: bool,
+    centered: bool,
+    momentum: float,
+    nesterov: bool,
+    bias_correction: bool,
+    x64: bool,
+) -> None:
     """``s = a s + (1 - a) g g``; ``u = lr (1 / sqrt(s + eps)) g``, without ``eps_in_sqrt``
     ``u = lr (1 / (sqrt(s) + eps)) g``; ``p -= u``.
 
@@ -84,7 +95,19 @@ def rmsprop(
         param -= step
 
 
-def adam(param, grad, state, *, lr, betas, eps, eps_root, nesterov, x64, weight_decay=0):
+def adam(
+    param: Array,
+    grad: Array,
+    state: State,
+    *,
+    lr: float,
+    betas: Betas,
+    eps: float,
+    eps_root: float,
+    nesterov: bool,
+    x64: bool,
+    weight_decay: float = 0,
+) -> None:
     """``m = b1 m + (1 - b1) g``; ``v = b2 v + (1 - b2) g g``; ``c = 1 - b^t``;
     ``p -= lr (m / c1 / (sqrt(v / c2 + eps_root) + eps) + wd p)``.
 
@@ -110,19 +133,21 @@ def adam(param, grad, state, *, lr, betas, eps, eps_root, nesterov, x64, weight_
 class SGD(Optimizer):
     """``optax.sgd``."""
 
-    formula = staticmethod(sgd)
+    formula: Formula = staticmethod(sgd)
 
-    def __init__(self, lr=0.001, momentum=0, nesterov=False):
+    def __init__(self, lr: float = 0.001, momentum: float = 0, nesterov: bool = False) -> None:
         super().__init__({"lr": lr, "momentum": momentum, "nesterov": nesterov})
 
 
 class Adagrad(Optimizer):
     """``optax.adagrad``."""
 
-    formula = staticmethod(adagrad)
-    starts = {"sum": "initial_accumulator_value"}
+    formula: Formula = staticmethod(adagrad)
+    starts: dict[str, str] = {"sum": "initial_accumulator_value"}
 
-    def __init__(self, lr=0.001, initial_accumulator_value=0.1, eps=1e-7):
+    def __init__(
+        self, lr: float = 0.001, initial_accumulator_value: float = 0.1, eps: float = 1e-7
+    ) -> None:
         start = {"initial_accumulator_value": initial_accumulator_value}
         super().__init__({"lr": lr, "eps": eps} | start)
 
@@ -130,22 +155,22 @@ class Adagrad(Optimizer):
 class RMSprop(Optimizer):
     """``optax.rmsprop``."""
 
-    formula = staticmethod(rmsprop)
-    starts = {"square_avg": "initial_scale"}
+    formula: Formula = staticmethod(rmsprop)
+    starts: dict[str, str] = {"square_avg": "initial_scale"}
 
     def __init__(
         self,
-        lr=0.001,
-        alpha=0.9,
-        eps=1e-8,
-        initial_scale=0,
-        eps_in_sqrt=True,
-        centered=False,
-        momentum=0,
-        nesterov=False,
-        bias_correction=False,
-        x64=False,
-    ):
+        lr: float = 0.001,
+        alpha: float = 0.9,
+        eps: float = 1e-8,
+        initial_scale: float = 0,
+        eps_in_sqrt: bool = True,
+        centered: bool = False,
+        momentum: float = 0,
+        nesterov: bool = False,
+        bias_correction: bool = False,
+        x64: bool = False,
+    ) -> None:
         hyper = {"lr": lr, "alpha": alpha, "eps": eps, "initial_scale": initial_scale}
         form = {"eps_in_sqrt": eps_in_sqrt, "centered": centered, "momentum": momentum}
         form |= {"nesterov": nesterov, "bias_correction": bias_correction, "x64": x64}
@@ -155,11 +180,17 @@ class RMSprop(Optimizer):
 class Adam(Optimizer):
     """``optax.adam``."""
 
-    formula = staticmethod(adam)
+    formula: Formula = staticmethod(adam)
 
     def __init__(
-        self, lr=0.001, betas=(0.9, 0.999), eps=1e-8, eps_root=0, nesterov=False, x64=False
-    ):
+        self,
+        lr: float = 0.001,
+        betas: Betas = (0.9, 0.999),
+        eps: float = 1e-8,
+        eps_root: float = 0,
+        nesterov: bool = False,
+        x64: bool = False,
+    ) -> None:
         hyper = {"lr": lr, "betas": betas, "eps": eps, "eps_root": eps_root}
         super().__init__(hyper | {"nesterov": nesterov, "x64": x64})
 
@@ -167,17 +198,17 @@ class Adam(Optimizer):
 class AdamW(Optimizer):
     """``optax.adamw``."""
 
-    formula = staticmethod(adam)
+    formula: Formula = staticmethod(adam)
 
     def __init__(
         self,
-        lr=0.001,
-        betas=(0.9, 0.999),
-        eps=1e-8,
-        eps_root=0,
-        weight_decay=1e-4,
-        nesterov=False,
-        x64=False,
-    ):
+        lr: float = 0.001,
+        betas: Betas = (0.9, 0.999),
+        eps: float = 1e-8,
+        eps_root: float = 0,
+        weight_decay: float = 1e-4,
+        nesterov: bool = False,
+        x64: bool = False,
+    ) -> None:
         hyper = {"lr": lr, "betas": betas, "eps": eps, "eps_root": eps_root}
         super().__init__(hyper | {"weight_decay": weight_decay, "nesterov": nesterov, "x64": x64})

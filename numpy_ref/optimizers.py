@@ -7,16 +7,38 @@ The formulas, names and defaults are those of ``torch.optim``; ``book`` has the 
 ``keras`` and ``optax`` have theirs.
 """
 
+from __future__ import annotations
+
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from .bfloat16 import to_bfloat16
-from .checks import floating, shaped
+from .checks import Array, floating, shaped
+
+if TYPE_CHECKING:  # the reference itself needs nothing but NumPy
+    from typing_extensions import Unpack
+
+State = dict[str, Any]
+"""What an optimizer keeps of one parameter: arrays by name, and its step count."""
+
+Betas = tuple[float, float]
+Formula = Callable[..., None]
 
 
-def sgd(param, grad, state, *, lr, momentum, dampening, nesterov):
+def sgd(
+    param: Array,
+    grad: Array,
+    state: State,
+    *,
+    lr: float,
+    momentum: float,
+    dampening: float,
+    nesterov: bool,
+) -> None:
     """``b = mu b + (1 - dampening) g``, the first time ``b = g``; then ``p -= lr b``.
 
     Nesterov: ``p -= lr (g + mu b)``. Without momentum: ``p -= lr g``.
@@ -32,7 +54,16 @@ def sgd(param, grad, state, *, lr, momentum, dampening, nesterov):
     param -= lr * grad
 
 
-def adagrad(param, grad, state, *, lr, lr_decay, initial_accumulator_value, eps):
+def adagrad(
+    param: Array,
+    grad: Array,
+    state: State,
+    *,
+    lr: float,
+    lr_decay: float,
+    initial_accumulator_value: float,
+    eps: float,
+) -> None:
     """``s += g g``; ``p -= lr / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps)``."""
     t = count_step(state)
     s = state.setdefault("sum", np.full_like(param, initial_accumulator_value))
@@ -40,7 +71,17 @@ def adagrad(param, grad, state, *, lr, lr_decay, initial_accumulator_value, eps)
     param -= lr / (1 + (t - 1) * lr_decay) * grad / (np.sqrt(s) + eps)
 
 
-def rmsprop(param, grad, state, *, lr, alpha, eps, momentum, centered):
+def rmsprop(
+    param: Array,
+    grad: Array,
+    state: State,
+    *,
+    lr: float,
+    alpha: float,
+    eps: float,
+    momentum: float,
+    centered: bool,
+) -> None:
     """``s = a s + (1 - a) g g``; ``p -= lr g / (sqrt(s) + eps)``.
 
     Centered: the root of ``max(s, m m) - m m``, where ``m = a m + (1 - a) g``; rounding can make
@@ -65,7 +106,9 @@ def rmsprop(param, grad, state, *, lr, alpha, eps, momentum, centered):
         param -= lr * grad / denom
 
 
-def adam(param, grad, state, *, lr, betas, eps, amsgrad):
+def adam(
+    param: Array, grad: Array, state: State, *, lr: float, betas: Betas, eps: float, amsgrad: bool
+) -> None:
     """``m = b1 m + (1 - b1) g``; ``v = b2 v + (1 - b2) g g``;
     ``p -= lr / (1 - b1^t) m / (sqrt(v) / sqrt(1 - b2^t) + eps)``.
 
@@ -85,10 +128,18 @@ def adam(param, grad, state, *, lr, betas, eps, amsgrad):
     param -= lr / (1 - beta1**t) * m / denom
 
 
-def count_step(state):
+def count_step(state: State) -> int:
     """Count one more step of a parameter and return its number, the first being 1."""
-    state["step"] = state.get("step", 0) + 1
-    return state["step"]
+    state["step"] = t = state.get("step", 0) + 1
+    return t
+
+
+class Around(TypedDict, total=False):
+    """What goes around every formula, see :class:`Optimizer`."""
+
+    maximize: bool
+    weight_decay: float
+    decoupled_weight_decay: bool
 
 
 class Optimizer:
@@ -109,28 +160,36 @@ class Optimizer:
     shape than its parameter's.
     """
 
-    formula: Callable
+    formula: Formula
     starts: dict[str, str] = {}
     storage: str | None = None
 
-    def __init__(self, hyper, *, maximize=False, weight_decay=0, decoupled_weight_decay=False):
+    def __init__(
+        self,
+        hyper: dict[str, Any],
+        *,
+        maximize: bool = False,
+        weight_decay: float = 0,
+        decoupled_weight_decay: bool = False,
+    ) -> None:
         around = {
             "maximize": maximize,
             "weight_decay": weight_decay,
             "decoupled_weight_decay": decoupled_weight_decay,
         }
-        self.hyper, self.around = plain(hyper), plain(around)
-        self.state = {}
+        self.hyper: dict[str, Any] = plain(hyper)
+        self.around: dict[str, Any] = plain(around)
+        self.state: dict[str, State] = {}
 
-    def update(self, params, grads):
+    def update(self, params: Mapping[str, Array], grads: Mapping[str, Array | None]) -> None:
         with np.errstate(all="ignore"):
             for name, param in params.items():
-                if grads.get(name) is not None:
+                if (grad := grads.get(name)) is not None:
                     floating(param, name)
-                    shaped(floating(grads[name], "a gradient"), param.shape, "a gradient")
-                    self.update_one(param, grads[name], self.state.setdefault(name, {}))
+                    shaped(floating(grad, "a gradient"), param.shape, "a gradient")
+                    self.update_one(param, grad, self.state.setdefault(name, {}))
 
-    def update_one(self, param, grad, state):
+    def update_one(self, param: Array, grad: Array, state: State) -> None:
         for slot, start in self.starts.items():
             # Stored before the first step, so rounded to the parameter's precision before it.
             initial = np.full_like(param, self.hyper[start])
@@ -152,28 +211,35 @@ class Optimizer:
             state[slot] = self.stored(state[slot], param.dtype)
         param[...] = self.stored(p, param.dtype)
 
-    def stored(self, array, dtype):
+    def stored(self, array: Array, dtype: DTypeLike) -> Array:
         """``array`` as it is kept between two steps, rounded to nearest even."""
         if self.storage == "bfloat16":
             return to_bfloat16(array)
         return array.astype(dtype, copy=False)
 
 
-def plain(options):
+def plain(options: Mapping[str, Any]) -> dict[str, Any]:
     """Values as Python's own: NumPy's float64 scalars would promote float32 arrays."""
     return {name: np.asarray(value).tolist() for name, value in options.items()}
 
 
-def arrays(state):
+def arrays(state: State) -> list[str]:
     return [name for name in state if name != "step"]
 
 
 class SGD(Optimizer):
     """Stochastic gradient descent (H. Robbins, S. Monro, 1951)."""
 
-    formula = staticmethod(sgd)
+    formula: Formula = staticmethod(sgd)
 
-    def __init__(self, lr=1e-3, momentum=0, dampening=0, nesterov=False, **around):
+    def __init__(
+        self,
+        lr: float = 1e-3,
+        momentum: float = 0,
+        dampening: float = 0,
+        nesterov: bool = False,
+        **around: Unpack[Around],
+    ) -> None:
         hyper = {"lr": lr, "momentum": momentum, "dampening": dampening, "nesterov": nesterov}
         super().__init__(hyper, **around)
 
@@ -181,24 +247,38 @@ class SGD(Optimizer):
 class Momentum(SGD):
     """Gradient descent with momentum (B. Polyak, 1964)."""
 
-    def __init__(self, lr=1e-3, momentum=0.9, **options):
-        super().__init__(lr, momentum, **options)
+    def __init__(
+        self,
+        lr: float = 1e-3,
+        momentum: float = 0.9,
+        dampening: float = 0,
+        nesterov: bool = False,
+        **around: Unpack[Around],
+    ) -> None:
+        super().__init__(lr, momentum, dampening, nesterov, **around)
 
 
 class Nesterov(SGD):
     """Nesterov's accelerated gradient (Y. Nesterov, 1983)."""
 
-    def __init__(self, lr=1e-3, momentum=0.9, **around):
+    def __init__(self, lr: float = 1e-3, momentum: float = 0.9, **around: Unpack[Around]) -> None:
         super().__init__(lr, momentum, nesterov=True, **around)
 
 
 class AdaGrad(Optimizer):
     """AdaGrad (J. Duchi, E. Hazan, Y. Singer, 2011)."""
 
-    formula = staticmethod(adagrad)
-    starts = {"sum": "initial_accumulator_value"}
+    formula: Formula = staticmethod(adagrad)
+    starts: dict[str, str] = {"sum": "initial_accumulator_value"}
 
-    def __init__(self, lr=1e-2, lr_decay=0, initial_accumulator_value=0, eps=1e-10, **around):
+    def __init__(
+        self,
+        lr: float = 1e-2,
+        lr_decay: float = 0,
+        initial_accumulator_value: float = 0,
+        eps: float = 1e-10,
+        **around: Unpack[Around],
+    ) -> None:
         hyper = {
             "lr": lr,
             "lr_decay": lr_decay,
@@ -211,9 +291,17 @@ class AdaGrad(Optimizer):
 class RMSprop(Optimizer):
     """RMSprop (T. Tieleman, G. Hinton, 2012)."""
 
-    formula = staticmethod(rmsprop)
+    formula: Formula = staticmethod(rmsprop)
 
-    def __init__(self, lr=1e-2, alpha=0.99, eps=1e-8, momentum=0, centered=False, **around):
+    def __init__(
+        self,
+        lr: float = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        momentum: float = 0,
+        centered: bool = False,
+        **around: Unpack[Around],
+    ) -> None:
         hyper = {
             "lr": lr,
             "alpha": alpha,
@@ -227,14 +315,38 @@ class RMSprop(Optimizer):
 class Adam(Optimizer):
     """Adam (D. Kingma, J. Ba, 2015); AMSGrad (S. Reddi, S. Kale, S. Kumar, 2018)."""
 
-    formula = staticmethod(adam)
+    formula: Formula = staticmethod(adam)
 
-    def __init__(self, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, amsgrad=False, **around):
+    def __init__(
+        self,
+        lr: float = 1e-3,
+        betas: Betas = (0.9, 0.999),
+        eps: float = 1e-8,
+        amsgrad: bool = False,
+        **around: Unpack[Around],
+    ) -> None:
         super().__init__({"lr": lr, "betas": betas, "eps": eps, "amsgrad": amsgrad}, **around)
 
 
 class AdamW(Adam):
     """Adam with decoupled weight decay (I. Loshchilov, F. Hutter, 2019)."""
 
-    def __init__(self, lr=1e-3, *, weight_decay=0.01, **options):
-        super().__init__(lr, weight_decay=weight_decay, decoupled_weight_decay=True, **options)
+    def __init__(
+        self,
+        lr: float = 1e-3,
+        betas: Betas = (0.9, 0.999),
+        eps: float = 1e-8,
+        amsgrad: bool = False,
+        *,
+        weight_decay: float = 0.01,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(
+            lr,
+            betas,
+            eps,
+            amsgrad,
+            maximize=maximize,
+            weight_decay=weight_decay,
+            decoupled_weight_decay=True,
+        )

@@ -1,16 +1,22 @@
 """The random stream of a CPU ``torch.Generator``, in NumPy.
 
 For one seed, and for the same calls in the same order, :class:`Generator` here and
-``torch.Generator`` draw the same values, so that two engines can start from the same weights and
+``torch.Generator`` draw the same values, so that two sides can start from the same weights and
 drop the same units.
 """
 
+from __future__ import annotations
+
 import math
 import operator
+from typing import SupportsIndex
 
 import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
-from .checks import probability
+from .checks import Array, probability
+
+Shape = tuple[int, ...]
 
 
 class Generator:
@@ -31,36 +37,37 @@ class Generator:
     ``bernoulli_`` is not here: with MKL torch draws it from a generator of MKL's own.
     """
 
-    def __init__(self, seed):
+    def __init__(self, seed: SupportsIndex) -> None:
         self.manual_seed(seed)
 
-    def manual_seed(self, seed):
+    def manual_seed(self, seed: SupportsIndex) -> Generator:
         """Start the stream of ``seed``; a normal value kept for later is forgotten."""
         self._mt19937 = np.random.RandomState(operator.index(seed) & 0xFFFFFFFF)
-        self._next_normal = None
+        self._next_normal: float | None = None
         return self
 
-    def integers(self, shape):
+    def integers(self, shape: Shape) -> NDArray[np.int64]:
         """Uniform over all of int64: the first 32-bit word is the high one."""
         return self._draw_64_bits(math.prod(shape)).view(np.int64).reshape(shape)
 
-    def uniform(self, shape, dtype=np.float64):
+    def uniform(self, shape: Shape, dtype: DTypeLike = np.float64) -> Array:
         """Uniform over the multiples of the spacing below 1 in [0, 1).
 
         float32 takes the low 24 bits of one word, float64 the low 53 bits of two. Raises
         ``TypeError`` for another ``dtype``.
         """
         count, dtype = math.prod(shape), np.dtype(dtype)
+        bits: NDArray[np.unsignedinteger]
         if dtype == np.float32:
             bits, digits = self._draw_32_bits(count), 24
         elif dtype == np.float64:
             bits, digits = self._draw_64_bits(count), 53
         else:
             raise TypeError(f"the stream has float32 and float64 values, not {dtype}")
-        low_bits = bits & bits.dtype.type(2**digits - 1)
-        return (low_bits.astype(dtype) * dtype.type(2.0**-digits)).reshape(shape)
+        low_bits: Array = (bits & (2**digits - 1)).astype(dtype)
+        return (low_bits * 2.0**-digits).reshape(shape)
 
-    def normal(self, shape, dtype=np.float64):
+    def normal(self, shape: Shape, dtype: DTypeLike = np.float64) -> Array:
         """Standard normal, by the transform of G. E. P. Box and M. E. Muller (1958).
 
         With ``r = sqrt(-2 log(1 - u1))`` and ``a = 2 pi u2`` the pair is ``r cos(a), r sin(a)``.
@@ -91,7 +98,7 @@ class Generator:
             values[-16:] = _box_muller_blocks(self.uniform((16,), dtype))
         return values.reshape(shape)
 
-    def keep_mask(self, shape, p):
+    def keep_mask(self, shape: Shape, p: float) -> NDArray[np.bool_]:
         """True, with probability ``1 - p``, where dropout keeps an element.
 
         Each element has 16, 32 or 64 bits of an int64 draw, the fewest with which both p and
@@ -112,14 +119,14 @@ class Generator:
         lanes = draws.view(f"i{bits // 8}")[:count]
         return (lanes >= dropped - 2 ** (bits - 1)).reshape(shape)
 
-    def _draw_32_bits(self, count):
+    def _draw_32_bits(self, count: int) -> NDArray[np.uint32]:
         return self._mt19937.randint(0, 2**32, count, dtype=np.uint32)
 
-    def _draw_64_bits(self, count):
+    def _draw_64_bits(self, count: int) -> NDArray[np.uint64]:
         high, low = self._draw_32_bits(2 * count).astype(np.uint64).reshape(count, 2).T
         return high << np.uint64(32) | low
 
-    def _one_normal(self):
+    def _one_normal(self) -> float:
         if self._next_normal is not None:
             value, self._next_normal = self._next_normal, None
             return value
@@ -129,7 +136,7 @@ class Generator:
         return radius * math.cos(angle)
 
 
-def _box_muller_blocks(uniforms):
+def _box_muller_blocks(uniforms: Array) -> Array:
     u1, u2 = uniforms.reshape(-1, 2, 8).swapaxes(0, 1)
     radius = np.sqrt(-2 * np.log(1 - u1))
     angle = uniforms.dtype.type(2 * math.pi) * u2

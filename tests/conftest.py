@@ -21,6 +21,18 @@ kernels = f"torchinductor_{getpass.getuser()}_{torch.backends.cpu.get_cpu_capabi
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.path.join(tempfile.gettempdir(), kernels))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    """What a test draws does not depend on the tests before it."""
+    torch.manual_seed(0)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call():
+    """Nor on the fixtures that were made for it alone, or for others too."""
+    torch.manual_seed(0)
+
+
 def pytest_collection_modifyitems(items):
     if torch.cuda.is_available():
         return

@@ -1,4 +1,8 @@
-"""``torch.compile`` of the step, and of a whole training step."""
+"""``torch.compile`` of the step, and of a whole training step.
+
+What is traced is looked at without making code of it (``aot_eager``), which takes some seconds for
+each graph; two tests make code.
+"""
 
 import pytest
 import torch
@@ -41,10 +45,11 @@ def stats():
 
 
 @by_case
-def test_the_compiled_step_is_the_eager_step_in_one_graph(cls, options, stats):
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_the_compiled_step_is_the_eager_step_in_one_graph(cls, options, backend, stats):
     """With dampening the first step is another one, also in torch: two graphs."""
     models, optimizers, x = twins(cls, options)
-    step = torch.compile(optimizers[0].step, fullgraph=True)
+    step = torch.compile(optimizers[0].step, fullgraph=True, backend=backend)
     for _ in range(6):
         for model in models:
             model.zero_grad()
@@ -82,7 +87,8 @@ def test_an_optimizer_made_in_a_compiled_function(cls, stats):
             optimizer.step()
         return optimizer
 
-    compiled, plain = torch.compile(training)(models[0]), training(models[1])
+    compiled = torch.compile(training, backend="aot_eager")(models[0])
+    plain = training(models[1])
     for mine, eager in zip(models[0].parameters(), models[1].parameters(), strict=True):
         torch.testing.assert_close(mine, eager, rtol=1e-5, atol=1e-6)
         assert compiled.state[mine].keys() == plain.state[eager].keys()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from torchopt_ref.testing.configurations import KNOWN
+from torchopt_ref.sides import KNOWN
 
 STEPS, SIZE = 1000, 6
 WALK = """

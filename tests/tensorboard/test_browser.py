@@ -129,20 +129,20 @@ def many_runs(tmp_path_factory):
                     writer.add_scalar("loss/train", variant + 1 / step, step)
     options = {"model": "mlp", "dataset": "fake", "augment": False, "epochs": 1, "quiet": True}
     options |= {"out": parent / "train", "optimizer": "SGD"}
-    train(Config(**options, name="sound"))
+    train(Config.of(**options, name="sound"))
     with pytest.raises(UserError, match="the loss is nan"), pytest.warns(RuntimeWarning):
-        train(Config(**options, name="ended by NaN", lr=1e30))
+        train(Config.of(**options, name="ended by NaN", lr=1e30))
     return parent
 
 
 def test_the_verdict_on_the_open_page_is_that_of_now(browser, tmp_path):
     """The category stays open, and its chart changes."""
     model = nn.Linear(4, 1)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
 
     def train(steps):
         for _ in range(steps):
-            loss = model(torch.ones(2, 4)).square().sum()
+            loss = model(torch.randn(8, 4)).square().sum()
             loss.backward()
             optimizer.step()
             monitor.log(loss=loss)

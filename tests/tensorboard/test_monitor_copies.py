@@ -54,7 +54,13 @@ def sent(model, optimizer):
 def forked(model, optimizer):
     def alone():
         torch.set_num_threads(1)  # A fork has no others.
-        train(model, optimizer)
+        for _ in range(3):
+            model(X)
+            # A backward pass is refused in a fork of a process whose first one saw a GPU, be it one
+            # of FakeTensorMode.
+            for param in model.parameters():
+                param.grad = torch.ones_like(param)
+            optimizer.step()
 
     process = multiprocessing.get_context("fork").Process(target=alone)
     process.start()

@@ -10,7 +10,9 @@ STARTER = """
 import json, os, signal, sys, time, traceback
 import torch
 from torchopt_ref.cli import main
-from torchopt_ref.train import loop
+from torchopt_ref.train import command, sharding
+from torchopt_ref.train.checkpoints import sharded
+from torchopt_ref.train.data import opening
 torch.set_num_threads(1)
 for line in sys.stdin:
     order = json.loads(line)

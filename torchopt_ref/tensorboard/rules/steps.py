@@ -88,6 +88,8 @@ def carried_over(history: History) -> Finding | None:
     later = later[np.isfinite(later)]
     if not len(later) or np.median(later) < CARRIED:
         return None
+    share = float(np.median(later))
+    held = "more than" if share > 1 else f"{number(100 * share)}% of"
     norm = Curve.of(history, "gradient norm/[all]")
     growth = ""
     if len(norm):
@@ -96,7 +98,7 @@ def carried_over(history: History) -> Finding | None:
         "gradients are never zeroed",
         (),
         "When a backward pass began, the gradient still held that of earlier steps: "
-        f"{number(100 * later[-1])}% of what the step then took.{growth}",
+        f"{held} what the step then took.{growth}",
         "Call optimizer.zero_grad() once a step, before loss.backward().",
         (tag, "gradient norm/[all]"),
         int(steps[-1]),
