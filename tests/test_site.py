@@ -12,7 +12,7 @@ from types import ModuleType
 from urllib.parse import unquote
 
 import pytest
-from torchopt_ref.testing.configurations import KNOWN
+from torchopt_ref.sides import KNOWN
 
 import numpy_ref
 
