@@ -345,7 +345,7 @@ def test_a_reader_that_has_gone_ends_a_command_quietly(arguments, tmp_path):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="it is Linux's")
 @pytest.mark.parametrize("arguments", [["list"], ["parity", "--help"]])
 def test_what_cannot_be_printed_is_one_line(arguments):
-    with open("/dev/full", "w") as full:
+    with open("/dev/full", "w", encoding="utf-8") as full:
         run = [sys.executable, "-m", "torchopt_ref", *arguments]
         process = subprocess.run(run, stdout=full, stderr=subprocess.PIPE, text=True)
     assert process.returncode == 2

@@ -25,7 +25,6 @@ import math
 import os
 import re
 import select
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
@@ -40,6 +39,9 @@ from torchopt_ref.written import near, pasted
 
 if TYPE_CHECKING:
     from torchopt_ref.train import Config
+
+READER_GONE = 141
+"""The exit status that a shell gives a program which SIGPIPE ended, as `head` ends others."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -58,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         if not reader_has_gone():
             raise
-        return 128 + signal.SIGPIPE
+        return READER_GONE
     except OSError as error:  # what the system refuses: a full disk, a folder that is not one's own
         discard(sys.stdout)
         what = error.filename or "a file, or what is printed"
@@ -87,6 +89,9 @@ def command(name: str, arguments: list[str]) -> int:
 
 def reader_has_gone() -> bool:
     """Whether that of stdout or stderr has, as `head` does; what is still to write is dropped."""
+    if sys.platform == "win32":  # where a pipe cannot be asked
+        discard(sys.stdout)
+        return True
     waiting = select.poll()
     for stream in (sys.stdout, sys.stderr):
         waiting.register(stream, 0)
@@ -359,7 +364,7 @@ def parity(arguments: list[str]) -> int:
         load(package)
     if options.json:
         with writing(options.json):
-            options.json.open("a").close()
+            options.json.open("a", encoding="utf-8").close()
 
     rows: list[Row | NetworkReport] = []
     measured: Iterator[Row | NetworkReport]
@@ -376,7 +381,8 @@ def parity(arguments: list[str]) -> int:
         rows.append(row)
     if options.json:
         with writing(options.json):
-            options.json.write_text(json.dumps([row.as_json() for row in rows], indent=1) + "\n")
+            text = json.dumps([row.as_json() for row in rows], indent=1) + "\n"
+            options.json.write_text(text, encoding="utf-8")
     exceeded = sum(not row.passed for row in rows)
     print(f"{len(rows)} rows, {exceeded} above their bound")
     return 1 if exceeded else 0
@@ -435,7 +441,7 @@ def check(arguments: list[str]) -> int:
         reference = load_reference(options.reference, kwargs)
     if options.json:
         with writing(options.json):
-            options.json.open("a").close()
+            options.json.open("a", encoding="utf-8").close()
     try:
         report = check_optimizer(
             factory,
@@ -455,7 +461,8 @@ def check(arguments: list[str]) -> int:
     print(report)
     if options.json:
         with writing(options.json):
-            options.json.write_text(json.dumps(report.as_json(), indent=1) + "\n")
+            text = json.dumps(report.as_json(), indent=1) + "\n"
+            options.json.write_text(text, encoding="utf-8")
     return 0 if report.passed else 1
 
 

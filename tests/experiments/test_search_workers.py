@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 from optuna.trial import TrialState
 
@@ -44,7 +45,7 @@ def test_a_killed_search_goes_on_and_finds_what_an_undisturbed_one_finds(tmp_pat
         time.sleep(0.02)
         if Path(plan.storage).exists():
             # Not by ``open``: a reader of its own must not make the study before the search does.
-            done = Path(plan.storage).read_text().count('"outcome"')
+            done = Path(plan.storage).read_text(encoding="utf-8").count('"outcome"')
             if done >= 3:
                 break
     process.send_signal(signal.SIGKILL)
@@ -52,7 +53,7 @@ def test_a_killed_search_goes_on_and_finds_what_an_undisturbed_one_finds(tmp_pat
     worker = Worker(plan, None)
     owners = {t.user_attrs["owner"]["pid"] for t in worker.study.trials if "owner" in t.user_attrs}
     deadline = time.monotonic() + 20
-    while any(Path(f"/proc/{pid}").exists() for pid in owners):
+    while any(psutil.pid_exists(pid) for pid in owners):
         assert time.monotonic() < deadline, "the workers outlive their parent"
         time.sleep(0.05)
     before = worker.outcomes()

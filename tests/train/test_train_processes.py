@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 
+import psutil
 import pytest
 import torch
 
@@ -150,6 +151,4 @@ def test_torchrun_restarts_from_the_last_checkpoint(tmp_path, small_mnist):
 
 
 def workers(parent):
-    path = f"/proc/{parent}/task/{parent}/children"
-    with open(path) as children:
-        return [int(pid) for pid in children.read().split()]
+    return [child.pid for child in psutil.Process(parent).children()]

@@ -1,10 +1,18 @@
-"""How the processes that share an experiment's work are started."""
+"""How many processes share an experiment's work, and how they are started."""
 
 import multiprocessing
-from multiprocessing.context import ForkServerContext, SpawnContext
+import os
+from multiprocessing.context import BaseContext
 
 
-def context() -> ForkServerContext | SpawnContext:
+def cores() -> int:
+    """How many this process may use; where the system does not say that, how many there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def context() -> BaseContext:
     """Processes that begin with what they need imported, which takes a process seconds.
 
     A server that has imported it, and done nothing else, is forked: this process may have threads

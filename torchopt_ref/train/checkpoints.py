@@ -174,7 +174,7 @@ class Checkpoints:
             return
         if path.is_dir():  # A file is replaced by the renaming, a folder cannot be.
             remove(path)
-        self.partial.rename(path)
+        self.partial.replace(path)
 
     def _name_best(self, path: Path) -> None:
         best = path.with_name(path.name.replace("step", "best", 1))
@@ -315,7 +315,10 @@ def remove(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Force names to the disk, as ``os.fsync`` does content."""
+    """Force names to the disk, as ``os.fsync`` does content. Windows does so by itself, and opens
+    no folder."""
+    if sys.platform == "win32":
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

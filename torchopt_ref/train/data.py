@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -313,7 +314,11 @@ def without_errors_of_torch() -> Iterator[None]:
     """torch's handler of SIGCHLD raises an error, for a dead worker, wherever this process is.
 
     It may come late: the worker's connection breaks before the system has said that it died.
+    Windows has no such signal.
     """
+    if sys.platform == "win32":
+        yield
+        return
     handler = signal.getsignal(signal.SIGCHLD)
     with suppress(RuntimeError):  # the handler's, if the signal is waiting at this moment
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
