@@ -48,6 +48,8 @@ class Trainer(ABC):
 
 
 class NumpyTrainer(Trainer):
+    """Trains a network of ``numpy_ref``."""
+
     def __init__(self, side: NumpyNetwork) -> None:
         self.side = side
 
@@ -62,6 +64,8 @@ class NumpyTrainer(Trainer):
 
 
 class TorchTrainer(Trainer):
+    """Trains the twin of such a network; the side that a monitor can watch."""
+
     def __init__(self, side: TorchNetwork) -> None:
         self.side = side
         self.monitor: Monitor | None = None
