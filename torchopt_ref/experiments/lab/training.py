@@ -16,11 +16,19 @@ from numpy_ref.init import Scheme
 from numpy_ref.layers import Scaling
 from numpy_ref.network import Activation, MultiLayerNet, Normalised
 from numpy_ref.random import Generator
-from torchopt_ref.sides import BY_NAME, Twin
+from torchopt_ref.sides import (
+    BY_NAME,
+    Arrays,
+    NumpyGroups,
+    NumpyNetwork,
+    Reference,
+    TorchNetwork,
+    Twin,
+)
 
 from .results import Outcome, Unit
 from .settings import Settings
-from .trainers import Arrays, NumpyTrainer, TorchTrainer, Trainer
+from .trainers import NumpyTrainer, TorchTrainer, Trainer
 
 CHANCE = float(np.log(10))
 """The loss of a network that gives each of ten classes the same probability."""
@@ -81,11 +89,11 @@ def make_trainers(training: Recipe, settings: Settings, seed: int) -> dict[str, 
     if "torch" in settings.side_names:
         generator = torch.Generator(settings.device).manual_seed(seed)
         twin = Twin(network, generator, settings.device)
-        trainers["torch"] = TorchTrainer(
-            twin, lambda twin: torch_optimizer(training, twin, by_optimizer)
-        )
+        optimizer = torch_optimizer(training, twin, by_optimizer)
+        trainers["torch"] = TorchTrainer(TorchNetwork(twin, optimizer))
     if "numpy" in settings.side_names:
-        trainers["numpy"] = NumpyTrainer(network, *numpy_optimizers(training, by_optimizer))
+        reference = numpy_optimizer(training, network, by_optimizer)
+        trainers["numpy"] = NumpyTrainer(NumpyNetwork(network, reference))
     return trainers
 
 
@@ -101,14 +109,16 @@ def torch_optimizer(training: Recipe, twin: Twin, decay: float) -> torch.optim.O
     return cls(groups, **training.options)
 
 
-def numpy_optimizers(training: Recipe, decay: float) -> Iterator[tuple[Any, Any]]:
+def numpy_optimizer(training: Recipe, network: MultiLayerNet, decay: float) -> Reference:
     cls = BY_NAME[training.optimizer].reference
     if decay == 0:
-        yield cls(**training.options), lambda name: True
-    else:
-        options = training.options
-        yield cls(**options, weight_decay=decay), is_weight
-        yield cls(**options | {"weight_decay": 0.0}), lambda name: not is_weight(name)
+        return cls(**training.options)
+    weights = [name for name in network.params if is_weight(name)]
+    others = [name for name in network.params if not is_weight(name)]
+    return NumpyGroups(
+        (cls(**training.options | {"weight_decay": decay}), weights),
+        (cls(**training.options | {"weight_decay": 0.0}), others),
+    )
 
 
 def is_weight(name: str) -> bool:
@@ -233,7 +243,7 @@ def differences(
         assert isinstance(leader, TorchTrainer)
         ulp, distance = weight_difference(follower.weights(), leader.weights())
         found |= {"lockstep/max_ulp": ulp, "lockstep/max_abs": distance}
-        follower.copy_from(leader)
+        follower.side.follow(leader.side)
     return found
 
 
