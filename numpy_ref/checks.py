@@ -1,4 +1,4 @@
-"""What is refused in words, since NumPy would make something else of it without a word."""
+"""Checks of arguments that NumPy would accept and silently take for something else."""
 
 from typing import Any, TypeVar
 
@@ -15,7 +15,10 @@ T = TypeVar("T", bound=ArrayLike)
 
 
 def floating(x: ArrayLike, what: str) -> Array:
-    """``x`` as a real floating-point array. In integers a step is truncated, a difference wraps."""
+    """``x`` as a real floating-point array.
+
+    Integers are refused: a step would be truncated, and a difference could wrap around.
+    """
     array = unmasked(x, what)
     if array.dtype.kind != "f":
         raise TypeError(f"{what} must be floating point, not {array.dtype}")
@@ -23,7 +26,7 @@ def floating(x: ArrayLike, what: str) -> Array:
 
 
 def unmasked(x: ArrayLike, what: str) -> NDArray[Any]:
-    """``x`` as an array. One with a mask would come back without it."""
+    """``x`` as an array. Masked elements are refused, since the mask would be lost."""
     if np.ma.is_masked(x):
         raise TypeError(f"{what} must not have masked elements: leave them out")
     return np.asarray(x)
@@ -37,17 +40,19 @@ def probability(p: float) -> float:
 
 
 def shaped(x: T, shape: tuple[int, ...], what: str) -> T:
-    """``x``, if it has this shape. Another one might be broadcast."""
+    """``x``, which must have this shape: another might be broadcast without an error."""
     if np.shape(x) != shape:
         raise ValueError(f"{what} must have the shape {shape}, not {np.shape(x)}")
     return x
 
 
 def class_labels(t: ArrayLike, logits: Array) -> Labels:
-    """Labels as integers (N), of such or of one-hot rows (N, classes), for ``logits`` (N, classes).
+    """The labels ``t``, integers (N) or one-hot rows (N, classes), as integers.
 
-    Raises ``TypeError`` for labels that are no integers, ``ValueError`` for another shape, a class
-    that there is not, and rows that are not one 1 among zeros.
+    ``logits`` are (N, classes).
+
+    Raises ``TypeError`` for labels that are no integers, ``ValueError`` for another shape, for a
+    class that does not exist, and for rows other than one 1 among zeros.
     """
     t, (count, classes) = unmasked(t, "labels"), logits.shape
     if t.ndim == 2:

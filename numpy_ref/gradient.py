@@ -12,14 +12,14 @@ from .checks import Array, shaped
 def numerical_gradient(f: Callable[[Array], SupportsFloat], x: Array, h: float = 1e-4) -> Array:
     """The gradient of ``f(x)``, a number, by central differences: ``(f(x + h) - f(x - h)) / 2h``.
 
-    Each element of ``x`` (floating point, any shape) is changed in place in its turn, so ``f`` may
-    also ignore its argument and read the array elsewhere. ``x`` comes back with its own bits, even
+    Each element of ``x`` (floating point, any shape) in turn is changed in place, so ``f`` may also
+    ignore its argument and read the array elsewhere. Afterwards ``x`` has its original bits, even
     if ``f`` raises. Two calls of ``f`` per element; the error is of order ``h^2`` plus the rounding
     of ``f`` divided by ``h``. ``2h`` is the distance between the two points as they are stored.
     Returns an array of the shape and dtype of ``x``.
 
     Raises ``TypeError`` if ``x`` is no array of real floating-point numbers, ``ValueError`` if it
-    cannot be written or is too coarse there for a step of ``h``.
+    is read-only, or if adding ``h`` changes nothing in its dtype.
     """
     if not isinstance(x, np.ndarray) or x.dtype.kind != "f":
         found = getattr(x, "dtype", type(x).__name__)
@@ -48,7 +48,7 @@ def relative_error(a: ArrayLike, b: ArrayLike) -> float:
     Both are taken over the whole array, so that an element which is 0 but for rounding does not
     dominate. NaN in either gives NaN. Raises ``ValueError`` for arrays of different shapes.
     """
-    # Unsigned integers would wrap.
+    # Adding 0.0 makes floats: differences of unsigned integers would wrap around.
     a, b = np.asarray(a) + 0.0, np.asarray(b) + 0.0
     shaped(b, a.shape, "b")
     error = np.max(np.abs(a - b), initial=0)

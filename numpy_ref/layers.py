@@ -133,7 +133,7 @@ class SoftmaxWithLoss:
 
 
 class BatchNormOptions(TypedDict, total=False):
-    """Options of :class:`BatchNormalization` whose defaults its convention says."""
+    """Options of :class:`BatchNormalization` whose defaults depend on its convention."""
 
     momentum: float | None
     eps: float
@@ -226,8 +226,8 @@ class BatchNormalization:
                 raise ValueError(f"training needs {least} or more values per channel, got {self.M}")
             mean = x.mean(axis=self.axes)
             centred = x - mean
-            # 0 but for rounding, which matters where the mean is large against the deviation; for
-            # the same reason the variance is not mean(x^2) - mean^2, which would cancel.
+            # 0 but for rounding, which matters where the mean is large beside the deviation. There
+            # mean(x^2) - mean^2 would lose most digits, so the variance is not computed that way.
             residue = centred.mean(axis=self.axes)
             self.centred = centred - residue
             squares = (self.centred * self.centred).sum(axis=self.axes)
@@ -264,8 +264,8 @@ class BatchNormalization:
         """The same gradients, one node of the computational graph after the other.
 
         After F. Kratzert, "Understanding the backward pass through Batch Normalization Layer",
-        2016. Forward, numbered; a line of the code carries the number of the node it goes back
-        through::
+        2016. The nodes of the forward pass are numbered; a comment in the code names the node
+        whose derivative is computed there::
 
             1  mean = sum(x) / M           5  std  = sqrt(var + eps)
             2  centred = x - mean          6  inverse = 1 / std
@@ -306,8 +306,8 @@ class Dropout:
     ========================  ==========================  =================
 
     ``dx`` is ``dy`` times the same factor. ``draw(shape)`` returns the mask, a boolean array, True
-    where an element is kept: :func:`keep_mask` makes one, and so may another engine. ``p = 1``
-    gives zeros. Raises ``ValueError`` for a ``p`` outside [0, 1] or an unknown ``scaling``.
+    where an element is kept: :func:`keep_mask` makes such a function. ``p = 1`` gives zeros. Raises
+    ``ValueError`` for a ``p`` outside [0, 1] or an unknown ``scaling``.
     """
 
     shape: Shape

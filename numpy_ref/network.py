@@ -53,12 +53,12 @@ class MultiLayerNet:
             once per layer, from the input to the output; the default draws from ``rng``.
         rng: a ``numpy.random.Generator`` for initial values and masks; by default that of seed 0.
         dtype: of the parameters. Inputs must have it too.
-        params: initial values to copy in place of drawn ones: all of those described below.
+        params: initial values, which are copied, instead of drawn ones: all those described below.
 
     ``params`` are the arrays that the layers use, so that an optimizer changes the network by
     changing them in place: W1 (in, out), b1 (out), with normalisation gamma1 and beta1 (out), then
     W2 and so on. ``layers`` maps the names Affine1, BatchNorm1, Activation1, Dropout1, Affine2 ...
-    to the layers in order, and ``activations`` to the outputs that the last forward gave them.
+    to the layers in order, ``activations`` the same names to the outputs of the last forward pass.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class MultiLayerNet:
         return loss
 
     def accuracy(self, x: Array, t: ArrayLike) -> float:
-        """The fraction of x whose largest logit, not in training, is that of its label."""
+        """The fraction of x whose largest logit is that of its label, in evaluation."""
         logits = self.predict(x)
         return float((logits.argmax(axis=1) == class_labels(t, logits)).mean())
 

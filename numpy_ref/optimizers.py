@@ -147,8 +147,8 @@ class Optimizer:
 
     ``formula`` is the function of the class, ``hyper`` what it takes by keyword; ``state[name]``
     holds the arrays of parameter ``name``, and its step count, under the names of ``torch.optim``.
-    ``starts`` names the hyper-parameter that an array is filled with before the first step, where
-    that is not 0.
+    ``starts`` maps the name of an array to the hyper-parameter with which it is filled before the
+    first step, where that is not 0.
 
     Around every formula go ``maximize`` (``g = -g``) and ``weight_decay``: L2 (``g += wd p``), or
     decoupled (``p *= 1 - lr wd``).
@@ -191,7 +191,7 @@ class Optimizer:
 
     def update_one(self, param: Array, grad: Array, state: State) -> None:
         for slot, start in self.starts.items():
-            # Stored before the first step, so rounded to the parameter's precision before it.
+            # The first step, too, begins with a stored value: rounded to the parameter's precision.
             initial = np.full_like(param, self.hyper[start])
             state.setdefault(slot, self.stored(initial, param.dtype))
         wide = np.promote_types(param.dtype, np.float32)

@@ -30,7 +30,7 @@ class Generator:
     ==================  ===========================================  ==============================
     ``integers``        ``t.random_(-2**63, None)``, int64           exactly
     ``uniform``         ``t.uniform_()``, float32 or float64         exactly
-    ``normal``          ``t.normal_()``, float32 or float64          but for how log, cos round
+    ``normal``          ``t.normal_()``, float32 or float64          but for rounding, see there
     ``keep_mask``       the mask of ``torchopt_ref.nn.Dropout``      exactly
     ==================  ===========================================  ==============================
 
@@ -76,14 +76,14 @@ class Generator:
         ends. Fewer than 16 values come one by one, in float64 for every dtype, and the second of
         a pair waits for the next such call.
 
-        Fewer than 16 values equal torch's. Else each side rounds log, cos and sin in its own way,
-        and the absolute difference is at most
+        Fewer than 16 values equal torch's. From 16 on each side rounds log, cos and sin in its own
+        way, and the absolute difference is at most
 
         ========  =======  ====================================================================
         float64   16 eps   0 where NumPy calls the C library for them, as torch does
-        float32   32 eps   6 eps where torch has AVX2 kernels: as here, they take the angle in
-                           float32 (the largest of 19 million differences, or 5 ULP; 21 eps of
-                           as many without AVX2)
+        float32   32 eps   6 eps, or 5 ULP, was the largest of 19 million differences where torch
+                           has AVX2 kernels, which compute the angle in float32 as here; 21 eps
+                           without AVX2
         ========  =======  ====================================================================
         """
         count = math.prod(shape)
@@ -101,11 +101,11 @@ class Generator:
     def keep_mask(self, shape: Shape, p: float) -> NDArray[np.bool_]:
         """True, with probability ``1 - p``, where dropout keeps an element.
 
-        Each element has 16, 32 or 64 bits of an int64 draw, the fewest with which both p and
-        ``1 - p`` are right to one part in 2^24; of what 64 bits cannot resolve, p < 2^-41, the
-        nearest. They count as a signed number, and the element is kept where that is at least
-        ``round(2^bits p) - 2^(bits - 1)``. For p = 0 and p = 1 nothing is drawn. Raises
-        ``ValueError`` for a ``p`` outside [0, 1].
+        Each element takes 16, 32 or 64 bits of an int64 draw: the fewest that make both p and
+        ``1 - p`` right to one part in 2^24. Below p = 2^-41 even 64 bits are too few, and the
+        nearest possible probability is taken. The bits are read as a signed number, and the element
+        is kept where that is at least ``round(2^bits p) - 2^(bits - 1)``. For p = 0 and p = 1
+        nothing is drawn. Raises ``ValueError`` for a ``p`` outside [0, 1].
         """
         p = probability(p)
         if p in (0, 1):

@@ -244,6 +244,12 @@ def test_random_values_record_no_gradient_and_take_given_fans(name):
 
 
 @pytest.mark.parametrize("name", sorted(RANDOM))
+def test_a_gain_of_0_gives_zeros(name):
+    function, _, _ = RANDOM[name]
+    assert torch.equal(function(torch.ones(3, 4), gain=0).abs(), torch.zeros(3, 4))
+
+
+@pytest.mark.parametrize("name", sorted(RANDOM))
 def test_errors_of_random_values(name):
     function, _, _ = RANDOM[name]
     weight = torch.empty(3, 4)

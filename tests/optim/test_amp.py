@@ -150,6 +150,24 @@ def test_gradients_unscaled_by_the_user_are_not_unscaled_again(options):
         assert torch.equal(param, expected)
 
 
+@by_pair
+@pytest.mark.parametrize("fused", [None, False, True])
+def test_with_fused_alone_the_scaler_leaves_unscaling_to_the_step(cls, theirs, options, fused):
+    """As for torch's optimizers: what a hook before the step finds."""
+    found = []
+    for each in (cls, theirs):
+        params = parameters()
+        optimizer = each(params, fused=fused, **options)
+        optimizer.register_step_pre_hook(
+            lambda self, *_, of=params: found.append(
+                (hasattr(self, "grad_scale"), of[0].grad.tolist())
+            )
+        )
+        train(optimizer, params, steps=1, by=scaler())
+    scaled = gradients(0, scale=SCALE if fused else 1.0)[0].tolist()
+    assert found == [(fused is True, scaled)] * 2
+
+
 def test_without_fused_the_scaler_unscales():
     scaled, plain = parameters(), parameters()
     train(optim.Adam(scaled, lr=0.1), scaled, by=scaler())

@@ -14,8 +14,11 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from torchopt_ref.errors import UserError
+
+Bytes = NDArray[np.uint8]
 
 IMAGE_SHAPE = (28, 28)
 CLASSES = 10
@@ -38,7 +41,7 @@ def find(folder: Path, name: str) -> Path | None:
     return None
 
 
-def read_folder(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
+def read_folder(folder: Path, split: str) -> tuple[Bytes, Bytes]:
     """The uint8 images (N, 28, 28) and labels (N,) of the split ``"train"`` or ``"test"``.
 
     No file of the other split is opened.
@@ -57,8 +60,8 @@ def read_folder(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
     return images, labels
 
 
-def _read(folder: Path, key: str, item_shape: tuple[int, ...]) -> tuple[Path, np.ndarray]:
-    # A file that is not there is opened all the same: the system says best why it cannot be read.
+def _read(folder: Path, key: str, item_shape: tuple[int, ...]) -> tuple[Path, Bytes]:
+    # A missing file is opened, too: the error of the system says best why it cannot be read.
     path = find(folder, FILES[key]) or folder / FILES[key]
     return path, _decode(path, _content(path), item_shape)
 
@@ -77,7 +80,7 @@ def _content(path: Path) -> bytes:
         ) from error
 
 
-def _decode(path: Path, content: bytes, item_shape: tuple[int, ...]) -> np.ndarray:
+def _decode(path: Path, content: bytes, item_shape: tuple[int, ...]) -> Bytes:
     dimensions = 1 + len(item_shape)
     header_size = 4 + 4 * dimensions
     if len(content) < header_size:

@@ -8,9 +8,9 @@ from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 
-from torchopt_ref.data._idx import FILES, find, read_folder
+from torchopt_ref.data._idx import FILES, Bytes, find, read_folder
 from torchopt_ref.data._subset import read_subset
 from torchopt_ref.errors import UserError, expanded, unknown
 
@@ -28,10 +28,10 @@ class Dataset:
         train_labels, test_labels: classes 0 to 9 as int64, of shape (N,).
     """
 
-    train_images: np.ndarray
-    train_labels: np.ndarray
-    test_images: np.ndarray
-    test_labels: np.ndarray
+    train_images: NDArray[np.floating]
+    train_labels: NDArray[np.int64]
+    test_images: NDArray[np.floating]
+    test_labels: NDArray[np.int64]
 
 
 def load(
@@ -43,14 +43,11 @@ def load(
     dtype: DTypeLike = np.float32,
 ) -> Dataset:
     """Load both splits of MNIST or Fashion-MNIST; arguments and errors are ``load_split``'s."""
-    train_images, train_labels, test_images, test_labels = (
-        array
+    train, test = (
+        load_split(split, dataset, root, download=download, flatten=flatten, dtype=dtype)
         for split in SPLITS
-        for array in load_split(
-            split, dataset, root, download=download, flatten=flatten, dtype=dtype
-        )
     )
-    return Dataset(train_images, train_labels, test_images, test_labels)
+    return Dataset(*train, *test)
 
 
 def load_split(
@@ -61,7 +58,7 @@ def load_split(
     download: bool = False,
     flatten: bool = True,
     dtype: DTypeLike = np.float32,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[NDArray[np.floating], NDArray[np.int64]]:
     """Load the images and labels of one split, and open no file of the other.
 
     Args:
@@ -108,7 +105,7 @@ def load_split(
     return _scale(pixels, flatten, dtype), labels.astype(np.int64)
 
 
-def _scale(pixels: np.ndarray, flatten: bool, dtype: DTypeLike) -> np.ndarray:
+def _scale(pixels: Bytes, flatten: bool, dtype: DTypeLike) -> NDArray[np.floating]:
     item_shape = (784,) if flatten else (1, 28, 28)
     return np.divide(pixels, 255, dtype=dtype).reshape(-1, *item_shape)
 

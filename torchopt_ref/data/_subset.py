@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
+from torchopt_ref.data._idx import Bytes
 from torchopt_ref.errors import UserError
 
 SUBSET_FILE = Path(__file__).with_name("mnist_subset.npz")
 SUBSET_SHA256 = "0f13b3d4b41e8f9fcc5d7894d35d91c99266fde411a39964f88fe9abd8c18588"
 
 
-def read_subset(split: str, path: Path = SUBSET_FILE) -> tuple[np.ndarray, np.ndarray]:
+def read_subset(split: str, path: Path = SUBSET_FILE) -> tuple[Bytes, Bytes]:
     """The uint8 images (N, 28, 28) and labels (N,) of the split ``"train"`` or ``"test"``.
 
     The arrays of the other split are not decompressed.

@@ -4,7 +4,7 @@ This module is torch's dialect: every name of ``torch.nn.init`` is torch's own f
 seed gives the same bits; ``he_normal_`` and ``he_uniform_`` are its ``kaiming_normal_`` and
 ``kaiming_uniform_`` by the other name. ``book`` is the textbook's dialect, with another Xavier and
 other defaults. ``initialize`` fills a whole model, each layer by what follows it; ``layer_fans``
-and ``shape_fans`` count what a weight joins.
+and ``shape_fans`` count the inputs and outputs that a weight connects.
 """
 
 from torch.nn.init import (
@@ -37,12 +37,12 @@ from torch.nn.init import (
     xavier_uniform_,
     zeros_,
 )
+from torch.nn.init import kaiming_normal_ as he_normal_
+from torch.nn.init import kaiming_uniform_ as he_uniform_
 
 from . import book
 from .fans import Fans, layer_fans, shape_fans
 from .model import Initialized, InitTable, initialize
-
-he_normal_, he_uniform_ = kaiming_normal_, kaiming_uniform_
 
 __all__ = [
     "Fans",

@@ -26,10 +26,13 @@ as its ``normal`` says.
 """
 
 import math
+from typing import Literal
 
 import torch
 
 from .fans import Fans, shape_fans
+
+Mode = Literal["fan_in", "fan_out", "fan_avg"]
 
 
 @torch.no_grad()
@@ -45,7 +48,7 @@ def normal_(
 def xavier_normal_(
     tensor: torch.Tensor,
     *,
-    mode: str = "fan_in",
+    mode: Mode = "fan_in",
     gain: float = 1.0,
     fans: Fans | None = None,
     generator: torch.Generator | None = None,
@@ -73,7 +76,7 @@ def xavier_normal_(
 def xavier_uniform_(
     tensor: torch.Tensor,
     *,
-    mode: str = "fan_in",
+    mode: Mode = "fan_in",
     gain: float = 1.0,
     fans: Fans | None = None,
     generator: torch.Generator | None = None,
@@ -87,7 +90,7 @@ def xavier_uniform_(
 def he_normal_(
     tensor: torch.Tensor,
     *,
-    mode: str = "fan_in",
+    mode: Mode = "fan_in",
     gain: float = 1.0,
     fans: Fans | None = None,
     generator: torch.Generator | None = None,
@@ -105,7 +108,7 @@ def he_normal_(
 def he_uniform_(
     tensor: torch.Tensor,
     *,
-    mode: str = "fan_in",
+    mode: Mode = "fan_in",
     gain: float = 1.0,
     fans: Fans | None = None,
     generator: torch.Generator | None = None,
@@ -116,7 +119,7 @@ def he_uniform_(
     )
 
 
-def scaled_std(numerator: int, fans: Fans, mode: str = "fan_in", gain: float = 1.0) -> float:
+def scaled_std(numerator: int, fans: Fans, mode: Mode = "fan_in", gain: float = 1.0) -> float:
     """``gain sqrt(numerator / n)``; 1 for Xavier, 2 for He."""
     fan_avg = (fans.fan_in + fans.fan_out) / 2
     choices = {"fan_in": fans.fan_in, "fan_out": fans.fan_out, "fan_avg": fan_avg}

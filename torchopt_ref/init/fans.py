@@ -1,4 +1,4 @@
-"""How many inputs and outputs a weight joins, by its shape or by its layer."""
+"""How many inputs and outputs a weight connects, by its shape or by its layer."""
 
 import math
 from typing import NamedTuple

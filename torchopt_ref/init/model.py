@@ -1,7 +1,7 @@
 """Fill the layers of a whole model, each by the activation that follows it."""
 
 from collections import deque
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import fx, nn
@@ -10,7 +10,8 @@ from torch.nn.init import zeros_
 from .book import normal_, scaled_std
 from .fans import Fans, layer_fans
 
-SCHEMES = ("auto", "he", "xavier", "normal", "zeros")
+Scheme = Literal["auto", "he", "xavier", "normal", "zeros"]
+SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
 
 # Names of modules, functions and methods, in lower case and without underscores.
 HE_ACTIVATIONS = {
@@ -69,7 +70,7 @@ class InitTable(list[Initialized]):
 
 def initialize(
     model: nn.Module,
-    scheme: str = "auto",
+    scheme: Scheme = "auto",
     *,
     activation: str | None = None,
     std: float = 0.01,
@@ -101,9 +102,9 @@ def initialize(
     Args:
         model: changed in place; may be in any mode and on any device.
         scheme: see above, default ``"auto"``.
-        activation: for ``"auto"``, the name of the activation after every layer of which the trace
-            tells nothing: all of them where the model cannot be traced, and those inside torch's
-            own composite layers. Without it such a layer gets Xavier in a model that was traced.
+        activation: for ``"auto"``, the name of the activation after every layer that the trace does
+            not show: all of them where the model cannot be traced, and those inside torch's own
+            composite layers. Without it such a layer of a traced model gets Xavier.
         std: the standard deviation of ``"normal"``, default 0.01.
         generator: used for one parameter after the other in the order of ``named_parameters``; by
             default that of the device of each parameter.
@@ -195,7 +196,7 @@ class _Tracer(fx.Tracer):
 
 
 def _nearest_activation(start: fx.Node, modules: dict[str, nn.Module]) -> str:
-    """Breadth first from ``start`` to an activation; no path crosses another weighted product."""
+    """Search breadth first from ``start``; a path ends at another weighted product."""
     seen, queue = {start}, deque([start])
     while queue:
         for node in queue.popleft().users:

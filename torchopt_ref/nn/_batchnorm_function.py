@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.autograd import Function, forward_ad
 
-# A tensor of more elements than this is worth a pass over it rather than another one like it.
+# For more elements than this, one more pass over a tensor costs less than allocating another.
 _LARGE = 64 * 1024
 
 
@@ -26,7 +26,8 @@ def batch_normalize(
     """Normalise x (N, C, ...) by the running statistics, or by the batch's own if these are None.
 
     ``group``: the processes whose batches together are the batch. Returns y, and the mean and the
-    unbiased variance (C) to be tracked, without a gradient; only the batch's own have a meaning.
+    unbiased variance (C) of the batch, to be tracked, without a gradient. They mean nothing where
+    running statistics are given.
     """
     count = _channel_count(x, group) if running_mean is None else None
     inputs = (x, weight, bias, running_mean, running_var, eps, group, count)
@@ -178,9 +179,10 @@ def _normalize(
     spare_memory: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return y, the mean and the unbiased variance to track, the mean as first rounded (it is
-    subtracted from x, and then what it left), and 1 / sqrt(var + eps).
+    subtracted from x, and then the mean of what remains), and 1 / sqrt(var + eps).
 
-    ``spare_memory``: overwrite intermediate results, which must be neither recorded nor batched.
+    ``spare_memory``: overwrite intermediate results. Autograd must not record them, nor vmap batch
+    them.
     """
     if running_mean is None or running_var is None:
         assert count is not None
@@ -221,7 +223,7 @@ def _scale(invstd: Tensor, weight: Tensor | None) -> Tensor:
 
 
 def _channel_count(x: Tensor, group: dist.ProcessGroup | None) -> Tensor:
-    """The number of elements of a channel: a tensor, by which torch divides faster, too."""
+    """The number of elements of a channel: a tensor, since torch divides faster by one."""
     elements = x.shape[0] * math.prod(x.shape[2:])
     count = torch.full((), elements, dtype=_sum_dtype(x), device=x.device)
     if group is not None:
@@ -232,9 +234,9 @@ def _channel_count(x: Tensor, group: dist.ProcessGroup | None) -> Tensor:
 def _channel_sum(x: Tensor) -> Tensor:
     """The sum over every dimension but the second.
 
-    The first dimension comes last: a sum over all at once would divide the channels among the
-    threads where elementwise operations divide the samples, and each would wait for the other's
-    caches.
+    The first dimension is summed last. A single sum over all would share the work among threads by
+    channels, where elementwise operations share it by samples, and threads would wait for each
+    other's caches.
     """
     dtype = _sum_dtype(x)
     if x.dim() > 2:
@@ -258,19 +260,19 @@ def _sum_dtype(x: Tensor) -> torch.dtype:
 
 
 def _per_channel(statistic: Tensor, x: Tensor) -> Tensor:
-    """A copy (C) that broadcasts over x (N, C, ...)."""
+    """A copy of a statistic (C), in a shape that broadcasts over x (N, C, ...)."""
     shape = (1, -1, *[1] * (x.dim() - 2))
     return statistic.to(_sum_dtype(x), copy=True).view(shape)
 
 
 def _in_torch_layout(y: Tensor) -> Tensor:
-    """Contiguous or channels last, as torch returns it, where elementwise results look like x."""
+    """``y``, laid out like x as elementwise results are, contiguous or channels last as torch's."""
     channels_last = y.dim() > 3 and y.movedim(1, -1).is_contiguous()
     return y if channels_last else y.contiguous()
 
 
 def _should_spare_memory(x: Tensor) -> bool:
-    """For large tensors, unless a compiler sees to it, or vmap cannot do it."""
+    """Only for large tensors. A compiler saves memory by itself, and vmap cannot."""
     return (
         x.numel() > _LARGE
         and not torch.compiler.is_compiling()

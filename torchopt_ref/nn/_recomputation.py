@@ -1,13 +1,13 @@
 """A generator of the user's own under activation checkpointing.
 
 ``torch.utils.checkpoint`` runs a region of the model once more in the backward pass. It puts
-torch's own generators back to where they were; another it does not know, and the second run would
-draw other masks than the first. So for each draw in a region the state that the generator had is
-written down, and the second run draws from copies in these states, in the same order. The generator
-itself then goes on as if nothing had been run twice.
+torch's own generators back to where they were. It does not know other generators, so the second run
+would draw other masks than the first. Therefore the state of the generator is recorded at each draw
+in a region, and the second run draws from copies in these states, in the same order. The generator
+itself then continues as if nothing had been run twice.
 
-That a call is in such a region, in which one, and whether for the first time, can be seen on
-Python's stack only.
+Only Python's stack shows whether a call is in such a region, in which one, and whether for the
+first time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _CHECKPOINT = torch.utils.checkpoint.__file__
 
 
 class _Draws:
-    """The states in which a region's first run drew, and how far the run again has come."""
+    """The generator's states at the draws of a region's first run; how far its second run is."""
 
     def __init__(self) -> None:
         self.states: list[torch.Generator] = []
@@ -45,16 +45,16 @@ _draws_of: weakref.WeakKeyDictionary[Any, _Draws] = weakref.WeakKeyDictionary()
 
 
 def to_draw_from(generator: torch.Generator) -> torch.Generator:
-    """``generator``, or, where its draw is one to be repeated, a copy in the state it had.
+    """``generator``; in a second run a copy, in the state that it had at the first run's draw.
 
-    Raises ``RuntimeError`` in a backward pass that repeats what is not known.
+    Raises ``RuntimeError`` in a backward pass that repeats a draw which was not seen.
     """
     state: torch.Generator | None = None
     first_runs = []
     for region, again in _regions_around():
         if again:
             state = _draws_of.setdefault(region, _Draws()).next()
-            break  # what is around a run again has this draw already
+            break  # the regions around it recorded this draw in their first run
         first_runs.append(region)
     if state is None and torch._C._current_graph_task_id() != -1:
         raise _unknown()
@@ -66,7 +66,7 @@ def to_draw_from(generator: torch.Generator) -> torch.Generator:
 
 
 def _regions_around() -> Iterator[tuple[Any, bool]]:
-    """The checkpointed regions that are being run, from inside out: each, and whether again."""
+    """The checkpointed regions being run, innermost first; and whether it is their second run."""
     frame = inspect.currentframe()
     while frame is not None:
         frame = frame.f_back

@@ -1,4 +1,4 @@
-"""What a layer does while torch records a graph of the model."""
+"""How a layer sees that torch records a graph of the model, and what it answers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def is_for_elsewhere() -> bool:
-    """Whether ``torch.jit.trace`` or ``torch.export`` writes down the operations.
+    """Whether ``torch.jit.trace`` or ``torch.export`` records the operations.
 
     What reads such a graph (an ONNX converter, a quantiser, a runtime without Python) knows torch's
     one operation for the whole layer, so that is what the layers let it see.

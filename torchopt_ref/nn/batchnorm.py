@@ -7,11 +7,12 @@ Covariate Shift*, ICML 2015, https://arxiv.org/abs/1502.03167.
 from __future__ import annotations
 
 from types import FunctionType
-from typing import Any
+from typing import TypedDict
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from typing_extensions import Unpack
 
 from ._batchnorm_function import batch_normalize
 from ._recording import as_one_call, is_for_elsewhere
@@ -19,9 +20,15 @@ from ._recording import as_one_call, is_for_elsewhere
 __all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d"]
 
 
-# Under a name of its own, as TorchScript wants it.
+# torch's forward under another name, by which TorchScript finds it.
 _FORWARD = torch.nn.modules.batchnorm._BatchNorm.forward
 _forward_of_torch = FunctionType(_FORWARD.__code__, _FORWARD.__globals__, "_forward_of_torch")
+
+
+class NewerOptions(TypedDict, total=False):
+    """Options that older versions of torch do not have: they are only passed on."""
+
+    bias: bool  # from 2.14 on
 
 
 class _BatchNorm(torch.nn.modules.batchnorm._BatchNorm):
@@ -40,7 +47,7 @@ class _BatchNorm(torch.nn.modules.batchnorm._BatchNorm):
         fused: bool = False,
         sync: bool = False,
         process_group: dist.ProcessGroup | None = None,
-        **newer_options: Any,  # what this torch adds to those above: `bias` in 2.14
+        **newer_options: Unpack[NewerOptions],
     ) -> None:
         super().__init__(
             num_features,
@@ -73,7 +80,7 @@ class _BatchNorm(torch.nn.modules.batchnorm._BatchNorm):
         if traced is not None:
             return traced
         group = self._group_to_share_with()
-        # torch's kernels also say what an empty batch does: it counts, but changes no statistics.
+        # torch's kernels also take an empty batch: it is counted, but changes no statistics.
         for_torch = is_for_elsewhere() or input.is_mkldnn or input.numel() == 0
         if self.fused or (group is None and for_torch):
             return self._forward_of_torch(input)

@@ -1,4 +1,4 @@
-"""Dropout whose mask another engine can draw too, and which CPUs draw fast.
+"""Dropout whose masks NumPy can draw too, in a way that is fast on CPUs.
 
 N. Srivastava, G. Hinton, A. Krizhevsky, I. Sutskever, R. Salakhutdinov, "Dropout: A Simple Way to
 Prevent Neural Networks from Overfitting", JMLR 15 (2014).
@@ -6,7 +6,7 @@ Prevent Neural Networks from Overfitting", JMLR 15 (2014).
 
 import inspect
 import math
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,8 @@ from torch.overrides import handle_torch_function, has_torch_function_unary
 from ._recomputation import to_draw_from
 from ._recording import as_one_call, is_for_a_compiler, is_for_elsewhere
 
-SCALINGS = ("inverted", "inference")
+Scaling = Literal["inverted", "inference"]
+SCALINGS: tuple[Scaling, ...] = get_args(Scaling)
 LANES = {16: torch.int16, 32: torch.int32, 64: torch.int64}  # by their number of bits
 
 
@@ -51,7 +52,7 @@ class Dropout(torch.nn.Dropout):
     element is kept.
 
     Activation checkpointing (``torch.utils.checkpoint``, reentrant or not) drops the same units
-    when it runs a region again, and leaves the ``generator`` where one run does. Under
+    when it runs a region again, and leaves the ``generator`` as after a single run. Under
     ``torch.compile`` the stream is the compiler's, and a ``generator`` breaks the graph. Models
     that are scripted, traced or exported have torch's operation, with torch's stream.
 
@@ -67,7 +68,7 @@ class Dropout(torch.nn.Dropout):
         p: float = 0.5,
         inplace: bool = False,
         *,
-        scaling: str = "inverted",
+        scaling: Scaling = "inverted",
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(p, inplace)
@@ -106,7 +107,7 @@ def dropout(
     training: bool = True,
     inplace: bool = False,
     *,
-    scaling: str = "inverted",
+    scaling: Scaling = "inverted",
     generator: torch.Generator | None = None,
 ) -> torch.Tensor:
     """The function of :class:`Dropout`; the arguments of ``torch.nn.functional.dropout``."""
@@ -153,8 +154,10 @@ def _drop(
     return _ScaledMask.apply(input, _keep_mask(input, p, generator), scale)
 
 
-def _drop_nested(input: Any, p: float, scale: float, generator: Any) -> torch.Tensor:
-    """The components one after the other; together, where they lie together."""
+def _drop_nested(
+    input: Any, p: float, scale: float, generator: torch.Generator | None
+) -> torch.Tensor:
+    """Each component by itself; all at once where they lie side by side in memory."""
     if input.layout == torch.jagged and input.is_contiguous():
         values = _drop(input.values(), p, scale, generator)
         return torch.nested.nested_tensor_from_jagged(values, input.offsets())
@@ -182,23 +185,25 @@ class _ScaledMask(torch.autograd.Function):
         return torch.empty_like(x).copy_(mask.view(torch.uint8)).mul_(x).mul_(scale)
 
     @staticmethod
-    def setup_context(ctx, inputs, output) -> None:
+    def setup_context(
+        ctx: Any, inputs: tuple[torch.Tensor, torch.Tensor, float], output: torch.Tensor
+    ) -> None:
         _, mask, ctx.scale = inputs
         ctx.save_for_backward(mask)
         ctx.save_for_forward(mask)
 
     @staticmethod
-    def backward(ctx, grad_output):
+    def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         (mask,) = ctx.saved_tensors
         return _ScaledMask.forward(grad_output, mask, ctx.scale), None, None
 
     @staticmethod
-    def jvp(ctx, tangent, *_):
+    def jvp(ctx: Any, tangent: torch.Tensor, *_: None) -> torch.Tensor:
         (mask,) = ctx.saved_tensors
         return _ScaledMask.forward(tangent, mask, ctx.scale)
 
 
-# apply() asks for it on every call; finding it anew is a tenth of a small layer's time.
+# apply() asks for it at every call, and computing it takes a tenth of a small layer's time.
 _ScaledMask.forward.__signature__ = inspect.signature(_ScaledMask.forward)  # type: ignore[attr-defined]
 
 
@@ -209,7 +214,7 @@ def _keep_mask(input: torch.Tensor, p: float, generator: torch.Generator | None)
     draws = input.new_empty(math.ceil(input.numel() * bits / 64), dtype=torch.int64)
     if generator is not None:
         generator = to_draw_from(generator)
-    # Without both bounds the sign of the highest lane, bit 63, is never set.
+    # With the default bounds bit 63, the sign of the highest lane, would always be 0.
     draws.random_(-(2**63), None, generator=generator)
     lanes = draws.view(LANES[bits])[: input.numel()].view(input.shape)
     return lanes >= dropped - 2 ** (bits - 1)

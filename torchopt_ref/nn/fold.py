@@ -69,7 +69,10 @@ def fold_batchnorm(layer: Layer, bn: _BatchNorm) -> Layer:
 
 
 def _check_plain(module: nn.Module) -> None:
-    """A computed weight may be stale, and cannot be replaced by a folded one."""
+    """Refuse a ``forward`` of the module's own, and weights that are computed or not there yet.
+
+    A computed weight may be stale, and cannot be replaced by a folded one.
+    """
     home = type(module).forward.__module__
     if "forward" in vars(module) or not home.startswith(("torch.nn.", "torchopt_ref.nn.")):
         raise TypeError(f"cannot fold {type(module).__name__}: its forward is not torch.nn's")
@@ -87,7 +90,7 @@ def _check_plain(module: nn.Module) -> None:
 
 def _scale_outputs(layer: nn.Module, weight: Tensor, scale: Tensor) -> Tensor:
     if isinstance(layer, _ConvNd) and layer.transposed:
-        # (in, out / groups, ...): the outputs of a group are the columns of the group's rows.
+        # (in, out / groups, ...): each group has some of the rows, and its outputs are the columns.
         grouped = weight.unflatten(0, (layer.groups, -1))
         scale = scale.view(layer.groups, 1, -1, *[1] * (weight.dim() - 2))
         return (grouped * scale).flatten(0, 1)

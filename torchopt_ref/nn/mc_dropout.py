@@ -5,7 +5,7 @@ import functools
 import inspect
 import textwrap
 from collections.abc import Collection, Iterator
-from types import FunctionType, MethodType
+from types import CodeType, FunctionType, MethodType
 from typing import Any, NamedTuple
 
 import torch
@@ -117,7 +117,7 @@ def _drops(
 
 
 def _own_code(module: nn.Module) -> Iterator[ast.Module]:
-    """The functions of the module that are not torch's, as far as they mention ``training``."""
+    """The code of the module's own functions, not torch's, that mention ``training``."""
     for function in _own_functions(module):
         codes = list(_nested(function.__code__))
         if not any("training" in (*code.co_names, *code.co_consts) for code in codes):
@@ -133,7 +133,7 @@ def _own_code(module: nn.Module) -> Iterator[ast.Module]:
 
 
 def _own_functions(module: nn.Module) -> Iterator[FunctionType]:
-    """Those of its classes, of its own attributes and hooks, and what these call by a name."""
+    """Functions of its classes, attributes and hooks, and what these call by a plain name."""
     classes = [cls for cls in type(module).__mro__ if not _is_known(cls)]
     hooks = [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
     found = [value for owner in (*classes, module) for value in vars(owner).values()] + hooks
@@ -149,12 +149,12 @@ def _own_functions(module: nn.Module) -> Iterator[FunctionType]:
 
 
 def _is_known(code: type | FunctionType) -> bool:
-    """Whether it is of a package of which all that drops something is spoken of above."""
+    """Whether it is of a package whose dropping modules ``_drops`` knows by their class."""
     return (code.__module__ or "").startswith(_KNOWN) or code is object
 
 
 def _behind(value: Any) -> Any:
-    """The function of a property, of a method, of a partial or of a decorated function."""
+    """The function inside a property, a method, a partial or a decorated function."""
     if isinstance(value, property):
         return _behind(value.fget)
     if isinstance(value, functools.partial | functools.partialmethod | functools.cached_property):
@@ -164,7 +164,7 @@ def _behind(value: Any) -> Any:
     return inspect.unwrap(value) if inspect.isfunction(value) else value
 
 
-def _nested(code):
+def _nested(code: CodeType) -> Iterator[CodeType]:
     """A code object and those of the functions inside of it."""
     yield code
     for constant in code.co_consts:
@@ -173,7 +173,7 @@ def _nested(code):
 
 
 def _uses_of_training(node: ast.AST, for_dropout: bool = False) -> Iterator[bool]:
-    """For each ``….training`` that is read, whether dropout alone gets it."""
+    """For each place that reads ``….training``: whether only dropout receives it."""
     if isinstance(node, ast.Attribute) and node.attr == "training":
         if isinstance(node.ctx, ast.Load):
             yield for_dropout

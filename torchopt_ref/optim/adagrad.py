@@ -1,6 +1,6 @@
 """AdaGrad."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
@@ -8,10 +8,12 @@ from torch.optim.optimizer import ParamsT
 from .checks import refuse_weight_decay
 from .exact import sqrt
 from .optimizer import Optimizer
-from .rule import Group, Rule, Slots
+from .rule import Group, Rule, Scalar, Slots
 
 
-def adagrad(param: Tensor, grad: Tensor, slots: Slots, *, lr, eps) -> tuple[Tensor, Slots]:
+def adagrad(
+    param: Tensor, grad: Tensor, slots: Slots, *, lr: Scalar, eps: Scalar
+) -> tuple[Tensor, Slots]:
     s = slots["sum"] + grad * grad
     return param - lr * grad / (sqrt(s) + eps), {"sum": s}
 
@@ -49,7 +51,7 @@ class AdaGrad(Optimizer):
     Source: J. Duchi, E. Hazan, Y. Singer, "Adaptive subgradient methods", JMLR 12, 2011.
     """
 
-    rule = Rule(adagrad, adagrad_slots, adagrad_scalars)
+    rule: ClassVar[Rule] = Rule(adagrad, adagrad_slots, adagrad_scalars)
 
     def __init__(
         self,

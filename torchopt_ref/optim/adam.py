@@ -1,6 +1,6 @@
 """Adam and AdamW."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from torch.optim.optimizer import ParamsT
 
 from .exact import sqrt
 from .optimizer import Optimizer
-from .rule import Group, Rule, Slots
+from .rule import Group, Rule, Scalar, Slots
 
 
 def adam(
@@ -16,11 +16,11 @@ def adam(
     grad: Tensor,
     slots: Slots,
     *,
-    step_size,
-    beta1,
-    beta2,
-    bias_correction2_sqrt,
-    eps,
+    step_size: Scalar,
+    beta1: Scalar,
+    beta2: Scalar,
+    bias_correction2_sqrt: Scalar,
+    eps: Scalar,
 ) -> tuple[Tensor, Slots]:
     m = beta1 * slots["exp_avg"] + (1 - beta1) * grad
     v = beta2 * slots["exp_avg_sq"] + (1 - beta2) * grad * grad
@@ -75,7 +75,7 @@ class Adam(Optimizer):
     ICLR 2018.
     """
 
-    rule = Rule(adam, adam_slots, adam_scalars)
+    rule: ClassVar[Rule] = Rule(adam, adam_slots, adam_scalars)
 
     def __init__(
         self,
@@ -137,10 +137,19 @@ class AdamW(Adam):
         differentiable: bool = False,
         fused: bool | None = None,
     ) -> None:
-        flags: Any = {"foreach": foreach, "capturable": capturable, "fused": fused}
-        flags |= {"differentiable": differentiable, "maximize": maximize}
         super().__init__(
-            params, lr, betas, eps, weight_decay, amsgrad, decoupled_weight_decay=True, **flags
+            params,
+            lr,
+            betas,
+            eps,
+            weight_decay,
+            amsgrad,
+            foreach=foreach,
+            maximize=maximize,
+            capturable=capturable,
+            differentiable=differentiable,
+            fused=fused,
+            decoupled_weight_decay=True,
         )
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -207,7 +207,7 @@ def by_kernel(rows: Rows) -> list[Launch]:
     return found
 
 
-def run(update: Launch, handles: array, params: list[Tensor], alive: object) -> None:
+def run(update: Launch, handles: "array[int]", params: list[Tensor], alive: object) -> None:
     """Take the step of a batch. ``alive`` holds the tensors of which only addresses are known."""
     update()
     memory.count_steps(handles)
@@ -218,15 +218,15 @@ class Count(NamedTuple):
     """The steps that rows are about to take: ``values``, and ``handles`` to count them, where that
     can be done in the CPU's memory; else ``counters`` on the rows' device."""
 
-    values: array
-    handles: array
+    values: "array[float]"
+    handles: "array[int]"
     counters: list[Tensor]
 
     @classmethod
     def of(cls, rows: Rows) -> "Count | None":
         """None where machine code cannot count."""
         if not rows.steps:
-            return cls(memory.zeros(len(rows.params)), array("q"), [])
+            return cls(array("d", bytes(8 * len(rows.params))), array("q"), [])
         if PLAIN.issuperset(map(type, rows.steps)):
             read = memory.read_steps(rows.steps)
             # Where parameters share a count, each is to add to it before the next steps.

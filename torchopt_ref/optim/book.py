@@ -7,16 +7,17 @@ gradient, :math:`\gamma` is ``lr``, :math:`\mu` ``momentum``, :math:`\alpha` ``a
 """
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
+from typing_extensions import Unpack
 
 from .adagrad import adagrad
-from .dialect import Dialect
+from .dialect import Dialect, Flags
 from .exact import sqrt
 from .rmsprop import rmsprop
-from .rule import Group, Rule, Slots, options
+from .rule import Group, Rule, Scalar, Slots, options
 
 
 class Textbook(Dialect):
@@ -29,7 +30,7 @@ class Textbook(Dialect):
     dialect = "book"
 
 
-def sgd(param: Tensor, grad: Tensor, slots: Slots, *, lr) -> tuple[Tensor, Slots]:
+def sgd(param: Tensor, grad: Tensor, slots: Slots, *, lr: Scalar) -> tuple[Tensor, Slots]:
     return param - lr * grad, {}
 
 
@@ -42,9 +43,9 @@ class SGD(Textbook):
     Source: H. Robbins, S. Monro, "A stochastic approximation method", 1951.
     """
 
-    rule = Rule(sgd, lambda group: {}, options("lr"), counts=False)
+    rule: ClassVar[Rule] = Rule(sgd, lambda group: {}, options("lr"), counts=False)
 
-    def __init__(self, params: ParamsT, lr: float | Tensor = 0.01, **flags: Any) -> None:
+    def __init__(self, params: ParamsT, lr: float | Tensor = 0.01, **flags: Unpack[Flags]) -> None:
         super().__init__(params, {"lr": lr}, **flags)
 
     def sparse_gradient(self, grad: Tensor, hyper: Group) -> Tensor:
@@ -52,12 +53,16 @@ class SGD(Textbook):
         return grad
 
 
-def momentum(param: Tensor, grad: Tensor, slots: Slots, *, lr, momentum) -> tuple[Tensor, Slots]:
+def momentum(
+    param: Tensor, grad: Tensor, slots: Slots, *, lr: Scalar, momentum: Scalar
+) -> tuple[Tensor, Slots]:
     v = momentum * slots["momentum_buffer"] - lr * grad
     return param + v, {"momentum_buffer": v}
 
 
-def nesterov(param: Tensor, grad: Tensor, slots: Slots, *, lr, momentum) -> tuple[Tensor, Slots]:
+def nesterov(
+    param: Tensor, grad: Tensor, slots: Slots, *, lr: Scalar, momentum: Scalar
+) -> tuple[Tensor, Slots]:
     v = slots["momentum_buffer"]
     param = param + (momentum * momentum * v - (1 + momentum) * lr * grad)
     return param, {"momentum_buffer": momentum * v - lr * grad}
@@ -75,12 +80,16 @@ class Momentum(Textbook):
     Source: B. Polyak, "Some methods of speeding up the convergence of iteration methods", 1964.
     """
 
-    rule = Rule(
+    rule: ClassVar[Rule] = Rule(
         momentum, lambda group: {"momentum_buffer": 0}, options("lr", "momentum"), counts=False
     )
 
     def __init__(
-        self, params: ParamsT, lr: float | Tensor = 0.01, momentum: float = 0.9, **flags: Any
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 0.01,
+        momentum: float = 0.9,
+        **flags: Unpack[Flags],
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum}, **flags)
 
@@ -102,7 +111,7 @@ class Nesterov(Momentum):
     networks", 2012, equation 7.
     """
 
-    rule = replace(Momentum.rule, update=nesterov)
+    rule: ClassVar[Rule] = replace(Momentum.rule, update=nesterov)
 
 
 class AdaGrad(Textbook):
@@ -117,10 +126,10 @@ class AdaGrad(Textbook):
     Source: J. Duchi, E. Hazan, Y. Singer, "Adaptive subgradient methods", JMLR 12, 2011.
     """
 
-    rule = Rule(adagrad, lambda group: {"sum": 0}, options("lr", "eps"))
+    rule: ClassVar[Rule] = Rule(adagrad, lambda group: {"sum": 0}, options("lr", "eps"))
 
     def __init__(
-        self, params: ParamsT, lr: float | Tensor = 0.01, eps: float = 1e-7, **flags: Any
+        self, params: ParamsT, lr: float | Tensor = 0.01, eps: float = 1e-7, **flags: Unpack[Flags]
     ) -> None:
         super().__init__(params, {"lr": lr, "eps": eps}, **flags)
         self.create_state()
@@ -145,7 +154,9 @@ class RMSprop(Textbook):
     Source: T. Tieleman, G. Hinton, "Lecture 6.5", Coursera 2012.
     """
 
-    rule = Rule(rmsprop, lambda group: {"square_avg": 0}, options("lr", "alpha", "eps"))
+    rule: ClassVar[Rule] = Rule(
+        rmsprop, lambda group: {"square_avg": 0}, options("lr", "alpha", "eps")
+    )
 
     def __init__(
         self,
@@ -153,13 +164,20 @@ class RMSprop(Textbook):
         lr: float | Tensor = 0.01,
         alpha: float = 0.99,
         eps: float = 1e-7,
-        **flags: Any,
+        **flags: Unpack[Flags],
     ) -> None:
         super().__init__(params, {"lr": lr, "alpha": alpha, "eps": eps}, **flags)
 
 
 def adam(
-    param: Tensor, grad: Tensor, slots: Slots, *, lr_t, beta1, beta2, eps
+    param: Tensor,
+    grad: Tensor,
+    slots: Slots,
+    *,
+    lr_t: Scalar,
+    beta1: Scalar,
+    beta2: Scalar,
+    eps: Scalar,
 ) -> tuple[Tensor, Slots]:
     m = beta1 * slots["exp_avg"] + (1 - beta1) * grad
     v = beta2 * slots["exp_avg_sq"] + (1 - beta2) * grad * grad
@@ -186,7 +204,7 @@ class Adam(Textbook):
     Source: D. Kingma, J. Ba, "Adam", ICLR 2015, the form at the end of section 2.
     """
 
-    rule = Rule(adam, lambda group: {"exp_avg": 0, "exp_avg_sq": 0}, adam_scalars)
+    rule: ClassVar[Rule] = Rule(adam, lambda group: {"exp_avg": 0, "exp_avg_sq": 0}, adam_scalars)
 
     def __init__(
         self,
@@ -194,6 +212,6 @@ class Adam(Textbook):
         lr: float | Tensor = 0.001,
         betas: tuple[float | Tensor, float | Tensor] = (0.9, 0.999),
         eps: float = 1e-7,
-        **flags: Any,
+        **flags: Unpack[Flags],
     ) -> None:
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps}, **flags)

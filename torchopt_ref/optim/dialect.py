@@ -1,11 +1,21 @@
 """What the classes of the dialects other than torch's have in common."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 
 from torch.optim.optimizer import ParamsT
+from typing_extensions import Unpack
 
 from .optimizer import Optimizer
 from .rule import Group, is_zero
+
+
+class Flags(TypedDict, total=False):
+    """How a step is run, see :class:`Optimizer`."""
+
+    foreach: bool | None
+    fused: bool | None
+    differentiable: bool
+    capturable: bool
 
 
 class Dialect(Optimizer):
@@ -24,7 +34,7 @@ class Dialect(Optimizer):
 
     names: ClassVar[dict[str, str]] = {}
 
-    def __init__(self, params: ParamsT, hyper: dict[str, Any], /, **flags: bool | None) -> None:
+    def __init__(self, params: ParamsT, hyper: dict[str, Any], /, **flags: Unpack[Flags]) -> None:
         off = {"foreach": None, "fused": None, "differentiable": False, "capturable": False}
         for name in flags.keys() - off.keys():
             ours = self.names.get(name, "")

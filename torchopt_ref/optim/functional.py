@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .engines.eager import as_real, compute_dtype
 from .optimizer import Optimizer
+from .rule import Group, Rule
 from .state import hyper_parameters, initial_slot
 from .torch_private import tree_flatten, tree_map, tree_unflatten
 
@@ -43,7 +44,8 @@ class Functional:
         made = optimizer([torch.zeros(1)], **numbers)
         # As where autograd goes through a step: NumPy's numbers are Python's, tensors stay.
         hyper = hyper_parameters(made.defaults | options | {"differentiable": True})
-        self.rule, self.hyper = made.rule, hyper
+        self.rule: Rule = made.rule
+        self.hyper: Group = hyper
 
     def init(self, params: Tree) -> State:
         """The state before the first step: ``step``, and one tree like ``params`` for each slot."""

@@ -11,16 +11,17 @@ parameter are counted, which differs for one that has no gradient at times.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
+from typing_extensions import Unpack
 
 from .checks import refuse_weight_decay
-from .dialect import Dialect, momentum_slots
+from .dialect import Dialect, Flags, momentum_slots
 from .exact import float32, in_precision, sqrt
-from .rule import Group, Rule, Slots, is_zero
+from .rule import Group, Rule, Scalar, Slots, is_zero
 
 NAMES = {
     "learning_rate": "lr",
@@ -58,7 +59,14 @@ def decayed(param: Tensor, weight_decay: Any, lr: Any) -> Tensor:
 
 
 def sgd(
-    param: Tensor, grad: Tensor, slots: Slots, *, lr, momentum, nesterov: bool, weight_decay=None
+    param: Tensor,
+    grad: Tensor,
+    slots: Slots,
+    *,
+    lr: Scalar,
+    momentum: Scalar,
+    nesterov: bool,
+    weight_decay: Scalar | None = None,
 ) -> tuple[Tensor, Slots]:
     param = decayed(param, weight_decay, lr)
     if "momentum_buffer" not in slots:
@@ -93,7 +101,9 @@ class SGD(Keras):
     Source: ``keras.optimizers.SGD``.
     """
 
-    rule = Rule(sgd, momentum_slots, numbers("momentum", "nesterov"), counts=False, decays=True)
+    rule: ClassVar[Rule] = Rule(
+        sgd, momentum_slots, numbers("momentum", "nesterov"), counts=False, decays=True
+    )
 
     def __init__(
         self,
@@ -102,7 +112,7 @@ class SGD(Keras):
         momentum: float = 0.0,
         nesterov: bool = False,
         weight_decay: float = 0,
-        **flags: Any,
+        **flags: Unpack[Flags],
     ) -> None:
         hyper = {"lr": lr, "momentum": momentum, "nesterov": nesterov}
         super().__init__(params, hyper | {"weight_decay": weight_decay}, **flags)
@@ -120,7 +130,13 @@ class SGD(Keras):
 
 
 def adagrad(
-    param: Tensor, grad: Tensor, slots: Slots, *, lr, eps, weight_decay=None
+    param: Tensor,
+    grad: Tensor,
+    slots: Slots,
+    *,
+    lr: Scalar,
+    eps: Scalar,
+    weight_decay: Scalar | None = None,
 ) -> tuple[Tensor, Slots]:
     param = decayed(param, weight_decay, lr)
     s = slots["sum"] + grad * grad
@@ -145,7 +161,7 @@ class Adagrad(Keras):
     Source: ``keras.optimizers.Adagrad``.
     """
 
-    rule = Rule(
+    rule: ClassVar[Rule] = Rule(
         adagrad,
         lambda group: {"sum": group["initial_accumulator_value"]},
         numbers("eps"),
@@ -159,7 +175,7 @@ class Adagrad(Keras):
         initial_accumulator_value: float = 0.1,
         eps: float = 1e-7,
         weight_decay: float = 0,
-        **flags: Any,
+        **flags: Unpack[Flags],
     ) -> None:
         hyper = {"lr": lr, "eps": eps, "weight_decay": weight_decay}
         start = {"initial_accumulator_value": initial_accumulator_value}
@@ -176,7 +192,15 @@ AdaGrad = Adagrad
 
 
 def rmsprop(
-    param: Tensor, grad: Tensor, slots: Slots, *, lr, alpha, eps, momentum, weight_decay=None
+    param: Tensor,
+    grad: Tensor,
+    slots: Slots,
+    *,
+    lr: Scalar,
+    alpha: Scalar,
+    eps: Scalar,
+    momentum: Scalar,
+    weight_decay: Scalar | None = None,
 ) -> tuple[Tensor, Slots]:
     param = decayed(param, weight_decay, lr)
     s = alpha * slots["square_avg"] + (1 - alpha) * (grad * grad)
@@ -224,7 +248,9 @@ class RMSprop(Keras):
     Source: ``keras.optimizers.RMSprop``.
     """
 
-    rule = Rule(rmsprop, rmsprop_slots, numbers("alpha", "eps", "momentum"), decays=True)
+    rule: ClassVar[Rule] = Rule(
+        rmsprop, rmsprop_slots, numbers("alpha", "eps", "momentum"), decays=True
+    )
 
     def __init__(
         self,
@@ -235,7 +261,7 @@ class RMSprop(Keras):
         eps: float = 1e-7,
         centered: bool = False,
         weight_decay: float = 0,
-        **flags: Any,
+        **flags: Unpack[Flags],
     ) -> None:
         hyper = {"lr": lr, "alpha": alpha, "momentum": momentum, "eps": eps, "centered": centered}
         super().__init__(params, hyper | {"weight_decay": weight_decay}, **flags)
@@ -246,12 +272,12 @@ def adam(
     grad: Tensor,
     slots: Slots,
     *,
-    lr,
-    beta1,
-    beta2,
-    lr_t,
-    eps,
-    weight_decay=None,
+    lr: Scalar,
+    beta1: Scalar,
+    beta2: Scalar,
+    lr_t: Scalar,
+    eps: Scalar,
+    weight_decay: Scalar | None = None,
 ) -> tuple[Tensor, Slots]:
     param = decayed(param, weight_decay, lr)
     m, v = slots["exp_avg"], slots["exp_avg_sq"]
@@ -304,7 +330,9 @@ class Adam(Keras):
     Source: ``keras.optimizers.Adam``.
     """
 
-    rule = Rule(adam, adam_slots, adam_scalars, rounded_scalars=adam_rounded, decays=True)
+    rule: ClassVar[Rule] = Rule(
+        adam, adam_slots, adam_scalars, rounded_scalars=adam_rounded, decays=True
+    )
 
     def __init__(
         self,
@@ -314,7 +342,7 @@ class Adam(Keras):
         eps: float = 1e-7,
         weight_decay: float = 0,
         amsgrad: bool = False,
-        **flags: Any,
+        **flags: Unpack[Flags],
     ) -> None:
         hyper = {"lr": lr, "betas": betas, "eps": eps, "amsgrad": amsgrad}
         super().__init__(params, hyper | {"weight_decay": weight_decay}, **flags)
@@ -338,6 +366,6 @@ class AdamW(Adam):
         eps: float = 1e-7,
         weight_decay: float = 0.004,
         amsgrad: bool = False,
-        **flags: Any,
+        **flags: Unpack[Flags],
     ) -> None:
         super().__init__(params, lr, betas, eps, weight_decay, amsgrad, **flags)

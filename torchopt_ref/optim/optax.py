@@ -12,15 +12,16 @@ instead of dividing it, and so does this. Optax counts the steps of the optimize
 of each parameter are counted, which differs for one that has no gradient at times.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
+from typing_extensions import Unpack
 
-from .dialect import Dialect, momentum_slots
+from .dialect import Dialect, Flags, momentum_slots
 from .exact import in_precision, sqrt, where_positive
-from .rule import Group, Rule, Slots, is_zero, options
+from .rule import Group, Rule, Scalar, Slots, is_zero, options
 
 NAMES = {
     "learning_rate": "lr",
@@ -60,7 +61,7 @@ def corrected(moment: Tensor, correction: Any, multiply: bool) -> Tensor:
 
 
 def sgd(
-    param: Tensor, grad: Tensor, slots: Slots, *, lr, momentum, nesterov: bool
+    param: Tensor, grad: Tensor, slots: Slots, *, lr: Scalar, momentum: Scalar, nesterov: bool
 ) -> tuple[Tensor, Slots]:
     if "momentum_buffer" not in slots:
         return param - lr * grad, {}
@@ -92,7 +93,9 @@ class SGD(Optax):
     Source: ``optax.sgd``.
     """
 
-    rule = Rule(sgd, momentum_slots, options("lr", "momentum", "nesterov"), counts=False)
+    rule: ClassVar[Rule] = Rule(
+        sgd, momentum_slots, options("lr", "momentum", "nesterov"), counts=False
+    )
 
     def __init__(
         self,
@@ -100,7 +103,7 @@ class SGD(Optax):
         lr: float | Tensor = 0.001,
         momentum: float = 0.0,
         nesterov: bool = False,
-        **flags: Any,
+        **flags: Unpack[Flags],
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "nesterov": nesterov}, **flags)
 
@@ -109,7 +112,9 @@ class SGD(Optax):
         return grad if is_zero(hyper["momentum"]) else grad.to_dense()
 
 
-def adagrad(param: Tensor, grad: Tensor, slots: Slots, *, lr, eps) -> tuple[Tensor, Slots]:
+def adagrad(
+    param: Tensor, grad: Tensor, slots: Slots, *, lr: Scalar, eps: Scalar
+) -> tuple[Tensor, Slots]:
     s = grad * grad + slots["sum"]
     return param - lr * (where_positive(s, 1 / sqrt(s + eps)) * grad), {"sum": s}
 
@@ -133,7 +138,7 @@ class Adagrad(Optax):
     Source: ``optax.adagrad``.
     """
 
-    rule = Rule(
+    rule: ClassVar[Rule] = Rule(
         adagrad, lambda group: {"sum": group["initial_accumulator_value"]}, options("lr", "eps")
     )
 
@@ -143,7 +148,7 @@ class Adagrad(Optax):
         lr: float | Tensor = 0.001,
         initial_accumulator_value: float = 0.1,
         eps: float = 1e-7,
-        **flags: Any,
+        **flags: Unpack[Flags],
     ) -> None:
         start = {"initial_accumulator_value": initial_accumulator_value}
         super().__init__(params, {"lr": lr, "eps": eps} | start, **flags)
@@ -162,13 +167,13 @@ def rmsprop(
     grad: Tensor,
     slots: Slots,
     *,
-    lr,
-    alpha,
-    eps,
+    lr: Scalar,
+    alpha: Scalar,
+    eps: Scalar,
     eps_in_sqrt: bool,
-    momentum,
+    momentum: Scalar,
     nesterov: bool,
-    bias_correction=None,
+    bias_correction: Scalar | None = None,
     multiply: bool = False,
 ) -> tuple[Tensor, Slots]:
     s = (1 - alpha) * (grad * grad) + alpha * slots["square_avg"]
@@ -234,7 +239,7 @@ class RMSprop(Optax):
     Source: ``optax.rmsprop``.
     """
 
-    rule = Rule(
+    rule: ClassVar[Rule] = Rule(
         rmsprop,
         rmsprop_slots,
         options("lr", "alpha", "eps", "eps_in_sqrt", "momentum", "nesterov"),
@@ -254,7 +259,7 @@ class RMSprop(Optax):
         nesterov: bool = False,
         bias_correction: bool = False,
         x64: bool = False,
-        **flags: Any,
+        **flags: Unpack[Flags],
     ) -> None:
         hyper = {"lr": lr, "alpha": alpha, "eps": eps, "initial_scale": initial_scale}
         form = {"eps_in_sqrt": eps_in_sqrt, "centered": centered, "momentum": momentum}
@@ -267,16 +272,16 @@ def adam(
     grad: Tensor,
     slots: Slots,
     *,
-    lr,
-    beta1,
-    beta2,
-    correction1,
-    correction2,
-    eps,
-    eps_root,
+    lr: Scalar,
+    beta1: Scalar,
+    beta2: Scalar,
+    correction1: Scalar,
+    correction2: Scalar,
+    eps: Scalar,
+    eps_root: Scalar,
     multiply: bool,
-    next_correction1=None,
-    weight_decay=None,
+    next_correction1: Scalar | None = None,
+    weight_decay: Scalar | None = None,
 ) -> tuple[Tensor, Slots]:
     m = (1 - beta1) * grad + beta1 * slots["exp_avg"]
     v = (1 - beta2) * (grad * grad) + beta2 * slots["exp_avg_sq"]
@@ -336,7 +341,7 @@ class Adam(Optax):
     Source: ``optax.adam``; Nesterov: T. Dozat, ICLR workshop 2016.
     """
 
-    rule = Rule(
+    rule: ClassVar[Rule] = Rule(
         adam,
         lambda group: {"exp_avg": 0.0, "exp_avg_sq": 0.0},
         adam_scalars,
@@ -353,7 +358,7 @@ class Adam(Optax):
         eps_root: float = 0.0,
         nesterov: bool = False,
         x64: bool = False,
-        **flags: Any,
+        **flags: Unpack[Flags],
     ) -> None:
         hyper = {"lr": lr, "betas": betas, "eps": eps, "eps_root": eps_root}
         super().__init__(params, hyper | {"nesterov": nesterov, "x64": x64}, **flags)
@@ -374,7 +379,7 @@ class AdamW(Optax):
     Source: ``optax.adamw``.
     """
 
-    rule = Adam.rule
+    rule: ClassVar[Rule] = Adam.rule
 
     def __init__(
         self,
@@ -386,7 +391,7 @@ class AdamW(Optax):
         weight_decay: float = 1e-4,
         nesterov: bool = False,
         x64: bool = False,
-        **flags: Any,
+        **flags: Unpack[Flags],
     ) -> None:
         hyper = {"lr": lr, "betas": betas, "eps": eps, "eps_root": eps_root}
         form = {"weight_decay": weight_decay, "nesterov": nesterov, "x64": x64}

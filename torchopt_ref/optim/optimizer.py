@@ -4,7 +4,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar, overload
 
 import torch
 from torch import Tensor
@@ -15,6 +15,8 @@ from .checks import check_options
 from .rule import Group, Rule
 from .state import add_state, hyper_parameters, is_step, laid_out_as, step_tensor
 from .torch_private import constant_for_compiler, is_step_watched
+
+Loss = TypeVar("Loss")
 
 
 class Optimizer(torch.optim.Optimizer):
@@ -53,6 +55,12 @@ class Optimizer(torch.optim.Optimizer):
     def check(cls, options: Group) -> None:
         """Raise torch's error for options that cannot be."""
         check_options(options)
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], Loss]) -> Loss: ...
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step. ``closure`` reevaluates the model and returns the loss, as does this."""

@@ -1,16 +1,25 @@
 """RMSprop."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from .exact import sqrt
 from .optimizer import Optimizer
-from .rule import Group, Rule, Slots, is_zero, options
+from .rule import Group, Rule, Scalar, Slots, is_zero, options
 
 
 def rmsprop(
-    param: Tensor, grad: Tensor, slots: Slots, *, lr, alpha, eps, momentum=0
+    param: Tensor,
+    grad: Tensor,
+    slots: Slots,
+    *,
+    lr: Scalar,
+    alpha: Scalar,
+    eps: Scalar,
+    momentum: Scalar = 0,
 ) -> tuple[Tensor, Slots]:
     s = alpha * slots["square_avg"] + (1 - alpha) * grad * grad
     new, variance = {"square_avg": s}, s
@@ -68,7 +77,7 @@ class RMSprop(Optimizer):
     arXiv:1308.0850, equations 38 to 45.
     """
 
-    rule = Rule(rmsprop, rmsprop_slots, options("lr", "alpha", "eps", "momentum"))
+    rule: ClassVar[Rule] = Rule(rmsprop, rmsprop_slots, options("lr", "alpha", "eps", "momentum"))
 
     def __init__(
         self,

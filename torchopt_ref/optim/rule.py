@@ -11,6 +11,8 @@ from torch import Tensor
 from .exact import quiet
 
 Slots = dict[str, Tensor]
+Scalar = float | Tensor
+"""A number, or a 0-dim tensor where no number may be read (see ``Rule``)."""
 Group = Mapping[str, Any]
 
 

@@ -1,17 +1,24 @@
 """Stochastic gradient descent, with momentum and with Nesterov's."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from .checks import refuse_weight_decay
 from .optimizer import Optimizer
-from .rule import Group, Rule, Slots, is_zero
+from .rule import Group, Rule, Scalar, Slots, is_zero
 
 
 def sgd(
-    param: Tensor, grad: Tensor, slots: Slots, *, lr, momentum, dampening, nesterov: bool
+    param: Tensor,
+    grad: Tensor,
+    slots: Slots,
+    *,
+    lr: Scalar,
+    momentum: Scalar,
+    dampening: Scalar,
+    nesterov: bool,
 ) -> tuple[Tensor, Slots]:
     if "momentum_buffer" not in slots:
         return param - lr * grad, {}
@@ -63,7 +70,7 @@ class SGD(Optimizer):
     1964; Nesterov's form: I. Sutskever et al., ICML 2013, as ``torch.optim.SGD`` has it.
     """
 
-    rule = Rule(sgd, sgd_slots, sgd_scalars, counts=False)
+    rule: ClassVar[Rule] = Rule(sgd, sgd_slots, sgd_scalars, counts=False)
 
     def __init__(
         self,
@@ -120,9 +127,18 @@ class Momentum(SGD):
         differentiable: bool = False,
         fused: bool | None = None,
     ) -> None:
-        flags: Any = {"foreach": foreach, "differentiable": differentiable, "fused": fused}
-        flags["maximize"] = maximize
-        super().__init__(params, lr, momentum, dampening, weight_decay, nesterov, **flags)
+        super().__init__(
+            params,
+            lr,
+            momentum,
+            dampening,
+            weight_decay,
+            nesterov,
+            maximize=maximize,
+            foreach=foreach,
+            differentiable=differentiable,
+            fused=fused,
+        )
 
 
 class Nesterov(SGD):
@@ -149,9 +165,18 @@ class Nesterov(SGD):
         differentiable: bool = False,
         fused: bool | None = None,
     ) -> None:
-        flags: Any = {"foreach": foreach, "differentiable": differentiable, "fused": fused}
-        flags["maximize"] = maximize
-        super().__init__(params, lr, momentum, 0, weight_decay, nesterov=True, **flags)
+        super().__init__(
+            params,
+            lr,
+            momentum,
+            0,
+            weight_decay,
+            nesterov=True,
+            maximize=maximize,
+            foreach=foreach,
+            differentiable=differentiable,
+            fused=fused,
+        )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)

@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_flatten as tree_flatten
 from torch.utils._pytree import tree_map as tree_map
 from torch.utils._pytree import tree_unflatten as tree_unflatten
 
-global_hooks_with_kwargs = torch_module._global_forward_hooks_with_kwargs
+global_hooks_with_kwargs: dict[int, bool] = torch_module._global_forward_hooks_with_kwargs
 """The hooks of every module that are given keyword arguments: their handles leave an entry here."""
 
 

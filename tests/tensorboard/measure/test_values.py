@@ -167,6 +167,7 @@ def test_scheduled_values(tmp_path, read):
             schedule.step()
             if step == 3:
                 optimizer.param_groups[0]["weight_decay"] = 0.25
+                optimizer.param_groups[0]["betas"] = (0.8, 0.999)
     run = read(tmp_path)
     assert run["learning rate/group 0"] == {
         1: pytest.approx(0.1),
@@ -175,7 +176,8 @@ def test_scheduled_values(tmp_path, read):
         6: pytest.approx(0.003125),
     }
     assert run["weight decay/group 0"] == {4: 0.25, 6: 0.25}
-    assert "beta1/group 0" not in run.scalars
+    assert run["beta1/group 0"] == {4: pytest.approx(0.8), 6: pytest.approx(0.8)}
+    assert "beta2/group 0" not in run.scalars
     assert run["effective step/3 Linear"][1] == pytest.approx(1, rel=1e-5)
 
 

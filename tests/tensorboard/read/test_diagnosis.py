@@ -56,16 +56,30 @@ def findings(folder, model, optimizer, seed=0, **options):
     return seen.findings
 
 
-@pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("rule", OPTIMIZERS)
+def pairs(models):
+    """Each model with one of the optimizers; with all of them if slow."""
+    return pytest.mark.parametrize(
+        ("model", "rule"),
+        [
+            pytest.param(
+                model,
+                rule,
+                marks=() if number % len(OPTIMIZERS) == place else pytest.mark.slow,
+            )
+            for number, model in enumerate(models)
+            for place, rule in enumerate(OPTIMIZERS)
+        ],
+    )
+
+
+@pairs(MODELS)
 def test_healthy_trainings_have_no_finding(model, rule, tmp_path):
     seed = 7 * list(MODELS).index(model) + list(OPTIMIZERS).index(rule)
     make = lambda made: OPTIMIZERS[rule](made.parameters())  # noqa: E731
     assert findings(tmp_path, MODELS[model], make, seed=seed) == []
 
 
-@pytest.mark.parametrize("model", ["relu", "tanh", "gelu", "batchnorm", "cnn"])
-@pytest.mark.parametrize("rule", OPTIMIZERS)
+@pairs(["relu", "tanh", "gelu", "batchnorm", "cnn"])
 def test_a_learning_rate_100_times_too_high(model, rule, tmp_path):
     if (model, rule) == ("batchnorm", "Adam"):
         pytest.skip("it learns: the loss rises to 3.6 and falls to 0.4")

@@ -3,8 +3,6 @@
 import os
 import signal
 import stat
-import subprocess
-import sys
 import warnings
 
 import pytest
@@ -12,6 +10,7 @@ import torch
 from torch import nn
 
 from tests.tensorboard.trainings import batches, mlp
+from tests.train.training_cases import wait_for
 from torchopt_ref.errors import UserError
 from torchopt_ref.tensorboard import Monitor
 
@@ -67,17 +66,16 @@ with Monitor(model, optimizer, sys.argv[1], every=10) as monitor:
 """
 
 
-def test_after_kill_9_the_file_is_valid_and_holds_every_record_that_was_made(tmp_path, read):
-    process = subprocess.Popen(
-        [sys.executable, "-c", FOREVER, str(tmp_path)], stdout=subprocess.PIPE, text=True
-    )
-    for line in process.stdout:
-        said = int(line)
-        if said > 200:
-            break
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)
-    steps = read(tmp_path).steps("loss")
+def test_after_kill_9_the_file_is_valid_and_holds_every_record_that_was_made(
+    starter, tmp_path, read
+):
+    log, folder = tmp_path / "log", tmp_path / "run"
+    process = starter.start([folder], log, code=FOREVER)
+    wait_for(lambda: log.exists() and log.read_text().count("\n") > 20)
+    os.kill(process, signal.SIGKILL)
+    assert starter.wait(process) == -signal.SIGKILL
+    said = int(log.read_text().split()[-1])
+    steps = read(folder).steps("loss")
     assert steps[:5] == [1, 2, 4, 8, 10]
     assert steps[5:] == list(range(20, steps[-1] + 1, 10))
     assert steps[-1] >= said - 5
@@ -123,17 +121,15 @@ print(*(str(each.message) for each in caught), sep="\\n")
 """
 
 
-def test_a_disk_that_becomes_full_is_one_warning_and_training_goes_on(tmp_path, read):
+def test_a_disk_that_becomes_full_is_one_warning_and_training_goes_on(starter, tmp_path, read):
     pytest.importorskip("resource", reason="file size limits are POSIX")
-    done = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(tmp_path)], capture_output=True, text=True, timeout=120
-    )
-    assert done.stderr == ""
-    steps, *warned = done.stdout.splitlines()
+    log, folder = tmp_path / "log", tmp_path / "run"
+    assert starter.wait(starter.start([folder], log, code=LIMITED)) == 0
+    steps, *warned = log.read_text().splitlines()
     assert steps == "200"
     assert len(warned) == 1
-    assert warned[0].startswith(f"cannot write {tmp_path} any more: File too large: training goes")
-    written = read(tmp_path).steps("loss")
+    assert warned[0].startswith(f"cannot write {folder} any more: File too large: training goes")
+    written = read(folder).steps("loss")
     assert written[:3] == [1, 2, 4]
     assert f"its curves end before step {written[-1] + 10}" in warned[0]
 

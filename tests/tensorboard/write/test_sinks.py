@@ -2,9 +2,9 @@
 
 import copy
 import json
+import os
 import pickle
 import signal
-import subprocess
 import sys
 import warnings
 
@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from tests.tensorboard.trainings import batches, mlp, train
+from tests.train.training_cases import wait_for
 from torchopt_ref.errors import UserError
 from torchopt_ref.tensorboard import JsonLines, Monitor
 
@@ -205,12 +206,13 @@ with Monitor(model, optimizer, folder, every=5, sinks=[JsonLines(folder + "/a.js
 """
 
 
-def test_after_kill_9_every_record_that_was_made_is_a_line(tmp_path):
-    command = [sys.executable, "-c", FOREVER, str(tmp_path)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    said = next(int(line) for line in process.stdout if int(line) > 100)
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)
+def test_after_kill_9_every_record_that_was_made_is_a_line(starter, tmp_path):
+    log = tmp_path / "log"
+    process = starter.start([tmp_path], log, code=FOREVER)
+    wait_for(lambda: log.exists() and log.read_text().count("\n") > 20)
+    os.kill(process, signal.SIGKILL)
+    assert starter.wait(process) == -signal.SIGKILL
+    said = int(log.read_text().split()[-1])
     *whole, _ = (tmp_path / "a.jsonl").read_bytes().split(b"\n")
     steps = [each["step"] for each in map(json.loads, whole) if "loss" in each]
     assert steps[:6] == [1, 2, 4, 5, 10, 15]

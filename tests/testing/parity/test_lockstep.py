@@ -319,6 +319,32 @@ class NumberedSteps(torch.optim.Optimizer):
                 param -= group["lr"] * param.grad
 
 
+@pytest.mark.parametrize("params", [None, {"w": np.array([5.0, 6.0], np.float32)}])
+def test_gradients_of_the_users_own_reach_both_sides(params):
+    start = workload.parameters("float32") if params is None else params
+    given = [
+        {name: np.full_like(array, value) for name, array in start.items()} for value in (1, 2, 4)
+    ]
+    to_numpy, to_torch = [], []
+
+    class Reference(reference.SGD):
+        def update(self, params, grads):
+            to_numpy.append({name: grad.copy() for name, grad in grads.items()})
+            super().update(params, grads)
+
+    class Ours(optim.SGD):
+        def step(self, closure=None):
+            to_torch.append([each.grad.numpy().copy() for each in self.param_groups[0]["params"]])
+            return super().step(closure)
+
+    report = check_parity(Ours, Reference(), params=params, gradients=given)
+    assert report.steps == 3
+    assert report.max_ulp_param == 0
+    for grads, in_numpy, in_torch in zip(given, to_numpy, to_torch, strict=True):
+        np.testing.assert_equal(in_numpy, grads)
+        np.testing.assert_equal(in_torch, [*grads.values()])
+
+
 def test_references_and_optimizers_of_other_kinds():
     for _ in range(2):  # What a reference does to the gradients is its own affair.
         report = check_parity(lambda params: torch.optim.SGD(params, lr=0.5), Plain(), steps=5)

@@ -1,5 +1,7 @@
 """The CPU's kernel: a formula as machine code, one call for any number of tensors."""
 
+from __future__ import annotations
+
 import functools
 import operator
 import os
@@ -14,7 +16,7 @@ from torch import fx
 
 from .. import torch_private
 from .formula import Form, Formula, formula
-from .llvm import I64, Code, Int, Library
+from .llvm import I64, Builder, Code, Int, Library, Module, Type, Value
 from .memory import Places, address
 
 SHARE = 1 << 15
@@ -24,9 +26,17 @@ CHUNK = 1 << 19
 """The most elements that a thread takes at a time. At each step a thread begins with the same ones,
 which its cache may still hold; then threads that are done early take more."""
 
-I16, I32 = ir.IntType(16), ir.IntType(32)
-HALF, FLOAT, DOUBLE = ir.HalfType(), ir.FloatType(), ir.DoubleType()
-MEMORY = {torch.float16: HALF, torch.bfloat16: I16, torch.float32: FLOAT, torch.float64: DOUBLE}
+I16: Type = ir.IntType(16)
+I32: Type = ir.IntType(32)
+HALF: Type = ir.HalfType()
+FLOAT: Type = ir.FloatType()
+DOUBLE: Type = ir.DoubleType()
+MEMORY: dict[torch.dtype, Type] = {
+    torch.float16: HALF,
+    torch.bfloat16: I16,
+    torch.float32: FLOAT,
+    torch.float64: DOUBLE,
+}
 
 
 def update(kernel: Library, rows: Places, numbers: Sequence[Sequence[float]]) -> None:
@@ -64,7 +74,7 @@ def compiled(form: Form, dtypes: tuple[torch.dtype, ...]) -> Library:
     return Library(source(known, dtypes), vectorize=True)
 
 
-def source(known: Formula, dtypes: tuple[torch.dtype, ...]) -> ir.Module:
+def source(known: Formula, dtypes: tuple[torch.dtype, ...]) -> Module:
     """The code of ``update(begin, end, context)``, which each thread calls.
 
     The elements of all rows are numbered through and cut into chunks. A call computes the chunks
@@ -117,7 +127,7 @@ def elements(
     code: Code,
     known: Formula,
     dtypes: tuple[torch.dtype, ...],
-    numbers: dict[fx.Node, ir.Value],
+    numbers: dict[fx.Node, Value],
     columns: list[Int],
     start: Int,
     stop: Int,
@@ -148,11 +158,11 @@ def elements(
     b.position_at_end(after)
 
 
-def narrowed(b: ir.IRBuilder, value: ir.Value, real: ir.Type) -> ir.Value:
+def narrowed(b: Builder, value: Value, real: Type) -> Value:
     return value if value.type == real else b.fptrunc(value, real)
 
 
-def operation(b: ir.IRBuilder, target: Any, *operands: ir.Value) -> ir.Value:
+def operation(b: Builder, target: Any, *operands: Value) -> Value:
     """One operation of ``formula.OPERATIONS``, rounded as IEEE-754 prescribes."""
     if target is torch.sqrt:
         kind = operands[0].type
@@ -176,13 +186,13 @@ def operation(b: ir.IRBuilder, target: Any, *operands: ir.Value) -> ir.Value:
     return builders[target](*operands)
 
 
-def widened(b: ir.IRBuilder, value: ir.Value, dtype: torch.dtype, real: ir.Type) -> ir.Value:
+def widened(b: Builder, value: Value, dtype: torch.dtype, real: Type) -> Value:
     if dtype == torch.bfloat16:
         value = b.bitcast(b.shl(b.zext(value, I32), I32(16)), FLOAT)
     return value if value.type == real else b.fpext(value, real)
 
 
-def rounded(b: ir.IRBuilder, value: ir.Value, dtype: torch.dtype) -> ir.Value:
+def rounded(b: Builder, value: Value, dtype: torch.dtype) -> Value:
     """The value as it is stored, rounded once to nearest even."""
     if dtype != torch.bfloat16:
         return narrowed(b, value, MEMORY[dtype])

@@ -24,7 +24,7 @@ BLOCK = 1024
 WORDS = 128
 """Integers that one launch of ``write`` takes as arguments."""
 
-OPTIONS = {"num_warps": 4, "enable_fp_fusion": False}
+OPTIONS: dict[str, Any] = {"num_warps": 4, "enable_fp_fusion": False}
 """Of every launch. A fused multiply-add would round once where a rule rounds twice."""
 
 TYPES = {

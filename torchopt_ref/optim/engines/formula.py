@@ -12,7 +12,7 @@ from torch import fx
 from .. import exact
 from ..rule import Rule, unscaled
 
-OPERATIONS = frozenset(
+OPERATIONS: frozenset[Callable[..., Any]] = frozenset(
     (
         *(operator.add, operator.sub, operator.mul, operator.truediv, operator.neg),
         *(torch.maximum, torch.sqrt, operator.gt, torch.where),
@@ -31,9 +31,12 @@ class Form:
     def __init__(
         self, rule: Rule, slots: tuple[str, ...], scalars: tuple[str, ...], flags: tuple[Any, ...]
     ) -> None:
-        self.rule, self.slots = rule, slots
-        self.flags = {n: flag for n, flag in zip(scalars, flags, strict=True) if flag is not None}
-        self.numbers = tuple(name for name in scalars if name not in self.flags)
+        self.rule: Rule = rule
+        self.slots: tuple[str, ...] = slots
+        self.flags: dict[str, Any] = {
+            n: flag for n, flag in zip(scalars, flags, strict=True) if flag is not None
+        }
+        self.numbers: tuple[str, ...] = tuple(name for name in scalars if name not in self.flags)
 
     @staticmethod
     def of(rule: Rule, slots: tuple[str, ...], scalars: Mapping[str, Any]) -> "Form":
@@ -42,7 +45,7 @@ class Form:
         return only_form(rule, slots, tuple(scalars), tuple(flags))
 
 
-only_form = functools.cache(Form)
+only_form: Callable[..., Form] = functools.cache(Form)
 
 
 @dataclass(frozen=True, eq=False)

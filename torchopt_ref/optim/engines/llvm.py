@@ -1,15 +1,25 @@
 """Machine code from LLVM IR, by llvmlite: no compiler on the machine is needed."""
 
+from __future__ import annotations
+
 import ctypes
 import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 from llvmlite import binding, ir
 
-I64, POINTER = ir.IntType(64), ir.PointerType()
+# llvmlite has no types. These names stand for its objects in signatures.
+Module: TypeAlias = Any
+Function: TypeAlias = Any
+Builder: TypeAlias = Any
+Type: TypeAlias = Any
+Value: TypeAlias = Any
+
+I64: Type = ir.IntType(64)
+POINTER: Type = ir.PointerType()
 
 LOCK = threading.RLock()
 """Held while LLVM is used, and by a fork: else a child of a process where another thread compiles
@@ -22,14 +32,14 @@ if hasattr(os, "register_at_fork"):
 
 
 def arithmetic(name: str) -> Any:
-    def operator(self: "Int", other: "Int | int") -> "Int":
+    def operator(self: Int, other: Int | int) -> Int:
         return Int(self.builder, getattr(self.builder, name)(self.value, raw(other)))
 
     return operator
 
 
 def compared(how: str) -> Any:
-    def operator(self: "Int", other: "Int | int") -> "Int":
+    def operator(self: Int, other: Int | int) -> Int:
         truth = self.builder.icmp_signed(how, self.value, raw(other))
         return Int(self.builder, self.builder.zext(truth, I64))
 
@@ -40,43 +50,49 @@ class Int:
     """A 64-bit integer of the code being written: a number, a truth (0 or 1) or an address, of
     which ``[i]`` is the word that lies ``i`` words behind it."""
 
-    def __init__(self, builder: ir.IRBuilder, value: ir.Value) -> None:
-        self.builder, self.value = builder, value
+    def __init__(self, builder: Builder, value: Value) -> None:
+        self.builder: Builder = builder
+        self.value: Value = value
 
-    __eq__, __ne__ = compared("=="), compared("!=")
-    __lt__, __le__ = compared("<"), compared("<=")
-    __add__, __sub__, __mul__ = arithmetic("add"), arithmetic("sub"), arithmetic("mul")
-    __and__, __or__ = arithmetic("and_"), arithmetic("or_")
+    __eq__: Any = compared("==")
+    __ne__: Any = compared("!=")
+    __lt__: Any = compared("<")
+    __le__: Any = compared("<=")
+    __add__: Any = arithmetic("add")
+    __sub__: Any = arithmetic("sub")
+    __mul__: Any = arithmetic("mul")
+    __and__: Any = arithmetic("and_")
+    __or__: Any = arithmetic("or_")
 
-    def place(self, index: "Int | int", kind: ir.Type = I64) -> ir.Value:
+    def place(self, index: Int | int, kind: Type = I64) -> Value:
         pointer = self.builder.inttoptr(self.value, POINTER)
         return self.builder.gep(pointer, [raw(index)], source_etype=kind)
 
-    def __getitem__(self, index: "Int | int") -> "Int":
+    def __getitem__(self, index: Int | int) -> Int:
         return Int(self.builder, self.builder.load(self.place(index), typ=I64))
 
-    def __setitem__(self, index: "Int | int", value: "Int | int") -> None:
+    def __setitem__(self, index: Int | int, value: Int | int) -> None:
         self.builder.store(raw(value), self.place(index))
 
-    def if_else(self, one: "Int | int", other: "Int | int") -> "Int":
+    def if_else(self, one: Int | int, other: Int | int) -> Int:
         chosen = self.builder.select(self.truth(), raw(one), raw(other))
         return Int(self.builder, chosen)
 
-    def truth(self) -> ir.Value:
+    def truth(self) -> Value:
         return self.builder.icmp_signed("!=", self.value, I64(0))
 
 
-def raw(value: "Int | int") -> ir.Value:
+def raw(value: Int | int) -> Value:
     return value.value if isinstance(value, Int) else I64(value)
 
 
 class Code:
     """A function of 64-bit integers that returns one, being written."""
 
-    def __init__(self, module: ir.Module, name: str, arguments: int) -> None:
-        self.function = ir.Function(module, ir.FunctionType(I64, [I64] * arguments), name)
-        self.builder = ir.IRBuilder(self.function.append_basic_block("entry"))
-        self.arguments = [Int(self.builder, argument) for argument in self.function.args]
+    def __init__(self, module: Module, name: str, arguments: int) -> None:
+        self.function: Function = ir.Function(module, ir.FunctionType(I64, [I64] * arguments), name)
+        self.builder: Builder = ir.IRBuilder(self.function.append_basic_block("entry"))
+        self.arguments: list[Int] = [Int(self.builder, argument) for argument in self.function.args]
 
     def variable(self, value: Int | int = 0) -> Int:
         """An address of one word, which is set to the value here."""
@@ -117,11 +133,11 @@ class Library:
     A call lets go of Python's lock.
     """
 
-    def __init__(self, module: ir.Module, vectorize: bool) -> None:
+    def __init__(self, module: Module, vectorize: bool) -> None:
         with LOCK:
             self._compile(module, vectorize)
 
-    def _compile(self, module: ir.Module, vectorize: bool) -> None:
+    def _compile(self, module: Module, vectorize: bool) -> None:
         binding.initialize_native_target()
         binding.initialize_native_asmprinter()
         machine = binding.Target.from_default_triple().create_target_machine(

@@ -4,6 +4,8 @@ Asking a thousand tensors for shape, strides, dtype, device and address takes lo
 their step. Here machine code asks torch's C interface, and Python only hands over the tensors.
 """
 
+from __future__ import annotations
+
 import functools
 from array import array
 from collections.abc import Iterable, Sequence
@@ -16,7 +18,7 @@ from llvmlite import binding, ir
 from torch import Tensor
 
 from .. import torch_private
-from .llvm import I64, LOCK, Code, Int, Library
+from .llvm import I64, LOCK, Code, Function, Int, Library, Module
 
 PLAIN = frozenset((Tensor, torch.nn.Parameter))
 """The types of tensors that are nothing but memory."""
@@ -38,9 +40,9 @@ class Places(NamedTuple):
     whether any two share memory.
     """
 
-    words: array
-    kinds: array
-    spans: array
+    words: array[int]
+    kinds: array[int]
+    spans: array[int]
     overlap: bool
     width: int
 
@@ -62,7 +64,7 @@ class Places(NamedTuple):
             found.setdefault(kind, []).append(position)
         return found.values()
 
-    def pick(self, rows: Sequence[int]) -> "Places":
+    def pick(self, rows: Sequence[int]) -> Places:
         words = np.frombuffer(self.words, dtype=np.int64).reshape(-1, 1 + self.width)
         kinds = array("q", [self.kinds[row] for row in rows])
         return self._replace(words=array("q", words[rows].tobytes()), kinds=kinds)
@@ -87,11 +89,11 @@ def is_for_kernels(kind: int, width: int) -> bool:
     return torch.float64 not in dtypes or not {torch.float16, torch.bfloat16} & {*dtypes}
 
 
-def zeros(count: int) -> array:
+def zeros(count: int) -> array[int]:
     return array("q", bytes(8 * count))
 
 
-def address(words: array) -> int:
+def address(words: array[int] | array[float]) -> int:
     return words.buffer_info()[0]
 
 
@@ -116,13 +118,13 @@ def inspect(columns: Sequence[Sequence[Tensor]]) -> Places:
     return Places(found[:kinds], found[kinds:spans], found[spans:], shared != 0, width)
 
 
-def overlap(spans: array) -> bool:
+def overlap(spans: array[int]) -> bool:
     """Whether any two of the spans share memory. They are sorted in place."""
     half = len(spans) // 2
     return bool(reader().overlap(address(spans), address(spans) + 8 * half, half))
 
 
-def read_steps(steps: Sequence[Tensor]) -> tuple[array, array] | None:
+def read_steps(steps: Sequence[Tensor]) -> tuple[array[int], array[float]] | None:
     """The step counts as ``count_steps`` takes them, and their values after the coming step. None
     unless all are numbers in the CPU's memory."""
     objects, values = array("q", map(id, steps)), array("d", bytes(8 * len(steps)))
@@ -131,7 +133,7 @@ def read_steps(steps: Sequence[Tensor]) -> tuple[array, array] | None:
     return objects, values
 
 
-def count_steps(objects: array) -> None:
+def count_steps(objects: array[int]) -> None:
     """Add one to each of the step counts that ``read_steps`` has read."""
     if objects:
         reader().count_steps(address(objects), len(objects))
@@ -167,10 +169,10 @@ def reader() -> Library:
 class Asking:
     """torch's C interface for tensors, called from machine code."""
 
-    def __init__(self, module: ir.Module) -> None:
-        self.module = module
-        self.offset = torch_private.offset_of_handle()
-        self.functions: dict[str, ir.Function] = {}
+    def __init__(self, module: Module) -> None:
+        self.module: Module = module
+        self.offset: int = torch_private.offset_of_handle()
+        self.functions: dict[str, Function] = {}
 
     def __call__(self, code: Code, name: str, tensor: Int) -> Int:
         """What ``get_name`` answers for a Python object; 0 if there is an error."""
@@ -186,7 +188,7 @@ class Asking:
         return answer[0]
 
 
-def write_inspect(module: ir.Module, ask: Asking) -> None:
+def write_inspect(module: Module, ask: Asking) -> None:
     code = Code(module, "inspect", 6)
     objects, count, width, words, kinds, spans = code.arguments
     ends = spans + count * width * 8
@@ -254,7 +256,7 @@ def write_inspect(module: ir.Module, ask: Asking) -> None:
     code.builder.ret(code.builder.call(module.get_global("overlap"), shared))
 
 
-def write_steps(module: ir.Module, ask: Asking) -> None:
+def write_steps(module: Module, ask: Asking) -> None:
     """``read_steps`` returns how many it could not read, ``count_steps`` adds one to each."""
     for name, arguments in (("read_steps", 3), ("count_steps", 2)):
         code = Code(module, name, arguments)
@@ -280,7 +282,7 @@ def write_steps(module: ir.Module, ask: Asking) -> None:
         b.ret(unread[0].value)
 
 
-def write_overlap(module: ir.Module) -> None:
+def write_overlap(module: Module) -> None:
     """``overlap(starts, ends, count)`` sorts spans by their starts (Shell's sort) and returns
     whether one ends after the next one starts."""
     code = Code(module, "overlap", 3)

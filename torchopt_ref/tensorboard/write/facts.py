@@ -124,7 +124,7 @@ def git(*arguments: str) -> str:
     done = subprocess.run(
         ["git", *arguments],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         errors="replace",
         check=True,
         timeout=10,
