@@ -22,7 +22,7 @@ Arrays = dict[str, np.ndarray]
 class Trainer(ABC):
     """A network with its optimizer on one side. ``seconds`` is the time spent in ``step``."""
 
-    seconds = 0.0
+    seconds: float = 0.0
 
     def step(self, x: np.ndarray, t: np.ndarray) -> float:
         """Take one training step on a mini-batch; the loss before it."""
@@ -59,7 +59,8 @@ class NumpyTrainer(Trainer):
     def __init__(
         self, network: MultiLayerNet, *optimizers: tuple[Reference, Callable[[str], bool]]
     ) -> None:
-        self.network, self.optimizers = network, optimizers
+        self.network: MultiLayerNet = network
+        self.optimizers: tuple[tuple[Reference, Callable[[str], bool]], ...] = optimizers
 
     def _step(self, x: np.ndarray, t: np.ndarray) -> float:
         loss, grads = self.network.gradient(x, t)
@@ -92,8 +93,8 @@ class TorchTrainer(Trainer):
 
     def __init__(self, twin: Twin, optimizer: Callable[[Twin], torch.optim.Optimizer]) -> None:
         self.twin = twin
-        self.optimizer = optimizer(twin)
-        self.device = next(twin.parameters()).device
+        self.optimizer: torch.optim.Optimizer = optimizer(twin)
+        self.device: torch.device = next(twin.parameters()).device
         self.monitor: Monitor | None = None
 
     @contextmanager

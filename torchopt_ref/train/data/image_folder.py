@@ -39,7 +39,7 @@ class ImageFolder:
         for each in shown:
             if not each.exists():
                 raise FileNotFoundError(f"{each} leads nowhere")
-        self.classes = sorted(each.name for each in shown if each.is_dir())
+        self.classes: list[str] = sorted(each.name for each in shown if each.is_dir())
         if not self.classes:
             raise FileNotFoundError(f"no folder of a class in {root}")
         numbers = {name: number for number, name in enumerate(self.classes)}
