@@ -55,7 +55,7 @@ class Checkpoints:
         self.processes: Processes = processes
         self.options: dict[str, Any] = dict(options)
         self.partial: Path = folder / "partial"
-        self.failure = ""
+        self.failure: str = ""
 
     def __enter__(self) -> Checkpoints:
         return self

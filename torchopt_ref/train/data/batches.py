@@ -51,7 +51,7 @@ class Shares(Sampler[Share]):
         starts = [*range(0, count, batch_size), count]
         if len(starts) > 2 and 2 * (count - starts[-2]) < batch_size:
             starts[-2] = (starts[-3] + count) // 2
-        self.pieces = [slice(*ends) for ends in pairwise(starts)]
+        self.pieces: list[slice] = [slice(*ends) for ends in pairwise(starts)]
         self.sizes: list[int] = [piece.stop - piece.start for piece in self.pieces]
 
     def __len__(self) -> int:
@@ -127,7 +127,7 @@ class Batches:
     ) -> None:
         self.images: int = len(images)
         self.workers: set[BaseProcess] = set()
-        self.silence = ""
+        self.silence: str = ""
         self._timeout, self._waiting_since = timeout, 0.0
         self._processes = processes
         self._shares = Shares(len(images), batch_size, processes, seed if shuffle else None)

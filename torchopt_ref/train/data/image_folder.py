@@ -43,7 +43,9 @@ class ImageFolder:
         if not self.classes:
             raise FileNotFoundError(f"no folder of a class in {root}")
         numbers = {name: number for number, name in enumerate(self.classes)}
-        self.samples = datasets.folder.make_dataset(root, numbers, is_valid_file=self._is_image)
+        self.samples: list[tuple[str, int]] = datasets.folder.make_dataset(
+            root, numbers, is_valid_file=self._is_image
+        )
         for folder in {Path(path).parent for path, _ in self.samples}:
             above = folder.parents[: len(folder.relative_to(root).parts)]
             if folder.resolve() in {each.resolve() for each in above}:
