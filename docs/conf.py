@@ -36,6 +36,7 @@ autodoc_type_aliases = {"Optimizer": "torchopt_ref.optim.Optimizer"}
 autodoc_typehints_format = "short"
 autosummary_ignore_module_all = False
 maximum_signature_line_length = 80
+smartquotes_action = "qe"  # -- begins an option
 
 html_theme = "furo"
 html_title = project

@@ -1,10 +1,13 @@
 import getpass
 import os
+import sys
 import tempfile
 
 import pytest
 import torch
 from hypothesis import settings
+
+from tests.train.starter import Starter
 
 settings.register_profile("default", deadline=None, max_examples=40)
 settings.load_profile("default")
@@ -21,6 +24,16 @@ kernels = f"torchinductor_{getpass.getuser()}_{torch.backends.cpu.get_cpu_capabi
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.path.join(tempfile.gettempdir(), kernels))
 
 
+# What consists of forks, signals, limits of a process, or bash.
+if sys.platform == "win32":
+    train = ("checkpoints", "folder", "fsdp", "killed", "processes", "survives")
+    collect_ignore = [
+        *(f"train/test_train_{name}.py" for name in train),
+        *("tensorboard/write/test_run_lock.py", "test_other_systems.py", "test_scripts.py"),
+        "experiments/search/test_study.py",
+    ]
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup():
     """What a test draws does not depend on the tests before it."""
@@ -31,6 +44,13 @@ def pytest_runtest_setup():
 def pytest_runtest_call():
     """Nor on the fixtures that were made for it alone, or for others too."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def starter(tmp_path_factory):
+    """Starts processes that need not import torch first."""
+    with Starter(tmp_path_factory.mktemp("logs")) as starter:
+        yield starter
 
 
 def pytest_collection_modifyitems(items):

@@ -62,7 +62,7 @@ def test_the_monitor_says_what_the_readme_shows(tmp_path, monkeypatch, capsys):
 
 
 def test_the_guide_explains_every_kind_of_finding():
-    rules = (ROOT / "torchopt_ref/tensorboard/rules").glob("*.py")
+    rules = (ROOT / "torchopt_ref/tensorboard/read/rules").glob("*.py")
     kinds = {kind for file in rules for kind in re.findall(r'Finding\(\s*"(.+)"', file.read_text())}
     first_cells = re.findall(r"^\| ([^|]+) \|", (ROOT / "docs/tensorboard.md").read_text(), re.M)
     explained = {kind for cell in first_cells for kind in cell.split(", ")}

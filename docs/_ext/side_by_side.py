@@ -17,7 +17,8 @@ from docutils import nodes
 from docutils.parsers.rst import directives
 from sphinx import addnodes
 from sphinx.util.docutils import SphinxDirective
-from torchopt_ref.testing.configurations import BY_NAME, KNOWN
+
+from torchopt_ref.sides import BY_NAME, KNOWN
 
 ROOT = Path(__file__).parents[2]
 QUOTED = runpy.run_path(str(ROOT / "scripts" / "docs.py"))["quoted"]

@@ -5,7 +5,7 @@ import torch
 
 from torchopt_ref.benchmarks import monitor
 from torchopt_ref.benchmarks.timing import prepared
-from torchopt_ref.tensorboard.output import Output
+from torchopt_ref.tensorboard.write.output import Output
 
 
 @pytest.fixture

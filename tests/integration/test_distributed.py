@@ -1,26 +1,22 @@
 """DDP, ZeroRedundancyOptimizer, FSDP2, distributed checkpoints: two processes on the CPU."""
 
-import time
+import json
 
-import torch.multiprocessing as mp
+from .distributed_scenarios import CASES
 
-from .distributed_scenarios import CASES, worker
-
+WORKER = """
+import sys
+from tests.integration.distributed_scenarios import worker
+worker(int(sys.argv[1]), sys.argv[2])
+"""
 DEADLINE = 300
 
 
-def test_two_processes_reach_what_one_reaches(tmp_path):
+def test_two_processes_reach_what_one_reaches(starter, tmp_path):
     """Each trains on half of every batch, or steps its shards, and reaches what one reaches."""
-    with mp.Manager() as manager:
-        results = manager.dict()
-        processes = mp.spawn(worker, (str(tmp_path / "store"), results), nprocs=2, join=False)
-        try:
-            end = time.monotonic() + DEADLINE
-            while not processes.join(timeout=1):
-                assert time.monotonic() < end, f"hangs after {list(results.keys())}"
-        finally:
-            for process in processes.processes:
-                process.kill()
-        outcomes = dict(results)
-    assert len(outcomes) == 2 * len(CASES)
-    assert {key: outcome for key, outcome in outcomes.items() if outcome} == {}
+    log = tmp_path / "log"
+    processes = [starter.start([rank, tmp_path], log, code=WORKER) for rank in (0, 1)]
+    assert [starter.wait(process, DEADLINE) for process in processes] == [0, 0], log.read_text()
+    lines = [line for rank in (0, 1) for line in (tmp_path / f"{rank}").read_text().splitlines()]
+    assert len(lines) == 2 * len(CASES)
+    assert [found for found in map(json.loads, lines) if found["error"]] == []

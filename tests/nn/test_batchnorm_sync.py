@@ -1,12 +1,10 @@
 """BatchNorm with statistics shared by processes (gloo, CPU) equals one with the whole batch."""
 
-import tempfile
 from datetime import timedelta
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from torchopt_ref.nn import BatchNorm2d
 
@@ -90,11 +88,20 @@ def worker(rank, folder):
     dist.destroy_process_group()
 
 
+WORKER = """
+import sys
+from tests.nn.test_batchnorm_sync import worker
+worker(int(sys.argv[1]), sys.argv[2])
+"""
+
+
 @pytest.fixture(scope="module")
-def processes():
-    with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(worker, (folder,), nprocs=3)
-        yield [torch.load(f"{folder}/{rank}.pt") for rank in range(3)]
+def processes(starter, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sync")
+    log = folder / "log"
+    pids = [starter.start([rank, folder], log, code=WORKER) for rank in range(3)]
+    assert [starter.wait(pid) for pid in pids] == [0, 0, 0], log.read_text()
+    return [torch.load(folder / f"{rank}.pt") for rank in range(3)]
 
 
 def assert_close(actual, expected):

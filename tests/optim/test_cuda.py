@@ -340,11 +340,13 @@ def inexact(text):
 
 @pytest.fixture
 def ptx(monkeypatch, tmp_path):
-    """``ptx(form, dtypes, arch)``: the kernel's, compiled anew."""
+    """``ptx(form, dtypes, arch)``: the kernel's, compiled anew, and not assembled."""
     from triton.backends.compiler import GPUTarget
+    from triton.backends.nvidia.compiler import CUDABackend
     from triton.compiler import ASTSource
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(CUDABackend, "make_cubin", lambda *_: b"")
 
     def compiled(form, dtypes, arch, **options):
         function = cuda.compiled(cuda.source(formula(form), columns(form, dtypes)), "update")
@@ -376,7 +378,7 @@ def test_compiled_operations_are_exact(configuration, dtypes, ptx):
 
 @pytest.mark.parametrize(
     ("configuration", "dtypes"),
-    by_dtype(lambda case, dtype: dtype == "float32" and of_torch(case)),
+    by_dtype(lambda case, dtype: dtype == "float32" and case.id.startswith("Adam(")),
 )
 def test_compiled_operations_are_exact_on_a_newer_gpu(configuration, dtypes, ptx):
     check_instructions(ptx(Recipe.of(configuration).form(), dtypes, 90))

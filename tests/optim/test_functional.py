@@ -57,14 +57,14 @@ def quadratic(params):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("configuration", list(configurations()), ids=str)
 def test_many_learning_rates_at_once(configuration, dtype):
-    rates = torch.logspace(-4, -1, 32, dtype=dtype)
+    rates = torch.logspace(-4, -1, 4, dtype=dtype)
     start = tensors(0, dtype)
 
     def train(lr):
         pure = functional(configuration, lr=lr)
         params = start
         state = pure.init(params)
-        for _ in range(10):
+        for _ in range(4):
             params, state = pure.update(grad(quadratic)(params), state, params)
         return params, state
 
@@ -171,7 +171,7 @@ def test_it_compiles_to_the_same(cls):
     pure = Functional(cls, lr=0.1)
     params, grads = tensors(0), tensors(1)
     state = pure.init(params)
-    compiled = torch.compile(pure.update, fullgraph=True)
+    compiled = torch.compile(pure.update, fullgraph=True, backend="aot_eager")
     for _ in range(3):
         expected, expected_state = pure.update(grads, state, params)
         params, state = compiled(grads, state, params)

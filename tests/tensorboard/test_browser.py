@@ -15,7 +15,7 @@ from torch import nn
 from tests.browser import Browser
 from torchopt_ref.errors import UserError
 from torchopt_ref.tensorboard import Monitor, RunFolder
-from torchopt_ref.tensorboard.run_lock import locked
+from torchopt_ref.tensorboard.write.run_lock import locked
 from torchopt_ref.train import Config, train
 
 torchvision = pytest.importorskip("torchvision")
@@ -126,7 +126,7 @@ def many_runs(tmp_path_factory):
             for variant in range(12):
                 writer = folder.writer(f"variant-{variant}")
                 for step in range(1, 6):
-                    writer.add_scalar("loss/train", variant + 1 / step, step)
+                    writer.add_scalars({"loss/train": variant + 1 / step}, step)
     options = {"model": "mlp", "dataset": "fake", "augment": False, "epochs": 1, "quiet": True}
     options |= {"out": parent / "train", "optimizer": "SGD"}
     train(Config.of(**options, name="sound"))

@@ -1,8 +1,6 @@
 """Two processes under DDP: one writes, means are taken where asked."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -54,12 +52,10 @@ dist.destroy_process_group()
 
 
 @pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="needs gloo")
-def test_rank_0_writes_and_means_are_taken_where_asked(tmp_path, read):
-    processes = [
-        subprocess.Popen([sys.executable, "-c", WORKER, str(rank), str(tmp_path)])
-        for rank in (0, 1)
-    ]
-    assert [process.wait(timeout=240) for process in processes] == [0, 0]
+def test_rank_0_writes_and_means_are_taken_where_asked(starter, tmp_path, read):
+    log = tmp_path / "log"
+    processes = [starter.start([rank, tmp_path], log, code=WORKER) for rank in (0, 1)]
+    assert [starter.wait(process) for process in processes] == [0, 0], log.read_text()
     ranks = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
     assert ranks[1]["told"] == []
     assert "learning rate too high" in ranks[0]["told"]

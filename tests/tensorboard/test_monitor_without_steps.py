@@ -6,7 +6,7 @@ from torch import nn
 
 from tests.tensorboard.trainings import batches, mlp
 from torchopt_ref.tensorboard import Monitor
-from torchopt_ref.tensorboard.inspection import inspect
+from torchopt_ref.tensorboard.read.inspection import inspect
 
 TAG = "losses since the last step"
 

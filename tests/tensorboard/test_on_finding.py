@@ -9,7 +9,7 @@ from torch import nn
 from tests.tensorboard.trainings import batches, hooks, mlp, train
 from torchopt_ref.errors import UserError
 from torchopt_ref.tensorboard import Monitor
-from torchopt_ref.tensorboard.inspection import inspect
+from torchopt_ref.tensorboard.read.inspection import inspect
 
 
 class StopError(Exception):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import tests.train.small_model  # noqa: F401  (trainings find it by its name)
 from tests.train.training_cases import TINY, write_small_mnist
 from torchopt_ref.cli import main
 

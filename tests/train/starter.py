@@ -1,4 +1,4 @@
-"""Trainings in processes of their own that need not import torch first: they are forked."""
+"""Processes that need not import torch first: they are forked from one that has."""
 
 import json
 import os
@@ -6,31 +6,47 @@ import socket
 import subprocess
 import sys
 
+COMMAND = "import sys; from torchopt_ref.cli import main; sys.exit(main(sys.argv[1:]))"
+"""What ``torchopt-ref`` is."""
+
 STARTER = """
-import json, os, signal, sys, time, traceback
+import contextlib, json, os, signal, sys, time, traceback
 import torch
+from tests.train import small_model
 from torchopt_ref.cli import main
 from torchopt_ref.train import command, sharding
 from torchopt_ref.train.checkpoints import sharded
 from torchopt_ref.train.data import opening
 torch.set_num_threads(1)
+
+def run(order):
+    os.environ.update(order["environment"])
+    with open(order["log"], "a") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    sys.argv = ["-c", *order["arguments"]]
+    status = 1
+    try:
+        exec(compile(order["code"], "<code>", "exec"), {"__name__": "__main__"})
+        status = 0
+    except SystemExit as end:
+        status = end.code or 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        os._exit(status)
+
+running = set()
 for line in sys.stdin:
     order = json.loads(line)
-    if "arguments" in order:
+    if not order:
+        break
+    if "code" in order:
         pid = os.fork()
         if pid == 0:
-            os.environ.update(order["environment"])
-            with open(order["log"], "a") as log:
-                os.dup2(log.fileno(), 1)
-                os.dup2(log.fileno(), 2)
-            status = 1
-            try:
-                status = main(order["arguments"])
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                sys.stdout.flush()
-                os._exit(status)
+            run(order)
+        running.add(pid)
         print(pid, flush=True)
     else:
         ended, end = (0, 0), time.monotonic() + order["deadline"]
@@ -40,12 +56,18 @@ for line in sys.stdin:
         if not ended[0]:
             os.kill(order["pid"], signal.SIGKILL)
             os.waitpid(order["pid"], 0)
+        running.discard(order["pid"])
         print(os.waitstatus_to_exitcode(ended[1]) if ended[0] else "hangs", flush=True)
+for pid in running:
+    os.kill(pid, signal.SIGKILL)
 """
 
 
 class Starter:
-    """Starts ``torchopt-ref`` with arguments and more environment; what it prints goes to files."""
+    """Starts ``torchopt-ref``, or other code, with arguments and more environment.
+
+    What it prints goes to a file: ``log`` of ``folder``.
+    """
 
     def __init__(self, folder):
         self.folder = folder
@@ -61,17 +83,17 @@ class Starter:
         return self
 
     def __exit__(self, *error):
-        self._process.kill()
+        print("{}", file=self._process.stdin, flush=True)
         self._process.communicate()
 
     def _ask(self, **order):
         print(json.dumps(order), file=self._process.stdin, flush=True)
         return self._process.stdout.readline().strip()
 
-    def start(self, arguments, log="log", **environment):
+    def start(self, arguments, log="log", code=COMMAND, **environment):
         """The number of a new process."""
-        path = str(self.folder / log)
-        return int(self._ask(arguments=arguments, log=path, environment=environment))
+        path, arguments = str(self.folder / log), [*map(str, arguments)]
+        return int(self._ask(code=code, arguments=arguments, log=path, environment=environment))
 
     def start_many(self, count, arguments, name, **environment):
         """``count`` processes of one training, with the environment that torchrun gives them."""

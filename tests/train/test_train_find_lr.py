@@ -8,7 +8,6 @@ import signal
 
 import pytest
 
-from tests.train.starter import Starter
 from tests.train.training_cases import TINY, results, wait_for
 from torchopt_ref.cli import main
 
@@ -70,18 +69,17 @@ def test_under_torchrun_it_is_refused(train, monkeypatch):
     assert "without torchrun" in train.err
 
 
-def test_a_signal_ends_it_and_leaves_nothing(tmp_path, small_mnist):
-    with Starter(tmp_path) as starter:
-        for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
-            out = tmp_path / number.name
-            where = ["--out", str(out), *small_mnist]
-            options = [*TINY, "--model", "cnn", "--find-lr", *where]
-            pid = starter.start(["train", *options], number.name + ".log")
-            wait_for(out.exists)
-            os.kill(pid, number)
-            assert starter.wait(pid) == status
-            log = (tmp_path / f"{number.name}.log").read_text()
-            assert f"stopped by {number.name}" in log
-            assert "Traceback" not in log
-            assert "--resume" not in log
-            assert list(out.iterdir()) == []
+def test_a_signal_ends_it_and_leaves_nothing(starter, tmp_path, small_mnist):
+    for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        out = tmp_path / number.name
+        where = ["--out", str(out), *small_mnist]
+        options = [*TINY, "--model", "cnn", "--find-lr", *where]
+        pid = starter.start(["train", *options], tmp_path / f"{number.name}.log")
+        wait_for(out.exists)
+        os.kill(pid, number)
+        assert starter.wait(pid) == status
+        log = (tmp_path / f"{number.name}.log").read_text()
+        assert f"stopped by {number.name}" in log
+        assert "Traceback" not in log
+        assert "--resume" not in log
+        assert list(out.iterdir()) == []

@@ -8,34 +8,32 @@ import time
 import pytest
 import torch
 
-from tests.train.starter import Starter
 from tests.train.training_cases import TINY, curves, last_checkpoint, results, wait_for
 
 LONG = [*TINY, "--epochs", "12", "--checkpoint-every", "2", "--quiet"]
 STEPS = 120
 
 
-def kill_again_and_again(kills, folder, data):
+def kill_again_and_again(kills, starter, folder, data):
     """In each training up to eight times, each up to 20 steps and some milliseconds on."""
     where = ["train", *LONG, *data, "--out", str(folder), "--resume", "--name"]
     killed = 0
-    with Starter(folder) as starter:
-        assert starter.wait(starter.start([*where, "whole"])) == 0
-        while killed < kills:
-            name = f"killed-{killed}"
-            for _ in range(min(8, kills - killed)):
-                goal = step_of(folder / name) + random.randint(0, 20)
-                pid = starter.start([*where, name])
-                wait_for(lambda: step_of(folder / name) >= min(goal, STEPS))  # noqa: B023
-                time.sleep(random.uniform(0, 0.05))
-                os.kill(pid, signal.SIGKILL)
-                killed += starter.wait(pid) == -signal.SIGKILL
-                for file in (folder / name).glob("checkpoints/*.pt"):
-                    torch.load(file, weights_only=True)
-            assert starter.wait(starter.start([*where, name])) == 0
-            assert last_checkpoint(folder / name).name == last_checkpoint(folder / "whole").name
-            assert results(folder / name) == results(folder / "whole")
-            assert curves(folder / name) == curves(folder / "whole")
+    assert starter.wait(starter.start([*where, "whole"])) == 0
+    while killed < kills:
+        name = f"killed-{killed}"
+        for _ in range(min(8, kills - killed)):
+            goal = step_of(folder / name) + random.randint(0, 20)
+            pid = starter.start([*where, name])
+            wait_for(lambda: step_of(folder / name) >= min(goal, STEPS))  # noqa: B023
+            time.sleep(random.uniform(0, 0.05))
+            os.kill(pid, signal.SIGKILL)
+            killed += starter.wait(pid) == -signal.SIGKILL
+            for file in (folder / name).glob("checkpoints/*.pt"):
+                torch.load(file, weights_only=True)
+        assert starter.wait(starter.start([*where, name])) == 0
+        assert last_checkpoint(folder / name).name == last_checkpoint(folder / "whole").name
+        assert results(folder / name) == results(folder / "whole")
+        assert curves(folder / name) == curves(folder / "whole")
 
 
 def step_of(folder):
@@ -43,10 +41,10 @@ def step_of(folder):
     return max((int(f.name.split("-")[1]) for f in folder.glob("checkpoints/step-*")), default=0)
 
 
-def test_five_kills(tmp_path, small_mnist):
-    kill_again_and_again(5, tmp_path, small_mnist)
+def test_five_kills(starter, tmp_path, small_mnist):
+    kill_again_and_again(5, starter, tmp_path, small_mnist)
 
 
 @pytest.mark.slow
-def test_thirty_kills(tmp_path, small_mnist):
-    kill_again_and_again(30, tmp_path, small_mnist)
+def test_thirty_kills(starter, tmp_path, small_mnist):
+    kill_again_and_again(30, starter, tmp_path, small_mnist)

@@ -11,7 +11,7 @@ from tests.train.training_cases import last_checkpoint, last_state, results
 from torchopt_ref.cli import main
 
 EXPLODING = ["--optimizer", "troublemakers:Exploding"]
-NORMS = ["--model", "shufflenet_v2_x0_5", "--validation", "0.8", "--batch-size", "25"]
+NORMS = ["--model", "small_norms", "--validation", "0.8", "--batch-size", "25"]
 NORMS += ["--epochs", "1", "--no-monitor"]
 
 

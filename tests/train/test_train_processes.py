@@ -2,13 +2,11 @@
 
 import os
 import signal
-import subprocess
-import sys
 
+import psutil
 import pytest
 import torch
 
-from tests.train.starter import Starter
 from tests.train.training_cases import (
     DEADLINE,
     TINY,
@@ -18,13 +16,6 @@ from tests.train.training_cases import (
     results,
     wait_for,
 )
-
-
-@pytest.fixture(scope="module")
-def starter(tmp_path_factory):
-    with Starter(tmp_path_factory.mktemp("logs")) as starter:
-        yield starter
-
 
 EQUAL = {
     "two": (2, []),
@@ -58,12 +49,13 @@ def test_many_processes_have_the_losses_of_one(starter, tmp_path, small_mnist, c
 
 @pytest.mark.parametrize("ours", [True, False])
 def test_our_batchnorm_makes_the_step_of_one_process(starter, tmp_path, small_mnist, ours):
-    """The first step: 56 BatchNorms make 100 times more of a rounding error with each step.
+    """In the first step: later ones make more and more of sums that were taken in another order.
 
-    Even in this one it matters in which order sums are taken: ``--channels-last`` moves it by 0.01.
+    The distance measured over two seeds: 6e-6 and 2e-5 with ours, 0.2 and 0.3 without.
     """
-    options = ["--model", "shufflenet_v2_x0_5", *(["--ours"] if ours else []), "--epochs", "1"]
-    options += ["--batch-size", "450", "--optimizer", "SGD", "--scheduler", "none", "--warmup", "0"]
+    options = ["--model", "small_norms", *(["--ours"] if ours else []), "--epochs", "1"]
+    options += ["--validation", "0.82", "--batch-size", "90"]
+    options += ["--optimizer", "SGD", "--scheduler", "none", "--warmup", "0"]
     arguments = ["train", *TINY, *small_mnist, *options, "--out", str(tmp_path)]
     many = starter.start_many(2, [*arguments, "--lr", "1", "--name", "many"], f"batchnorm-{ours}")
     for name, rate in (("one", "1"), ("still", "0")):
@@ -76,13 +68,13 @@ def test_our_batchnorm_makes_the_step_of_one_process(starter, tmp_path, small_mn
         torch.cat([model[name].ravel() for name in names]) for model in models.values()
     )
     apart = ((many - one).norm() / (one - still).norm()).item()
-    assert apart < 0.01 if ours else apart > 0.1, apart
+    assert apart < 1e-3 if ours else apart > 0.1, apart
 
 
 @pytest.mark.parametrize(("batch", "status"), [("9", 0), ("4", 2)])
 def test_no_batchnorm_gets_a_single_image(starter, tmp_path, small_mnist, batch, status):
     """Of ten: nine would leave one, so it is twice five; of four, four and two it is found."""
-    options = ["--model", "shufflenet_v2_x0_5", "--epochs", "1", "--validation", "0.98"]
+    options = ["--model", "small_norms", "--epochs", "1", "--validation", "0.98"]
     options += ["--batch-size", batch, "--accumulate", "4", "--no-monitor"]
     arguments = ["train", *TINY, *small_mnist, *options, "--out", str(tmp_path), "--name", "run"]
     pids = starter.start_many(2, arguments, f"single-{batch}")
@@ -92,7 +84,7 @@ def test_no_batchnorm_gets_a_single_image(starter, tmp_path, small_mnist, batch,
 
 def test_all_judge_with_the_statistics_of_the_first(starter, tmp_path, small_mnist):
     """Which are in the checkpoint: a finished run that is resumed has the same results."""
-    options = ["--model", "shufflenet_v2_x0_5", "--epochs", "1", "--batch-size", "150"]
+    options = ["--model", "small_norms", "--epochs", "1", "--batch-size", "150"]
     arguments = ["train", *TINY, *small_mnist, *options, "--out", str(tmp_path), "--name", "run"]
     for attempt in ("first", "again"):
         pids = starter.start_many(2, [*arguments, "--resume"], attempt)
@@ -128,28 +120,22 @@ def test_a_signal_to_one_stops_all_in_the_same_step_and_all_resume(starter, tmp_
     assert last_checkpoint(tmp_path / "run").name == last_checkpoint(tmp_path / "whole").name
 
 
-def test_torchrun_restarts_from_the_last_checkpoint(tmp_path, small_mnist):
+TORCHRUN = "from torch.distributed.run import main; main()"
+
+
+def test_torchrun_restarts_from_the_last_checkpoint(starter, tmp_path, small_mnist):
     """As it is used: the real torchrun, one worker killed by SIGKILL."""
     options = [*TINY, *small_mnist, "--epochs", "20", "--out", str(tmp_path), "--name", "run"]
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    job = subprocess.Popen(
-        [sys.executable, *launcher, "--max-restarts=1", "scripts/train.py", *options, "--resume"],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    try:
-        wait_for(lambda: list(tmp_path.glob("run/checkpoints/step-*.pt")))
-        os.kill(workers(job.pid)[-1], signal.SIGKILL)
-        _, err = job.communicate(timeout=DEADLINE)
-    finally:
-        job.kill()
-    assert job.returncode == 0, err
-    assert err.count("Writing to") == err.count("Resuming") == 1
+    launcher = ["--standalone", "--nproc-per-node=2", "--max-restarts=1", "scripts/train.py"]
+    log = tmp_path / "log"
+    job = starter.start([*launcher, *options, "--resume"], log, code=TORCHRUN)
+    wait_for(lambda: list(tmp_path.glob("run/checkpoints/step-*.pt")))
+    os.kill(workers(job)[-1], signal.SIGKILL)
+    assert starter.wait(job, DEADLINE) == 0, log.read_text()
+    said = log.read_text()
+    assert said.count("Writing to") == said.count("Resuming") == 1
     assert results(tmp_path / "run")["steps"] == 200
 
 
 def workers(parent):
-    path = f"/proc/{parent}/task/{parent}/children"
-    with open(path) as children:
-        return [int(pid) for pid in children.read().split()]
+    return [child.pid for child in psutil.Process(parent).children()]

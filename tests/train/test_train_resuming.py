@@ -12,7 +12,7 @@ INTERRUPTED = ["--optimizer", "troublemakers:Interrupted"]
 KINDS = {
     "plain": [],
     "dropout, augmentation": ["--model", "cnn", "--augment"],
-    "ours, with BatchNorm": ["--model", "shufflenet_v2_x0_5", "--ours", "--batch-size", "90"],
+    "ours, with BatchNorm": ["--model", "small_norms", "--ours", "--batch-size", "90"],
     "average, accumulation": ["--ema", "0.9", "--accumulate", "3", "--label-smoothing", "0.1"],
     "float16": ["--amp", "fp16", "--clip", "1"],
     "bfloat16": ["--amp", "bf16", "--channels-last", "--model", "cnn"],

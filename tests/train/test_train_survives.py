@@ -9,10 +9,10 @@ import sys
 import time
 from threading import Timer
 
+import psutil
 import pytest
 import torch
 
-from tests.train.starter import Starter
 from tests.train.test_train_processes import workers
 from tests.train.training_cases import TINY, last_checkpoint, results, wait_for
 from torchopt_ref.train import Config
@@ -25,12 +25,6 @@ SOON = 60
 LONG = ["train", *TINY, "--epochs", "500"]
 
 
-@pytest.fixture(scope="module")
-def starter(tmp_path_factory):
-    with Starter(tmp_path_factory.mktemp("logs")) as starter:
-        yield starter
-
-
 def last_line(starter, log):
     return (starter.folder / log).read_text().splitlines()[-1]
 
@@ -41,8 +35,8 @@ def has_checkpoints(folder):
 
 def lives(pid):
     """A zombie, which nobody has waited for yet, does not."""
-    with contextlib.suppress(FileNotFoundError):
-        return open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] != "Z"
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     return False
 
 

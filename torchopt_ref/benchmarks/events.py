@@ -24,6 +24,7 @@ def write(parent: Path, suite: str, results: Sequence[Result], figure: Figure) -
             tag = f"{suite}/{case.name}" if case.at is None else suite
             for contestant, timing in result.rows():
                 writer = folder.writer(contestant.name)
-                writer.add_scalar(f"{tag}/seconds", timing.seconds.median, case.at or 0)
-                writer.add_scalar(f"{tag}/ratio", timing.ratio.median, case.at or 0)
+                found = {"seconds": timing.seconds.median, "ratio": timing.ratio.median}
+                curves = {f"{tag}/{name}": value for name, value in found.items()}
+                writer.add_scalars(curves, case.at or 0)
     return folder.path

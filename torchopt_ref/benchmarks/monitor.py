@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from torchopt_ref.tensorboard import Monitor
 from torchopt_ref.tensorboard.guard import Guard
-from torchopt_ref.tensorboard.hooks import Hooks
+from torchopt_ref.tensorboard.measure.hooks import Hooks
 
 from .timing import Case, Contestant
 

@@ -18,19 +18,19 @@ from urllib.parse import quote
 
 from torchopt_ref.written import pasted
 
-from .event_file import PREFIX
-from .facts import ABOUT
-from .inspection import run_folders
-from .run_lock import LOCK
+from .event_format import PREFIX
+from .read.history import ABOUT
+from .read.inspection import run_folders
+from .write.run_lock import LOCK
 
 CUSTOM_SCALARS, TIME_SERIES = 40, 500
 """Folders of event files up to which TensorBoard selects all by itself, on these pages."""
 AS_IT_WAS = "_smoothingWeight=0"
-"""TensorBoard smooths the curves of its dashboard, and a loss that jumps is no more to be seen."""
+"""Without TensorBoard's smoothing, which hides the jumps of a loss."""
 LISTED = 10
 """Runs whose addresses are printed beside that of the newest."""
 HEAD = 4096
-"""Bytes of an event file, within which a Monitor begins to say what its run is."""
+"""Bytes at the beginning of an event file, in which a Monitor's text of settings begins."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,14 @@ class Run:
 
     @property
     def page(self) -> str:
-        """Of TensorBoard, on which curves are seen at first sight."""
-        if len(self.parts) <= CUSTOM_SCALARS and any(map(is_monitored, self.parts)):
+        """TensorBoard's page that shows its curves at once."""
+        if len(self.parts) <= CUSTOM_SCALARS and any(map(has_dashboard, self.parts)):
             return f"custom_scalars&{AS_IT_WAS}"
         return "timeseries" if len(self.parts) <= TIME_SERIES else "hparams"
 
     @property
     def written(self) -> float:
-        """When, for the last time."""
+        """When it was last written to."""
         files = (file for part in self.parts for file in event_files(part))
         return max((file.stat().st_mtime for file in files), default=0.0)
 
@@ -78,7 +78,7 @@ def owner(part: Path, folder: Path) -> Path:
     return next((each for each in around if (each / LOCK).exists()), part)
 
 
-def is_monitored(part: Path) -> bool:
+def has_dashboard(part: Path) -> bool:
     """Whether a Monitor wrote there, and so a dashboard."""
     for path in event_files(part):
         with path.open("rb") as file:

@@ -9,16 +9,16 @@ from typing import Any
 
 import torch
 
-from .health import NonFiniteError
+from .measure.health import NonFiniteError
 
 
 class Guard:
-    """Wraps functions, which do nothing while ``works`` is false, nor in a forked process: that has
-    a copy of the training, whose curves are none of this run's.
+    """Wraps functions. They do nothing while ``works`` is false, nor in a forked process, which has
+    a copy of the training: its curves do not belong to the run.
 
-    An exception in one is handed to ``fail`` and goes no further, but for the one that a person
-    asked for. What they add to ``calls``, functions of the user's, is called after them, and an
-    exception there ends the training.
+    An exception in one of them is handed to ``fail`` and goes no further, but for
+    ``NonFiniteError``, which the user asked for. Functions of the user's that they add to ``calls``
+    are called after them, and an exception there ends the training.
     """
 
     def __init__(

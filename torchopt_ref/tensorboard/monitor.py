@@ -13,28 +13,18 @@ from torch import Tensor, nn
 
 from torchopt_ref.errors import UserError, unknown
 
-from .event_file import readable
-from .facts import about, hyper_parameters
-from .layers import Layers
-from .output import Output
-from .parts import Parts, chosen, device_of
-from .rules import Finding
-from .rules.evidence import listed
+from .measure.chosen import DEFAULT, QUANTITIES, chosen, device_of
+from .measure.layers import Layers
+from .measure.logged import Logged
+from .measure.quantity import Quantities, Quantity
+from .measure.steps import Steps
+from .read.rules import Finding
+from .read.rules.evidence import listed
 from .session import Session
-from .sinks import Sink
-from .watched import Watched
-
-QUANTITIES = {
-    "updates": "norms of weights, gradients and updates, their ratios, cosine and noise scale",
-    "slots": "what the optimizer remembers",
-    "activations": "activation layers, BatchNorm and Dropout",
-    "drift": "parity with the NumPy reference and with float64, of a sample",
-    "health": "values that are not finite, gradients carried over, the model's input and output",
-    "speed": "times, samples per second, memory",
-    "pictures": "confusion matrix and wrong predictions, of what log() is given",
-    "graph": "the model's graph, traced once on a copy",
-}
-DEFAULT = tuple(name for name in QUANTITIES if name != "graph")
+from .write.event_file import readable
+from .write.facts import about, hyper_parameters
+from .write.output import Output
+from .write.sinks import Sink
 
 
 class Monitor:
@@ -86,7 +76,7 @@ class Monitor:
             at work, such as before a step.
         sinks: where the curves and texts go besides the folder, under the same tags: a
             ``JsonLines(path)``, or any object with ``log(dict, step)``, such as a run of wandb.
-            One that fails is one warning, and left out from then on.
+            One that fails is one warning, and omitted from then on.
         reduce: under DDP, take means of what ``log`` is given over all processes, each of which
             then has to call it in the same steps.
 
@@ -149,20 +139,33 @@ class Monitor:
         if dist.is_available() and dist.is_initialized():
             rank, processes = dist.get_rank(), dist.get_world_size()
         reduces = self._reduce and processes > 1
-        layers = Layers(self._models, self._optimizers, self._curves)
-        quantities = self._quantities if rank == 0 else []
-        watched = [
-            Watched(each, name, layers, self._every, self._first_step, quantities)
+        logged = Logged(reduces)
+        measured: dict[str, list[Quantity]] = {next(iter(self._optimizers)): [logged]}
+        output = None
+        if rank == 0:
+            layers = Layers(self._models, self._optimizers, self._curves)
+            output = self._output(layers)
+            measured = chosen(
+                self._quantities,
+                self._models,
+                self._optimizers,
+                layers,
+                logged,
+                output,
+                self._window,
+                self._nonfinite,
+            )
+        watched = {
+            Steps(each, self._every, self._first_step): Quantities(measured.get(name, []))
             for name, each in self._optimizers.items()
-        ]
-        parts = self._parts(layers) if rank == 0 else Parts()
-        self._session = Session(self._models, watched, layers, parts, processes, reduces)
+        }
+        self._session = Session(self._models, watched, logged, output, processes)
         if rank == 0 or reduces:
             self._session.start()
         return self
 
-    def _parts(self, layers: Layers) -> Parts:
-        """Open the event file, write what the run is, and choose what is measured."""
+    def _output(self, layers: Layers) -> Output:
+        """Open the event file, and write what the run is."""
         output = Output(self._folder, self._first_step + 1, self._sinks, self._on_finding)
         output.describe(
             about(self._config, self._optimizers, device_of(self._models)),
@@ -174,10 +177,7 @@ class Monitor:
                 "Frozen on purpose (requires_grad=False), so not looked for among what should "
                 f"move: {listed(frozen)}."
             )
-        first = next(iter(self._optimizers.values()))
-        return chosen(
-            self._quantities, self._models, first, layers, output, self._window, self._nonfinite
-        )
+        return output
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy, as of an object that holds model and monitor, is not at work; nor does it have

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -13,18 +13,18 @@ from torch.utils.hooks import RemovableHandle
 
 from torchopt_ref.optim.torch_private import in_backward
 
-from .ends import first_of
-from .event_file import readable
-from .facts import trained
-from .given import number, predictions
 from .guard import Guard
-from .history import WITHOUT_STEP
-from .hooks import Hooks
-from .layers import Layers, is_compiled
-from .logged import Logged
-from .parts import Parts
-from .record import Record
-from .watched import Watched
+from .measure.ends import first_of
+from .measure.given import Given, Predictions, number, predictions
+from .measure.hooks import Hooks
+from .measure.layers import is_compiled
+from .measure.logged import Logged
+from .measure.quantity import Quantities, Quantity
+from .measure.steps import Steps
+from .read.history import WITHOUT_STEP
+from .write.event_file import readable
+from .write.output import Output
+from .write.record import Record
 
 WAITED = 200
 """Losses, such as of accumulated micro-batches, that may come without a step."""
@@ -37,57 +37,57 @@ class Session:
     before is finished, so that it includes what ``log`` was given after that step), the optimizer's
     step begins and ends (``_before_step``, ``_after_step``, where a record is opened). Passes are
     hooked from a few steps before a record until it is finished, layers in its step alone.
+
+    It tells the quantities of each of these moments. Only ``logged`` it knows by name, as that is
+    there whatever is measured. Without an ``output``, on other ranks than 0, nothing is written.
     """
 
     def __init__(
         self,
         models: Mapping[str, nn.Module],
-        watched: Sequence[Watched],
-        layers: Layers,
-        parts: Parts,
+        watched: Mapping[Steps, Quantities],
+        logged: Logged,
+        output: Output | None,
         processes: int,
-        reduces: bool,
     ) -> None:
         self._model = next(iter(models.values()))
-        self._watched, self._layers = watched, layers
-        self._first, self._processes = watched[0], processes
-        self._first_step = watched[0].step + 1
+        self._watched, self._logged, self._output = watched, logged, output
+        self._first, self._of_first = next(iter(watched.items()))
+        self._processes = processes
+        self._first_step = self._first.number + 1
         self._forward_passes, self._in_pass = 0, False
         self._losses_without_step = self._most_losses = 0
         self._is_missing = False
         self._logs_before_step: bool | None = None
         # Hooks that come and go would have compiled functions compiled again.
         self._always = is_compiled(each for model in models.values() for each in model.modules())
-        self._logged = Logged(reduces)
-        self._parts = parts
         self._handles: list[RemovableHandle] = []
-        self._guard = Guard(self._fail, parts.output.calls if parts.output else [])
+        self._guard = Guard(self._fail, output.calls if output else [])
         self._hooks = Hooks(self._guard.safe)
 
     @property
     def step(self) -> int:
-        return self._first.step
+        return self._first.number
 
-    def _at(self, watched: Watched) -> int:
-        """Where the step that ``watched`` takes stands in the curves: all optimizers share the
-        steps of the first one, so one number says where a resumed training goes on."""
-        begun = self.step + 1 if watched is self._first else self.step
-        return max(begun, self._first_step)
+    @property
+    def _latest(self) -> int:
+        """The step of what belongs to none: the last one, or the first if there was none."""
+        return max(self.step, self._first_step)
 
     def start(self) -> None:
         self._guard.works = True
         self._hooks.before(self._model, self._forward_starts)
         self._hooks.after(self._model, self._forward_ends)
-        for watched in self._watched:
-            optimizer = watched.optimizer
-            before = self._guard.not_compiled(partial(self._before_step, watched))
-            after = self._guard.not_compiled(partial(self._after_step, watched))
+        for steps in self._watched:
+            before = self._guard.not_compiled(partial(self._before_step, steps))
+            after = self._guard.not_compiled(partial(self._after_step, steps))
             self._handles += [
-                optimizer.register_step_pre_hook(before),
-                optimizer.register_step_post_hook(after),
+                steps.optimizer.register_step_pre_hook(before),
+                steps.optimizer.register_step_post_hook(after),
             ]
         self._hook_passes()
-        self._hook_layers()
+        if self._first.next_is_recorded:
+            self._of_first.tell(Quantity.attach, self._hooks)
 
     def log(
         self,
@@ -111,22 +111,22 @@ class Session:
             self._guard.safe(self._finish_all)()
         finally:
             self._stop()
-            if self._parts.output:
-                self._parts.output.close(self.step)
+            if self._output:
+                self._output.close(self.step)
 
     def _finish_all(self) -> None:
-        for watched in reversed(self._watched):
-            self._finish(watched)
-        self._finish_logged()
+        for steps in reversed([*self._watched]):
+            self._finish(steps)
+        # What was logged since the last record, such as the test of a trained model.
+        last = Record(self._latest)
+        self._of_first.tell(Quantity.complete, last)
+        last.fetch()
+        if self._output and last.scalars:
+            self._output.record(last, self._logged.names)
         self._add_missing_steps()
-        if self._parts.figures:
-            self._parts.figures.draw(self._logged.confusion, self.step)
-        if self._parts.health:
-            self._parts.health.check_all(
-                [watched.optimizer for watched in self._watched], self.step
-            )
-        if self._parts.output:
-            self._parts.output.diagnose(self.step)
+        self._of_first.tell(Quantity.written, last)
+        if self._output:
+            self._output.diagnose(self.step)
 
     def _forward_starts(self, module: nn.Module, args: Any) -> None:
         self._in_pass = torch.is_grad_enabled() and not self._runs_again()
@@ -135,32 +135,15 @@ class Session:
         if self._first.record:
             self._finish(self._first)
             self._hook_passes()
-            if self._parts.speed:
-                self._parts.speed.leave_out()
-        if self._parts.speed:
-            self._parts.speed.forward_starts()
-        if self._parts.graph and self._parts.output:
-            graph, self._parts.graph = self._parts.graph, None
-            try:
-                self._parts.output.event(graph.trace(args))
-            except Exception as error:
-                self._parts.output.note(f"The graph cannot be traced: {error}", self.step)
+        self._of_first.tell(Quantity.pass_begins, args)
 
     def _forward_ends(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        tensor = first_of([*args, *kwargs.values()])
-        if self._parts.figures and tensor is not None:
-            # Of evaluation too, whose predictions may be logged.
-            self._parts.figures.saw_input(tensor)
-        if not self._in_pass:
-            return
-        self._in_pass = False
-        if self._parts.speed:
-            self._parts.speed.forward_ends()
-        if tensor is not None and tensor.dim():
-            for watched in self._watched:
-                watched.samples += tensor.size(0) * self._processes
-            if self._parts.ends:
-                self._parts.ends.saw_input(tensor)
+        trains, self._in_pass = self._in_pass, False
+        input = first_of([*args, *kwargs.values()])
+        self._of_first.tell(Quantity.pass_ends, input, trains)
+        if trains and input is not None and input.dim():
+            for steps in self._watched:
+                steps.count(input.size(0) * self._processes)
 
     def _runs_again(self) -> bool:
         """Whether this is activation checkpointing's second run of a pass that was counted. If the
@@ -173,60 +156,42 @@ class Session:
         return counted
 
     def _before_step(
-        self, watched: Watched, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any
+        self, steps: Steps, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any
     ) -> None:
-        if watched.is_stepping:
+        if steps.is_under_way:
             return
-        if self._parts.speed and watched is self._first:
-            self._parts.speed.step_starts()
-        if watched.record:
-            self._finish(watched)
+        if steps.record:
+            self._finish(steps)
             self._hook_passes()
-        self._gradient_is_there = not has_closure(args, kwargs)
-        if self._parts.health and self._gradient_is_there:
-            self._parts.health.check_gradients(optimizer, self._at(watched))
-        watched.before_step(self._gradient_is_there)
+        steps.begin(self._place_of(steps), has_closure(args, kwargs))
+        self._watched[steps].tell(Quantity.before_step, steps)
+        steps.is_under_way = True
+
+    def _place_of(self, steps: Steps) -> int:
+        """Where the step that begins stands in the curves: all optimizers share the steps of the
+        first one, so one number says where a resumed training goes on."""
+        return self.step + 1 if steps is self._first else self._latest
 
     def _after_step(
-        self, watched: Watched, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any
+        self, steps: Steps, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any
     ) -> None:
-        if not watched.is_stepping:
+        if not steps.is_under_way:
             return
         self._most_losses = max(self._most_losses, self._losses_without_step)
         self._losses_without_step = 0
-        samples, at = watched.samples, self._at(watched)
-        due = watched.after_step(at)
+        record = steps.end()
         if self._is_missing:
             self._write_missing(0)
-        if self._parts.health and not self._gradient_is_there:
-            self._parts.health.check_gradients(optimizer, at, made=True)
-        if watched is not self._first:
-            self._hook_passes()
-            return
-        self._forward_passes = 0
-        if self._parts.ends:
-            self._parts.ends.passes_end()
-        if self._parts.speed:
-            self._parts.speed.step_ends(samples)
-        if due and watched.record:
-            for part in self._parts.in_layers:
-                part.collect(watched.record)
-            self._note_unseen(watched.record)
-            for part in self._parts.in_layers:
-                part.detach()
+        quantities = self._watched[steps]
+        if record:
+            quantities.tell(Quantity.collect, record)
+            quantities.tell(Quantity.detach)
+        if steps is self._first:
+            self._forward_passes = 0
         self._hook_passes()
-        self._hook_layers()
-        if self._parts.speed and self._hooks.work and not watched.next_is_recorded():
-            self._parts.speed.step_begins()
-
-    def _note_unseen(self, record: Record) -> None:
-        if self._parts.output and self._parts.activations and not self._parts.activations.seen:
-            self._parts.output.note(
-                "In a recorded step no activation layer was seen: a compiled function calls them, "
-                "torch.func, DataParallel or a dispatch mode (as of selective checkpointing) does, "
-                "or the model's own forward does not.",
-                record.step,
-            )
+        quantities.tell(Quantity.after_step, steps)
+        if steps.next_is_recorded:
+            quantities.tell(Quantity.attach, self._hooks)
 
     def _hook_passes(self) -> None:
         """From a few steps before a record until it is finished."""
@@ -234,55 +199,26 @@ class Session:
             return
         if getattr(self._model, "_compiled_call_impl", None) is not None:
             return
-        if self._always or any(each.record or each.record_is_near() for each in self._watched):
+        is_near = self._always or any(each.record or each.record_is_near for each in self._watched)
+        if is_near == self._hooks.work:
+            return
+        if is_near:
             self._hooks.start(self._model)
         else:
             self._hooks.stop()
             self._in_pass = False
-            if self._parts.ends:
-                self._parts.ends.passes_are_unseen()
-            if self._parts.figures:
-                self._parts.figures.passes_are_unseen()
+        self._of_first.tell(Quantity.passes, is_near)
 
-    def _hook_layers(self) -> None:
-        """In the step that is recorded."""
-        if self._first.next_is_recorded():
-            for part in self._parts.in_layers:
-                part.attach(self._hooks)
-
-    def _finish(self, watched: Watched) -> None:
+    def _finish(self, steps: Steps) -> None:
         """Complete the record under way, fetch it and write it."""
-        record = watched.finished()
+        record, steps.record = steps.record, None
         if record is None:
             return
-        is_first = watched is self._first
-        if is_first:
-            self._logged.collect(record)
+        self._watched[steps].tell(Quantity.complete, record)
         record.fetch()
-        if self._parts.output is None:
-            return
-        if is_first and self._parts.speed:
-            self._parts.speed.collect(record)
-        if is_first and not self._parts.output.trained:
-            self._parts.output.trained = partial(
-                trained, self._layers, self._watched, self._parts.ends
-            )
-        self._parts.output.record(record, self._logged.names)
-        self._parts.output.note(watched.drift.note if watched.drift else "", record.step)
-        if self._parts.health:
-            self._parts.health.check_record(record, watched.optimizer)
-        if is_first and self._parts.figures and self._parts.figures.is_due():
-            self._parts.figures.draw(self._logged.confusion, record.step)
-
-    def _finish_logged(self) -> None:
-        """Write what was logged since the last record, such as the test of a trained model."""
-        if not self._logged.is_waiting:
-            return
-        record = Record(max(self.step, self._first_step))
-        self._logged.collect(record)
-        record.fetch()
-        if self._parts.output:
-            self._parts.output.record(record, self._logged.names)
+        if self._output:
+            self._output.record(record, self._logged.names)
+        self._watched[steps].tell(Quantity.written, record)
 
     def _add_missing_steps(self) -> None:
         """Write how many losses have been logged, or before the first step passes were made, since
@@ -296,9 +232,9 @@ class Session:
 
     def _write_missing(self, losses: int) -> None:
         self._is_missing = losses > 0
-        if self._parts.output:
-            record = Record(max(self.step, self._first_step), {WITHOUT_STEP: float(losses)})
-            self._parts.output.record(record, [])
+        if self._output:
+            record = Record(self._latest, scalars={WITHOUT_STEP: float(losses)})
+            self._output.record(record, [])
 
     @property
     def _too_many(self) -> int:
@@ -306,30 +242,18 @@ class Session:
         return max(20 * self._most_losses, WAITED)
 
     def _log(
-        self,
-        numbers: Mapping[str, Tensor | float],
-        trains: bool,
-        found: tuple[Tensor, Tensor, Tensor, int] | None,
+        self, numbers: Mapping[str, Tensor | float], trains: bool, found: Predictions | None
     ) -> None:
-        self._logged.add(numbers)
         if self._logs_before_step is None and "loss" in numbers:
             self._logs_before_step = self.step < self._first_step
+        made = not self._logs_before_step
+        step = max(self.step if made else self.step + 1, self._first_step)
+        is_recorded = bool(self._first.record) if made else self._first.next_is_recorded
+        self._of_first.tell(Quantity.log, Given(numbers, found, step, made, is_recorded))
         if trains:
             self._losses_without_step += 1
             if self._losses_without_step == self._too_many:
                 self._add_missing_steps()
-        if self._parts.health and "loss" in numbers:
-            made = not self._logs_before_step
-            step = max(self.step if made else self.step + 1, self._first_step)
-            self._parts.health.check_loss(numbers["loss"], step, made)
-        if found:
-            scores, predicted, labels, classes = found
-            self._logged.add_predictions(predicted, labels, classes)
-            before = self._logs_before_step
-            if self._first.next_is_recorded() if before else self._first.record:
-                self._logged.add_entropy(scores, labels, numbers.get("loss"))
-            if self._parts.figures:
-                self._parts.figures.saw_predictions(predicted, labels, classes)
 
     def _fail(self, error: Exception) -> None:
         self._stop()
@@ -341,8 +265,8 @@ class Session:
 
     def _stop(self) -> None:
         self._guard.works = False
-        for part in self._parts.in_layers:
-            part.detach()
+        for quantities in self._watched.values():
+            quantities.tell(Quantity.detach)
         for handle in self._handles:
             handle.remove()
         self._handles = []

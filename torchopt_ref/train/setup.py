@@ -19,7 +19,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchopt_ref.errors import UserError
 from torchopt_ref.init import initialize
 from torchopt_ref.tensorboard import RunFolder
-from torchopt_ref.tensorboard.run_lock import locked
+from torchopt_ref.tensorboard.write import locked
 from torchopt_ref.whole_file import with_digest
 
 from .checkpoints import Checkpoints
@@ -185,7 +185,7 @@ def keep_facts(data: Data, folder: RunFolder) -> None:
             )
         folder.write_json(DATA_FILE, data.facts)
     try:
-        started_with = json.loads(file.read_text())
+        started_with = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot read {file}: {error}: start another run") from error
     if started_with != data.facts:

@@ -9,7 +9,7 @@ import pytest
 
 from torchopt_ref.cli import main
 from torchopt_ref.experiments import EXPERIMENTS, experiment
-from torchopt_ref.tensorboard.inspection import inspect
+from torchopt_ref.tensorboard.read.inspection import inspect
 
 SHORT = ["--sides", "torch", "--seeds", "2", "--iterations", "120", "--jobs", "1"]
 WEIGHT_INIT = ["run", "weight-init", *SHORT]

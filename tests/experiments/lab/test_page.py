@@ -3,8 +3,6 @@
 import json
 import os
 import re
-import subprocess
-import sys
 from html import unescape
 from pathlib import Path
 
@@ -290,15 +288,14 @@ sys.exit(main(["report", sys.argv[1]]))
 """
 
 
-def test_the_old_page_stays_until_the_new_one_is_whole(tmp_path):
+def test_the_old_page_stays_until_the_new_one_is_whole(starter, tmp_path_factory, tmp_path):
     make_run(tmp_path, "overfit", "only")
     page = tmp_path / "report.html"
     page.write_text("old")
-    done = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(tmp_path)], capture_output=True, text=True
-    )
-    assert (done.returncode, done.stdout) == (2, "")
-    assert re.fullmatch(f"torchopt-ref: cannot write {page}: File too large: .*\n", done.stderr)
+    log = tmp_path_factory.mktemp("elsewhere") / "log"
+    assert starter.wait(starter.start([tmp_path], log, code=LIMITED)) == 2
+    said = log.read_text()
+    assert re.fullmatch(f"torchopt-ref: cannot write {page}: File too large: .*\n", said)
     assert page.read_text() == "old"
     assert {each.name for each in tmp_path.iterdir()} == {"overfit", "report.html"}
 

@@ -17,11 +17,12 @@ from torchopt_ref.experiments.lab.results import (
     UNDECIDED,
     decision,
     of_all_sides,
+    over_seeds,
     points,
 )
 from torchopt_ref.experiments.lab.run import run_experiment
 from torchopt_ref.experiments.lab.settings import Settings
-from torchopt_ref.experiments.lab.words import Words, over_seeds
+from torchopt_ref.experiments.lab.words import Words
 from torchopt_ref.experiments.reports import report_of
 from torchopt_ref.experiments.reports import weight_init as report
 from torchopt_ref.tensorboard.first_view import runs_in

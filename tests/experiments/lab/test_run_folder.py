@@ -50,7 +50,7 @@ def test_an_interruption_closes_the_event_files_and_names_the_folder(tmp_path):
     def interrupted():
         with folder:
             for step in range(100):
-                folder.writer("a").add_scalar("loss", step, step)
+                folder.writer("a").add_scalars({"loss": step}, step)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt) as interrupt:
@@ -71,7 +71,7 @@ def test_an_output_that_cannot_be_written_is_a_users_error(tmp_path):
 
 def test_other_errors_pass(tmp_path):
     with pytest.raises(ZeroDivisionError), RunFolder(tmp_path) as folder:
-        folder.writer("a").add_scalar("x", 1 / 0, 1)
+        folder.writer("a").add_scalars({"x": 1 / 0}, 1)
 
 
 @pytest.mark.parametrize("name", ["report.html", "results.json"])

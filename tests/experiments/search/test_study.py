@@ -2,12 +2,10 @@
 
 import os
 import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 from optuna.trial import TrialState
 
@@ -20,6 +18,7 @@ from tests.experiments.search.cases import (
     trials_of,
     without_curves,
 )
+from tests.train.training_cases import wait_for
 from torchopt_ref.errors import UserError
 from torchopt_ref.experiments.search.study import run_study
 from torchopt_ref.experiments.search.worker import Worker
@@ -29,7 +28,7 @@ def test_the_same_options_find_the_same_with_one_worker_or_two(searched, tmp_pat
     assert without_curves(found(TINY, tmp_path / "two", workers=2)) == trials_of(searched)
 
 
-def test_a_killed_search_goes_on_and_finds_what_an_undisturbed_one_finds(tmp_path):
+def test_a_killed_search_goes_on_and_finds_what_an_undisturbed_one_finds(starter, tmp_path):
     config = replace(TINY, epochs=40, trials=8, rounds=2, workers=2, out=tmp_path / "killed")
     code = (
         "from pathlib import *; from torchopt_ref.experiments import search; "
@@ -38,26 +37,18 @@ def test_a_killed_search_goes_on_and_finds_what_an_undisturbed_one_finds(tmp_pat
         "from torchopt_ref.experiments.search import Config; "
         f"run_experiment(search, report, {config!r})"
     )
-    script = tmp_path / "script.py"
-    script.write_text(f"if __name__ == '__main__':\n    {code}\n")
-    process = subprocess.Popen([sys.executable, script], stderr=subprocess.DEVNULL)
+    process = starter.start([], tmp_path / "log", code=code)
     plan = journal_plan(config)
-    while True:
-        assert process.poll() is None
-        time.sleep(0.02)
-        if Path(plan.storage).exists():
-            # ``plan.open`` would make the study, if the search has not made it yet.
-            done = Path(plan.storage).read_text().count('"outcome"')
-            if done >= 3:
-                break
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    # Not by ``open``: a reader of its own must not make the study before the search does.
+    journal = Path(plan.storage)
+    wait_for(
+        lambda: journal.exists() and journal.read_text(encoding="utf-8").count('"outcome"') >= 3
+    )
+    os.kill(process, signal.SIGKILL)
+    assert starter.wait(process) == -signal.SIGKILL
     worker = Worker(plan, None)
     owners = {t.user_attrs["owner"]["pid"] for t in worker.study.trials if "owner" in t.user_attrs}
-    deadline = time.monotonic() + 20
-    while any(Path(f"/proc/{pid}").exists() for pid in owners):
-        assert time.monotonic() < deadline, "the workers outlive their parent"
-        time.sleep(0.05)
+    wait_for(lambda: not any(psutil.pid_exists(pid) for pid in owners))
     before = worker.outcomes()
     assert 3 <= len(before) < 12
 

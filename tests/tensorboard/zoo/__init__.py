@@ -22,7 +22,7 @@ Run = Callable[[Callable[..., Any]], None]
 
 
 @dataclass(frozen=True)
-class Training:
+class Specimen:
     """``causes`` are the kinds of findings that name what is wrong, none for a healthy one;
     ``also`` are those that are true of it besides."""
 
@@ -40,24 +40,24 @@ class Training:
 
 
 PARTS = ("chosen on", "judged", "unseen")
-HEALTHY: dict[str, Training] = {}
-BROKEN: dict[str, Training] = {}
+HEALTHY: dict[str, Specimen] = {}
+BROKEN: dict[str, Specimen] = {}
 
 
 def healthy(run: Run) -> Run:
-    add(HEALTHY, Training(run.__name__, run))
+    add(HEALTHY, Specimen(run.__name__, run))
     return run
 
 
 def broken(*causes: str, also: tuple[str, ...] = ()) -> Callable[[Run], Run]:
     def register(run: Run) -> Run:
-        add(BROKEN, Training(run.__name__, run, causes, also))
+        add(BROKEN, Specimen(run.__name__, run, causes, also))
         return run
 
     return register
 
 
-def add(kind: dict[str, Training], training: Training) -> None:
+def add(kind: dict[str, Specimen], training: Specimen) -> None:
     if training.name in HEALTHY or training.name in BROKEN:
         raise ValueError(f"two trainings are called {training.name}")
     kind[training.name] = training

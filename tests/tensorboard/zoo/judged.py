@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from torchopt_ref.tensorboard import Finding, History, Monitor, diagnose
-from torchopt_ref.tensorboard.event_file import PREFIX
-from torchopt_ref.tensorboard.reading import add, events
+from torchopt_ref.tensorboard.event_format import PREFIX
+from torchopt_ref.tensorboard.read.event_files import add, events
 
-from . import Training
+from . import Specimen
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Verdict:
     says: str
 
 
-def trained(training: Training, folder: Path) -> None:
+def trained(training: Specimen, folder: Path) -> None:
     """Run it; each of its monitors writes a folder of its own below ``folder``."""
     made: list[Monitor] = []
 
@@ -46,7 +46,7 @@ def trained(training: Training, folder: Path) -> None:
     (folder / "done").touch()
 
 
-def judged(training: Training, folder: Path) -> Verdict:
+def judged(training: Specimen, folder: Path) -> Verdict:
     runs = [findings(run) for run in sorted(folder.iterdir()) if run.is_dir()]
     end = [found for run in runs for found in run[-1][1]]
     live = {found.kind: step for run in runs for step, each in run for found in each}

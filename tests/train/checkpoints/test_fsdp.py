@@ -7,15 +7,8 @@ import pytest
 import torch
 import torch.distributed.checkpoint as dcp
 
-from tests.train.starter import Starter
 from tests.train.training_cases import DEADLINE, TINY, curves, results, wait_for
 from torchopt_ref.train.checkpoints.files import digest_of
-
-
-@pytest.fixture(scope="module")
-def starter(tmp_path_factory):
-    with Starter(tmp_path_factory.mktemp("logs")) as starter:
-        yield starter
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .words import Words
+from .words import Words, number
 
 Outcome = dict[str, Any]
 """What a unit returns, in plain values. Under the name of each side that ran: ``curves``, by tag a
@@ -159,3 +159,32 @@ class Table(NamedTuple):
     title: Words
     columns: list[str | Words]
     rows: list[list[str | Words]]
+
+
+def over_seeds(values: Any) -> str:
+    """``mean ± standard deviation`` of a value for each seed; of one seed the value itself.
+
+    Both are rounded to the deviation's second digit: further digits of the mean say nothing.
+    """
+    values = np.asarray(values, dtype=float)
+    if not np.isfinite(values).all():
+        return "/".join(map(number, values))
+    if len(values) == 1:
+        return number(values[0])
+    # Rounding of the mean would give equal values a deviation that is not quite 0.
+    mean, deviation = values.mean(), values.std(ddof=1) if np.ptp(values) != 0 else 0.0
+    if deviation <= 1e-5 * abs(mean):
+        return f"{number(mean)} ± {number(deviation)}"
+    last = int(f"{deviation:.1e}".split("e")[1]) - 1
+    size = int(f"{max(abs(mean), deviation):.0e}".split("e")[1])
+    if -5 <= size <= 5:
+        return f"{fixed(mean, last)} ± {fixed(deviation, last)}"
+    scaled = (
+        f"{fixed(mean / 10.0**size, last - size)} ± {fixed(deviation / 10.0**size, last - size)}"
+    )
+    return f"({scaled})·{number(10.0**size)}"
+
+
+def fixed(value: float, last: int) -> str:
+    """Rounded to a multiple of 10**last."""
+    return f"{round(value, -last):,.{max(0, -last)}f}".replace("-", "\N{MINUS SIGN}")

@@ -14,12 +14,11 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch.utils.tensorboard import SummaryWriter
 
 from torchopt_ref.errors import UserError
 from torchopt_ref.tensorboard import RunFolder
-from torchopt_ref.tensorboard.inspection import MONITOR, inspect, run_folders
-from torchopt_ref.tensorboard.run_lock import locked
+from torchopt_ref.tensorboard.read import MONITOR, inspect, run_folders
+from torchopt_ref.tensorboard.write import counted_histogram_value, locked
 from torchopt_ref.whole_file import with_digest
 from torchopt_ref.written import near
 
@@ -160,7 +159,7 @@ def conclude(
     }
     folder.write_json("results.json", summary)
     with folder.fresh_writer("report") as writer:
-        writer.add_text("report", write_markdown(folder.path, summary))
+        writer.add_text("report", write_markdown(folder.path, summary), 0)
     return summary
 
 
@@ -185,24 +184,10 @@ def write_curves(folder: RunFolder, unit: Unit, outcome: Outcome, config: Settin
         with folder.fresh_writer(f"{unit.variant}-{side}") as writer:
             for tag, curve in outcome[side]["curves"].items():
                 for step, value in points(curve):
-                    writer.add_scalar(tag, value, step)
+                    writer.add_scalars({tag: value}, step)
             for tag, histogram in outcome[side].get("histograms", {}).items():
-                add_histogram(writer, tag, histogram)
-
-
-def add_histogram(writer: SummaryWriter, tag: str, histogram: Mapping[str, Any]) -> None:
-    counts, edges = np.array(histogram["counts"]), bin_edges(histogram)
-    centers = (edges[:-1] + edges[1:]) / 2
-    writer.add_histogram_raw(
-        tag,
-        min=edges[0],
-        max=edges[-1],
-        num=counts.sum(),
-        sum=counts @ centers,
-        sum_squares=counts @ centers**2,
-        bucket_limits=edges[1:].tolist(),
-        bucket_counts=counts.tolist(),
-    )
+                counts, edges = np.array(histogram["counts"]), bin_edges(histogram)
+                writer.add([counted_histogram_value(tag, counts, edges)], 0)
 
 
 def for_the_summary(outcome: Mapping[str, Any]) -> dict[str, Any]:

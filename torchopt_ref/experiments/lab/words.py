@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import NamedTuple
 
 LANGUAGES = ("en", "zh")
 
@@ -37,7 +35,7 @@ def sentences(parts: Iterable[Words]) -> Words:
 
 
 def number(value: float) -> str:
-    """With four significant digits at most: 12,000, 0.05, 3·10⁻⁷."""
+    """With four significant digits, and all digits before the point: 12,345, 0.05, 3·10⁻⁷."""
     if not math.isfinite(value):
         return str(value).replace("-", "\N{MINUS SIGN}")
     mantissa, exponent = f"{value:.3e}".split("e")
@@ -62,32 +60,3 @@ def percent(value: float) -> str:
 def two_digits(value: float) -> str:
     """With two significant digits."""
     return number(float(f"{value:.1e}"))
-
-
-def over_seeds(values: Any) -> str:
-    """``mean ± standard deviation`` of a value for each seed; of one seed the value itself.
-
-    Both are rounded to the deviation's second digit: further digits of the mean say nothing.
-    """
-    values = np.asarray(values, dtype=float)
-    if not np.isfinite(values).all():
-        return "/".join(map(number, values))
-    if len(values) == 1:
-        return number(values[0])
-    # Rounding of the mean would give equal values a deviation that is not quite 0.
-    mean, deviation = values.mean(), values.std(ddof=1) if np.ptp(values) != 0 else 0.0
-    if deviation <= 1e-5 * abs(mean):
-        return f"{number(mean)} ± {number(deviation)}"
-    last = int(f"{deviation:.1e}".split("e")[1]) - 1
-    size = int(f"{max(abs(mean), deviation):.0e}".split("e")[1])
-    if -5 <= size <= 5:
-        return f"{fixed(mean, last)} ± {fixed(deviation, last)}"
-    scaled = (
-        f"{fixed(mean / 10.0**size, last - size)} ± {fixed(deviation / 10.0**size, last - size)}"
-    )
-    return f"({scaled})·{number(10.0**size)}"
-
-
-def fixed(value: float, last: int) -> str:
-    """Rounded to a multiple of 10**last."""
-    return f"{round(value, -last):,.{max(0, -last)}f}".replace("-", "\N{MINUS SIGN}")

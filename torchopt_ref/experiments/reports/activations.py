@@ -6,8 +6,8 @@ import numpy as np
 
 from ..activations import FUNCTIONS, SCHEMES, Config, function_name
 from ..lab.panels import initial_weights
-from ..lab.results import SIDES, Claim, Decision, Results, Table, decision
-from ..lab.words import Words, over_seeds, sentences, two_digits
+from ..lab.results import SIDES, Claim, Decision, Results, Table, decision, over_seeds
+from ..lab.words import Words, sentences, two_digits
 from .common import SIDE, by_name, claim, conditions
 
 TITLE = Words("Do gradients vanish?", "梯度会消失吗？")

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..lab.results import SIDES, Claim, Decision, Results, Table
+from ..lab.results import SIDES, Claim, Decision, Results, Table, over_seeds
 from ..lab.settings import Settings
-from ..lab.words import Words, listed, over_seeds
+from ..lab.words import Words, listed
 
 DATASETS = {"mnist": "MNIST", "fashion": "Fashion-MNIST"}
 NUMBERS = Words("The numbers", "数值")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ..dropout import PASSES, SCALINGS, Config, trainings
 from ..lab.agreement import agreement_claims
-from ..lab.results import Claim, Decision, Results, Table, decision
-from ..lab.words import Words, over_seeds, sentences
+from ..lab.results import Claim, Decision, Results, Table, decision, over_seeds
+from ..lab.words import Words, sentences
 from .common import GAP, TEST, TRAIN, claim, conditions, losses, measures_by_variant
 from .overfit import DEEP, gaps_and_tests, smaller_gap
 

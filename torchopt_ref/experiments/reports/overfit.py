@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..lab.results import SIDES, Claim, Decision, Results, Table, decision
-from ..lab.words import Words, listed, over_seeds, sentences
+from ..lab.results import SIDES, Claim, Decision, Results, Table, decision, over_seeds
+from ..lab.words import Words, listed, sentences
 from ..overfit import FITTED, LARGE_GAP, Config
 from .common import GAP, NUMBERS, SIDE, TEST, TRAIN, claim, conditions, losses
 

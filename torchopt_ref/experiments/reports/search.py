@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..lab.results import Claim, Decision, Results, Table, decision
-from ..lab.words import Words, listed, number, over_seeds, sentences
+from ..lab.results import Claim, Decision, Results, Table, decision, over_seeds
+from ..lab.words import Words, listed, number, sentences
 from ..search.config import Config
 from ..search.plan import PARAMS
 from ..search.trials import accuracy, best_trials

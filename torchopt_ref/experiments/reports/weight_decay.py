@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..lab.agreement import agreement_claims
-from ..lab.results import Claim, Decision, Results, Table, decision
-from ..lab.words import Words, over_seeds, sentences, two_digits
+from ..lab.results import Claim, Decision, Results, Table, decision, over_seeds
+from ..lab.words import Words, sentences, two_digits
 from ..weight_decay import DIFFERENT, NAMES, NORM, REMEDIES, Config, trainings
 from .common import GAP, TEST, TRAIN, claim, conditions, losses, mean_of, table_of_numbers
 from .overfit import DEEP, gaps_and_tests, smaller_gap

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ..lab.agreement import agreement_claims
 from ..lab.panels import initial_weights
-from ..lab.results import Claim, Decision, Results, Table, decision
+from ..lab.results import Claim, Decision, Results, Table, decision, over_seeds
 from ..lab.training import CHANCE
-from ..lab.words import Words, over_seeds, sentences
+from ..lab.words import Words, sentences
 from ..weight_init import SCHEMES, Config
 from .common import LOSS, TEST, by_name, claim, conditions, losses, mean_of, table_of_numbers
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from ..lab.agreement import agreement_claims
-from ..lab.results import SIDES, Claim, Decision, Results, Table, decision
+from ..lab.results import SIDES, Claim, Decision, Results, Table, decision, over_seeds
 from ..lab.training import CHANCE
-from ..lab.words import Words, listed, over_seeds, sentences
+from ..lab.words import Words, listed, sentences
 from ..zero_init import HIDDEN_SIZES, SCHEMES, Config, largest
 from .common import LOSS, NUMBERS, SIDE, TEST, by_name, claim, conditions, losses
 

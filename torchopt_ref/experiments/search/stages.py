@@ -5,12 +5,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from torch.utils.tensorboard import SummaryWriter
-from torch.utils.tensorboard.summary import hparams
-
 from torchopt_ref.errors import UserError
 from torchopt_ref.tensorboard import RunFolder
-from torchopt_ref.tensorboard.inspection import MONITOR
+from torchopt_ref.tensorboard.read import MONITOR
+from torchopt_ref.tensorboard.write import EventFile, hparams_values
 
 from ..lab.processes import progress
 from ..lab.results import Outcome, Results, points
@@ -61,14 +59,12 @@ def write_trial(folder: Path, name: str, outcome: Outcome) -> None:
     partial = folder / "partial" / name
     shutil.rmtree(partial, ignore_errors=True)
     params = {**outcome["params"], "round": outcome["round"], "state": outcome["state"]}
-    with SummaryWriter(str(partial)) as writer:
-        # SummaryWriter.add_hparams would make a second run beside that of the curves. TensorBoard
-        # takes the metric's value from the curve of that name: its last point.
-        for summary in hparams(params, {"accuracy/validation": 0.0}):
-            writer.file_writer.add_summary(summary)
+    with EventFile(partial) as writer:
+        # TensorBoard takes the metric's value from the curve of that name: its last point.
+        writer.add(hparams_values(params, {"accuracy/validation": 0.0}), 0)
         for tag, curve in outcome.get("torch", {"curves": {}})["curves"].items():
             for step, value in points(curve):
-                writer.add_scalar(tag, value, step)
+                writer.add_scalars({tag: value}, step)
     target.parent.mkdir(exist_ok=True)
     partial.rename(target)
     shutil.rmtree(partial.parent)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import optuna
+import psutil
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
@@ -172,13 +173,7 @@ class Worker:
         """Whether the owner, a process of this machine, is still at work."""
         if owner["pid"] == self.owner["pid"]:
             return owner["id"] == self.owner["id"]
-        try:
-            os.kill(owner["pid"], 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            pass
-        return True
+        return psutil.pid_exists(owner["pid"])
 
 
 class SignOfLife:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from torchopt_ref.tensorboard.event_file import EventFile, scalar_values
+from torchopt_ref.tensorboard.write import TrainingEventFile
 
 
 class CurveFile:
@@ -15,11 +15,11 @@ class CurveFile:
     """
 
     def __init__(self, folder: Path | None, step: int) -> None:
-        self._file = EventFile(folder, step + 1) if folder else None
+        self._file = TrainingEventFile(folder, step + 1) if folder else None
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         if self._file:
-            self._file.add(scalar_values(values), step)
+            self._file.add_scalars(values, step)
 
     def __enter__(self) -> CurveFile:
         return self

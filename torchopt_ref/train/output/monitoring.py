@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from torchopt_ref.tensorboard import Monitor
-from torchopt_ref.tensorboard.inspection import MONITOR, Inspection, inspect
+from torchopt_ref.tensorboard.read import MONITOR, Inspection, inspect
 from torchopt_ref.written import pasted
 
 from ..state import TrainingState

@@ -1,0 +1,315 @@
+"""Mutation testing: change one operator, number or statement of the source, and see a test fail.
+
+    .venv/bin/python scripts/mutate.py                       400 mutants of all that is listed below
+    .venv/bin/python scripts/mutate.py --sample 50 torchopt_ref/nn numpy_ref/layers.py
+    .venv/bin/python scripts/mutate.py --list torchopt_ref/init      print the mutants, run nothing
+
+A mutant that no test notices survives. It shows a missing test, or a change that makes no
+difference, such as another way to write the same number: read the list at the end. The exit status
+is 1 if fewer than 90 % were killed, 2 if a test fails before anything is changed. Each of the
+``--jobs`` works in a copy of the project, so the working tree is never changed. The same ``--seed``
+draws the same mutants.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Queue
+from typing import NoReturn
+
+ROOT = Path(__file__).parents[1]
+TESTS = {
+    "numpy_ref": ("tests/numpy_ref", "tests/testing", "tests/optim/test_dialects.py"),
+    "torchopt_ref/optim/moving": ("tests/optim/test_moving.py",),
+    "torchopt_ref/optim": ("tests/testing/parity", "tests/optim", "tests/testing/conformance"),
+    "torchopt_ref/nn": ("tests/nn", "tests/testing/parity"),
+    "torchopt_ref/init": ("tests/test_init.py", "tests/numpy_ref"),
+    "torchopt_ref/sides": ("tests/sides", "tests/testing"),
+    "torchopt_ref/testing": ("tests/testing",),
+    "torchopt_ref/tensorboard/measure": ("tests/tensorboard",),
+    "torchopt_ref/tensorboard/read": ("tests/tensorboard/read", "tests/tensorboard"),
+    "torchopt_ref/train/state.py": ("tests/train",),
+    "torchopt_ref/train/checkpoints": ("tests/train",),
+}
+"""What is mutated, and the tests that look at it, in the order in which they are run. Of two paths
+that fit a file the longer one counts."""
+TIMEOUT = 900
+"""Seconds, after which a mutant counts as killed: most that run on do so for ever."""
+SWAPPED: dict[type[ast.AST], type[ast.AST]] = {
+    **{ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult},
+    **{ast.FloorDiv: ast.Mult, ast.Mod: ast.Mult, ast.Pow: ast.Mult},
+    **{ast.BitOr: ast.BitAnd, ast.BitAnd: ast.BitOr, ast.And: ast.Or, ast.Or: ast.And},
+    **{ast.Lt: ast.GtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt},
+    **{ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Is: ast.IsNot, ast.IsNot: ast.Is},
+    **{ast.In: ast.NotIn, ast.NotIn: ast.In, ast.USub: ast.UAdd},
+}
+STORED = (ast.Attribute, ast.Subscript)
+"""Assignments to these are left out; without one to a name, what follows would fail at once."""
+SERVER = """
+import json, os, sys
+import hypothesis, numpy, pytest, torch
+for line in sys.stdin:
+    tests, log = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        sys.path[:0] = [os.getcwd()]
+        flags = ["-q", "-x", "-n0", "-p", "no:randomly", "-p", "no:cacheprovider"]
+        os._exit(int(pytest.main([*flags, *tests])))
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+"""Runs pytest in forks of a process that has imported torch already."""
+
+
+@dataclass(frozen=True)
+class Mutant:
+    path: str
+    line: int
+    change: str
+    source: str
+    """Of the whole file."""
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}: {self.change}"
+
+
+def places(path: Path) -> Iterator[tuple[Path, int, int]]:
+    """Where a file can be changed: the number of the node, and of the change among its changes."""
+    for index, node in enumerate(walk(ast.parse(path.read_text(encoding="utf-8")))):
+        for number, _ in enumerate(changes(node)):
+            yield path, index, number
+
+
+def mutant(path: Path, index: int, number: int) -> Mutant:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    node = list(walk(tree))[index]
+    before, line = ast.unparse(node).splitlines()[0], node.lineno
+    after = list(changes(node))[number](tree, node)
+    name = path.relative_to(ROOT).as_posix()
+    return Mutant(name, line, f"{before}  ->  {after}", ast.unparse(tree))
+
+
+def walk(node: ast.AST) -> Iterator[ast.AST]:
+    """Expressions and statements, but for annotations, f-strings and what raises an exception."""
+    for name, value in ast.iter_fields(node):
+        if name in ("annotation", "returns", "decorator_list", "bases", "type_params"):
+            continue
+        for child in value if isinstance(value, list) else [value]:
+            if not isinstance(child, ast.AST) or isinstance(child, (ast.Raise, ast.JoinedStr)):
+                continue
+            if isinstance(child, (ast.expr, ast.stmt)):
+                yield child
+            yield from walk(child)
+
+
+def changes(node: ast.AST) -> Iterator:
+    """The functions that each make one change in place, and say what stands there then."""
+
+    def said(node: ast.AST) -> str:
+        return ast.unparse(node).splitlines()[0]
+
+    def swap_operator(tree: ast.AST, node: ast.AST) -> str:
+        node.op = SWAPPED[type(node.op)]()
+        return said(node)
+
+    def swap_comparison(tree: ast.AST, node: ast.AST) -> str:
+        node.ops[0] = SWAPPED[type(node.ops[0])]()
+        return said(node)
+
+    def other_constant(tree: ast.AST, node: ast.AST) -> str:
+        value = node.value
+        node.value = (
+            not value if isinstance(value, bool) else value + 1 if value in (0, 1) else 2 * value
+        )
+        return said(node)
+
+    def no_negation(tree: ast.AST, node: ast.AST) -> str:
+        return replaced(tree, node, node.operand)
+
+    def no_statement(tree: ast.AST, node: ast.AST) -> str:
+        return replaced(tree, node, ast.Pass())
+
+    def always(tree: ast.AST, node: ast.AST) -> str:
+        node.test = ast.Constant(True)
+        return said(node)
+
+    def never(tree: ast.AST, node: ast.AST) -> str:
+        node.test = ast.Constant(False)
+        return said(node)
+
+    def replaced(tree: ast.AST, old: ast.AST, new: ast.AST) -> str:
+        class Replace(ast.NodeTransformer):
+            def visit(self, node: ast.AST) -> ast.AST:
+                return new if node is old else self.generic_visit(node)
+
+        Replace().visit(tree)
+        ast.fix_missing_locations(tree)
+        return said(new)
+
+    if isinstance(node, (ast.BinOp, ast.BoolOp, ast.AugAssign)) and type(node.op) in SWAPPED:
+        yield swap_operator
+    elif isinstance(node, ast.UnaryOp):
+        yield swap_operator if isinstance(node.op, ast.USub) else no_negation
+    elif isinstance(node, ast.Compare) and type(node.ops[0]) in SWAPPED:
+        yield swap_comparison
+    elif isinstance(node, ast.Constant) and isinstance(node.value, (bool, int, float)):
+        yield other_constant
+    elif isinstance(node, (ast.If, ast.IfExp)):
+        yield from (always, never)
+    elif isinstance(node, ast.Expr):
+        yield from [no_statement] * isinstance(node.value, ast.Call)
+    elif isinstance(node, ast.Assign) and isinstance(node.targets[0], STORED):
+        yield no_statement
+
+
+class Worker:
+    """A copy of the project, and a process that runs its tests."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "project"
+        tracked = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        for name in filter(None, tracked.stdout.split("\0")):
+            if (ROOT / name).is_file():
+                (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(ROOT / name, self.folder / name)
+        self.log = folder / "log"
+        self._server = subprocess.Popen(
+            [sys.executable, "-c", SERVER],
+            cwd=self.folder,
+            env=os.environ
+            | {
+                "OMP_NUM_THREADS": "1",
+                "PYTHONDONTWRITEBYTECODE": "1",
+                "PYTHONPATH": str(self.folder),
+            },
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def passes(self, tests: tuple[str, ...]) -> bool:
+        print(json.dumps([tests, str(self.log)]), file=self._server.stdin, flush=True)
+        child = int(self._server.stdout.readline())
+        with ThreadPoolExecutor(1) as reader:
+            ended = reader.submit(self._server.stdout.readline)
+            try:
+                return int(ended.result(TIMEOUT)) == 0
+            except TimeoutError:
+                os.killpg(child, signal.SIGKILL)
+                return False
+
+    def survives(self, mutant: Mutant) -> bool:
+        file = self.folder / mutant.path
+        original = file.read_bytes()
+        file.write_text(mutant.source, encoding="utf-8")
+        try:
+            return all(self.passes((tests,)) for tests in tests_of(mutant.path))
+        finally:
+            file.write_bytes(original)
+
+    def close(self) -> None:
+        self._server.kill()
+        self._server.wait()
+
+
+def tests_of(path: str) -> tuple[str, ...]:
+    fitting = [place for place in TESTS if path == place or path.startswith(f"{place}/")]
+    if not fitting:
+        refuse(f"no tests are named for {path}: add it to TESTS")
+    return TESTS[max(fitting, key=len)]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("paths", nargs="*", default=[*TESTS], help="files and folders to mutate")
+    parser.add_argument("--sample", type=int, default=400, help="how many mutants (400)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--list", action="store_true", help="print the mutants, run no test")
+    options = parser.parse_args()
+    files = sorted({file for path in options.paths for file in found(ROOT / path)})
+    everywhere = [place for file in files for place in places(file)]
+    sample = min(options.sample, len(everywhere))
+    drawn = [mutant(*place) for place in random.Random(options.seed).sample(everywhere, sample)]
+    if options.list:
+        print(*drawn, sep="\n")
+        return 0
+    survivors = run(drawn, options.jobs)
+    killed = len(drawn) - len(survivors)
+    print(f"\n{killed} of {len(drawn)} mutants killed. Survivors:")
+    print(*(survivors or ["none"]), sep="\n")
+    return int(killed < 0.9 * len(drawn))
+
+
+def refuse(mistake: str) -> NoReturn:
+    print(f"mutate.py: {mistake}", file=sys.stderr)
+    sys.exit(2)
+
+
+def found(path: Path) -> list[Path]:
+    if not path.exists():
+        refuse(f"{path.relative_to(ROOT)} does not exist")
+    return [path] if path.is_file() else sorted(path.rglob("*.py"))
+
+
+def run(drawn: list[Mutant], jobs: int) -> list[Mutant]:
+    """The survivors among the mutants; a line for each that has been tried."""
+    survivors: list[Mutant] = []
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        workers: Queue[Worker] = Queue()
+        for number in range(jobs):
+            workers.put(Worker(Path(folder) / str(number)))
+
+        worker = workers.get()
+        for tests in {tests_of(each.path) for each in drawn}:
+            if not all(worker.passes((each,)) for each in tests):
+                refuse(f"a test fails before any change: scripts/test {' '.join(tests)}")
+        workers.put(worker)
+
+        def attempt(mutant: Mutant) -> None:
+            worker = workers.get()
+            try:
+                survives = worker.survives(mutant)
+            finally:
+                workers.put(worker)
+            if survives:
+                survivors.append(mutant)
+            word = "SURVIVED" if survives else "killed"
+            print(f"{time.monotonic() - begun:6.0f} s  {word:8}  {mutant}", flush=True)
+
+        with ThreadPoolExecutor(jobs) as pool:
+            list(pool.map(attempt, drawn))
+        while not workers.empty():
+            workers.get().close()
+    return survivors
+
+
+if __name__ == "__main__":
+    sys.exit(main())
