@@ -19,7 +19,7 @@ from torchopt_ref.tensorboard import Monitor
 class Trainer(ABC):
     """A network with its optimizer on one side. ``seconds`` is the time spent in ``step``."""
 
-    seconds = 0.0
+    seconds: float = 0.0
 
     def step(self, x: np.ndarray, t: np.ndarray) -> float:
         """Take one training step on a mini-batch; the loss before it."""
@@ -51,7 +51,7 @@ class NumpyTrainer(Trainer):
     """Trains a network of ``numpy_ref``."""
 
     def __init__(self, side: NumpyNetwork) -> None:
-        self.side = side
+        self.side: NumpyNetwork = side
 
     def _step(self, x: np.ndarray, t: np.ndarray) -> float:
         return self.side.train(x, t)
@@ -67,7 +67,7 @@ class TorchTrainer(Trainer):
     """Trains the twin of such a network; the side that a monitor can watch."""
 
     def __init__(self, side: TorchNetwork) -> None:
-        self.side = side
+        self.side: TorchNetwork = side
         self.monitor: Monitor | None = None
 
     @contextmanager

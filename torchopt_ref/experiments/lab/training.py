@@ -193,7 +193,7 @@ def train_on_each_side(
         "test": (dataset.test_images, dataset.test_labels),
     }
     trainers = make_trainers(training, settings, seed)
-    curves: dict[str, dict[str, list]] = {
+    curves: dict[str, dict[str, list[Any]]] = {
         side: {"loss/train": [], "accuracy/train": [], "accuracy/test": []} for side in trainers
     }
     with ExitStack() as stack:
@@ -232,7 +232,7 @@ def evaluation(
 
 
 def differences(
-    trainers: dict[str, Trainer], curves: dict[str, dict[str, list]], lockstep: bool
+    trainers: dict[str, Trainer], curves: dict[str, dict[str, list[Any]]], lockstep: bool
 ) -> dict[str, float]:
     """How far the sides are apart after a step. In lockstep NumPy then takes over torch's state."""
     by_numpy, by_torch = (curves[side]["loss/train"][-1] for side in ("numpy", "torch"))
@@ -247,7 +247,7 @@ def differences(
     return found
 
 
-def largest_differences(curves: dict[str, list]) -> dict[str, float]:
+def largest_differences(curves: dict[str, list[Any]]) -> dict[str, float]:
     """The maxima of the curves of :func:`differences`; NaN if there is one."""
     loss = curves["sides/loss_difference"]
     largest = {"first 100": np.max(loss[:100]), "ever": np.max(loss)}
@@ -274,7 +274,7 @@ def weight_difference(a: Arrays, b: Arrays) -> tuple[float, float]:
     return float(np.max(ulps)), float(np.max([*distances.values()]))
 
 
-def final_numbers(curves: dict[str, list]) -> dict[str, float]:
+def final_numbers(curves: dict[str, list[Any]]) -> dict[str, float]:
     train_accuracy, test_accuracy = (
         curves[f"accuracy/{name}"][-1][1] for name in ("train", "test")
     )
