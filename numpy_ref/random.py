@@ -1,7 +1,7 @@
 """The random stream of a CPU ``torch.Generator``, in NumPy.
 
 For one seed, and for the same calls in the same order, :class:`Generator` here and
-``torch.Generator`` draw the same values, so that two engines can start from the same weights and
+``torch.Generator`` draw the same values, so that two sides can start from the same weights and
 drop the same units.
 """
 

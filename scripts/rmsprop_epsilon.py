@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from torchopt_ref.experiments.charts import Lines
-from torchopt_ref.experiments.figures import curves
-from torchopt_ref.experiments.svg import Axis, Figure
-from torchopt_ref.experiments.words import Words
+from torchopt_ref.experiments.lab.charts import Lines
+from torchopt_ref.experiments.lab.panels import curves
+from torchopt_ref.experiments.lab.svg import Axis, Figure
+from torchopt_ref.experiments.lab.words import Words
 from torchopt_ref.optim import keras, optax
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "images" / "dialects"

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from torchopt_ref.testing.conformance import Report, Traits, check_optimizer
+from torchopt_ref.testing.conformance import ConformanceReport, Traits, check_optimizer
 from torchopt_ref.testing.conformance.report import FAILED
 
 
@@ -103,7 +103,7 @@ def row(name: str, cls: type, entry: Entry) -> str:
     return f"| {name} | {counts} | {failures(report)} |"
 
 
-def failures(report: Report) -> str:
+def failures(report: ConformanceReport) -> str:
     return ", ".join(result.check for result in report.with_outcome(FAILED))
 
 

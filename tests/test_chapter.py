@@ -8,7 +8,7 @@ import pytest
 
 from torchopt_ref.cli import parse
 from torchopt_ref.experiments import experiment
-from torchopt_ref.experiments.settings import Settings
+from torchopt_ref.experiments.lab.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 LANGUAGES = {"en": ROOT / "docs" / "chapter.md", "zh": ROOT / "docs" / "chapter.zh.md"}

@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from torchopt_ref.cli import main
 from torchopt_ref.experiments import EXPERIMENTS
-from torchopt_ref.testing import configurations
+from torchopt_ref.sides import configurations
 
 RUN = ["run", "optimizers", "--iterations", "1"]
 PARITY = ["parity", "--optimizers", "SGD", "--steps", "1"]
@@ -61,7 +61,7 @@ def test_an_experiments_options_are_listed_with_their_defaults(capsys):
         main(["run", "optimizers", "--help"])
     assert not exit.value.code
     out = capsys.readouterr().out
-    options = "iterations batch-size seed dtype device engines out data-root dataset lockstep"
+    options = "iterations batch-size seed dtype device sides out data-root dataset lockstep"
     assert all(f"--{option}" in out for option in options.split())
     assert "2000" in out
     assert "(default: runs)" in out
@@ -85,8 +85,8 @@ MISTAKES = {
     "device": ([*RUN, "--device", "gpu"], "unknown device 'gpu': did you mean 'cpu'"),
     "device number": ([*RUN, "--device", "cuda:x"], "unknown device 'cuda:x'"),
     "no such device": ([*RUN, "--device", "cuda:99"], "torch finds . CUDA devices here"),
-    "engine": ([*RUN, "--engines", "numpy,jax"], "unknown side 'jax'"),
-    "lockstep": ([*RUN, "--engines", "torch", "--lockstep"], "compares two sides"),
+    "side": ([*RUN, "--sides", "numpy,jax"], "unknown side 'jax'"),
+    "lockstep": ([*RUN, "--sides", "torch", "--lockstep"], "compares two sides"),
     "dataset": ([*RUN, "--dataset", "mnits"], "unknown dataset 'mnits': did you mean 'mnist'"),
     "data root": ([*RUN, "--data-root", "/nowhere"], "cannot read /nowhere/MNIST/raw"),
     "optimizer": ([*PARITY, "--optimizers", "Adma"], "unknown optimizer 'Adma': did you mean"),
@@ -289,7 +289,7 @@ def test_parity_shows_a_table_and_writes_rows(tmp_path, capsys):
 
 def test_parity_exits_with_1_above_a_bound(tmp_path, capsys, monkeypatch):
     """The bound of 8 units against ``torch.optim`` made 0, which its fused kernels exceed."""
-    monkeypatch.setattr("torchopt_ref.testing.bars.stated_bound", lambda *_: 0)
+    monkeypatch.setattr("torchopt_ref.testing.parity.table.stated_bound", lambda *_: 0)
     file = tmp_path / "rows.json"
     arguments = ["--optimizers", "Adam", "--dtypes", "float32", "--steps", "20"]
     assert main(["parity", *arguments, "--json", str(file)]) == 1
@@ -356,7 +356,7 @@ def test_a_file_that_the_system_refuses_is_one_line(tmp_path, capsys, monkeypatc
     def refuse(folder):
         raise PermissionError(13, "Permission denied", str(folder))
 
-    monkeypatch.setattr("torchopt_ref.experiments.page.latest_runs", refuse)
+    monkeypatch.setattr("torchopt_ref.experiments.lab.page.latest_runs", refuse)
     assert main(["report", str(tmp_path)]) == 2
     said = f"torchopt-ref: the system refuses {tmp_path}: Permission denied\n"
     assert capsys.readouterr().err == said

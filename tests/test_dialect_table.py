@@ -424,7 +424,7 @@ def test_every_test_that_the_document_names_is_here():
 
 
 def test_the_versions_are_among_the_proven_ones():
-    proven = pytest.importorskip("torchopt_ref.testing.packages").PROVEN
+    proven = pytest.importorskip("torchopt_ref.testing.parity.packages").PROVEN
     told = dict(re.findall(r"(keras|optax|jax) ([\d.]+\d)", DOCUMENT))
     assert told.keys() == proven.keys()
     assert all(version in proven[name] for name, version in told.items())

@@ -18,7 +18,6 @@
 A user's mistake is one line on stderr and exit status 2.
 """
 
-import argparse
 import io
 import json
 import math
@@ -30,16 +29,24 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import fields, is_dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import Any, TextIO
 
 from torchopt_ref.devices import check_device
-from torchopt_ref.errors import LARGEST_SEED, UserError, check_path, check_whole, expanded, unknown
+from torchopt_ref.errors import (
+    LARGEST_SEED,
+    UserError,
+    check_path,
+    check_whole,
+    expanded,
+    short_line,
+    unknown,
+    with_hint,
+)
+from torchopt_ref.parser import Parser
 from torchopt_ref.written import near, pasted
-
-if TYPE_CHECKING:
-    from torchopt_ref.train import Config
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -51,10 +58,15 @@ def main(argv: list[str] | None = None) -> int:
         try:
             return command(name, arguments)
         finally:
-            # What is written only at exit could no longer be answered for.
+            # An error in writing what is left would be too late for a message at exit.
             print(end="", flush=True)
     except UserError as error:
         return failed(str(error))
+    except ModuleNotFoundError as error:
+        hint = with_hint(error)
+        if hint is error:
+            raise
+        return failed(str(hint))
     except BrokenPipeError:
         if not reader_has_gone():
             raise
@@ -86,7 +98,7 @@ def command(name: str, arguments: list[str]) -> int:
 
 
 def reader_has_gone() -> bool:
-    """Whether that of stdout or stderr has, as `head` does; what is still to write is dropped."""
+    """Whether the reader of stdout or stderr has gone, as `head` does; the rest is dropped."""
     waiting = select.poll()
     for stream in (sys.stdout, sys.stderr):
         waiting.register(stream, 0)
@@ -97,7 +109,7 @@ def reader_has_gone() -> bool:
 
 
 def discard(stream: TextIO) -> None:
-    """Drop what could not be written, or Python would try again at its end."""
+    """Drop what could not be written, or Python would try again when it exits."""
     try:
         stream.flush()
     except OSError:
@@ -107,22 +119,6 @@ def discard(stream: TextIO) -> None:
 def failed(message: str) -> int:
     print(f"torchopt-ref: {message}", file=sys.stderr)
     return 2
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are ``UserError``."""
-
-    def parse_args(  # type: ignore[override]
-        self, arguments: Sequence[str] | None = None
-    ) -> argparse.Namespace:
-        arguments = sys.argv[1:] if arguments is None else arguments
-        for word in arguments:
-            if word.startswith("--") and word.endswith("=--"):  # argparse gives a list for it
-                self.error(f"{word} gives no value")
-        return super().parse_args(arguments)
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}: see {self.prog} --help")
 
 
 def a_path(text: str) -> Path:
@@ -140,38 +136,41 @@ def run(arguments: list[str]) -> int:
         print("NAME is all, or one of these, whose options NAME --help lists:")
         print("\n".join(f"  {key:<12} {text}" for key, text in EXPERIMENTS.items()))
         return 0
-    try:
-        from torchopt_ref.experiments import laboratory
-        from torchopt_ref.experiments.report import SEE_CURVES
-        from torchopt_ref.experiments.words import in_language
+    from torchopt_ref.experiments.lab.report import SEE_CURVES
+    from torchopt_ref.experiments.lab.run import run_experiment
+    from torchopt_ref.experiments.lab.words import in_language
+    from torchopt_ref.experiments.reports import report_of
 
-        if name == "all":
-            return run_all(options)
-        module = experiment(name)
-    except ModuleNotFoundError as error:
-        raise missing_extra(error) from error
+    if name == "all":
+        return run_all(options)
+    module = experiment(name)
     config = parse(module.Config, options, prog=f"torchopt-ref run {name}")
-    path = laboratory.run(module, config)
+    path = run_experiment(module, report_of(name), config)
     print(f"{in_language(SEE_CURVES, config.lang)}: {pasted('tensorboard', path)}")
     return 0
 
 
 def run_all(options: list[str]) -> int:
     """``torchopt-ref run all``: every experiment, then their reports on one page."""
-    from torchopt_ref.experiments import EXPERIMENTS, experiment, laboratory
-    from torchopt_ref.experiments.page import write_page
-    from torchopt_ref.experiments.report import ON_ONE_PAGE, SEE_CURVES, show_all
-    from torchopt_ref.experiments.settings import Settings
-    from torchopt_ref.experiments.summary import read_summary
-    from torchopt_ref.experiments.words import in_language
+    from torchopt_ref.experiments import EXPERIMENTS, experiment
+    from torchopt_ref.experiments.lab.page import write_page
+    from torchopt_ref.experiments.lab.report import ON_ONE_PAGE, SEE_CURVES, show_all
+    from torchopt_ref.experiments.lab.run import run_experiment
+    from torchopt_ref.experiments.lab.settings import Settings
+    from torchopt_ref.experiments.lab.summary import read_summary
+    from torchopt_ref.experiments.lab.words import in_language
+    from torchopt_ref.experiments.reports import report_of
 
     prog = "torchopt-ref run all"
     shared = parse(Settings, options, prog)
     modules = [experiment(name) for name in EXPERIMENTS]
     configs = [parse(module.Config, options, prog) for module in modules]
-    for config in configs:  # before the first of them takes its time
+    for config in configs:  # all of them before the first experiment takes its time
         config.check()
-    folders = [laboratory.run(*each) for each in zip(modules, configs, strict=True)]
+    folders = [
+        run_experiment(module, report_of(module.NAME), config)
+        for module, config in zip(modules, configs, strict=True)
+    ]
     summaries = {folder: read_summary(folder / "results.json") for folder in folders}
     page = shared.out / "report.html"
     write_page(page, summaries, shared.lang)
@@ -185,21 +184,16 @@ def train(arguments: list[str]) -> int:
     """``torchopt-ref train``: an image classifier."""
     from torchopt_ref.train.options import CommandLine, read_options
 
-    def parsed(options: Sequence[str]) -> "Config":
-        groups: CommandLine = parse(CommandLine, options, prog="torchopt-ref train")
-        return groups.options()
+    config = read_options(arguments, partial(parse, CommandLine, prog="torchopt-ref train"))
+    from torchopt_ref.train.command import run_command
 
-    config = read_options(arguments, parsed)
-    try:
-        from torchopt_ref.train.command import run_command
-    except ModuleNotFoundError as error:
-        raise missing_extra(error) from error
     return run_command(config)
 
 
 def report(arguments: list[str]) -> int:
     """``torchopt-ref report``: the latest run of each experiment on one page."""
-    from torchopt_ref.experiments.words import LANGUAGES
+    from torchopt_ref.experiments import EXPERIMENTS
+    from torchopt_ref.experiments.lab.words import LANGUAGES
 
     parser = Parser(prog="torchopt-ref report", description=report.__doc__)
     parser.add_argument("runs", type=a_path, nargs="?", default=Path("runs"), help="folder (runs)")
@@ -207,12 +201,10 @@ def report(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if options.lang not in LANGUAGES:
         raise unknown("language", options.lang, LANGUAGES)
-    try:
-        from torchopt_ref.experiments.page import latest_runs, write_page
-    except ModuleNotFoundError as error:
-        raise missing_extra(error) from error
+    from torchopt_ref.experiments.lab.page import latest_runs, write_page
+
     page = options.runs / "report.html"
-    write_page(page, latest_runs(options.runs), options.lang)
+    write_page(page, latest_runs(options.runs, EXPERIMENTS), options.lang)
     print(f"Open it in a browser: {near(page)}")
     return 0
 
@@ -229,10 +221,8 @@ def inspect(arguments: list[str]) -> int:
         "not be judged as a whole (2 is a mistake in the command)",
     )
     options = parser.parse_args(arguments)
-    try:
-        from torchopt_ref.tensorboard.inspection import inspect as inspected
-    except ModuleNotFoundError as error:
-        raise missing_extra(error) from error
+    from torchopt_ref.tensorboard.inspection import inspect as inspected
+
     found = inspected(options.run)
     if options.json:
         print(json.dumps(found.as_json(), indent=1))
@@ -249,20 +239,15 @@ def open_tensorboard(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if options.port is not None:
         check_whole("--port", options.port, 0, 65535)
-    try:
-        from torchopt_ref.tensorboard.server import serve
-    except ModuleNotFoundError as error:
-        raise missing_extra(error) from error
+    from torchopt_ref.tensorboard.server import serve
+
     serve(options.runs, options.port)
     return 0
 
 
 def parse(config: type, options: Sequence[str], prog: str) -> Any:
     """The ``config`` that the options describe; ``UserError`` for an option that is wrong."""
-    try:
-        import tyro
-    except ModuleNotFoundError as error:
-        raise missing_extra(error) from error
+    import tyro
 
     known = ["--help", *(f"--{name.replace('_', '-')}" for name in option_names(config))]
     for option in options:
@@ -299,10 +284,6 @@ def option_names(config: Any) -> Iterator[str]:
             yield from option_names(field.default_factory)
         else:
             yield field.name
-
-
-def missing_extra(error: ModuleNotFoundError) -> UserError:
-    return UserError(f"{error.name} is not installed: pip install 'torchopt-ref[lab]'")
 
 
 def list_experiments(arguments: list[str]) -> int:
@@ -343,10 +324,9 @@ def parity(arguments: list[str]) -> int:
             "--network is in float64 by the default engine: leave --dtypes and --engines"
         )
     check_device(options.device)
-    from torchopt_ref.testing import NetworkReport, Row, configurations, network_rows, parity_rows
-    from torchopt_ref.testing.against import against_rows
-    from torchopt_ref.testing.configurations import ENGINES
-    from torchopt_ref.testing.packages import heading, load
+    from torchopt_ref.sides import ENGINES, configurations
+    from torchopt_ref.testing import NetworkReport, Row, network_rows, parity_rows
+    from torchopt_ref.testing.parity import against_rows, heading, load
 
     of_package = [c for c in configurations() if package in (None, c.dialect)]
     names = list(dict.fromkeys(c.name for c in of_package))
@@ -421,10 +401,9 @@ def check(arguments: list[str]) -> int:
         check_whole("--max-ulp", options.max_ulp, 0, LARGEST_SEED)
     if options.reference is None and (options.reference_kwargs, options.max_ulp) != (None, None):
         raise UserError("--reference-kwargs and --max-ulp need a --reference")
+    from torchopt_ref.sides import load_reference, load_target
     from torchopt_ref.testing.conformance import Traits, check_optimizer
     from torchopt_ref.testing.conformance.hints import hint_for
-    from torchopt_ref.testing.conformance.target import load_reference, load_target
-    from torchopt_ref.testing.conformance.verdicts import one_line
 
     names = [name for words in options.traits for name in words.split(",") if name]
     traits = Traits.named(names, options.state_bytes)
@@ -450,7 +429,7 @@ def check(arguments: list[str]) -> int:
     except (Exception, SystemExit) as error:
         hint = hint_for(str(error)) or "see --kwargs, --traits"
         raise UserError(
-            f"cannot make an optimizer of {options.optimizer}: {one_line(error)}: {hint}"
+            f"cannot make an optimizer of {options.optimizer}: {short_line(error)}: {hint}"
         ) from error
     print(report)
     if options.json:
@@ -489,7 +468,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def chosen(kind: str, given: list[str], known: list[str]) -> list[str]:
-    """The known names among ``given``, which may be separated by commas, in any case."""
+    """The known names that ``given`` has, which may be in any case, and separated by commas."""
     by_folded = {name.casefold(): name for name in known}
     names = [name for words in given for name in words.split(",") if name]
     for name in names or [""]:

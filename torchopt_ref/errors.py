@@ -5,10 +5,17 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+LAB = (
+    *("torchvision", "PIL", "tensorboard", "google_crc32c", "matplotlib", "rich", "tyro"),
+    *("threadpoolctl", "optuna", "sqlalchemy", "tomli"),
+)
+"""The packages that the extra ``lab`` installs, by the names of their modules."""
 LARGEST_SEED = 2**63 - 1
 """The largest number of 64 bits with a sign, which every generator takes."""
 LARGEST = 2**31 - 1
@@ -17,6 +24,8 @@ LONGEST_NAME = 255
 """Bytes of a file's name."""
 LONGEST_PATH = 1024
 """Bytes of a path, which every system takes, so that there is room below it."""
+LONGEST_LINE = 160
+"""Characters of another library's message that are shown by ``short_line``."""
 
 
 class UserError(Exception):
@@ -101,6 +110,25 @@ def no_number(text: str) -> float:
     return float(text)
 
 
+def with_hint(error: ModuleNotFoundError) -> ModuleNotFoundError:
+    """The same error, and how to install the package if the extra ``lab`` has it."""
+    package = (error.name or "").partition(".")[0]
+    if package not in LAB:
+        return error
+    hint = f"{package} is not installed: pip install 'torchopt-ref[lab]'"
+    return ModuleNotFoundError(hint, name=error.name)
+
+
 def first_line(error: object) -> str:
     """Of what an error says; its kind, if it says nothing."""
     return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def short_line(error: object) -> str:
+    """The ``first_line``; if that is long, as a list of all backends is, its first sentence."""
+    line = first_line(error)
+    if len(line) > LONGEST_LINE:
+        line = re.split(r"(?<=[.!?])\s", line)[0]
+    if len(line) > LONGEST_LINE:
+        line = textwrap.shorten(line, LONGEST_LINE, placeholder=" ...")
+    return line

@@ -5,14 +5,14 @@ from matplotlib.colors import to_hex
 
 from torchopt_ref.benchmarks import plot
 from torchopt_ref.benchmarks.report import Result, markdown
-from torchopt_ref.benchmarks.timing import Case, Contestant, Spread, Timing
+from torchopt_ref.benchmarks.timing import Case, Contestant, Quartiles, Timing
 
 
 def result(name, *entries, at=None):
     """A case of (name, seconds, ratio, options of the contestant)."""
     contestants = [Contestant(who, None, **options) for who, _, _, options in entries]
     timings = [
-        Timing(Spread(s, 0.9 * s, 1.1 * s), Spread(r, 0.9 * r, 1.1 * r), entries[0][0])
+        Timing(Quartiles(s, 0.9 * s, 1.1 * s), Quartiles(r, 0.9 * r, 1.1 * r), entries[0][0])
         for _, s, r, _ in entries
     ]
     return Result(Case(name, contestants, at=at), timings)
@@ -25,7 +25,7 @@ def test_bars_reach_from_one_to_the_ratio_and_say_whether_they_held():
         ("missed", 3.0, 1.5, {"bar": 1.2}),
         ("open", 4e-4, 2.0, {}),
     ]
-    figure = plot.bars([result("one", *entries)], "title")
+    figure = plot.ratio_bars([result("one", *entries)], "title")
     ax = figure.axes[0]
     bars = [(bar.get_x(), bar.get_width(), to_hex(bar.get_facecolor())) for bar in ax.patches]
     assert bars == [(1, -0.5, plot.HELD), (1, 0.5, plot.MISSED), (1, 1.0, plot.OPEN)]
@@ -50,7 +50,7 @@ def test_a_sweep_is_a_curve_for_each_and_the_limit_of_the_bandwidth():
         )
         for at in (1000, 10000)
     ]
-    ours, limit = plot.curves(points, "title", "elements").axes[0].lines
+    ours, limit = plot.sweep_curves(points, "title", "elements").axes[0].lines
     assert list(ours.get_xdata()) == list(limit.get_xdata()) == [1000, 10000]
     assert list(ours.get_ydata()) == pytest.approx([3e-6, 3e-5])
     assert list(limit.get_ydata()) == pytest.approx([28 / 12 * 1e-6, 28 / 12 * 1e-5])

@@ -10,7 +10,7 @@ from torchopt_ref.benchmarks.timing import (
     Case,
     Contestant,
     NotTheSame,
-    Spread,
+    Quartiles,
     assert_same,
     compare,
 )
@@ -47,7 +47,7 @@ def test_contestants_take_turns_and_each_leads_as_often():
     # Samples of no length are one call each, after one more to warm up.
     timings = compare(Case("three", [contestant(n) for n in "abc"]), rounds=6, sample_seconds=0)
     assert "".join(calls[-36:]) == "aabbccbbccaaccaabb" * 2
-    assert timings[0].ratio == Spread(1, 1, 1)
+    assert timings[0].ratio == Quartiles(1, 1, 1)
     assert all(0 < t.seconds.low <= t.seconds.median <= t.seconds.high for t in timings)
 
 
@@ -67,16 +67,16 @@ def test_a_sample_repeats_the_call_until_it_takes_the_time_asked_for():
 
 
 def test_spread_is_the_median_and_the_quartiles():
-    spread = Spread.of([1.0, 2.0, 3.0, 4.0, 100.0])
+    spread = Quartiles.of([1.0, 2.0, 3.0, 4.0, 100.0])
     assert (spread.low, spread.median, spread.high) == (2, 3, 4)
 
 
 def test_ratios_are_taken_within_a_round():
     timings = clocked({"a": [1.0, 2.0, 10.0], "b": [3.0, 4.0, 10.0]})
-    assert timings["b"].seconds == Spread(4, 3.5, 7)
+    assert timings["b"].seconds == Quartiles(4, 3.5, 7)
     # 3, 2 and 1: not 4 / 2, the ratio of the medians.
-    assert timings["b"].ratio == Spread(2, 1.5, 2.5)
-    assert timings["a"].ratio == Spread(1, 1, 1)
+    assert timings["b"].ratio == Quartiles(2, 1.5, 2.5)
+    assert timings["a"].ratio == Quartiles(1, 1, 1)
 
 
 def test_a_ratio_is_to_the_contestant_that_is_named():

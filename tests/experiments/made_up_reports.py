@@ -4,7 +4,8 @@ import json
 import os
 import re
 
-from torchopt_ref.experiments import experiment, laboratory
+from torchopt_ref.experiments import experiment
+from torchopt_ref.experiments.lab.run import run_name
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg"><text>{} &lt; 2</text></svg>'
 
@@ -68,7 +69,7 @@ def make_all(out, names, *claims, **options):
         module = experiment(name)
         config = module.Config(out=out, **options).as_run()
         found = summary(name, f"On {name}", *claims) | {"config": config.as_json()}
-        write_run(out / name / laboratory.run_name(module, config), found)
+        write_run(out / name / run_name(module, config), found)
 
 
 def words_of(found):

@@ -7,13 +7,14 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.experiments.made_up_reports import check_both_languages
-from torchopt_ref.experiments import activations, laboratory
-from torchopt_ref.experiments.networks import one_thread
-from torchopt_ref.experiments.propagation import Stack, apart, measured, signals
+from torchopt_ref.experiments import activations
+from torchopt_ref.experiments.activations import Stack, largest_difference, measured, signals
+from torchopt_ref.experiments.lab.processes import one_thread
+from torchopt_ref.experiments.lab.results import FAILS, HOLDS, UNDECIDED, Results
+from torchopt_ref.experiments.lab.run import run_experiment
 from torchopt_ref.experiments.reports import activations as report
-from torchopt_ref.experiments.results import FAILS, HOLDS, UNDECIDED, Results
 
-ENGINES = ("numpy", "torch")
+SIDES = ("numpy", "torch")
 VARIANTS = [f"{f}-{s}" for f in activations.FUNCTIONS for s in activations.SCHEMES]
 NONLINEAR = {
     "sigmoid": lambda z: 1 / (1 + np.exp(-z)),
@@ -24,7 +25,7 @@ NONLINEAR = {
 
 def run(out):
     config = activations.Config(out=out, seeds=2, samples=40, jobs=1)
-    return laboratory.run(activations, config)
+    return run_experiment(activations, report, config)
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +47,8 @@ def test_the_same_options_give_the_same_results(folder, tmp_path):
 def test_every_seed_has_weights_and_inputs_of_its_own(folder):
     units = results(folder)["units"]
     for variant in VARIANTS:
-        for engine in ENGINES:
-            first, second = (units[f"{variant}-seed{seed}"][engine]["numbers"] for seed in (0, 1))
+        for side in SIDES:
+            first, second = (units[f"{variant}-seed{seed}"][side]["numbers"] for seed in (0, 1))
             assert first["activation/mean"] != second["activation/mean"]
 
 
@@ -58,13 +59,13 @@ def weights_and_inputs(stack, std):
     return weights, np.random.default_rng([stack.seed, 1]).standard_normal(shape)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("function", NONLINEAR)
 @pytest.mark.parametrize(("scheme", "std"), [(0.3, 0.3), ("xavier", 0.1), ("he", 0.02**0.5)])
-def test_signals_equal_a_computation_by_hand(engine, function, scheme, std):
+def test_signals_equal_a_computation_by_hand(side, function, scheme, std):
     stack = Stack(function, scheme, seed=3, samples=7)
     weights, x = weights_and_inputs(stack, std)
-    outputs, gradients = signals(stack, engine, "float64")
+    outputs, gradients = signals(stack, side, "float64")
     assert len(outputs) == len(gradients) == 5
     forward = NONLINEAR[function]
     for W, y in zip(weights, outputs, strict=True):
@@ -86,9 +87,9 @@ def test_signals_equal_a_computation_by_hand(engine, function, scheme, std):
         assert slope == pytest.approx((gradient * direction).sum(), rel=1e-6, abs=1e-7)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_signals_have_the_dtype_asked_for(engine):
-    outputs, gradients = signals(Stack("relu", "he", 0, samples=3), engine, "float32")
+@pytest.mark.parametrize("side", SIDES)
+def test_signals_have_the_dtype_asked_for(side):
+    outputs, gradients = signals(Stack("relu", "he", 0, samples=3), side, "float32")
     assert {array.dtype for array in outputs + gradients} == {np.dtype("float32")}
 
 
@@ -127,13 +128,13 @@ def test_what_is_measured_of_tanh_and_relu():
 def test_apart_is_relative_to_the_largest_value_of_a_layer():
     a = [np.array([1.0, -200.0]), np.array([0.5, 0.25])]
     b = [np.array([2.0, -200.0]), np.array([0.5, 0.255])]
-    assert apart(a, a) == 0
-    assert apart(a, b) == pytest.approx(0.01)
-    assert apart(a[:1], b[:1]) == pytest.approx(0.005)
-    assert np.isnan(apart(a, [b[0], b[1] * np.nan]))
+    assert largest_difference(a, a) == 0
+    assert largest_difference(a, b) == pytest.approx(0.01)
+    assert largest_difference(a[:1], b[:1]) == pytest.approx(0.005)
+    assert np.isnan(largest_difference(a, [b[0], b[1] * np.nan]))
 
 
-def test_the_engines_agree_in_float64(folder):
+def test_the_sides_agree_in_float64(folder):
     differences = [unit["apart"] for unit in results(folder)["units"].values()]
     assert len(differences) == 24
     # Measured with 1,000 inputs, seeds 0 to 5: tanh with std 1, which is chaotic (its gradient
@@ -141,22 +142,22 @@ def test_the_engines_agree_in_float64(folder):
     assert max(max(difference.values()) for difference in differences) < 1e-12
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_one_engine_alone_measures_the_same(folder, engine):
-    config = activations.Config(seeds=2, samples=40, engines=engine)
+@pytest.mark.parametrize("side", SIDES)
+def test_one_side_alone_measures_the_same(folder, side):
+    config = activations.Config(seeds=2, samples=40, sides=side)
     for unit in activations.units(config)[::5]:
         with one_thread():  # As the laboratory does: more may sum in another order.
             alone = unit.work(**unit.arguments)
-        assert list(alone) == [engine]
-        assert alone[engine]["numbers"] == results(folder)["units"][unit.name][engine]["numbers"]
-    assert report.sides_agree(Results({("relu-He", 0): alone}, [engine])) == []
+        assert list(alone) == [side]
+        assert alone[side]["numbers"] == results(folder)["units"][unit.name][side]["numbers"]
+    assert report.sides_agree(Results({("relu-He", 0): alone}, [side])) == []
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_tensorboard_has_the_histograms_and_the_curves_over_the_layers(folder, engine):
-    events = EventAccumulator(str(folder / f"tanh-He-{engine}"), {"histograms": 0, "scalars": 0})
+@pytest.mark.parametrize("side", SIDES)
+def test_tensorboard_has_the_histograms_and_the_curves_over_the_layers(folder, side):
+    events = EventAccumulator(str(folder / f"tanh-He-{side}"), {"histograms": 0, "scalars": 0})
     events.Reload()
-    unit = json.loads((folder / "units" / "tanh-He-seed0.json").read_text())[engine]
+    unit = json.loads((folder / "units" / "tanh-He-seed0.json").read_text())[side]
     assert set(events.Tags()["histograms"]) == {f"activation/layer{i}" for i in range(1, 6)}
     for tag, histogram in unit["histograms"].items():
         (event,) = events.Histograms(tag)
@@ -175,7 +176,7 @@ def test_tensorboard_has_the_histograms_and_the_curves_over_the_layers(folder, e
     norms = [(event.step, event.value) for event in events.Scalars("gradient/norm")]
     expected = list(enumerate(np.float32(unit["curves"]["gradient/norm"]), start=1))
     assert norms == expected
-    assert "histograms" not in results(folder)["units"]["tanh-He-seed0"][engine]
+    assert "histograms" not in results(folder)["units"]["tanh-He-seed0"][side]
 
 
 LEVEL = [1.0, 1.0, 1.0, 1.0, 1.0]

@@ -7,18 +7,19 @@ import numpy as np
 import pytest
 
 from tests.experiments.made_up_reports import check_both_languages
-from torchopt_ref.experiments import laboratory, zero_init
-from torchopt_ref.experiments.both import batches
+from torchopt_ref.experiments import zero_init
+from torchopt_ref.experiments.lab.results import FAILS, HOLDS, UNDECIDED, Results
+from torchopt_ref.experiments.lab.run import run_experiment
+from torchopt_ref.experiments.lab.training import batches
 from torchopt_ref.experiments.reports import zero_init as report
-from torchopt_ref.experiments.results import FAILS, HOLDS, UNDECIDED, Results
-from torchopt_ref.experiments.symmetry import distinct_units, equal_weights, symmetry
+from torchopt_ref.experiments.zero_init import distinct_units, equal_weights, symmetry
 
-ENGINES = ("numpy", "torch")
+SIDES = ("numpy", "torch")
 
 
 def run(out):
     config = zero_init.Config(out=out, seeds=1, iterations=12, batch_size=10, jobs=1)
-    folder = laboratory.run(zero_init, config)
+    folder = run_experiment(zero_init, report, config)
     check_both_languages(folder)
     return json.loads((folder / "results.json").read_text())
 
@@ -60,9 +61,9 @@ def test_from_zeros_only_the_last_bias_learns(results):
         losses.append(-np.log(p[labels]).mean())
         bias -= 0.01 * (p - np.bincount(labels, minlength=10) / len(labels))
     for name in ("2-layer-zeros-seed0", "5-layer-zeros-seed0"):
-        for engine in ENGINES:
+        for side in SIDES:
             # float32: a few roundings of 6e-8.
-            loss = results["units"][name][engine]["numbers"]["loss"]
+            loss = results["units"][name][side]["numbers"]["loss"]
             assert loss == pytest.approx(np.mean(losses), rel=5e-7)
 
 

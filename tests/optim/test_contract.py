@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from torchopt_ref import optim
+from torchopt_ref.sides import KNOWN
 from torchopt_ref.testing import check_against_torch
-from torchopt_ref.testing.configurations import KNOWN
 
 COUNTERPARTS = {
     optim.SGD: torch.optim.SGD,

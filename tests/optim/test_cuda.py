@@ -17,8 +17,8 @@ from torchopt_ref.optim import Rule
 from torchopt_ref.optim.engines import cuda, memory
 from torchopt_ref.optim.engines.formula import Form, formula
 from torchopt_ref.optim.exact import sqrt
-from torchopt_ref.testing import configurations
-from torchopt_ref.testing.workload import extreme
+from torchopt_ref.sides import configurations
+from torchopt_ref.testing.parity.workload import extreme
 
 triton = pytest.importorskip("triton", reason="Triton is not installed")
 if tuple(map(int, triton.__version__.split(".")[:2])) < (3, 6):

@@ -12,7 +12,7 @@ from torch.optim import lr_scheduler
 from torchopt_ref import optim
 from torchopt_ref.optim import book, keras, optax
 from torchopt_ref.optim.functional import Functional
-from torchopt_ref.testing.configurations import BY_NAME, ENGINES, KNOWN
+from torchopt_ref.sides import BY_NAME, ENGINES, KNOWN
 
 ADAM = {"lr": 0.001, "betas": (0.9, 0.999)}
 DEFAULTS = {

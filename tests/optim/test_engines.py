@@ -15,8 +15,9 @@ from torchopt_ref.optim import Optimizer, Rule, batch
 from torchopt_ref.optim.engines import cpu, eager, memory
 from torchopt_ref.optim.engines.formula import Form, formula
 from torchopt_ref.optim.exact import sqrt
-from torchopt_ref.testing import check_parity, configurations
-from torchopt_ref.testing.configurations import ENGINES as PROVEN
+from torchopt_ref.sides import ENGINES as PROVEN
+from torchopt_ref.sides import configurations
+from torchopt_ref.testing import check_parity
 
 CLASSES = [optim.SGD, optim.Momentum, optim.AdaGrad, optim.RMSprop, optim.Adam, optim.AdamW]
 ENGINES = {

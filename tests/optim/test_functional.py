@@ -8,7 +8,7 @@ from torch.func import functional_call, grad, vmap
 
 from torchopt_ref import optim
 from torchopt_ref.optim.functional import Functional
-from torchopt_ref.testing import configurations
+from torchopt_ref.sides import configurations
 
 SHAPES = {"weight": (4, 3), "bias": (3,), "scale": ()}
 

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torchopt_ref.testing.configurations import ENGINES, configurations
+from torchopt_ref.sides import ENGINES, configurations
 
 SHAPES = [(), (1,), (0, 2), (3,), (2, 3), (4, 1, 2)]
 SLOWER = settings(max_examples=60, deadline=None)

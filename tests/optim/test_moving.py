@@ -14,6 +14,7 @@ from torch import nn
 from torchopt_ref import optim
 from torchopt_ref.optim import keras as ours_keras
 from torchopt_ref.optim import optax as ours_optax
+from torchopt_ref.optim.moving import from_keras, from_optax, to_keras, to_optax
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -156,7 +157,7 @@ def test_a_keras_training_goes_on_here_and_back_there(name, options):
         pass
     model = torch_model()
     entries, params = mapped(model)
-    ours = ours_keras.from_keras(theirs, by_variable(theirs, entries))
+    ours = from_keras(theirs, by_variable(theirs, entries))
     assert type(ours) is getattr(ours_keras, name)
     steps = {"steps": 2 * STEPS} if name == "SGD" else {}
 
@@ -166,7 +167,7 @@ def test_a_keras_training_goes_on_here_and_back_there(name, options):
         assert torch.equal(param.detach(), here(path, variable)), path
 
     back = built(name, **options | {"learning_rate": 0.5})
-    ours_keras.to_keras(ours, back, by_path(back, entries), **steps)
+    to_keras(ours, back, by_path(back, entries), **steps)
     assert same(bits(back), bits(theirs))
     for optimizer in (theirs, back):
         for _ in keras_steps(optimizer, 2 * STEPS, 3 * STEPS):
@@ -179,7 +180,7 @@ def test_weights_are_written_and_give_the_outputs_of_keras():
     optimizer = keras.optimizers.SGD()
     optimizer.build(model.trainable_variables)
     twin = torch_model()
-    ours_keras.from_keras(optimizer, by_path(optimizer, mapped(twin)[0]))
+    from_keras(optimizer, by_path(optimizer, mapped(twin)[0]))
     x = np.random.default_rng(1).normal(size=(5, 4, 4, 2)).astype("float32")
     outputs = twin(torch.tensor(x.transpose(0, 3, 1, 2))).detach().numpy()
     np.testing.assert_allclose(outputs, model(x), rtol=1e-5, atol=1e-5)
@@ -188,7 +189,7 @@ def test_weights_are_written_and_give_the_outputs_of_keras():
 def test_the_hyper_parameters_of_keras_are_in_the_groups():
     theirs = built("AdamW", beta_2=0.99, epsilon=1e-5, amsgrad=True, weight_decay=0.02)
     entries, params = mapped(torch_model())
-    ours = ours_keras.from_keras(theirs, by_path(theirs, entries))
+    ours = from_keras(theirs, by_path(theirs, entries))
     decayed, spared = ours.param_groups
     assert [id(each) for each in decayed["params"] + spared["params"]] == [
         id(params[name]) for name in ("conv/kernel", "dense/kernel", "conv/bias", "dense/bias")
@@ -204,12 +205,12 @@ def test_of_a_schedule_the_present_value_moves_and_back_there_it_stays():
     theirs = built("SGD", learning_rate=schedule)
     theirs.iterations.assign(2)
     entries, _ = mapped(torch_model())
-    ours = ours_keras.from_keras(theirs, by_path(theirs, entries))
+    ours = from_keras(theirs, by_path(theirs, entries))
     assert ours.param_groups[0]["lr"] == pytest.approx(0.025)
     ours.param_groups[0]["lr"] = 7.0
     with pytest.raises(ValueError, match="counts no steps, which Keras' schedule goes by: give st"):
-        ours_keras.to_keras(ours, theirs, by_path(theirs, entries))
-    ours_keras.to_keras(ours, theirs, by_path(theirs, entries), steps=3)
+        to_keras(ours, theirs, by_path(theirs, entries))
+    to_keras(ours, theirs, by_path(theirs, entries), steps=3)
     assert float(theirs.learning_rate) == pytest.approx(0.0125)
 
 
@@ -217,9 +218,9 @@ def test_a_training_that_has_not_begun_moves_too():
     entries, _ = mapped(torch_model())
     theirs = built("Adam")
     before = bits(theirs)
-    ours = ours_keras.from_keras(theirs, by_path(theirs, entries))
+    ours = from_keras(theirs, by_path(theirs, entries))
     other = built("Adam")
-    ours_keras.to_keras(ours, other, by_path(other, entries))
+    to_keras(ours, other, by_path(other, entries))
     assert same(bits(other), before)
 
 
@@ -238,11 +239,11 @@ def test_other_dtypes_keep_their_bits(dtype):
         before = bits(theirs)
         param = nn.Parameter(torch.zeros(2, 2, dtype=getattr(torch, dtype)))
         model_map = [(variable, (param, np.transpose))]
-        ours = ours_keras.from_keras(theirs, model_map)
+        ours = from_keras(theirs, model_map)
         assert param.tolist() == value.T.astype("float64").tolist()
         variable.assign(0 * value)
         theirs.momentums[0].assign(0 * value)
-        ours_keras.to_keras(ours, theirs, model_map)
+        to_keras(ours, theirs, model_map)
         assert same(bits(theirs), before)
         assert str(before[0].dtype) == dtype
 
@@ -256,16 +257,16 @@ def test_a_learning_rate_is_never_rounded_unseen():
             theirs.build([variable])
             param = another((1,), getattr(torch, dtype))
             if dtype == "float32":
-                assert ours_keras.from_keras(theirs, [(variable, param)]).defaults["lr"] == 0.1
+                assert from_keras(theirs, [(variable, param)]).defaults["lr"] == 0.1
             else:
                 with pytest.raises(ValueError, match=r"has the learning rate 0\.1 in float64"):
-                    ours_keras.from_keras(theirs, [(variable, param)])
+                    from_keras(theirs, [(variable, param)])
 
 
 def test_slots_lie_in_the_memory_order_of_their_parameter():
     theirs = built("Adam")
     model = torch_model().to(memory_format=torch.channels_last)
-    ours = ours_keras.from_keras(theirs, by_path(theirs, mapped(model)[0]))
+    ours = from_keras(theirs, by_path(theirs, mapped(model)[0]))
     weight = model[0].weight
     assert ours.state[weight]["exp_avg"].stride() == weight.stride() != (18, 9, 3, 1)
 
@@ -354,7 +355,7 @@ def test_a_map_that_does_not_fit_is_refused_and_nothing_written(case):
     make, message = REFUSED_MAPS[case]
     theirs = built("Adam")
     entries, params = mapped(torch_model())
-    good = ours_keras.from_keras(theirs, by_path(theirs, entries))
+    good = from_keras(theirs, by_path(theirs, entries))
     for param in params.values():
         param.data.fill_(7)
     before = bits(theirs)
@@ -363,9 +364,9 @@ def test_a_map_that_does_not_fit_is_refused_and_nothing_written(case):
     pairs = wrong.items() if isinstance(wrong, dict) else wrong
     model_map = [(prefix + name, entry) for name, entry in pairs]
     with pytest.raises((ValueError, TypeError), match=message):
-        ours_keras.from_keras(theirs, model_map)
+        from_keras(theirs, model_map)
     with pytest.raises((ValueError, TypeError)):
-        ours_keras.to_keras(good, theirs, model_map)
+        to_keras(good, theirs, model_map)
     assert all(torch.all(param == 7) for param in params.values())
     assert same(bits(theirs), before)
 
@@ -378,7 +379,7 @@ def test_variables_of_another_model_are_refused_though_their_names_are_the_same(
     with pytest.raises(
         ValueError, match=r"the Keras optimizer has no same \(not one of its variables\), but same"
     ):
-        ours_keras.from_keras(optimizer, [(other, another((1,)))])
+        from_keras(optimizer, [(other, another((1,)))])
 
 
 def test_a_number_is_a_parameter_too():
@@ -386,10 +387,10 @@ def test_a_number_is_a_parameter_too():
     theirs = keras.optimizers.SGD(momentum=0.5)
     theirs.build([variable])
     param = another(())
-    ours = ours_keras.from_keras(theirs, [(variable, param)])
+    ours = from_keras(theirs, [(variable, param)])
     assert param.item() == 3
     ours.state[param]["momentum_buffer"].fill_(2)
-    ours_keras.to_keras(ours, theirs, [(variable, param)])
+    to_keras(ours, theirs, [(variable, param)])
     assert float(theirs.momentums[0]) == 2
 
 
@@ -398,24 +399,24 @@ def test_variables_of_one_path_are_told_apart():
     optimizer = keras.optimizers.SGD()
     optimizer.build(variables)
     params = [another((1,)), another((1,))]
-    ours_keras.from_keras(optimizer, zip(variables, params, strict=True))
+    from_keras(optimizer, zip(variables, params, strict=True))
     assert [param.item() for param in params] == [0, 1]
     with pytest.raises(ValueError, match=r"has no same, but same \(0\), same \(1\)"):
-        ours_keras.from_keras(optimizer, {"same": params[0]})
+        from_keras(optimizer, {"same": params[0]})
 
 
 @pytest.mark.parametrize("option", GOES_AROUND)
 def test_what_goes_around_the_step_in_keras_is_refused_in_both_directions(option):
     entries, params = mapped(torch_model())
     plain = built("SGD")
-    ours = ours_keras.from_keras(plain, by_path(plain, entries))
+    ours = from_keras(plain, by_path(plain, entries))
     theirs = built("SGD", **{option: GOES_AROUND[option]})
     before = bits(theirs)
     message = f"Keras' {option} is not part of the step here: .*, and set it to"
     with pytest.raises(ValueError, match=message):
-        ours_keras.from_keras(theirs, by_path(theirs, entries))
+        from_keras(theirs, by_path(theirs, entries))
     with pytest.raises(ValueError, match=message):
-        ours_keras.to_keras(ours, theirs, by_path(theirs, entries))
+        to_keras(ours, theirs, by_path(theirs, entries))
     assert same(bits(theirs), before)
     assert {id(param) for param in ours.state} <= {id(param) for param in params.values()}
 
@@ -437,13 +438,13 @@ def test_optimizers_that_are_not_here_are_refused():
         if hasattr(optimizer, "apply_gradients"):
             optimizer.build(variables)
         with pytest.raises(TypeError, match=message):
-            ours_keras.from_keras(optimizer, {})
+            from_keras(optimizer, {})
     entries, _ = mapped(torch_model())
     scheduled = built("Adam", beta_1=lambda: 0.9)
     with pytest.raises(ValueError, match="Keras' beta_1 is a function: give Keras a number"):
-        ours_keras.from_keras(scheduled, by_path(scheduled, entries))
+        from_keras(scheduled, by_path(scheduled, entries))
     with pytest.raises(ValueError, match=r"Adam is not built: call build\(model.trainable_var"):
-        ours_keras.from_keras(keras.optimizers.Adam(), {})
+        from_keras(keras.optimizers.Adam(), {})
 
 
 def lr_of_one(optimizer):
@@ -494,14 +495,14 @@ CHANGES = {
 def test_what_keras_has_once_must_be_one_and_the_same_there(change, message):
     theirs = built("AdamW")
     entries, _ = mapped(torch_model())
-    ours = ours_keras.from_keras(theirs, by_path(theirs, entries))
+    ours = from_keras(theirs, by_path(theirs, entries))
     change(ours)
     before = bits(theirs)
     with pytest.raises(ValueError, match=message):
-        ours_keras.to_keras(ours, theirs, by_path(theirs, entries))
+        to_keras(ours, theirs, by_path(theirs, entries))
     assert same(bits(theirs), before)
     if change is step_of_one:
-        ours_keras.to_keras(ours, theirs, by_path(theirs, entries), steps=5)
+        to_keras(ours, theirs, by_path(theirs, entries), steps=5)
         assert int(theirs.iterations) == 5
 
 
@@ -510,15 +511,15 @@ def test_only_keras_dialect_moves_to_keras_and_only_to_its_own_class():
     entries, params = mapped(torch_model())
     for cls in (optim.Adam, ours_optax.Adam, torch.optim.Adam):
         with pytest.raises(TypeError, match=r"optimizer of torchopt_ref.optim.keras is moved here"):
-            ours_keras.to_keras(cls(params.values()), theirs, by_path(theirs, entries))
+            to_keras(cls(params.values()), theirs, by_path(theirs, entries))
     with pytest.raises(TypeError, match=r"keras\.AdamW is not moved into Keras' Adam"):
-        ours_keras.to_keras(ours_keras.AdamW(params.values()), theirs, by_path(theirs, entries))
+        to_keras(ours_keras.AdamW(params.values()), theirs, by_path(theirs, entries))
 
 
 @pytest.mark.parametrize("optimizer", [optim.Adam, ours_keras.Adam, ours_optax.Adam])
 def test_loading_another_framework_s_state_as_a_state_dict_names_the_call(optimizer):
     for wrong in (built("Adam"), optax.adam(0.1).init({}), [np.ones(2)]):
-        with pytest.raises(TypeError, match=r"optim.keras.from_keras, .* by optax.from_optax"):
+        with pytest.raises(TypeError, match=r"optim.moving.from_keras, .* by from_optax"):
             optimizer([another()]).load_state_dict(wrong)
 
 
@@ -605,16 +606,16 @@ def test_an_optax_training_goes_on_here_and_back_there(tx, make):
     *_, (_, params, state) = optax_steps(tx, params, tx.init(params), 0, STEPS)
     entries, own = mapped(torch_model())
     ours = make(own.values())
-    assert ours_optax.from_optax(state, nested(entries), ours, params) is ours
+    assert from_optax(state, nested(entries), ours, params) is ours
     steps = steps_if_needed(ours, STEPS)
-    assert same_trees(ours_optax.to_optax(ours, state, entries, params, **steps), (state, params))
+    assert same_trees(to_optax(ours, state, entries, params, **steps), (state, params))
 
     theirs = optax_steps(tx, params, state, STEPS, 2 * STEPS)
     for grads, _, _ in theirs:
         step_here(ours, own, grads)
     steps = steps_if_needed(ours, 2 * STEPS)
     empty = jax.eval_shape(tx.init, params)
-    back = ours_optax.to_optax(ours, empty, entries, params, **steps)
+    back = to_optax(ours, empty, entries, params, **steps)
     assert same_trees(back, theirs[-1][:0:-1])
     (_, *there), (_, *here) = (
         optax_steps(tx, params, state, 2 * STEPS, 2 * STEPS + 1)[0]
@@ -652,17 +653,17 @@ def test_what_is_around_the_optimizer_is_looked_through():
         {"params": [own["dense/bias"]], "weight_decay": 0},
     ]
     ours = ours_optax.AdamW(groups)
-    ours_optax.from_optax(state, nested(entries), ours, params)
+    from_optax(state, nested(entries), ours, params)
     assert [group["lr"] for group in ours.param_groups] == [pytest.approx(0.5 - 0.25 / 3)] * 2
     assert [group["betas"] for group in ours.param_groups] == [(0.75, pytest.approx(0.999))] * 2
     assert [group["weight_decay"] for group in ours.param_groups] == [0.5, 0]
     assert own["conv/bias"] not in ours.state
     assert all(torch.equal(own[name], here(name, leaf)) for name, leaf in flat(params).items())
-    again = ours_optax.to_optax(ours, tx.init(params), entries, params)
+    again = to_optax(ours, tx.init(params), entries, params)
     assert same_trees(again, (state, params))
     ours.param_groups[0]["betas"] = (0.5, 0.5)
     with pytest.raises(ValueError, match=r"the param groups have b1=0.5 and 0.75: make it one"):
-        ours_optax.to_optax(ours, state, entries)
+        to_optax(ours, state, entries)
 
 
 def flat(tree):
@@ -673,7 +674,7 @@ def test_weights_stay_where_no_parameters_are_given():
     tx, (entries, own) = optax.adam(0.1), mapped(torch_model())
     before = {name: param.detach().clone() for name, param in own.items()}
     ours = ours_optax.Adam(own.values())
-    ours_optax.from_optax(tx.init(optax_params()), entries, ours)
+    from_optax(tx.init(optax_params()), entries, ours)
     assert all(torch.equal(own[name], before[name]) for name in own)
 
 
@@ -690,7 +691,7 @@ def test_paths_are_those_of_the_tree_in_any_writing(params_map):
     kernel, bias = another((3, 2)), another((3,))
     ours = ours_optax.Adagrad([kernel, bias])
     tx = optax.adagrad(0.1, initial_accumulator_value=0.5)
-    ours_optax.from_optax(tx.init(tree), params_map((kernel, np.transpose), bias), ours)
+    from_optax(tx.init(tree), params_map((kernel, np.transpose), bias), ours)
     assert ours.state[kernel]["sum"].tolist() == [[0.5, 0.5]] * 3
 
 
@@ -706,9 +707,9 @@ def test_a_map_that_does_not_fit_optax_is_refused_and_nothing_written(case):
         param.data.fill_(7)
     state = optax.adam(0.1).init(params)
     with pytest.raises((ValueError, TypeError), match=message):
-        ours_optax.from_optax(state, wrong, ours, params)
+        from_optax(state, wrong, ours, params)
     with pytest.raises((ValueError, TypeError)):
-        ours_optax.to_optax(ours, state, wrong, params)
+        to_optax(ours, state, wrong, params)
     assert all(torch.all(param == 7) for param in own)
     assert not ours.state
 
@@ -751,7 +752,7 @@ def test_a_state_that_is_not_the_optimizer_s_is_refused_and_nothing_written(case
     ours = ours_optax.Adam(own.values(), lr=0.25)
     before = [param.detach().clone() for param in own.values()]
     with pytest.raises(ValueError, match=message):
-        ours_optax.from_optax(tx.init(params), entries, ours, params)
+        from_optax(tx.init(params), entries, ours, params)
     assert not ours.state
     assert ours.param_groups[0]["lr"] == 0.25
     assert all(map(torch.equal, own.values(), before))
@@ -763,13 +764,13 @@ def test_slots_weights_and_optimizer_must_be_of_the_same_parameters():
     longer = nested(flat(params) | {"conv/bias": jnp.ones(4)})
     ours = ours_optax.Adam(own.values())
     with pytest.raises(ValueError, match=r"conv/bias has the shape \(4,\), its parameter here"):
-        ours_optax.from_optax(state, entries, ours, longer)
+        from_optax(state, entries, ours, longer)
     without = {name: entry for name, entry in entries.items() if name != "conv/bias"}
     with pytest.raises(ValueError, match="the map lacks conv/bias of the tree of parameters"):
-        ours_optax.from_optax((), without, ours_optax.SGD([own["dense/bias"]]), params)
+        from_optax((), without, ours_optax.SGD([own["dense/bias"]]), params)
     fewer = ours_optax.Adam([own["conv/bias"]])
     with pytest.raises(ValueError, match="slots of conv/kernel, whose parameter the optimizer lac"):
-        ours_optax.from_optax(state, {"conv/kernel": entries["conv/kernel"]} | entries, fewer)
+        from_optax(state, {"conv/kernel": entries["conv/kernel"]} | entries, fewer)
     assert not ours.state
     assert not fewer.state
 
@@ -779,7 +780,7 @@ def test_bias_correction_is_the_state_s_and_the_optimizer_s():
     for corrected in (True, False):
         state = optax.rmsprop(0.1, bias_correction=corrected).init(optax_params())
         ours = ours_optax.RMSprop(own.values(), bias_correction=not corrected)
-        for move in (ours_optax.from_optax, lambda s, e, o: ours_optax.to_optax(o, s, e)):
+        for move in (from_optax, lambda s, e, o: to_optax(o, s, e)):
             with pytest.raises(ValueError, match=f"the state is of bias_correction={corrected}"):
                 move(state, entries, ours)
 
@@ -790,10 +791,8 @@ def test_counts_that_differ_are_refused_and_those_that_are_not_kept_asked_for():
     params = optax_params()
     ours = ours_optax.SGD(own.values())
     with pytest.raises(ValueError, match="SGD counts no steps, the state does: give steps="):
-        ours_optax.to_optax(ours, tx.init(params), entries)
-    assert int(ours_optax.to_optax(ours, tx.init(params), entries, steps=7)[1].count) == 7
+        to_optax(ours, tx.init(params), entries)
+    assert int(to_optax(ours, tx.init(params), entries, steps=7)[1].count) == 7
     adam, schedule = optax.adam(lambda count: 0.1).init(params)
     with pytest.raises(ValueError, match="the state's counts differ, 0 and 3"):
-        ours_optax.from_optax(
-            (adam, schedule._replace(count=3)), entries, ours_optax.Adam(own.values())
-        )
+        from_optax((adam, schedule._replace(count=3)), entries, ours_optax.Adam(own.values()))

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from torchopt_ref.sides import BY_NAME
 from torchopt_ref.testing import check_parity
-from torchopt_ref.testing.configurations import BY_NAME
 
 unit = st.floats(0, 0.999)
 positive = st.floats(1e-10, 10)

@@ -25,7 +25,7 @@ from torch.func import vmap
 from torchopt_ref import optim
 from torchopt_ref.optim import book, keras, optax
 from torchopt_ref.optim.functional import Functional
-from torchopt_ref.testing import configurations
+from torchopt_ref.sides import configurations
 
 UNITS = 3
 """Roundings that each input and the result of a formula may be off by. Measured: at most 2.5."""

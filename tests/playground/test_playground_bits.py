@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from torchopt_ref.testing.configurations import KNOWN
+from torchopt_ref.sides import KNOWN
 
 STEPS, FEWER, SIZE = 1000, 200, 6
 WALK = """

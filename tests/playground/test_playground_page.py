@@ -8,7 +8,7 @@ import pytest
 
 from numpy_ref.network import MultiLayerNet
 from torchopt_ref.playground import page
-from torchopt_ref.testing.configurations import KNOWN
+from torchopt_ref.sides import KNOWN
 
 SHIPPED = Path(__file__).parents[2] / "docs" / "playground.html"
 PACKAGE = Path(page.__code__.co_filename).parent

@@ -129,9 +129,9 @@ def many_runs(tmp_path_factory):
                     writer.add_scalar("loss/train", variant + 1 / step, step)
     options = {"model": "mlp", "dataset": "fake", "augment": False, "epochs": 1, "quiet": True}
     options |= {"out": parent / "train", "optimizer": "SGD"}
-    train(Config(**options, name="sound"))
+    train(Config.of(**options, name="sound"))
     with pytest.raises(UserError, match="the loss is nan"), pytest.warns(RuntimeWarning):
-        train(Config(**options, name="ended by NaN", lr=1e30))
+        train(Config.of(**options, name="ended by NaN", lr=1e30))
     return parent
 
 

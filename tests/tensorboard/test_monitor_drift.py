@@ -7,8 +7,8 @@ from torch import nn
 import torchopt_ref.nn
 import torchopt_ref.optim
 from tests.tensorboard.trainings import RECORDED, batches, mlp, watched_by_hand
+from torchopt_ref.sides import BY_NAME, KNOWN
 from torchopt_ref.tensorboard import Monitor
-from torchopt_ref.testing.configurations import BY_NAME, KNOWN
 
 
 def test_drift_is_0_for_our_optimizers(tmp_path, read):

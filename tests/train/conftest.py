@@ -1,6 +1,8 @@
 """Short trainings by the command."""
 
 import random
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +11,9 @@ import torch
 import tests.train.small_model  # noqa: F401  (trainings find it by its name)
 from tests.train.training_cases import TINY, write_small_mnist
 from torchopt_ref.cli import main
+
+# The command imports ``troublemakers:Failing`` by that name, as it would a user's module.
+sys.path.append(str(Path(__file__).parent))
 
 
 @pytest.fixture(autouse=True)

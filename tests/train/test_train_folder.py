@@ -1,30 +1,20 @@
 """What lies in a run's folder belongs together, is whole, and runs nothing."""
 
-import io
 import json
-import os
-import pickle
 import shlex
-import signal
 import sys
-from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
-from enum import IntEnum
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed.checkpoint as dcp
 
 from tests.train.training_cases import TINY, last_checkpoint, last_state
 from torchopt_ref.cli import main
 from torchopt_ref.errors import UserError
 from torchopt_ref.train import Config
 from torchopt_ref.train import train as train_function
-from torchopt_ref.train.checkpoints import Checkpoints, canonical, digest_of
-from torchopt_ref.train.distributed import Processes
-from torchopt_ref.train.sharded_checkpoints import SafePlanner, SafeReader
+from torchopt_ref.train.checkpoints.files import digest_of
 from torchopt_ref.whole_file import with_digest
 
 
@@ -181,7 +171,7 @@ def test_from_python_options_are_compared_before_anything_is_written(run):
     saved = json.loads(run.config.read_text())
     del saved["digest"]
     paths = {"out": run.folder.parent, "data_root": Path(saved["data_root"])}
-    other = Config(**saved | paths | {"seed": 5, "resume": True})
+    other = Config.of(**saved | paths | {"seed": 5, "resume": True})
     for content, said in ((run.config.read_bytes(), "--seed 5: the run"), (None, "is missing")):
         if content is None:
             run.config.unlink()
@@ -195,211 +185,6 @@ def test_without_resume_a_folder_with_checkpoints_is_not_written_to_either(run, 
     train("--seed", "7", status=2)
     assert f"{run.config} is missing" in train.err
     assert not run.config.exists()
-
-
-def save_killed_at(checkpoints, number, operation):
-    """Save in a process that is killed before its ``operation``-th one on files; whether it was."""
-    pid = os.fork()
-    if pid == 0:
-        count = 0
-
-        def hook(event, arguments):
-            nonlocal count
-            if event in ("open", "os.link", "os.rename", "os.remove", "os.mkdir"):
-                count += 1
-                if count == operation:
-                    os.kill(os.getpid(), signal.SIGKILL)
-
-        sys.addaudithook(hook)
-        checkpoints.save({"number": number}, number, best=True)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
-
-
-@pytest.mark.filterwarnings("ignore:.*fork")
-@pytest.mark.parametrize("number", [1, 2])
-def test_a_save_that_is_killed_at_any_point_harms_no_checkpoint_and_no_later_save(tmp_path, number):
-    """Another one, or the same again: at every moment there is one to go on from, and a best."""
-    for operation in range(1, 100):
-        checkpoints = Checkpoints(tmp_path / str(operation), 1, Processes(), {})
-        checkpoints.save({"number": 1}, 1, best=True)
-        killed = save_killed_at(checkpoints, number, operation)
-        last = torch.load(checkpoints.latest(), weights_only=True)["number"]
-        assert last in (1, number)
-        assert list(checkpoints.folder.glob("best-*"))
-        checkpoints.save({"number": 3}, 3, best=False)
-        for file in checkpoints.folder.glob("*.pt"):
-            assert digest_of(file) in file.name
-        assert torch.load(checkpoints.latest(), weights_only=True)["number"] == 3
-        if not killed:
-            break
-    assert 5 < operation < 99
-
-
-def test_saving_the_same_again_needs_no_moment_without_it(tmp_path):
-    checkpoints = Checkpoints(tmp_path, 1, Processes(), {})
-    checkpoints.save({"number": 1}, 1, best=False)
-    inode = checkpoints.latest().stat().st_ino
-    checkpoints.save({"number": 1}, 1, best=False)
-    assert checkpoints.latest().stat().st_ino == inode
-
-
-class Kind(IntEnum):
-    A = 1
-
-
-Pair = namedtuple("Pair", "a b")
-
-
-class Text(str):
-    __slots__ = ()
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        *(True, None, 2**70, 0.1, 1j, "a", b"a", (1, "a"), [1.5], {1: {"a": 2}}, {1, 2}),
-        *(OrderedDict(a=1), Counter("aab"), torch.Size([2]), torch.float16, torch.device("cpu")),
-        *(np.float64(0.1), np.int64(7), np.uint8(7), np.bool_(True), {"a": [np.float64(0.1)]}),
-    ],
-    ids=repr,
-)
-def test_what_is_saved_reads_back_as_it_is(value):
-    file = io.BytesIO()
-    torch.save(canonical({"it": value}), file)
-    file.seek(0)
-    (read,) = torch.load(file, weights_only=True).values()
-    assert read == value
-    assert type(read) in (type(value), float, int, bool)
-    assert not isinstance(read, np.generic)
-
-
-class Own(torch.Tensor):
-    pass
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        *(deque([1]), defaultdict(list), range(3), np.ones(2), np.float32(0.1), frozenset([1])),
-        *(Pair(1, 2), Kind.A, Text("a"), Fraction(1, 2), len, slice(1), object()),
-        torch.ones(2).as_subclass(Own),
-    ],
-    ids=lambda value: type(value).__name__,
-)
-def test_what_would_not_read_back_is_refused_with_its_place(value):
-    for state in ({"slot": value}, {"slot": [{"deep": value}]}):
-        with pytest.raises(UserError, match=r"cannot be saved: \['slot'\].* is a .*weights_only"):
-            canonical(state)
-
-
-def test_an_integer_that_would_not_read_back_is_refused():
-    canonical({"slot": -(2**2039 - 1)})
-    with pytest.raises(UserError, match=r"cannot be saved: \['slot'\] is a too large int"):
-        canonical({"slot": 2**2039})
-
-
-def test_a_scheduler_of_numpy_numbers_is_resumed(train):
-    arguments = ["--scheduler", "troublemakers:Remembering", "--warmup", "0"]
-    folder = train(*arguments, "--scheduler-args", '{"kind": "float64"}')
-    assert type(last_state(folder)["schedule"]["scheduler"]["seen"]) is float
-    train("--resume", tiny=[])
-
-
-@pytest.mark.parametrize("kind", ["ndarray", "deque", "defaultdict", "range", "later"])
-def test_a_scheduler_whose_state_cannot_be_read_back_is_refused_before_the_training(train, kind):
-    arguments = json.dumps({"kind": kind})
-    scheduler = ["--scheduler", "troublemakers:Remembering", "--scheduler-args", arguments]
-    assert not train(*scheduler, status=2).exists()
-    (line,) = train.err.splitlines()
-    assert f"['seen'] is a {'numpy' if kind == 'ndarray' else ''}" in line
-    assert "torch.load(weights_only=True)" in line
-
-
-class Evil:
-    """Makes a file when it is unpickled."""
-
-    def __init__(self, file, by=os.mkdir):
-        self.file, self.by = str(file), by
-
-    def __reduce__(self):
-        return self.by, (self.file,)
-
-
-def sharded(folder):
-    """A checkpoint in the format of torch.distributed."""
-    weights = {"model": {"weight": torch.arange(3.0)}, "lr": 0.1}
-    dcp.save(weights, checkpoint_id=folder, no_dist=True)
-    return weights
-
-
-def load(folder, into):
-    dcp.load(into, storage_reader=SafeReader(folder), planner=SafePlanner(), no_dist=True)
-    return into
-
-
-def test_a_sharded_checkpoint_reads_back(tmp_path):
-    saved = sharded(tmp_path)
-    found = load(tmp_path, {"model": {"weight": torch.zeros(3)}, "lr": 0.0})
-    assert found["lr"] == saved["lr"]
-    assert torch.equal(found["model"]["weight"], saved["model"]["weight"])
-
-
-ON_A_CLASS = b"ctorch.distributed.checkpoint.metadata\nMetadata\n(N}Vversion\nVevil\nstb."
-
-
-def test_metadata_changes_no_class_of_torch(tmp_path):
-    (tmp_path / ".metadata").write_bytes(ON_A_CLASS)
-    with pytest.raises(UserError, match=r"\.metadata is not what a checkpoint has"):
-        SafeReader(tmp_path).read_metadata()
-    assert dcp.metadata.Metadata.version is None
-
-
-GLOBALS = {
-    "a function": b"cos\nmkdir\n",
-    "a builtin": b"cbuiltins\n__import__\n",
-    "one in torch's own module": b"ctorch.serialization\nos\n",
-    "through a module that is allowed": b"\x80\x04\x8c\x13torch.serialization\x8c\x08os.mkdir\x93",
-    "through a class that is allowed": b"\x80\x04\x8c\x05torch\x8c\x0eSize.__class__\x93",
-    "a rebuilder": b"ctorch._utils\n_rebuild_tensor_v2\n",
-    "torch.load": b"ctorch\nload\n",
-}
-
-
-@pytest.mark.parametrize("name", GLOBALS.values(), ids=GLOBALS)
-def test_the_metadata_of_a_sharded_checkpoint_runs_nothing(tmp_path, name):
-    sharded(tmp_path)
-    made = tmp_path / "made"
-    (tmp_path / ".metadata").write_bytes(name + b"(V" + str(made).encode() + b"\ntR.")
-    with pytest.raises(UserError, match=r"is not what a checkpoint has \(it names "):
-        SafeReader(tmp_path).read_metadata()
-    assert not made.exists()
-
-
-@pytest.mark.parametrize("content", [b"", b"text", b"N.", b"(lp0\n.", pickle.dumps({"a": 1})])
-def test_metadata_that_is_none_is_named(tmp_path, content):
-    sharded(tmp_path)
-    (tmp_path / ".metadata").write_bytes(content)
-    with pytest.raises(UserError, match=r"\.metadata is not what a checkpoint has"):
-        SafeReader(tmp_path).read_metadata()
-
-
-def test_a_plain_value_of_a_sharded_checkpoint_runs_nothing(tmp_path):
-    made = tmp_path / "made"
-    dcp.save({"lr": Evil(made)}, checkpoint_id=tmp_path / "saved", no_dist=True)
-    with pytest.raises(dcp.api.CheckpointException, match="Weights only load failed"):
-        load(tmp_path / "saved", {"lr": 0.0})
-    assert not made.exists()
-
-
-def test_parts_of_a_sharded_checkpoint_lie_within_it(tmp_path):
-    sharded(tmp_path / "saved")
-    metadata = SafeReader(tmp_path / "saved").read_metadata()
-    for info in metadata.storage_data.values():
-        info.relative_path = f"../{info.relative_path}"
-    (tmp_path / "saved" / ".metadata").write_bytes(pickle.dumps(metadata))
-    with pytest.raises(UserError, match="outside of itself"):
-        SafeReader(tmp_path / "saved").read_metadata()
 
 
 EVIL = "open('made', 'w').close()\nfrom torch.optim import SGD as X\n"

@@ -215,7 +215,9 @@ def test_a_bug_has_its_traceback_and_names_the_folder(train, capsys):
 def test_the_function_takes_a_config(tmp_path):
     from torchopt_ref.train import train
 
-    config = Config(model="mlp", augment=False, epochs=1, batch_size=900, out=tmp_path, quiet=True)
+    config = Config.of(
+        model="mlp", augment=False, epochs=1, batch_size=900, out=tmp_path, quiet=True
+    )
     assert train(config).parent == tmp_path
 
 

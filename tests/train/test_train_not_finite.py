@@ -136,6 +136,15 @@ def test_skipping_gives_up_when_all_are_bad(train, monkeypatch):
     assert "and 10 batches before were bad, too" in train.err
 
 
+def test_bad_batches_count_in_a_row_only(train, monkeypatch):
+    """Eleven in a row would stop the training."""
+    monkeypatch.setenv("TROUBLE", " ".join(map(str, range(2, 24, 2))))
+    options = ["--optimizer", "troublemakers:BadGradient", "--on-nan", "skip", "--epochs", "3"]
+    folder = train(*options)
+    assert train.err.count("the batch is left out") == 11
+    assert results(folder)["steps"] == 19
+
+
 def test_skipping_does_not_go_on_with_broken_weights(train, monkeypatch):
     monkeypatch.setenv("TROUBLE", "4")
     train(*EXPLODING, "--on-nan", "skip", status=2)

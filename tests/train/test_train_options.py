@@ -2,13 +2,13 @@
 
 import json
 import re
-from dataclasses import fields
 
 import pytest
 
 from tests.train.training_cases import TINY, last_state
 from torchopt_ref.cli import main
-from torchopt_ref.train import Config
+from torchopt_ref.errors import UserError
+from torchopt_ref.train import Config, DataOptions, ModelOptions, OptimizerOptions
 
 
 def test_all_options_are_listed(capsys):
@@ -16,10 +16,19 @@ def test_all_options_are_listed(capsys):
         main(["train", "--help"])
     assert not exit.value.code
     out = capsys.readouterr().out
-    assert all(f"--{field.name.replace('_', '-')}" in out for field in fields(Config))
+    assert all(f"--{name.replace('_', '-')}" in out for name in Config().options())
     assert "--config" in out
     groups = ("model", "data", "optimizer", "schedule", "device", "run")
     assert all(f"{group} options" in out for group in groups)
+
+
+def test_options_from_python_have_the_names_of_the_command_line():
+    config = Config.of(model="mlp", lr=0.1, augment=False)
+    assert config == Config(
+        ModelOptions("mlp"), DataOptions(augment=False), OptimizerOptions(lr=0.1)
+    )
+    with pytest.raises(UserError, match="unknown option 'epoch': did you mean 'epochs'"):
+        Config.of(epoch=3)
 
 
 MISTAKES = {

@@ -42,6 +42,26 @@ def test_stopped_and_resumed_is_the_same_as_never_stopped(train, options, monkey
     assert "loss/train" in curves(stopped)
 
 
+def test_a_resumed_run_makes_only_the_steps_that_are_left(train, monkeypatch, tmp_path):
+    """From its start a training with the same seed would end the same, too, but later."""
+
+    def steps():
+        return file.read_text().splitlines().count("8") if file.exists() else 0
+
+    file = tmp_path / "steps"
+    monkeypatch.setenv("TROUBLE", str(file))
+    folder = train(
+        "--optimizer", "troublemakers:Counting", "--checkpoint-every", "7", "--keep", "9"
+    )
+    assert steps() == 20
+    for checkpoint in (folder / "checkpoints").glob("*.pt"):
+        if "00000007" not in checkpoint.name:
+            checkpoint.unlink()
+    train("--resume", "--json-log", tiny=[])
+    assert steps() == 20 + 13
+    assert [json.loads(line).get("step") for line in train.out.splitlines()] == [10, 20, None]
+
+
 DIALECTS = {
     "keras.RMSprop": {"centered": True, "momentum": 0.9},
     "keras.AdamW": {"amsgrad": True},

@@ -13,7 +13,7 @@ from torch.optim import lr_scheduler
 from torch.optim.swa_utils import SWALR
 
 from tests.train.training_cases import curves
-from torchopt_ref.train import Config
+from torchopt_ref.train import ScheduleOptions
 from torchopt_ref.train.optimizers import Schedule
 
 STEPS, PER_EPOCH, WARMUP = 40, 5, 7
@@ -83,12 +83,12 @@ def optimizer_of(rate):
 
 def schedule_of(optimizer, kind, warmup):
     cls, arguments = KINDS[kind]
-    config = Config(
+    options = ScheduleOptions(
         scheduler=f"{cls.__module__}:{cls.__qualname__}",
         scheduler_args=json.dumps(arguments),
         warmup=warmup,
     )
-    return Schedule(optimizer, config, STEPS)
+    return Schedule(optimizer, options, 1.0, STEPS)
 
 
 def options(optimizer):

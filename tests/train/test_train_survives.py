@@ -15,7 +15,8 @@ import torch
 from tests.train.test_train_processes import workers
 from tests.train.training_cases import TINY, last_checkpoint, results, wait_for
 from torchopt_ref.train import Config
-from torchopt_ref.train.data import LostWorker, open_data
+from torchopt_ref.train.data import LostWorker
+from torchopt_ref.train.data.opening import open_data
 from torchopt_ref.train.distributed import Processes
 
 SOON = 60
@@ -101,7 +102,7 @@ def test_a_loader_whose_death_is_told_late_is_named():
     """Its connection breaks before the system says that it died: that error is on its way then."""
 
     def lose_a_loader():
-        with open_data(Config(workers=1), torch.device("cpu"), Processes()) as data:
+        with open_data(Config.of(workers=1), torch.device("cpu"), Processes()) as data:
             next(data.train.epoch())
             (loader,) = data.train.workers
             Timer(0, loader.kill).start()

@@ -61,6 +61,15 @@ class SlowToDelete(Adam):
             sys.addaudithook(lambda event, _: time.sleep(0.2) if event == "os.remove" else None)
 
 
+class Counting(Adam):
+    """Writes a line into the file TROUBLE at each step: how many tensors it steps."""
+
+    def step(self, closure=None):
+        with open(os.environ["TROUBLE"], "a") as file:
+            print(sum(len(group["params"]) for group in self.param_groups), file=file)
+        return super().step(closure)
+
+
 class Failing(Adam):
     """Has a bug in its third step, by which a programmer must see a traceback."""
 

@@ -16,23 +16,30 @@ from typing import NamedTuple
 
 import torch
 
-from torchopt_ref.cli import Parser, missing_extra
 from torchopt_ref.devices import check_device
-from torchopt_ref.errors import UserError, unknown
+from torchopt_ref.errors import UserError, unknown, with_hint
+from torchopt_ref.parser import Parser
 from torchopt_ref.whole_file import write_whole
 from torchopt_ref.written import pasted
 
-from . import layers, load, monitor, optim, sweeps, training
+from . import layers, load, optim, sweeps, training
 from .report import Result, caption, machine, markdown, records, table
 from .timing import Case, NotTheSame, compare
 
 
 class Suite(NamedTuple):
-    """``axis`` is what a sweep sweeps; a suite without one compares."""
+    """The cases of a suite, and how they are shown."""
 
     cases: Callable[[torch.device], Iterable[Case]]
     title: str
     axis: str | None = None
+    """what varies between the cases of a sweep; None where a suite is no sweep"""
+
+
+def monitor_cases(device: torch.device) -> Iterable[Case]:
+    from . import monitor  # which needs the extra ``lab``
+
+    return monitor.cases(device)
 
 
 SUITES = {
@@ -50,7 +57,7 @@ SUITES = {
         f"A step of Adam by the number of tensors, of {sweeps.ELEMENTS} elements each",
         axis=f"tensors of {sweeps.ELEMENTS} elements (float32)",
     ),
-    "monitor": Suite(monitor.cases, "What a Monitor costs, in blocks of 50 training steps"),
+    "monitor": Suite(monitor_cases, "What a Monitor costs, in blocks of 50 training steps"),
 }
 
 
@@ -61,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         return failed(str(error), 2)
     except ModuleNotFoundError as error:
-        return failed(str(missing_extra(error)), 2)
+        return failed(str(with_hint(error)), 2)
     except NotTheSame as error:
         return failed(" ".join(str(error).split()), 1)
     return 0
@@ -81,10 +88,10 @@ def run(arguments: Sequence[str] | None) -> None:
         torch.cuda.set_device(device)
     cases = chosen(suite.cases(device), options.only, options.against)
     if device.type != "cpu":
-        cases = [case.without_bars() for case in cases]  # they are meant for a CPU
+        cases = [case.without_bars() for case in cases]  # the bars are meant for a CPU
     draws = options.plot or options.tensorboard
     if draws:
-        # What is missing is missed before minutes of timing.
+        # If matplotlib is missing, it is said before minutes of timing.
         from . import events, plot
 
     description = machine(device)
@@ -103,9 +110,9 @@ def run(arguments: Sequence[str] | None) -> None:
         return
     title = f"{suite.title}\n{caption(description)}"
     if suite.axis is None:
-        figure = plot.bars(results, title)
+        figure = plot.ratio_bars(results, title)
     else:
-        figure = plot.curves(results, title, suite.axis)
+        figure = plot.sweep_curves(results, title, suite.axis)
     if options.plot:
         png = io.BytesIO()
         figure.savefig(png, dpi=100, format="png")
@@ -155,7 +162,7 @@ def chosen(cases: Iterable[Case], only: str, against: str | None) -> list[Case]:
     """The cases whose name contains ``only``, and which have a contestant ``against``."""
     named = [case for case in cases if only in case.name]
     if not named:
-        raise UserError(f"no case has {only!r} in its name: choose another --only, or leave it")
+        raise UserError(f"no case has {only!r} in its name: choose another --only, or omit it")
     if against is None:
         return named
     names = dict.fromkeys(each.name for case in named for each in case.contestants)

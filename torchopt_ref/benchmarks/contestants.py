@@ -1,4 +1,4 @@
-"""Who takes part: the optimizers of ``torch.optim`` and ours, and the work they are set to."""
+"""Who takes part: the optimizers of ``torch.optim`` and ours, and the steps that they make."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from torchopt_ref.testing.configurations import BY_NAME
+from torchopt_ref.sides import BY_NAME
 
 from .shapes import Shapes, elements
 from .timing import Contestant, Run
@@ -29,7 +29,7 @@ WHO: dict[str, dict[str, Any]] = {
     OURS: {},
     EAGER: {"foreach": False},
 }
-"""The flags of each. Those of torch and ours stand together in the list of optimizers."""
+"""The flags of each. Torch's and our optimizers are in one list, ``BY_NAME``."""
 
 SLOTS = {"Adam": 2, "RMSprop": 1, "AdaGrad": 1, "Adagrad": 1, "SGD": 1}
 """Of each optimizer, in every dialect; SGD's is that of the momentum."""
@@ -56,9 +56,10 @@ def contestants(
     bytes_moved: int | None = None,
     **options: Any,
 ) -> list[Contestant]:
-    """Those of ``WHO`` with these labels; ``make`` sets each to work, and the bar is for the last.
+    """The contestants of ``WHO`` with these labels; the bar is for the last.
 
-    Where torch does not have the formula, its optimizer of the same name is the yardstick.
+    ``make`` makes the function to time from the optimizer's factory. Where torch does not have the
+    formula, its optimizer of the same name is a yardstick.
     """
     *_, last = labels = [*labels]
     foreign = BY_NAME[optimizer].torchs is None
@@ -107,10 +108,11 @@ def steps(
     one_missing: bool = False,
     state_read: bool = False,
 ) -> Run:
-    """One step of an optimizer after the other, with the same gradients.
+    """A function that makes one step of an optimizer, always with the same gradients.
 
-    Or with all but one, another one at each step, as where layers are dropped or experts chosen;
-    or after a checkpoint has been taken of the state; or with groups that differ in the rate.
+    ``groups`` is the number of param groups, which differ in their rate. ``one_missing``: at each
+    step another gradient is missing, as where layers are dropped or experts chosen.
+    ``state_read``: the steps come after ``state_dict()``, as for a checkpoint.
     """
     params = parameters(shapes, device, dtype)
     optimizer = factory(params if groups == 1 else in_groups(params, groups))
@@ -135,7 +137,7 @@ def steps(
 
 
 def graphed_steps(shapes: Shapes, device: torch.device, factory: Factory) -> Run:
-    """The same as ``steps``, the step captured in a CUDA graph, which is replayed."""
+    """The same as ``steps``, but a call replays a CUDA graph of the step."""
     params = parameters(shapes, device)
     optimizer = factory(params)
     stream = torch.cuda.Stream(device)
@@ -146,7 +148,7 @@ def graphed_steps(shapes: Shapes, device: torch.device, factory: Factory) -> Run
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         optimizer.step()
-    # The graph knows the memory of the state, not who owns it: the optimizer stays alive.
+    # The graph writes into the memory of the state, which the optimizer has to keep alive.
     return partial(_replay, graph, params, optimizer)
 
 
@@ -158,7 +160,7 @@ def _replay(
 
 
 def begin(step: Callable[[], object], params: Sequence[Tensor]) -> None:
-    """Steps with gradients that change: had they always been the same, no average would show."""
+    """Make steps with gradients that change, so that their averages differ from them."""
     for _ in range(BEFORE):
         step()
         for param in params:
@@ -173,9 +175,9 @@ def in_groups(params: Sequence[Tensor], groups: int) -> list[dict[str, Any]]:
 def parameters(
     shapes: Shapes, device: torch.device, dtype: torch.dtype = torch.float32
 ) -> list[nn.Parameter]:
-    """The same values and gradients at every call.
+    """Parameters with gradients, the same ones at every call.
 
-    The values are about as large as a step, so that the check judges the step.
+    The values are about as large as a step, so that the check of the results judges the step.
     """
     generator = torch.Generator().manual_seed(0)
 

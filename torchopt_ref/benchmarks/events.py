@@ -13,9 +13,9 @@ from .report import Result
 
 
 def write(parent: Path, suite: str, results: Sequence[Result], figure: Figure) -> Path:
-    """Make a folder in ``parent``, of the figure and, for each contestant, curves of its medians.
+    """Write the figure and a curve of each contestant's medians into a new folder in ``parent``.
 
-    In a sweep the step of a curve is what is swept; elsewhere every case is a tag of its own.
+    In a sweep the step of a curve is the size of the case; elsewhere each case has its own tag.
     """
     with RunFolder(parent, option="--tensorboard") as folder:
         folder.add_figure(suite, figure)

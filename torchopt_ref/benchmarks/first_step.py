@@ -27,7 +27,7 @@ from .shapes import mlp, shapes_of
 from .timing import Case, Contestant
 
 LIMIT = 0.1
-"""Seconds: not a ratio to torch, but what nobody notices."""
+"""Seconds that nobody notices."""
 
 
 def case() -> Case:
@@ -76,7 +76,7 @@ class FirstStep:
 def take(label: str, path: Path, threads: int) -> None:
     torch.set_num_threads(threads)
     params = parameters(shapes_of(mlp), torch.device("cpu"))
-    # The first optimizer of a process makes torch import its compiler, for a second.
+    # The first optimizer of a process makes torch import its compiler, which takes a second.
     torch.optim.SGD(parameters([(1,)], torch.device("cpu")))
     start = time.perf_counter()
     factory(label, "Adam")(params).step()

@@ -1,4 +1,4 @@
-"""One optimizer step on a busy machine, where a step that waits for its threads waits long."""
+"""One optimizer step on a busy machine, where waiting for threads takes long."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ threading.Thread(target=lambda: os._exit(len(sys.stdin.read()))).start()
 while True:
     pass
 """
-"""Until its standard input is closed, as it is when whoever started it has died."""
+"""Runs until its standard input is closed, also by the death of the process that started it."""
 
 
 def cases(device: torch.device) -> Iterator[Case]:
@@ -35,7 +35,7 @@ def cases(device: torch.device) -> Iterator[Case]:
 
 @contextmanager
 def busy() -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Other processes work as hard as they can: as many as torch has threads."""
+    """As many other processes as torch has threads keep the cores busy."""
     command = [sys.executable, "-c", BUSY]
     processes = [
         subprocess.Popen(command, stdin=subprocess.PIPE) for _ in range(torch.get_num_threads())

@@ -1,10 +1,10 @@
 """What a ``Monitor`` costs: the processor's time inside it, as a part of the training's.
 
-A block is 50 training steps, of which one is recorded, so that its time is the whole cost at
-``every=50``; in the blocks of another contestant none is near a record. The time is that of the
-thread (``time.thread_time``) from where torch or the training calls the monitor until it returns:
-what other programs do meanwhile does not count, and torch computes in one thread. On a GPU the
-launches of the monitor's operations count, not the operations.
+A block is 50 training steps with one record, so that its time is the whole cost at ``every=50``;
+another contestant's blocks have no record. The time is that of the thread (``time.thread_time``)
+between a call of the monitor, by torch or by the training, and its return. So other programs do not
+count; torch computes in one thread. On a GPU the launches of the monitor's operations count, not
+the operations.
 
 The models are small, as their steps are short and the cost is a large part of them: an MLP, a CNN,
 a GPT, 1,001 layers of 2,002 tensors, and torchvision's ResNet-18 on images of CIFAR's size.
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial, wraps
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -30,32 +30,31 @@ from .timing import Case, Contestant
 
 EVERY = 50
 SETTLED = 75
-"""Steps that are done when a block begins: its record is in the middle, and no longer one of the
-first, which are dearer."""
+"""Steps before a block: its record is then in its middle, and none of the first ones, which cost
+more."""
 
 
 def cases(device: torch.device) -> Iterator[Case]:
     for name, (make, bar, rounds) in MODELS.items():
-        with suppress(ModuleNotFoundError):
-            yield Case(
-                f"{name}, {EVERY} steps",
-                [
-                    Contestant("the training alone", partial(Block, device, make, None)),
-                    Contestant("in the Monitor, one record", partial(Block, device, make, 1), bar),
-                    Contestant("in the Monitor, no record", partial(Block, device, make, 0)),
-                    Contestant("of it, log(loss=) alone", partial(Block, device, make, 0, False)),
-                ],
-                check=assert_equal,
-                rounds=rounds,
-                sample=Block.seconds,  # type: ignore[arg-type]
-            )
+        yield Case(
+            f"{name}, {EVERY} steps",
+            [
+                Contestant("the training alone", partial(Block, device, make, None)),
+                Contestant("in the Monitor, one record", partial(Block, device, make, 1), bar),
+                Contestant("in the Monitor, no record", partial(Block, device, make, 0)),
+                Contestant("of it, log(loss=) alone", partial(Block, device, make, 0, False)),
+            ],
+            check=assert_equal,
+            rounds=rounds,
+            sample=Block.seconds,  # type: ignore[arg-type]
+        )
 
 
 class Block:
-    """Steps of a training of its own; those of all contestants are the same, bit for bit.
+    """Steps of a training; all contestants make the same ones, bit for bit.
 
-    ``records`` are made in it, 0 or 1; None is without a monitor. With ``predicts`` outputs and
-    targets are logged, too.
+    ``records`` is how many the monitor makes, 0 or 1; None is without a monitor. With ``predicts``
+    outputs and targets are logged, too.
     """
 
     def __init__(
@@ -107,7 +106,7 @@ class Block:
 
 @contextmanager
 def clock() -> Iterator[list[float]]:
-    """The thread's seconds inside of monitors, by a clock at each of their entrances."""
+    """The thread's seconds inside of monitors, by a clock around what torch and users call."""
     seconds, depth = [0.0], [0]
 
     def timed(function: Callable) -> Callable:
@@ -125,16 +124,16 @@ def clock() -> Iterator[list[float]]:
         return inside
 
     safe = Guard.safe
-    entrances = [(Monitor, "log"), (Hooks, "_enters"), (Hooks, "_leaves")]
-    originals = [getattr(owner, name) for owner, name in entrances]
+    called = [(Monitor, "log"), (Hooks, "_enters"), (Hooks, "_leaves")]
+    originals = [getattr(owner, name) for owner, name in called]
     Guard.safe = lambda self, function: timed(safe(self, function))  # type: ignore[method-assign]
-    for (owner, name), original in zip(entrances, originals, strict=True):
+    for (owner, name), original in zip(called, originals, strict=True):
         setattr(owner, name, timed(original))
     try:
         yield seconds
     finally:
         Guard.safe = safe  # type: ignore[method-assign]
-        for (owner, name), original in zip(entrances, originals, strict=True):
+        for (owner, name), original in zip(called, originals, strict=True):
             setattr(owner, name, original)
 
 
@@ -203,7 +202,7 @@ MODELS: dict[str, tuple[Callable[[], tuple[nn.Module, Tensor, Tensor]], float | 
     "2,002 tensors": (many_tensors, None, 2),
     "ResNet-18, 32 images of 32 x 32": (resnet, 0.01, 2),
 }
-"""The bar, and rounds."""
+"""How each model is made, its bar, and its rounds."""
 
 
 def assert_equal(expected: Sequence[Tensor], actual: Sequence[Tensor]) -> None:

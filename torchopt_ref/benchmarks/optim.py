@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from torchopt_ref.testing.configurations import BY_NAME
+from torchopt_ref.sides import BY_NAME
 
 from . import first_step
 from .contestants import (
@@ -37,7 +37,7 @@ LARGE = 10**7
 """Elements from which a step is compared with the bandwidth of the memory, too."""
 
 HUGE = 5 * 10**7
-"""Elements from which ten rounds are enough, and take long enough."""
+"""Elements from which ten rounds are enough."""
 
 THIRD_PARTY: dict[str, tuple[str, str, dict[str, Any]]] = {
     "torch-optimi": ("optimi", "Adam", {"lr": 1e-3, "betas": (0.9, 0.999)}),
@@ -47,8 +47,8 @@ THIRD_PARTY: dict[str, tuple[str, str, dict[str, Any]]] = {
 """Adam of other packages, which take part where they are installed: module, class, options."""
 
 EPS = 1e-16
-"""Of every Adam: PAdam adds it before the bias correction, the others after it. So small, it makes
-no difference to the result, and to the time it makes none anyway."""
+"""The eps of every Adam. PAdam adds it before the bias correction, the others after it; this one is
+so small that the results agree."""
 
 
 def cases(device: torch.device) -> Iterator[Case]:
@@ -85,7 +85,7 @@ def cpu_cases(device: torch.device) -> Iterator[Case]:
 
 
 def of_dialect(dialect: str, device: torch.device) -> Iterator[Case]:
-    """What torch does not have, in the time of what it has under the same name."""
+    """Formulas that torch does not have, compared with torch's optimizers of the same names."""
     resnet18 = vision("resnet18")
     yield case(f"{dialect}.Adam", "ResNet-18", resnet18, device, bar=AS_FAST)
     yield case(f"{dialect}.Adagrad", "ResNet-18", resnet18, device, bar=AS_FAST)
@@ -123,9 +123,9 @@ def small_tensors(
     against: Sequence[str],
     bars: tuple[float, float] | tuple[None, None] = (None, None),
 ) -> Iterator[Case]:
-    """1,000 x 64, in the plainest training and in others: the step may have no fair-weather path.
+    """1,000 x 64, in the plainest training and in others, which should take no longer.
 
-    The first bar is that of the plainest, the second of the others.
+    The first bar is for the plainest, the second for the others.
     """
     plain, other = bars
     yield case("Adam", "1,000 x 64", SMALL, device, against, bar=plain, packages=True)
@@ -151,10 +151,10 @@ def case(
     packages: bool = False,
     **options: Any,
 ) -> Case:
-    """Ours against the fastest of ``against``, in the company of torch's default.
+    """Ours against the fastest of ``against``; torch's default takes part, too.
 
-    Where torch does not have the formula, ours is held against our eager engine. ``packages``:
-    other packages' take part, too.
+    Where torch does not have the formula, ours is compared with our eager engine. ``packages``:
+    other packages take part, too.
     """
     size = elements(shapes)
     moved = bytes_of_a_step(optimizer, shapes, dtype) if size >= LARGE else None

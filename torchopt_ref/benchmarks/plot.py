@@ -15,11 +15,11 @@ HELD, MISSED, OPEN = "#55a868", "#c44e52", "#8c9ab5"
 COLORS = {True: HELD, False: MISSED, None: OPEN}
 
 
-def bars(results: Sequence[Result], title: str) -> Figure:
+def ratio_bars(results: Sequence[Result], title: str) -> Figure:
     """A bar for each ratio, from 1 (as fast) to the left (faster) or to the right (slower).
 
-    Whiskers are quartiles, and a black stroke is the ratio not to be exceeded. A ratio of a
-    contestant to itself is left out.
+    Whiskers are quartiles, and a black stroke is the ratio not to be exceeded. The ratio of a
+    contestant to itself is omitted.
     """
     labels: list[tuple[str, str]] = []
     headings: list[int] = []
@@ -46,7 +46,7 @@ def bars(results: Sequence[Result], title: str) -> Figure:
     ax.set(xscale="log", ylim=(len(labels) - 0.4, -0.6))
     ax.set_title(title, fontsize=10)
     ax.set_xlabel("time, as a ratio to the contestant behind the colon: left of 1 is faster")
-    # Room for the whiskers, and ticks where all ratios are about 1.
+    # Leave space for the whiskers, and for ticks where all ratios are about 1.
     low, high = ax.get_xlim()
     ax.set_xlim(min(low, 1 / 1.5), max(high, 1.5))
     ax.xaxis.set_major_formatter("{x:g}")
@@ -76,7 +76,7 @@ def bars(results: Sequence[Result], title: str) -> Figure:
     return figure
 
 
-def curves(results: Sequence[Result], title: str, axis: str) -> Figure:
+def sweep_curves(results: Sequence[Result], title: str, axis: str) -> Figure:
     """Seconds over what is swept, both logarithmic, with quartiles as bands.
 
     A dashed line is the time in which a yardstick of the same case moves as many bytes.
@@ -107,7 +107,7 @@ def curves(results: Sequence[Result], title: str, axis: str) -> Figure:
 
 
 def _scale(contestant: Contestant, result: Result) -> float:
-    """What makes a yardstick's time that of as many bytes as the first contestant moves."""
+    """The factor by which a yardstick's time is that of the first contestant's bytes; else 1."""
     moved = result.case.contestants[0].bytes_moved
     if not contestant.yardstick or moved is None or contestant.bytes_moved is None:
         return 1.0

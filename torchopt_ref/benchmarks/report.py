@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .timing import Case, Contestant, Spread, Timing
+from .timing import Case, Contestant, Quartiles, Timing
 
 HEADER = f"{'':32}{'median':>12}{'GB/s':>8}{'ratio':>9}  {'(quartiles)':>17}{'bar':>7}"
 
@@ -27,7 +27,7 @@ class Result(NamedTuple):
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """What the numbers depend on besides the code."""
+    """The machine and the versions, on which the numbers depend."""
     described = {
         "cpu": cpu_model(),
         "cores": os.cpu_count(),
@@ -48,7 +48,7 @@ def caption(described: dict[str, Any]) -> str:
 
 
 def cpu_model(path: Path = Path("/proc/cpuinfo")) -> str:
-    """The model name that Linux knows; elsewhere, what Python knows."""
+    """The model of the processor, from Linux or else from Python."""
     if path.exists():
         for line in path.read_text().splitlines():
             key, _, value = line.partition(":")
@@ -100,7 +100,7 @@ def held(contestant: Contestant, timing: Timing) -> bool | None:
     return None if contestant.bar is None else timing.ratio.median <= contestant.bar
 
 
-def duration(seconds: Spread) -> str:
+def duration(seconds: Quartiles) -> str:
     for unit, size in (("s", 1.0), ("ms", 1e-3)):
         if seconds.median >= size:
             return f"{seconds.median / size:.3g} {unit}"

@@ -1,10 +1,10 @@
-"""``scripts/train.py`` against the loop that one would write by hand, on the embedded MNIST.
+"""``scripts/train.py`` against a loop written by hand, on the embedded MNIST.
 
 Both train the same small CNN by torch's Adam on the same images, shifted at random, and evaluate
-after each epoch. What the script does besides is its overhead: a Monitor, curves, a checkpoint for
-each epoch, an order and shifts from which a training can be resumed. The time is that from the end
-of the first epoch to the end of the last, so that opening the data and making the model are not in
-it. A sample takes seconds: ``--rounds 5``.
+after each epoch. The script's overhead is what it does besides: a Monitor, curves, a checkpoint for
+each epoch, an order and shifts that a resumed training can continue. The time counts from the end
+of the first epoch to the end of the last, without opening the data and making the model. A sample
+takes seconds: ``--rounds 5``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .timing import Case, Contestant, Run
 
 EPOCHS, BATCH, LR, HELD_OUT = 2, 128, 2e-3, 0.1
 CLOSE = 0.05
-"""How far test accuracies may be apart: the images are shifted otherwise in each training."""
+"""How far test accuracies may be apart: each training draws other shifts."""
 
 
 def case(device: torch.device) -> Case:
@@ -66,12 +66,12 @@ class Epochs:
 
 
 def script(device: torch.device, monitor: bool = True) -> tuple[float, list[float]]:
-    """Test accuracy, and when each epoch ended: when its checkpoint was written."""
+    """Test accuracy, and when each epoch ended, by the time of its checkpoint."""
     from torchopt_ref.train import Config, train
 
     with TemporaryDirectory() as out:
         folder = train(
-            Config(
+            Config.of(
                 optimizer="torch.optim:Adam",
                 epochs=EPOCHS,
                 batch_size=BATCH,

@@ -1,4 +1,4 @@
-"""What is stepped: the shapes of the parameters of models, without the models."""
+"""The shapes of the parameters of models, without the models."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 Shapes = list[tuple[int, ...]]
 
 SMALL: Shapes = [(64,)] * 1000
-"""Many small tensors: the step's own work is a fraction of what it costs to look at each."""
+"""Many small tensors, for which looking at each costs more than computing its step."""
 
 
 def elements(shapes: Shapes) -> int:
@@ -25,7 +25,7 @@ def shapes_of(make: Callable[[], nn.Module]) -> Shapes:
 
 
 def vision(name: str) -> Shapes:
-    """Of a model that torchvision knows by this name."""
+    """The shapes of a model that torchvision knows by this name."""
     from torchvision.models import get_model
 
     return shapes_of(lambda: get_model(name))
@@ -48,7 +48,7 @@ def cnn() -> nn.Module:
 
 
 def transformer(width: int = 2048, layers: int = 18, tokens: int = 50304) -> Shapes:
-    """Of a transformer in GPT-2's manner, by default of a billion elements."""
+    """The shapes of a transformer like GPT-2, by default of a billion elements."""
     norm: Shapes = [(width,), (width,)]
     attention = [(3 * width, width), (3 * width,), (width, width), (width,)]
     feed_forward = [(4 * width, width), (4 * width,), (width, 4 * width), (width,)]

@@ -28,16 +28,16 @@ CPU = torch.device("cpu")
 
 
 class NotTheSame(AssertionError):
-    """A contestant computes something else than the first one: its time would say nothing."""
+    """A contestant computes something else than the first one, so times cannot be compared."""
 
 
 @dataclass(frozen=True)
 class Contestant:
     """``make()`` prepares the data and returns the function to time.
 
-    ``bar`` is the ratio that it may reach to the one that its case is measured against.
-    ``bytes_moved``: what a call has to read and write; where contestants say so, they are compared
-    by their seconds per byte. A ``yardstick`` computes something else, and is not checked.
+    ``bar`` is the largest allowed ratio to the contestant that the case is measured against.
+    ``bytes_moved`` is what a call has to read and write; contestants that have it are compared by
+    their seconds per byte. A ``yardstick`` computes something else, and is not checked.
     """
 
     name: str
@@ -50,8 +50,8 @@ class Contestant:
 def assert_same(expected: Sequence[Tensor], actual: Sequence[Tensor]) -> None:
     """Raise ``AssertionError`` unless the results agree to 1e-4 of the largest value.
 
-    Or, where the dtype cannot tell so little apart, to twice what it can: torch's optimizers round
-    a bfloat16 parameter after each operation or once, as the engine has it.
+    In bfloat16, to twice its precision: torch's optimizers round a parameter after each operation
+    or once, depending on the implementation.
     """
     for e, a in zip(expected, actual, strict=True):
         part = max(1e-4, 2 * torch.finfo(e.dtype).eps)
@@ -63,8 +63,8 @@ class Case:
     """Contestants for one task; ``check(expected, actual)`` raises unless they did the same.
 
     Ratios are to the fastest of ``against``, or to the first contestant. ``at`` is the place of the
-    case in a sweep, ``rounds`` the most that it is worth. ``sample`` takes the seconds of a call
-    where these are not what a clock around it shows. ``during`` lasts as long as the timing.
+    case in a sweep, ``rounds`` the largest number of rounds. ``sample`` measures the seconds of a
+    call where a clock around it does not. ``during`` is a context around the timing.
     """
 
     name: str
@@ -80,7 +80,7 @@ class Case:
         return list(self.against) or [self.contestants[0].name]
 
     def measured_against(self, name: str) -> Case:
-        """The case with all ratios to the contestant ``name``; bars for other ratios are gone."""
+        """The case with all ratios to ``name``; bars are dropped if they are for other ratios."""
         if [name] == self.rivals():
             return self
         return dataclasses.replace(self.without_bars(), against=(name,))
@@ -91,7 +91,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Spread:
+class Quartiles:
     """The median and the quartiles of a sample."""
 
     median: float
@@ -99,7 +99,7 @@ class Spread:
     high: float
 
     @classmethod
-    def of(cls, sample: Sequence[float]) -> Spread:
+    def of(cls, sample: Sequence[float]) -> Quartiles:
         low, median, high = statistics.quantiles(sample, n=4, method="inclusive")
         return cls(median, low, high)
 
@@ -108,8 +108,8 @@ class Spread:
 class Timing:
     """Seconds per call, and the ratio to the contestant ``against`` in the same round."""
 
-    seconds: Spread
-    ratio: Spread
+    seconds: Quartiles
+    ratio: Quartiles
     against: str
 
 
@@ -138,8 +138,8 @@ def compare(
     timings = []
     for each, own in zip(case.contestants, seconds, strict=True):
         pairs = zip(paces[each.name], paces[against], strict=True)
-        ratios = Spread.of([mine / other for mine, other in pairs])
-        timings.append(Timing(Spread.of(own), ratios, against))
+        ratios = Quartiles.of([mine / other for mine, other in pairs])
+        timings.append(Timing(Quartiles.of(own), ratios, against))
     return timings
 
 
@@ -172,9 +172,9 @@ def wall_seconds(run: Run, calls: int) -> float:
 
 
 def cuda_seconds(run: Run, calls: int) -> float:
-    """From when the device is idle until it has done everything, by its own clock.
+    """By the device's clock, from when it is idle until it has done everything.
 
-    What the calls cost on the CPU counts where the device has to wait for it.
+    The CPU's time counts where the device has to wait for the CPU.
     """
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     torch.cuda.synchronize()
@@ -207,5 +207,5 @@ def _calls_for(run: Run, clock: Clock, sample_seconds: float) -> int:
 
 
 def _sample(run: Run, calls: int, clock: Clock) -> float:
-    run()  # the one before may have left another contestant's data in the caches
+    run()  # fills the caches, which may hold the data of the contestant before
     return clock(run, calls) / calls

@@ -20,8 +20,8 @@ from .timing import Case, Run
 Model = Callable[[], nn.Module]
 
 EPS = 1e-4
-"""Of Adam: it makes no difference to the time. With torch's 1e-8, a gradient that is zero but for
-rounding moves its parameter as far as any other, and the check would judge that noise."""
+"""Adam's eps. With torch's 1e-8, a gradient that is zero but for rounding moves its parameter as
+far as any other, and the check would judge that noise."""
 
 
 def cases(device: torch.device) -> Iterator[Case]:
@@ -56,9 +56,9 @@ def training_steps(
 ) -> Run:
     """Training steps on one batch of ten classes; each returns its loss and the parameters.
 
-    What is checked is the first: further on, a rounding that decides on which side of zero the
-    input of a ReLU lies makes two right trainings differ by percents. The suite ``optim`` checks
-    later steps.
+    Only the first step is checked. Later ones may differ by percents although both are right: a
+    rounding decides on which side of zero the input of a ReLU is. The suite ``optim`` checks later
+    steps.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

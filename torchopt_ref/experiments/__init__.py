@@ -1,14 +1,8 @@
-"""The laboratory: one file per experiment, over shared parts.
+"""The laboratory: experiments on what makes training work, a file for each.
 
-The module of an experiment defines what ``laboratory.Experiment`` lists and a ``Config`` dataclass
-(``settings``), from which its command line is made; what is said of it stands in a module of
-``reports``. Shared: ``laboratory`` (units of work, kept one by one), ``results`` (outcomes and
-claims), ``words`` (a text in two languages), ``both`` (one training by both sides), ``lockstep``
-and ``agreement`` (how far apart the sides are), ``series`` (many short trainings), ``propagation``
-(signals without training), ``networks``, ``progress``; for what is shown ``digits`` (numbers),
-``svg``, ``charts`` and ``figures`` (drawings), ``report`` (terminal and markdown), ``summary``
-(``results.json``, read back), ``page`` and ``page_style`` (all on one page). A file whose name
-starts with an experiment's is a part of it.
+An experiment's module defines ``NAME``, its options as a ``Config``, its ``units`` of work and its
+``figures``. Its module in ``reports`` says in words what was found. ``lab`` has what the
+experiments share; ``search`` is the one experiment that is a package.
 """
 
 import importlib

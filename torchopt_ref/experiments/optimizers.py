@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
 
 from torchopt_ref.errors import UserError, unknown
+from torchopt_ref.sides import BY_NAME, KNOWN, Configuration
 
-from .agreement import agreement_units
-from .both import Training, train
-from .dialects import DIALECTS, in_dialect
-from .optimizers_figures import learning, valley
-from .results import Results, Unit
-from .settings import Settings
-from .svg import Figure
-from .valley import walk
+from .lab.agreement import agreement_units
+from .lab.charts import Lines, PlottedCurve, Valley
+from .lab.panels import note, test_accuracies, training_losses
+from .lab.results import Outcome, Results, Unit
+from .lab.settings import Settings
+from .lab.svg import COLORS, DASHES, Axis, Figure
+from .lab.training import Recipe, train
+from .lab.words import Words
 
 NAME = "optimizers"
 NAMES = ("SGD", "Momentum", "AdaGrad", "RMSprop", "Adam")
 SMOOTHING = 20
-"""A loss is reached when the mean of so many iterations is below it."""
+"""A loss counts as reached when the mean loss of this many iterations is not above it."""
+DIALECTS = {
+    "book": Words("the textbook", "教科书"),
+    "torch": Words("torch.optim", "torch.optim"),
+    "keras": Words("Keras", "Keras"),
+    "optax": Words("Optax", "Optax"),
+}
+"""Whose formulas and defaults the optimizers have, and what a report calls it."""
+OPTIONS_OF_SGD = {"Momentum": {"momentum": 0.9}, "Nesterov": {"momentum": 0.9, "nesterov": True}}
+"""In a dialect without a class for these methods, its SGD with these options computes them."""
+START = (-7.0, 2.0)
+STEPS = 30
+LEARNING_RATES = {"SGD": 0.95, "Momentum": 0.1, "AdaGrad": 1.5, "RMSprop": 0.1, "Adam": 0.3}
+"""The textbook's, for every dialect."""
 
 
 @dataclass
@@ -49,14 +66,14 @@ class Config(Settings):
         if self.dialect not in DIALECTS:
             raise unknown("dialect", self.dialect, DIALECTS)
         super().check()
-        if self.lockstep and set(self.engine_names) != {"numpy", "torch"}:
-            raise UserError("--lockstep compares two sides: use --engines numpy,torch")
+        if self.lockstep and set(self.side_names) != {"numpy", "torch"}:
+            raise UserError("--lockstep compares two sides: use --sides numpy,torch")
 
 
 def units(config: Config) -> list[Unit]:
     chosen = {name: in_dialect(name, config.dialect) for name in NAMES}
     trainings = {
-        name: Training(
+        name: Recipe(
             (100, 100, 100, 100),
             optimizer=configuration.name,
             options=configuration.options,
@@ -66,9 +83,9 @@ def units(config: Config) -> list[Unit]:
         )
         for name, configuration in chosen.items()
     }
-    valley = {"engine_names": config.engine_names, "dialect": config.dialect}
+    walked = {"side_names": config.side_names, "dialect": config.dialect}
     return [
-        Unit("valley", config.seed, walk, valley),
+        Unit("valley", config.seed, walk_down_the_valley, walked),
         *(
             Unit(name, seed, train, {"training": training, "settings": config, "seed": seed})
             for seed in config.all_seeds
@@ -78,11 +95,74 @@ def units(config: Config) -> list[Unit]:
     ]
 
 
-def iterations_to_reach_sgd(results: Results, engine: str, name: str) -> np.ndarray:
-    """The first iteration of each seed at which the smoothed loss is SGD's final one; else inf."""
-    targets = results.numbers("SGD", engine, "loss")
+def in_dialect(method: str, dialect: str, lr: float | None = None) -> Configuration:
+    """The optimizer of a method (SGD, Momentum, Nesterov, AdaGrad, RMSprop, Adam) in a dialect.
+
+    Without ``lr`` its learning rate is the book's for the method, in every dialect, and its
+    momentum is the book's 0.9: so the dialects differ only by their formulas and other defaults.
+    """
+    if lr is None:
+        lr = BY_NAME[f"book.{method}"].reference().hyper["lr"]
+    # Compared without case: the book's AdaGrad is Adagrad in two dialects.
+    found = {known.ours.__name__.casefold(): known for known in KNOWN if known.dialect == dialect}
+    if known := found.get(method.casefold()):
+        return Configuration(known, {"lr": lr})
+    return Configuration(found["sgd"], {"lr": lr} | OPTIONS_OF_SGD[method])
+
+
+def walk_down_the_valley(side_names: Sequence[str], dialect: str = "book") -> Outcome:
+    """30 steps of each optimizer of a dialect by each side: the work of a ``Unit``.
+
+    ``paths`` has the points (x, y) of each optimizer; the curves ``valley/<optimizer>`` and the
+    numbers have f along the path and at its end.
+    """
+    outcome: Outcome = {}
+    for side in side_names:
+        paths = {
+            name: list(PATHS[side](in_dialect(name, dialect, lr)))
+            for name, lr in LEARNING_RATES.items()
+        }
+        values = {name: [f(x, y) for x, y in path] for name, path in paths.items()}
+        outcome[side] = {
+            "paths": paths,
+            "curves": {f"valley/{name}": list(enumerate(fs)) for name, fs in values.items()},
+            "numbers": {name: fs[-1] for name, fs in values.items()},
+        }
+    return outcome
+
+
+def f(x: Any, y: Any) -> Any:
+    return x**2 / 20 + y**2
+
+
+def numpy_path(configuration: Configuration) -> Iterator[tuple[float, float]]:
+    params = {"x": np.array(START[0]), "y": np.array(START[1])}
+    optimizer = configuration.reference()
+    yield START
+    for _ in range(STEPS):
+        optimizer.update(params, {"x": params["x"] / 10, "y": 2 * params["y"]})
+        yield float(params["x"]), float(params["y"])
+
+
+def torch_path(configuration: Configuration) -> Iterator[tuple[float, float]]:
+    x, y = (torch.nn.Parameter(torch.tensor(start, dtype=torch.float64)) for start in START)
+    optimizer = configuration.ours([x, y])
+    yield START
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        f(x, y).backward()
+        optimizer.step()
+        yield x.item(), y.item()
+
+
+PATHS = {"numpy": numpy_path, "torch": torch_path}
+
+
+def iterations_to_reach_sgd(results: Results, side: str, name: str) -> np.ndarray:
+    """In each seed the iteration at which the smoothed loss reaches SGD's final one, or inf."""
+    targets = results.numbers("SGD", side, "loss")
     steps = []
-    for target, curve in zip(targets, results.curve(name, engine, "loss/train"), strict=True):
+    for target, curve in zip(targets, results.curve(name, side, "loss/train"), strict=True):
         window = min(SMOOTHING, len(curve))
         smooth = np.convolve(curve, np.ones(window) / window, mode="valid")
         below = np.flatnonzero(smooth <= target)
@@ -90,8 +170,65 @@ def iterations_to_reach_sgd(results: Results, engine: str, name: str) -> np.ndar
     return np.array(steps, dtype=float)
 
 
+STEP = Axis(Words("step", "步数"), whole=True)
+HEIGHT = Axis(Words("f(x, y), logarithmic", "f(x, y)（对数刻度）"), log=True)
+
+
 def figures(results: Results, config: Config) -> dict[str, Figure]:
     return {
-        "valley": valley(results, config.dialect),
-        "training_loss": learning(results, config.dataset, config.dialect),
+        "valley": valley_figure(results, config.dialect),
+        "training_loss": learning_figure(results, config.dataset, config.dialect),
     }
+
+
+def valley_figure(results: Results, dialect: str) -> Figure:
+    """A panel for each optimizer, and their heights over the steps in one."""
+    side = results.sides[-1]
+    found = results.of("valley")[0][side]["paths"]
+    paths = {name: np.array(found[name], dtype=float) for name in LEARNING_RATES}
+    panels = [
+        Valley(Words(f"{name}, lr = {rate:g}", f"{name}，学习率 {rate:g}"), paths[name], color)
+        for (name, rate), color in zip(LEARNING_RATES.items(), COLORS, strict=False)
+    ]
+    with np.errstate(over="ignore"):
+        heights = [
+            PlottedCurve(Words(name, name), range(len(path)), f(*path.T)[None], color, dash)
+            for (name, path), color, dash in zip(paths.items(), COLORS, DASHES, strict=False)
+        ]
+    steps = len(paths["SGD"]) - 1
+    return Figure(
+        said_of(dialect, Words("Five ways down a long valley", "五种方法走下狭长的山谷")),
+        [
+            *panels,
+            Lines(Words("Height after each step", "每一步之后的高度"), STEP, HEIGHT, heights),
+        ],
+        Words(
+            f"f(x, y) = x²/20 + y², {steps} steps from (\N{MINUS SIGN}7, 2); + is the minimum.",
+            f"f(x, y) = x²/20 + y²，从 (\N{MINUS SIGN}7, 2) 出发走 {steps} 步，十字是最小值。",
+        ),
+    )
+
+
+def learning_figure(results: Results, dataset: str, dialect: str) -> Figure:
+    """Training loss and test accuracy."""
+    names = {name: Words(name, name) for name in LEARNING_RATES}
+    shown = {"mnist": "MNIST", "fashion": "Fashion-MNIST"}.get(dataset, dataset)
+    losses = {
+        words: results.curve(name, results.sides[-1], "loss/train") for name, words in names.items()
+    }
+    return Figure(
+        said_of(dialect, Words(f"Five optimizers on {shown}", f"五种优化方法（{shown}）")),
+        [
+            training_losses(Words("Training loss", "训练损失"), losses, log=True),
+            test_accuracies(results, names),
+        ],
+        note(results, "SGD", next(iter(losses.values())).shape[1]),
+    )
+
+
+def said_of(dialect: str, words: Words) -> Words:
+    """The words alone for the book's optimizers, else with the name of the dialect behind them."""
+    if dialect == "book":
+        return words
+    name = DIALECTS[dialect]
+    return Words(f"{words.en} (as in {name.en})", f"{words.zh}（{name.zh} 的写法）")

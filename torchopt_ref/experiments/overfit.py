@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from .both import Training, training_units
-from .figures import accuracy_panel, note
-from .results import Results, Unit, points
-from .settings import Settings
-from .svg import NOTHING, Figure
-from .words import Words
+from .lab.panels import accuracy_panel, note
+from .lab.results import Results, Unit, points
+from .lab.settings import Settings
+from .lab.svg import NOTHING, Figure
+from .lab.training import Recipe, training_units
+from .lab.words import Words
 
 NAME = "overfit"
-OVERFITTING = Training(hidden_sizes=(100,) * 6, options={"lr": 0.01}, samples=300, batch_size=100)
+OVERFITTING = Recipe(hidden_sizes=(100,) * 6, options={"lr": 0.01}, samples=300, batch_size=100)
 """The training that the remedies, weight decay and dropout, start from."""
-EPOCH = 3
-"""Iterations in which so many images are drawn as there are."""
+STEPS_PER_EPOCH = 3
+"""In so many iterations as many images are drawn as the training set has: 3 batches of 100."""
 FITTED = 0.99
 """The accuracy on the training images that counts as having learnt them."""
 LARGE_GAP = 0.1
+"""The training accuracy minus the test accuracy above which a network has overfitted."""
 
 
 @dataclass
@@ -30,15 +31,17 @@ class Config(Settings):
     it has not seen.
     """
 
-    engines: str = "torch"
+    sides: str = "torch"
     """which sides run: numpy, torch or both"""
     epochs: int = 200
     """passes over the 300 images"""
 
 
-def overfitting(epochs: int) -> Training:
-    """``OVERFITTING`` over so many epochs, evaluated after every fifth."""
-    return replace(OVERFITTING, iterations=EPOCH * epochs, evaluate_every=5 * EPOCH)
+def overfitting(epochs: int) -> Recipe:
+    """``OVERFITTING`` for this number of epochs, evaluated after every fifth one."""
+    return replace(
+        OVERFITTING, iterations=STEPS_PER_EPOCH * epochs, evaluate_every=5 * STEPS_PER_EPOCH
+    )
 
 
 def units(config: Config) -> list[Unit]:
@@ -52,15 +55,15 @@ def figures(results: Results, config: Config) -> dict[str, Figure]:
 
 def accuracy_figure(results: Results, panels: Mapping[str, Words], title: Words) -> Figure:
     """Accuracies over epochs; ``panels`` maps variants to the titles of their panels."""
-    engine = results.engines[-1]
+    side = results.sides[-1]
     first = next(iter(panels))
-    evaluations = points(results.of(first)[0][engine]["curves"]["accuracy/test"])
-    epochs = [step / EPOCH for step, _ in evaluations]
+    evaluations = points(results.of(first)[0][side]["curves"]["accuracy/test"])
+    epochs = [step / STEPS_PER_EPOCH for step, _ in evaluations]
     drawn = [
         accuracy_panel(
             name,
-            results.curve(variant, engine, "accuracy/train"),
-            results.curve(variant, engine, "accuracy/test"),
+            results.curve(variant, side, "accuracy/train"),
+            results.curve(variant, side, "accuracy/test"),
             epochs,
         )
         for variant, name in panels.items()

@@ -9,15 +9,23 @@ import numpy as np
 
 from torchopt_ref.errors import UserError
 
-from .agreement import agreement_units, compare
-from .both import Training, is_weight, training_units
-from .networks import Arrays
-from .overfit import EPOCH, accuracy_figure, overfitting
-from .results import Results, Unit
-from .settings import Settings
-from .svg import Figure
-from .weight_decay_figures import NAMES, norms
-from .words import Words
+from .lab.agreement import agreement_units
+from .lab.charts import Lines
+from .lab.panels import EPOCH, curves, note
+from .lab.results import Outcome, Results, Unit, points
+from .lab.settings import Settings
+from .lab.svg import Axis, Figure
+from .lab.trainers import Arrays
+from .lab.training import (
+    Recipe,
+    batches,
+    is_weight,
+    make_trainers,
+    training_units,
+    weight_difference,
+)
+from .lab.words import Words
+from .overfit import STEPS_PER_EPOCH, accuracy_figure, overfitting
 
 NAME = "weight-decay"
 IN_LOSS, IN_OPTIMIZER = "SGD-L2-in-loss", "SGD-L2-in-optimizer"
@@ -52,7 +60,7 @@ class Config(Settings):
             raise UserError("--weight-decay must be above 0, and finite")
 
 
-def trainings(config: Config) -> dict[str, Training]:
+def trainings(config: Config) -> dict[str, Recipe]:
     sgd = replace(overfitting(config.epochs), optimizer="SGD")
     adam = replace(sgd, optimizer="Adam", options={"lr": 0.001})
     return {
@@ -70,9 +78,9 @@ def trainings(config: Config) -> dict[str, Training]:
 def units(config: Config) -> list[Unit]:
     variants = trainings(config)
     exact = replace(config, dtype="float64", device="cpu")
-    forms = {"forms": (variants[IN_LOSS], variants[IN_OPTIMIZER]), "every": EPOCH}
+    forms = {"forms": (variants[IN_LOSS], variants[IN_OPTIMIZER]), "every": STEPS_PER_EPOCH}
     compared = [
-        Unit("L2-forms", seed, compare, {**forms, "settings": exact, "seed": seed})
+        Unit("L2-forms", seed, compare_forms, {**forms, "settings": exact, "seed": seed})
         for seed in config.all_seeds
     ]
     with_decay = {name: variants[name] for name in REMEDIES}
@@ -88,9 +96,74 @@ def weight_norm(weights: Arrays) -> dict[str, float]:
     return {NORM: float(np.sqrt(sum(squares)))}
 
 
+def compare_forms(
+    forms: tuple[Recipe, Recipe], settings: Settings, seed: int, every: int
+) -> Outcome:
+    """Train in both forms on the same mini-batches, and compare their weights on each side.
+
+    The curve ``weights/difference`` has the largest difference of any weight after every ``every``
+    iterations, the number ``difference`` the largest of all. The losses are not compared, since
+    only one of the two forms counts the penalty in its loss.
+    """
+    first, second = (make_trainers(training, settings, seed) for training in forms)
+    curves: dict[str, list] = {side: [] for side in first}
+    for iteration, (x, t) in enumerate(batches(forms[0], settings, seed), start=1):
+        for side in first:
+            first[side].step(x, t)
+            second[side].step(x, t)
+            if iteration % every == 0:
+                _, distance = weight_difference(first[side].weights(), second[side].weights())
+                curves[side].append([iteration, distance])
+    return {
+        side: {
+            "curves": {"weights/difference": curve},
+            "numbers": {"difference": float(np.max([distance for _, distance in curve]))},
+            "seconds": first[side].seconds + second[side].seconds,
+        }
+        for side, curve in curves.items()
+    }
+
+
+NAMES = {
+    "SGD": Words("SGD, no decay", "SGD，无衰减"),
+    "SGD-L2-in-loss": Words("SGD, L2 in the loss", "SGD，损失中加 L2"),
+    "SGD-L2-in-optimizer": Words("SGD, L2 in the gradient", "SGD，梯度中加 L2"),
+    "Adam": Words("Adam, no decay", "Adam，无衰减"),
+    "Adam-L2": Words("Adam, L2 in the gradient", "Adam，梯度中加 L2"),
+    "AdamW": Words("AdamW, decoupled decay", "AdamW，解耦的衰减"),
+}
+CURVE_NAMES = {
+    "SGD": Words("no decay", "无衰减"),
+    "SGD-L2-in-loss": Words("L2, loss", "L2，损失"),
+    "SGD-L2-in-optimizer": Words("L2, gradient", "L2，梯度"),
+    "Adam": Words("no decay", "无衰减"),
+    "Adam-L2": Words("L2, gradient", "L2，梯度"),
+    "AdamW": Words("decoupled", "解耦"),
+}
+
+
 def figures(results: Results, config: Config) -> dict[str, Figure]:
     title = Words("Weight decay against overfitting", "用权值衰减抑制过拟合")
     return {
         "accuracy": accuracy_figure(results, NAMES, title),
         "norms": norms(results, NORM),
     }
+
+
+def norms(results: Results, tag: str) -> Figure:
+    """The norm of all weights over the epochs, a panel for each optimizer."""
+    side, panels = results.sides[-1], []
+    epochs = [
+        step / STEPS_PER_EPOCH for step, _ in points(results.of("SGD")[0][side]["curves"][tag])
+    ]
+    y = Axis(Words("norm of all weights", "全部权重的范数"))
+    for optimizer in ("SGD", "Adam"):
+        found = {
+            name: results.curve(variant, side, tag)
+            for variant, name in CURVE_NAMES.items()
+            if variant.startswith(optimizer)
+        }
+        title = Words(optimizer, optimizer)
+        panels.append(Lines(title, EPOCH, y, curves(found, epochs, plain=True)))
+    title = Words("What decay does to the weights", "衰减对权重大小的影响")
+    return Figure(title, panels, note(results, "SGD"))

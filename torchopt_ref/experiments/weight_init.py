@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .agreement import agreement_units
-from .both import CHANCE, Training, training_units
-from .figures import initial_weights, note, test_accuracies, training_losses
-from .results import Results, Unit
-from .settings import Settings
-from .svg import Figure
-from .words import Words
+from .lab.agreement import agreement_units
+from .lab.panels import initial_weights, note, test_accuracies, training_losses
+from .lab.results import Results, Unit
+from .lab.settings import Settings
+from .lab.svg import Figure
+from .lab.training import CHANCE, Recipe, training_units
+from .lab.words import Words
 
 NAME = "weight-init"
 SCHEMES: dict[str, str | float] = {"std=0.01": 0.01, "Xavier": "xavier", "He": "he"}
@@ -32,7 +32,7 @@ class Config(Settings):
 
 def units(config: Config) -> list[Unit]:
     trainings = {
-        name: Training(
+        name: Recipe(
             (100, 100, 100, 100),
             weight_init=scheme,
             batch_size=config.batch_size,
@@ -44,8 +44,8 @@ def units(config: Config) -> list[Unit]:
 
 
 def figures(results: Results, config: Config) -> dict[str, Figure]:
-    engine, names = results.engines[-1], {name: initial_weights(name) for name in SCHEMES}
-    losses = {names[name]: results.curve(name, engine, "loss/train") for name in SCHEMES}
+    side, names = results.sides[-1], {name: initial_weights(name) for name in SCHEMES}
+    losses = {names[name]: results.curve(name, side, "loss/train") for name in SCHEMES}
     return {
         "training_loss": Figure(
             Words("Three kinds of initial weights", "三种权重初始值"),

@@ -7,9 +7,10 @@ costs and does the same whatever happened before it.
 import functools
 import warnings
 from array import array
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -24,13 +25,19 @@ from .exact import quiet
 from .rule import Group, Rule, python_number
 from .state import NUMBERS, ONE, add_state, captured, hyper_parameters
 
-if TYPE_CHECKING:
-    from .optimizer import Optimizer
-
 Launch = Callable[[], None]
 """A step of some parameters, ready to be taken: whatever can be refused has been checked."""
 
 NONE, STRIDED = type(None), {torch.strided}
+
+
+class HasRule(Protocol):
+    """What is needed of an optimizer to take its step."""
+
+    rule: ClassVar[Rule]
+    state: defaultdict[Tensor, Any]
+
+    def sparse_gradient(self, grad: Tensor, hyper: Group) -> Tensor: ...
 
 
 class Rows(NamedTuple):
@@ -66,7 +73,7 @@ class Rows(NamedTuple):
         return [self.params[position], self.grads[position], *slots]
 
 
-def launches(optimizer: "Optimizer", group: Group) -> list[Launch]:
+def launches(optimizer: HasRule, group: Group) -> list[Launch]:
     """The next step of a group."""
     params: list[Tensor] = group["params"]
     grads: list[Any] = [param.grad for param in params]
@@ -82,7 +89,7 @@ def launches(optimizer: "Optimizer", group: Group) -> list[Launch]:
     return [functools.partial(by_eager, rows, range(len(params)))]
 
 
-def gather(optimizer: "Optimizer", group: Group, params: list[Tensor], grads: list[Tensor]) -> Rows:
+def gather(optimizer: HasRule, group: Group, params: list[Tensor], grads: list[Tensor]) -> Rows:
     """The rows of a group. State that is missing is created."""
     hyper = hyper_parameters(group)
     if group.get("fused") or group.get("capturable"):
@@ -153,7 +160,7 @@ def by_eager(rows: Rows, which: Iterable[int]) -> None:
     with torch.set_grad_enabled(rows.group["differentiable"]), quiet():
         for position in which:
             count = counted(rows.steps[position], stays) if rule.counts else 0
-            # A count that must not be read is known by the tensor in the state, which stays.
+            # A count that must not be read is told from others by its tensor's identity.
             known = id(rows.steps[position]) if isinstance(count, Tensor) else count
             row, wide = rows.row(position), torch.float32
             if rule.rounded_scalars is not None:
@@ -168,7 +175,7 @@ def by_eager(rows: Rows, which: Iterable[int]) -> None:
 def counted(step: Any, stays: bool) -> Any:
     """The number of the step now taken; a float64 tensor where it must not be read."""
     if stays or step.device.type != "cpu":
-        # A number, since the compiler may make a tensor that is added to zero the new count itself.
+        # Not ONE: the compiler takes 0 + ONE for ONE, whose memory would become the count.
         step += 1
         return step.double()
     step += ONE if type(step) is Tensor and step.is_floating_point() else 1
@@ -178,7 +185,7 @@ def counted(step: Any, stays: bool) -> Any:
 def by_kernel(rows: Rows) -> list[Launch]:
     """Rows of one device and the same dtypes together for a kernel; the eager engine for others."""
     columns = [rows.params, rows.grads, *rows.slots.values()]
-    # What is unscaled is written into the gradients.
+    # Unscaling writes the gradients.
     columns, seen = in_memory(columns, rows.plain, unscales=rows.grad_scale is not None)
     count = Count.of(rows)
     which: Sequence[int] = range(len(rows.params))
@@ -222,7 +229,7 @@ class Count(NamedTuple):
             return cls(memory.zeros(len(rows.params)), array("q"), [])
         if PLAIN.issuperset(map(type, rows.steps)):
             read = memory.read_steps(rows.steps)
-            # One count for several parameters: each adds to it in its turn.
+            # Where parameters share a count, each is to add to it before the next steps.
             if read is not None and len({*read[0]}) == len(rows.steps):
                 return cls(read[1], read[0], [])
             if all(step.is_cuda and step.dtype == torch.float32 for step in rows.steps):

@@ -41,18 +41,18 @@ def in_precision(x: Any, dtype: torch.dtype) -> Any:
     """A scalar whose operations are rounded in ``dtype``, float32 or float64."""
     if isinstance(x, Tensor):
         return x.to(dtype)
-    # The compiler makes tensors of NumPy's numbers. There the step is one, which decides.
+    # The compiler would make a tensor of NumPy's number; under it the step is a tensor anyway.
     return np.float32(x) if dtype == torch.float32 and not torch.compiler.is_compiling() else x
 
 
 def quiet() -> AbstractContextManager[object]:
-    """What overflows or is not a number is the training's affair: NumPy shall not warn of it."""
+    """Within it NumPy does not warn of overflow and NaN, which a training may well have."""
     # The compiler knows no errstate.
     return nullcontext() if torch.compiler.is_compiling() else np.errstate(all="ignore")
 
 
 def where_positive(condition: Tensor, value: Tensor) -> Tensor:
-    """``value`` where the other is greater than 0, which NaN is not; else 0."""
+    """``value`` where ``condition`` is greater than 0; elsewhere, and where that is NaN, 0."""
     return torch.where(condition > 0, value, 0.0)
 
 

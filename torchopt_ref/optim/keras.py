@@ -20,8 +20,6 @@ from torch.optim.optimizer import ParamsT
 from .checks import refuse_weight_decay
 from .dialect import Dialect, momentum_slots
 from .exact import float32, in_precision, sqrt
-from .moving_keras import from_keras as from_keras
-from .moving_keras import to_keras as to_keras
 from .rule import Group, Rule, Slots, is_zero
 
 NAMES = {

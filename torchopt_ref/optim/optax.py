@@ -20,8 +20,6 @@ from torch.optim.optimizer import ParamsT
 
 from .dialect import Dialect, momentum_slots
 from .exact import in_precision, sqrt, where_positive
-from .moving_optax import from_optax as from_optax
-from .moving_optax import to_optax as to_optax
 from .rule import Group, Rule, Slots, is_zero, options
 
 NAMES = {

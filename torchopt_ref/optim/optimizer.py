@@ -13,7 +13,7 @@ from torch.optim.optimizer import ParamsT
 from .batch import launches
 from .checks import check_options
 from .rule import Group, Rule
-from .state import add_state, is_step, laid_out_as, prepare, step_tensor
+from .state import add_state, hyper_parameters, is_step, laid_out_as, step_tensor
 from .torch_private import constant_for_compiler, is_step_watched
 
 
@@ -65,16 +65,24 @@ class Optimizer(torch.optim.Optimizer):
             self.prepare()
         if (found_inf := getattr(self, "found_inf", None)) is not None and found_inf.item():
             return loss
-        # What is refused is refused before anything is written.
+        # All launches are made, and so all checks, before one of them writes anything.
         for launch in [each for group in self.param_groups for each in launches(self, group)]:
             launch()
         return loss
 
     @constant_for_compiler
     def prepare(self) -> None:
-        """Called once, outside of it, when the compiler makes a graph of the step."""
+        """Create the state before the compiler makes a graph of the step.
+
+        The compiler calls this once, outside of the graph, so that the graph of the first step
+        serves all steps. A rule whose first step differs from the others creates its state in it.
+        """
         for group in self.param_groups:
-            prepare(self, group)
+            hyper = hyper_parameters(group)
+            new, old = (self.rule.all_scalars(hyper, 1, fresh, torch.float32) for fresh in (1, 0))
+            for param in group["params"] if new == old else ():
+                if param.grad is not None:
+                    add_state(self.state[param], self.rule, self.rule.slots(hyper), param, group)
 
     @staticmethod
     def profile_hook_step(func: Callable[..., Any]) -> Callable[..., Any]:
@@ -130,12 +138,12 @@ class Optimizer(torch.optim.Optimizer):
         order, as of a model that was not yet channels-last, is laid out as its parameter.
 
         Raises ``TypeError`` for what is no state dict, such as a Keras optimizer or an Optax state,
-        which ``keras.from_keras`` and ``optax.from_optax`` move.
+        which ``moving.from_keras`` and ``moving.from_optax`` move.
         """
         if not isinstance(state_dict, Mapping):
             raise TypeError(
                 f"a state dict is needed, not {type(state_dict).__name__}: a Keras optimizer is "
-                "moved by torchopt_ref.optim.keras.from_keras, a state of Optax by optax.from_optax"
+                "moved by torchopt_ref.optim.moving.from_keras, a state of Optax by from_optax"
             )
         final: dict[str, Any] = {}
         before = self.register_load_state_dict_pre_hook(lambda _, given: final.update(given))
@@ -175,9 +183,10 @@ class Optimizer(torch.optim.Optimizer):
                     entry["step"] = step_tensor(float(step), param, group)
 
     def absent(self, name: str) -> Any:
-        """What an option is that a loaded state dict does not have.
+        """The value of an option that a loaded state dict lacks.
 
-        A flag may be younger than the state, and was off. A number belongs to another optimizer.
+        A flag is newer than the state dict, so it was off. Where a number is missing, the state is
+        another optimizer's, and refused.
         """
         if not isinstance(self.defaults[name], (bool, type(None))):
             raise ValueError(

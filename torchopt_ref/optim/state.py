@@ -1,6 +1,6 @@
 """A param group's options as numbers, and what a parameter's state holds: made, loaded, counted."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,15 +9,12 @@ from torch import Tensor
 from .engines.memory import PLAIN
 from .rule import Group, Rule, python_number
 
-if TYPE_CHECKING:
-    from .optimizer import Optimizer
-
 NUMBERS = frozenset((float, int, bool, str, tuple, list, type(None)))
 """The types of a group's entries, and of scalars, where none is a tensor or NumPy's."""
 
 
 def hyper_parameters(group: Group) -> Group:
-    """The group's options as Python's numbers; tensors stay where no number may be taken out."""
+    """The group's options as Python's numbers; tensors stay where their values must not be read."""
     kinds = {*map(type, group.values()), *map(type, group.get("betas", ()))}
     if NUMBERS.issuperset(kinds):
         return group
@@ -57,8 +54,8 @@ def add_state(
 def initial_slot(param: Tensor, value: float) -> Tensor:
     fill = complex(value, value) if param.is_complex() else value
     slot = torch.full_like(param, fill, requires_grad=False)
-    # Knowing the value, the compiler takes the sum of a gradient and zero for the gradient, and
-    # returns its very memory as the new slot. (-0 stays -0 if 0 is subtracted, not if it is added.)
+    # If the compiler knew that the slot is zero, it would take slot + grad for grad, and return the
+    # gradient's memory as the new slot. ZERO hides the value, and x - 0 is x, also where x is -0.
     return slot - ZERO if torch.compiler.is_compiling() else slot
 
 
@@ -76,17 +73,6 @@ def step_tensor(count: float, param: Tensor, group: Group) -> Tensor:
 
 ZERO, ONE = torch.zeros((), device="cpu"), torch.ones((), device="cpu")
 """torch adds a tensor in a third of the time that a number takes."""
-
-
-def prepare(optimizer: "Optimizer", group: Group) -> None:
-    """Create the state of a group before a graph is made of its step, where it makes no difference
-    to the step that it is new. Then the graph of the first step is that of all."""
-    rule, hyper = optimizer.rule, hyper_parameters(group)
-    new, old = (rule.all_scalars(hyper, 1, fresh, torch.float32) for fresh in (1, 0))
-    if new == old:
-        for param in group["params"]:
-            if param.grad is not None:
-                add_state(optimizer.state[param], rule, rule.slots(hyper), param, group)
 
 
 def is_step(step: Any) -> bool:

@@ -20,7 +20,7 @@ from torch import fx
 
 from torchopt_ref.optim import Optimizer
 from torchopt_ref.optim.engines.formula import Form, formula
-from torchopt_ref.testing.configurations import KNOWN, optimizer_name
+from torchopt_ref.sides import KNOWN, optimizer_name
 
 NEGATION, ATOM = 5, 6
 """How tightly a sign binds, and what needs no parentheses anywhere."""

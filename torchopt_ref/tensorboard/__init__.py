@@ -4,12 +4,17 @@
 ``RunFolder`` holds a run of an experiment.
 """
 
-from .diagnosis import Finding, diagnose
-from .health import NonFiniteError
-from .history import History
-from .monitor import Monitor
-from .run_folder import RunFolder
-from .sinks import JsonLines, Sink
+from torchopt_ref.errors import with_hint
+
+try:
+    from .diagnosis import Finding, diagnose
+    from .health import NonFiniteError
+    from .history import History
+    from .monitor import Monitor
+    from .run_folder import RunFolder
+    from .sinks import JsonLines, Sink
+except ModuleNotFoundError as error:
+    raise with_hint(error) from error
 
 __all__ = [
     "Finding",

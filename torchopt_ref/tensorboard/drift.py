@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from numpy_ref import optimizers
-from torchopt_ref.testing import ulp_distance
-from torchopt_ref.testing.configurations import KNOWN, optimizer_name
+from torchopt_ref.sides import KNOWN, optimizer_name, ulp_distance
 
 from .layers import spread, trainable
 from .record import Record

@@ -15,7 +15,7 @@ import torch
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import summary
 
-from torchopt_ref.testing.configurations import optimizer_name
+from torchopt_ref.sides import optimizer_name
 
 from .by_layer import group_values
 from .ends import Ends

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from torchopt_ref.written import pasted
 
-from .config import Config
+from .config import Config, RunOptions
 from .data import LostWorker
 from .distributed import LostProcess, under_torchrun
 from .loop import train
-from .monitoring import verdict
 from .options import named_from_here
+from .output.monitoring import verdict
 from .stopping import Stopped
 
 
@@ -51,8 +51,8 @@ def run_command(config: Config) -> int:
             file=sys.stderr,
         )
         return 1
-    if folder and first and not (config.quiet or config.json_log):
-        if config.monitor:
+    if folder and first and not (config.run.quiet or config.run.json_log):
+        if config.run.monitor:
             print(*verdict(folder), sep="\n")
         print(f"See the curves: {pasted('tensorboard', folder)}")
     return 0
@@ -61,7 +61,7 @@ def run_command(config: Config) -> int:
 def resume_command(folder: Path, config: Config) -> str:
     """What goes on with the run in ``folder``."""
     options = ["--out", str(folder.parent), "--name", folder.name, "--resume"]
-    if folder.parent == Config.out:
+    if folder.parent == RunOptions.out:
         options = options[2:]
     options += named_from_here(config)
     if under_torchrun():

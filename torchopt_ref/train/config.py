@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ LEAST = {
     **dict.fromkeys(("seed", "warmup", "workers", "checkpoint_every", "image_size"), 0),
 }
 MOST = {"seed": 2**62, "workers": 1024, "image_size": 2**15}
-"""Each process of a training adds its rank to the seed; each worker takes memory of its own."""
+"""A seed has room for the rank that each process adds to it; each worker takes memory."""
 FRACTIONS = ("validation", "ema", "label_smoothing")
 MAY_CHANGE = {
     *("device", "workers", "data_root", "download", "timeout", "checkpoint_every", "keep"),
@@ -155,47 +155,75 @@ class RunOptions:
 
 
 @dataclass
-class Config(
-    ModelOptions, DataOptions, OptimizerOptions, ScheduleOptions, DeviceOptions, RunOptions
-):
-    """All options of a training; ``torchopt-ref train --help`` says what each is for."""
+class Config:
+    """All options of a training, in groups; ``torchopt-ref train --help`` says what each is for.
 
-    def check(self) -> None:
-        """Raise ``UserError`` for a value that cannot be."""
-        for field, choices in CHOICES.items():
-            if getattr(self, field) not in choices:
-                raise unknown(as_option(field), getattr(self, field), choices)
-        for field, least in LEAST.items():
-            check_whole(as_option(field), getattr(self, field), least, MOST.get(field, LARGEST))
-        for field in FRACTIONS:
-            if not 0 <= getattr(self, field) < 1:
-                raise UserError(f"{as_option(field)} must be at least 0 and below 1")
-        if not all(0 <= each < math.inf for each in (self.lr, self.weight_decay, self.clip)):
-            raise UserError("--lr, --weight-decay and --clip must be at least 0, and finite")
-        if self.find_lr:
-            for field in NOT_WITH_FIND_LR:
-                if getattr(self, field):
-                    raise UserError(
-                        f"--find-lr tests learning rates from a training's start, and trains "
-                        f"nothing: leave {as_option(field)} away"
-                    )
-        for path in (self.out, self.data_root):
-            check_path(path)
-        if self.name:
-            check_name(self.name)
-        if self.device != "auto":
-            check_device(self.device)
+    ``Config.of(model="mlp", lr=0.1)`` makes one of options by their names on the command line.
+    """
+
+    model: ModelOptions = field(default_factory=ModelOptions)
+    data: DataOptions = field(default_factory=DataOptions)
+    optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
+    schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
+    device: DeviceOptions = field(default_factory=DeviceOptions)
+    run: RunOptions = field(default_factory=RunOptions)
+
+    @classmethod
+    def of(cls, **options: Any) -> Config:
+        """A ``Config`` of ``options``, whichever group they are in; ``UserError`` if in none."""
+        config = cls()
+        known = config.options()
+        for name, value in options.items():
+            if name not in known:
+                raise unknown("option", name, known)
+            (group,) = (each for each in config.groups() if hasattr(each, name))
+            setattr(group, name, value)
+        return config
+
+    def groups(self) -> tuple[Any, ...]:
+        return self.model, self.data, self.optimizer, self.schedule, self.device, self.run
+
+    def options(self) -> dict[str, Any]:
+        """All options by their names, of all groups."""
+        return {name: value for group in self.groups() for name, value in vars(group).items()}
 
     def as_json(self) -> dict[str, Any]:
         """All options as plain values."""
         return {
-            key: str(value) if isinstance(value, Path) else value
-            for key, value in asdict(self).items()
+            name: str(value) if isinstance(value, Path) else value
+            for name, value in self.options().items()
         }
 
     def lasting(self) -> dict[str, Any]:
         """The options that stay the same when a run is resumed, as plain values."""
         return {key: value for key, value in self.as_json().items() if key not in MAY_CHANGE}
+
+    def check(self) -> None:
+        """Raise ``UserError`` for a value that cannot be."""
+        options = self.options()
+        for name, choices in CHOICES.items():
+            if options[name] not in choices:
+                raise unknown(as_option(name), options[name], choices)
+        for name, least in LEAST.items():
+            check_whole(as_option(name), options[name], least, MOST.get(name, LARGEST))
+        for name in FRACTIONS:
+            if not 0 <= options[name] < 1:
+                raise UserError(f"{as_option(name)} must be at least 0 and below 1")
+        if not all(0 <= options[name] < math.inf for name in ("lr", "weight_decay", "clip")):
+            raise UserError("--lr, --weight-decay and --clip must be at least 0, and finite")
+        if self.run.find_lr:
+            for name in NOT_WITH_FIND_LR:
+                if options[name]:
+                    raise UserError(
+                        f"--find-lr tests learning rates from a training's start, and trains "
+                        f"nothing: leave {as_option(name)} away"
+                    )
+        for path in (self.run.out, self.data.data_root):
+            check_path(path)
+        if self.run.name:
+            check_name(self.run.name)
+        if self.device.device != "auto":
+            check_device(self.device.device)
 
 
 def check_name(name: str) -> None:
@@ -208,5 +236,5 @@ def check_name(name: str) -> None:
     check_path(Path(name))
 
 
-def as_option(field: str) -> str:
-    return f"--{field.replace('_', '-')}"
+def as_option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

@@ -80,7 +80,7 @@ def under_torchrun() -> bool:
 
 @contextmanager
 def joined_processes(device: torch.device, timeout: int) -> Iterator[Processes]:
-    """Join the processes that torchrun started; alone without it.
+    """Join the processes that torchrun started; without torchrun there is one.
 
     Raises:
         LostProcess: within the context another process has died or is silent for ``timeout``
@@ -100,8 +100,8 @@ def joined_processes(device: torch.device, timeout: int) -> Iterator[Processes]:
             is_master=rank == 0 and not agents,
             timeout=patience,
         )
-        # torchrun's store outlives a restart of the processes, and what the dead ones wrote there
-        # must not be met again: each attempt has a prefix of its own.
+        # torchrun's store outlives a restart of the processes. Each attempt has a prefix of its
+        # own, so that it does not read what the dead processes wrote.
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         dist.init_process_group(
             "nccl" if device.type == "cuda" else "gloo",
@@ -121,5 +121,6 @@ def joined_processes(device: torch.device, timeout: int) -> Iterator[Processes]:
 
 
 def is_lost_connection(error: Exception) -> bool:
+    """Whether another process has gone: torch has no class of its own for all such errors."""
     signs = ("gloo", "Connection closed", "Connection reset", "Broken pipe", "Timed out")
     return isinstance(error, dist.DistError) or any(sign in str(error) for sign in signs)

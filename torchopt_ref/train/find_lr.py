@@ -8,26 +8,24 @@ import math
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from textwrap import fill
 from typing import Any
 
 from rich.progress import Progress
-from torch.nn.utils import clip_grad_norm_
 
 from torchopt_ref.errors import UserError
 from torchopt_ref.tensorboard import RunFolder
 from torchopt_ref.terminal import Console
 
-from .config import Config
+from .config import Config, RunOptions
 from .data import Data
 from .distributed import under_torchrun
 from .options import changed
-from .passes import Passes, least_images
-from .range_figure import lines
 from .range_test import LRRange, lr_range_test
-from .state import Training
+from .range_test.figure import lines
+from .setup import make_passes
+from .state import TrainingState
 from .stopping import Stop, Stopped
 
 LOWEST, HIGHEST, STEPS = 1e-7, 10.0, 200
@@ -44,17 +42,18 @@ def check_alone() -> None:
         )
 
 
-def find_lr(training: Training, config: Config, data: Data, stop: Stop) -> None:
+def find_lr(training: TrainingState, config: Config, data: Data, stop: Stop) -> None:
     """Test learning rates on ``training``, draw and print what was found.
 
     The batches, the precision, the parts of a batch and the clipping are the training's. Scheduler,
-    warm-up, average of weights and monitor are left out.
+    warm-up, average of weights and monitor are omitted.
 
     Raises:
         Stopped: a signal came.
     """
-    speaks = not (config.quiet or config.json_log)
-    with new_or_named_folder(config) as folder:
+    run, options = config.run, config.optimizer
+    speaks = not (run.quiet or run.json_log)
+    with new_or_named_folder(run) as folder:
         console = Console(stderr=True)
         if speaks:
             console.print(f"Testing {STEPS} learning rates, from {LOWEST:g} to {HIGHEST:g}")
@@ -72,13 +71,13 @@ def find_lr(training: Training, config: Config, data: Data, stop: Stop) -> None:
                 steps=STEPS,
                 others=[training.scaler],
             )
-        title = f"Learning-rate range test: {config.model}, {config.optimizer}, "
+        title = f"Learning-rate range test: {config.model.model}, {options.optimizer}, "
         folder.write_json("lr_range.json", found.as_json())
         folder.write_text(
-            "lr_range.svg", found.svg(f"{title}batches of {config.batch_size} images")
+            "lr_range.svg", found.svg(f"{title}batches of {options.batch_size} images")
         )
         figure = folder.path / "lr_range.svg"
-    if config.json_log:
+    if run.json_log:
         outcome = {"suggestion": found.suggestion, "reason": found.reason, "ended": found.ended}
         print(json.dumps(outcome | {"figure": str(figure)}))
     elif speaks:
@@ -86,9 +85,9 @@ def find_lr(training: Training, config: Config, data: Data, stop: Stop) -> None:
 
 
 @contextmanager
-def new_or_named_folder(config: Config) -> Iterator[RunFolder]:
-    """The folder of the run ``--name``, whose files stay, or a new one; none is left empty."""
-    folder = RunFolder(config.out, config.name or None)
+def new_or_named_folder(run: RunOptions) -> Iterator[RunFolder]:
+    """The folder of the run ``--name``, or a new one, which is removed if it stays empty."""
+    folder = RunFolder(run.out, run.name or None)
     try:
         yield folder
     finally:
@@ -97,30 +96,18 @@ def new_or_named_folder(config: Config) -> Iterator[RunFolder]:
 
 
 def one_step(
-    training: Training, config: Config, data: Data, batches: Iterator[Any], stop: Stop
+    training: TrainingState, config: Config, data: Data, batches: Iterator[Any], stop: Stop
 ) -> Callable[[], float]:
     """A function that trains on the next of ``batches`` and returns its loss."""
-    optimizer, scaler = training.optimizer, training.scaler
-    parameters = list(training.model.parameters())
-    passes = Passes(
-        config,
-        data.normalise,
-        training.device,
-        training.processes,
-        least_images(training.model, training.processes),
-    )
+    passes = make_passes(training, config, data)
 
     def step() -> float:
         if stop.signal:
             raise Stopped(stop.signal)
-        optimizer.zero_grad()
-        loss, _, images = passes.train(training.model, scaler, *next(batches)).tolist()
+        training.optimizer.zero_grad()
+        loss, _, images = passes.train(training.model, *next(batches)).tolist()
         if math.isfinite(loss):
-            if config.clip:
-                scaler.unscale_(optimizer)
-                clip_grad_norm_(parameters, config.clip)
-            scaler.step(optimizer)
-            scaler.update()
+            training.step_optimizer(config.optimizer.clip)
         return loss / images
 
     return step
@@ -131,6 +118,6 @@ def show(found: LRRange, config: Config, figure: Path) -> None:
     print(*lines(found.rates, found.smoothed, found.suggestion), sep="\n")
     print(f"\n{fill(found.words(), COLUMNS)}\nFigure: {figure}")
     if found.suggestion is not None:
-        options = changed(replace(config, find_lr=False, lr=Config.lr))
+        options = changed(config, omit=("find_lr", "lr"))
         command = ["torchopt-ref", "train", *options, "--lr", f"{found.suggestion:g}"]
         print(f"Train with it: {shlex.join(command)}")

@@ -13,45 +13,44 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
-from torch.nn.utils import clip_grad_norm_
 
 from torchopt_ref.errors import UserError
-from torchopt_ref.tensorboard import RunFolder
+from torchopt_ref.tensorboard import Monitor, RunFolder
 from torchopt_ref.written import pasted
 
-from .checkpoints import canonical, warn
+from .checkpoints import canonical
 from .config import Config
-from .curves import Curves
 from .data import Data
-from .description import describe, memory_of, processes_here
-from .display import Display
+from .data.batches import Batches
 from .distributed import choose_device, joined_processes
 from .find_lr import check_alone, find_lr
+from .looks import Looks
 from .memory import check_that_it_fits
-from .monitoring import findings, monitored
 from .not_finite import Diverged, NotFinite
-from .passes import Passes, least_images
-from .profiling import profiled
+from .output.curves import CurveFile
+from .output.description import describe, memory_of, processes_here
+from .output.display import Display
+from .output.monitoring import findings, make_monitor
+from .output.profiling import profiled
 from .rehearsal import rehearse
 from .setup import (
     check_batches,
     make_checkpoints,
     make_folder,
     make_model,
+    make_passes,
     make_training,
     open_data_in_turn,
     set_up_torch,
+    wrapped,
 )
-from .state import Training
+from .state import TrainingState
 from .stopping import Stop, Stopped
-
-LOOK_EVERY = 10
-"""Steps between two points of a curve, and between two looks at what a GPU has computed."""
+from .warning import warn
 
 
 def train(config: Config) -> Path | None:
-    """Train as ``config`` says; the run's folder, or None where ``config`` asks for no training.
+    """Train as ``config`` says; the run's folder, or None if ``config`` asks for no training.
 
     Raises:
         UserError: a mistake in ``config``, in the data, or numbers that are not finite.
@@ -60,34 +59,35 @@ def train(config: Config) -> Path | None:
         LostWorker: a process that loads images has gone.
     """
     config.check()
-    if config.find_lr:
+    if config.run.find_lr:
         check_alone()
-    device = choose_device(config.device)
+    device = choose_device(config.device.device)
     with (
         Stop() as stop,
-        joined_processes(device, config.timeout) as processes,
+        joined_processes(device, config.device.timeout) as processes,
         ExitStack() as held,
     ):
-        set_up_torch(config, device)
+        set_up_torch(config.device, config.run.seed, device)
         data = held.enter_context(open_data_in_turn(config, device, processes))
-        rehearse(config, len(data.train), device)
+        rehearse(config.optimizer, config.schedule, len(data.train), device)
         model = make_model(config, data)
         check_batches(model, config, data, processes)
-        memory = memory_of(model, config, data, processes)
+        shards = processes.count if config.device.fsdp else 1
+        memory = memory_of(model, config.optimizer, data, processes, shards)
         training = make_training(model, config, data, device, processes)
-        if config.dry_run:
+        if config.run.dry_run:
             if processes.first:
-                print(describe(training, config, data, memory))
+                print(describe(training, config.optimizer.epochs, data, memory))
             return None
         check_that_it_fits(memory, device, processes_here())
-        if config.find_lr:
+        if config.run.find_lr:
             with memory_named(device):
                 find_lr(training, config, data, stop)
             return None
         folder, check_lock = make_folder(config, data, processes, held)
         try:
             with memory_named(device):
-                fit(training, config, data, folder, check_lock, stop)
+                Trainer(training, config, data, folder, check_lock, stop).run()
         except Diverged:
             if processes.first:
                 for finding in findings(folder.path):
@@ -114,156 +114,181 @@ def memory_named(device: torch.device) -> Iterator[None]:
         ) from error
 
 
-def fit(
-    training: Training,
-    config: Config,
-    data: Data,
-    folder: RunFolder,
-    check_lock: Callable[[], None],
-    stop: Stop,
-) -> None:
-    """Train from where the last checkpoint of ``folder`` is to the end, then test."""
-    device, processes, scaler = training.device, training.processes, training.scaler
-    checkpoints = make_checkpoints(folder, config, processes)
+class Trainer:
+    """One training: from the last checkpoint of its folder to the end, then the test.
 
-    def save(best: bool = False) -> None:
-        not_finite.check_state()
-        check_lock()
-        checkpoints.save(training.state(), training.position.step, best)
+    Args:
+        training: a new one; it goes on from the checkpoint, if there is one.
+        config: the options.
+        data: the images.
+        folder: of the run.
+        check_lock: raises ``UserError`` if the folder is no longer this training's.
+        stop: tells of signals.
+    """
 
-    def saved_and_stopped() -> Stopped:
-        save()
-        checkpoints.wait()
-        return Stopped(stop.signal or signal.SIGTERM, folder.path, checkpoints.failure)
+    def __init__(
+        self,
+        training: TrainingState,
+        config: Config,
+        data: Data,
+        folder: RunFolder,
+        check_lock: Callable[[], None],
+        stop: Stop,
+    ) -> None:
+        self.training, self.config, self.data = training, config, data
+        self.folder, self.check_lock, self.stop = folder, check_lock, stop
+        self.checkpoints = make_checkpoints(folder, config, training.processes)
+        self.not_finite = NotFinite(config.optimizer.on_nan, training, self.checkpoints)
+        self.passes = make_passes(training, config, data)
+        self.looks = Looks(
+            training,
+            self.not_finite,
+            stop,
+            every_batch=training.device.type == "cpu" or config.optimizer.on_nan != "stop",
+            checkpoint_every=config.run.checkpoint_every,
+            batches=len(data.train),
+        )
 
-    saved = checkpoints.read_last(training)
-    if saved:
-        training.load(saved)
-    # What could not be saved is refused now, not after an epoch. (Why not training.state(): of a
-    # sharded optimizer without state it makes torch take a step.)
-    for part in (training.model, training.optimizer, training.schedule):
-        canonical(part.state_dict(), type(part).__name__)
-    position, parameters = training.position, list(training.model.parameters())
-    least = least_images(training.model, processes)
-    passes = Passes(config, data.normalise, device, processes, least)
-    not_finite = NotFinite(config.on_nan, training, checkpoints)
-    model: nn.Module = training.model
-    if config.compile or config.cuda_graphs:
-        model.compile(mode="reduce-overhead" if config.cuda_graphs else None)
-    if processes.count > 1 and not training.sharded:
-        model = DistributedDataParallel(model)
-    # loss, hits, images; signals; a zero that is NaN when something is not finite
-    sums = torch.zeros(5, dtype=torch.float64, device=device)
+    def run(self) -> None:
+        """Train, test, and write the result."""
+        training, run, path = self.training, self.config.run, self.folder.path
+        epochs, first = self.config.optimizer.epochs, training.processes.first
+        resumed = self.resume()
+        position, model = training.position, wrapped(training, self.config.device)
+        with (
+            self.checkpoints,
+            CurveFile(path if first else None, position.step) as curves,
+            Display(run, first, position, epochs, len(self.data.train), training.device) as display,
+            profiled(path / "profile" if run.profile and first else None) as trace_step,
+            make_monitor(training, path, run.monitor, self.config.as_json()) as monitor,
+        ):
+            display.say(f"{'Resuming' if resumed else 'Writing to'} {path}")
+            while position.epoch < epochs:
+                began, done_before = time.perf_counter(), position.images
+                self.train_epoch(model, curves, display, trace_step, monitor)
+                self.not_finite.check_state()
+                row = position.row()
+                loss, accuracy = row.get("loss", math.inf), row.get("accuracy", 0.0)
+                if self.data.validation:
+                    loss, accuracy = self.evaluate("validation", self.data.validation)
+                    row |= {"validation loss": loss, "validation accuracy": accuracy}
+                    points = {"loss/validation": loss, "accuracy/validation": accuracy}
+                    curves.log(points, position.step)
+                training.schedule.end_epoch(loss)
+                is_best = accuracy > position.best
+                speed = (position.images - done_before) / (time.perf_counter() - began)
+                position.next_epoch(accuracy)
+                self.save(is_best)
+                display.epoch(row | {"images/s": speed})
 
-    with (
-        checkpoints,
-        Curves(folder.path if processes.first else None, position.step) as curves,
-        Display(config, processes.first, len(data.train), position, device) as display,
-        profiled(folder.path / "profile" if config.profile and processes.first else None) as traced,
-        monitored(training, config, folder.path) as monitor,
-    ):
-        display.say(f"{'Resuming' if saved else 'Writing to'} {folder.path}")
-        while position.epoch < config.epochs:
-            began, done_before = time.perf_counter(), position.images
-            training.model.train()
-            for batch in data.train.epoch(position.epoch, position.batch):
-                not_finite.before()
-                training.optimizer.zero_grad()
-                sums[:3] += passes.train(model, scaler, *batch)
-                sums[3] = stop.signal
+            loss, accuracy = self.evaluate("test", self.data.test)
+            # One step on: a finished run that is resumed tests again, and replaces this point.
+            curves.log({"loss/test": loss, "accuracy/test": accuracy}, position.step + 1)
+            result = {
+                "epochs": position.epoch,
+                "steps": position.step,
+                "best validation accuracy": position.best if self.data.validation else None,
+                "test loss": loss,
+                "test accuracy": accuracy,
+            }
+            display.summary(result, path)
+            self.finish(result)
 
-                # A look waits for the GPU and for the other processes.
-                step = position.step + 1
-                ends = position.batch + 1 == len(data.train)
-                draws = step % LOOK_EVERY == 0
-                # The end of the epoch has its own, with which the validation is not drawn twice.
-                every = config.checkpoint_every
-                saves = every > 0 and step % every == 0 and not ends
-                looks = device.type == "cpu" or config.on_nan != "stop" or saves or draws or ends
-                can_be_made, signals = True, 0.0
-                if looks:
-                    sums[4] = not_finite.zero()
-                    loss, hits, images, signals, zero = processes.sum(sums).tolist()
-                    sums.zero_()
-                    monitor.log(loss=loss / max(images, 1), accuracy=hits / max(images, 1))
-                    can_be_made = not_finite.step_can_be_made(loss, zero)
-                position.batch += 1
-                if can_be_made:
-                    if config.clip:
-                        scaler.unscale_(training.optimizer)
-                        clip_grad_norm_(parameters, config.clip)
-                    scaler.step(training.optimizer)
-                    scaler.update()
-                    training.schedule.step()
-                    if training.ema:
-                        training.ema.update_parameters(training.model)
-                    position.step = step
-                    if looks:
-                        position.add(loss, hits, images)
-                    if draws:
-                        curves.log(
-                            {
-                                "loss/train": loss / images,
-                                "accuracy/train": hits / images,
-                                "learning rate": training.optimizer.param_groups[0]["lr"],
-                            },
-                            step,
-                        )
-                    if saves:
-                        save()
-                display.step(batch[-1])
-                traced()
-                if signals:
-                    raise saved_and_stopped()
+    def resume(self) -> bool:
+        """Go on from the last checkpoint; False if there is none.
 
-            not_finite.check_state()
-            row = position.row()
-            loss, accuracy = row.get("loss", math.inf), row.get("accuracy", 0.0)
-            if data.validation:
-                loss, accuracy, cut = passes.evaluate(training.judged, data.validation, stop)
-                if cut:
-                    raise saved_and_stopped()
-                not_finite.check_evaluation("validation", loss)
-                row |= {"validation loss": loss, "validation accuracy": accuracy}
-                curves.log({"loss/validation": loss, "accuracy/validation": accuracy}, row["step"])
-            training.schedule.end_epoch(loss)
-            is_best = accuracy > position.best
-            speed = (position.images - done_before) / (time.perf_counter() - began)
-            position.next_epoch(accuracy)
-            save(is_best)
-            display.epoch(row | {"images/s": speed})
+        Raises:
+            UserError: a checkpoint could not hold the state of this training.
+        """
+        saved = self.checkpoints.read_last(self.training)
+        if saved:
+            self.training.load_state_dict(saved)
+        # What no checkpoint can hold is refused now, not after an epoch. Each part is asked by
+        # itself, since asking a sharded optimizer without state makes torch take a step.
+        for part in (self.training.model, self.training.optimizer, self.training.schedule):
+            canonical(part.state_dict(), type(part).__name__)
+        return saved is not None
 
-        loss, accuracy, cut = passes.evaluate(training.judged, data.test, stop)
+    def train_epoch(
+        self,
+        model: nn.Module,
+        curves: CurveFile,
+        display: Display,
+        trace_step: Callable[[], None],
+        monitor: Monitor,
+    ) -> None:
+        """Train on the batches of this epoch that are left."""
+        training, position, not_finite = self.training, self.training.position, self.not_finite
+        training.model.train()
+        for batch in self.data.train.epoch(position.epoch, position.batch):
+            not_finite.before_batch()
+            training.optimizer.zero_grad()
+            look = self.looks.after(self.passes.train(model, *batch))
+            if look:
+                monitor.log(loss=look.mean_loss, accuracy=look.accuracy)
+            makes_step = look is None or not_finite.step_can_be_made(look.loss, look.zero)
+            position.batch += 1
+            if makes_step:
+                training.step(self.config.optimizer.clip)
+            if look and makes_step:
+                position.add(look.loss, look.hits, look.images)
+                if look.draws:
+                    points = {"loss/train": look.mean_loss, "accuracy/train": look.accuracy}
+                    rate = training.optimizer.param_groups[0]["lr"]
+                    curves.log(points | {"learning rate": rate}, position.step)
+                if look.saves:
+                    self.save()
+            display.step(batch[-1])
+            trace_step()
+            if look and look.stop:
+                raise self.saved_and_stopped()
+
+    def evaluate(self, part: str, batches: Batches) -> tuple[float, float]:
+        """Loss and accuracy on a ``part`` of the data.
+
+        Raises:
+            Stopped: a signal came; the state is saved.
+            Diverged: the loss is not finite.
+        """
+        loss, accuracy, cut = self.passes.evaluate(self.training.judged, batches, self.stop)
         if cut:
-            raise saved_and_stopped()
-        not_finite.check_evaluation("test", loss)
-        # One step on, where it is replaced if a finished run is resumed and tests again.
-        curves.log({"loss/test": loss, "accuracy/test": accuracy}, position.step + 1)
-        result = {
-            "epochs": position.epoch,
-            "steps": position.step,
-            "best validation accuracy": position.best if data.validation else None,
-            "test loss": loss,
-            "test accuracy": accuracy,
-        }
-        display.summary(result, folder.path)
+            raise self.saved_and_stopped()
+        self.not_finite.check_evaluation(part, loss)
+        return loss, accuracy
+
+    def save(self, best: bool = False) -> None:
+        self.not_finite.check_state()
+        self.check_lock()
+        self.checkpoints.save(self.training.state_dict(), self.training.position.step, best)
+
+    def saved_and_stopped(self) -> Stopped:
+        """Save; the exception that says so. The signal may have come to another process only."""
+        self.save()
+        self.checkpoints.wait()
+        number = self.stop.signal or signal.SIGTERM
+        return Stopped(number, self.folder.path, self.checkpoints.failure)
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Write ``result``.
+
+        Raises:
+            UserError: it, or the last checkpoint, cannot be written; the message has the result.
+        """
+        processes, checkpoints = self.training.processes, self.checkpoints
         checkpoints.wait()
         if processes.from_first(checkpoints.failure):
-            save()  # once more: there may be room again
+            self.save()  # once more: there may be room again
             checkpoints.wait()
-        check_lock()
-        if processes.first:
-            finish(folder, result, checkpoints.failure)
-
-
-def finish(folder: RunFolder, result: dict[str, Any], failure: str) -> None:
-    """Write the result; an error that names it, where it or the last weights cannot be written."""
-    try:
-        folder.write_json("results.json", result)
-    except UserError as error:
-        failure = failure or str(error)
-    if failure:
-        raise UserError(
-            f"the training is finished, but not saved: {failure}: make room, and add --resume to "
-            f"do again what is not saved; its result is {json.dumps(result)}"
-        )
+        self.check_lock()
+        if not processes.first:
+            return
+        failure = checkpoints.failure
+        try:
+            self.folder.write_json("results.json", result)
+        except UserError as error:
+            failure = failure or str(error)
+        if failure:
+            raise UserError(
+                f"the training is finished, but not saved: {failure}: make room, and add --resume "
+                f"to do again what is not saved; its result is {json.dumps(result)}"
+            )

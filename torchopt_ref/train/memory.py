@@ -1,4 +1,4 @@
-"""How much memory a training needs, before it begins."""
+"""An estimate of the memory that a training needs."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ MEMINFO = Path("/proc/meminfo")
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes that a training keeps at once, in one process."""
+    """Bytes that one process of a training needs at once."""
 
     weights: int
     gradients: int
     slots: int
     activations: int
-    """that the backward pass needs, of as many images as go through the model at once"""
+    """what the backward pass needs of the images that go through the model at once"""
 
     @property
     def total(self) -> int:
@@ -43,10 +43,10 @@ def estimate(
 ) -> Memory:
     """Estimate the memory of a step on ``images`` inputs of ``shape``.
 
-    Two images go through a copy of the model; the tensors that autograd keeps are counted, and
-    taken times ``images`` / 2. Work space of kernels and what torch itself needs is not in it.
-    ``copies`` is how often the weights are there: 2 with an average of them; ``shards``
-    the number of processes that share them.
+    Two images go through a copy of the model; the bytes that autograd keeps of them are multiplied
+    by ``images`` / 2. The work space of kernels and what torch itself needs are not counted.
+    ``copies`` of the weights are 2 with an average of them; ``shards`` is the number of processes
+    that share them.
 
     Raises:
         UserError: the model cannot take such inputs.
@@ -64,7 +64,7 @@ def estimate(
     ]
     try:
         kept = kept_for_backward(copy.deepcopy(model), torch.zeros(2, *shape))
-    except Exception as error:  # of whatever model a user names
+    except Exception as error:  # of any class: the user chose the model
         size, reason = " x ".join(map(str, shape)), first_line(error)
         raise UserError(
             f"the model cannot take images of {size}: {reason}: choose another --image-size or "
@@ -96,7 +96,7 @@ def kept_for_backward(model: nn.Module, x: Tensor) -> int:
 
 
 def available(device: torch.device) -> int | None:
-    """Bytes that a process may still take on ``device``; None where nothing tells."""
+    """Bytes that a process may still take on ``device``; None if unknown."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     free = []
@@ -108,7 +108,7 @@ def available(device: torch.device) -> int | None:
         stat = dict(
             line.split() for line in CGROUP.with_name("memory.stat").read_text().splitlines()
         )
-        free.append(int(limit) - used + int(stat["file"]))  # what is cached of files can go
+        free.append(int(limit) - used + int(stat["file"]))  # cached files can be dropped
     return min(free, default=None)
 
 

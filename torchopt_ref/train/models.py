@@ -10,6 +10,7 @@ OWN = ("mlp", "cnn")
 
 
 def is_own(name: str) -> bool:
+    """Whether the model is one of this file, which takes images of any number of channels."""
     return name in OWN
 
 
@@ -28,7 +29,7 @@ def model_by_name(name: str, image: tuple[int, int, int], classes: int) -> nn.Mo
     known = models.list_models(module=models)
     if name not in known:
         raise unknown("model", name, [*OWN, *known])
-    # These two have side outputs for training, and a slow way to draw weights.
+    # These two have auxiliary outputs to train, and are slow to draw their weights.
     plain = {"aux_logits": False, "init_weights": False}
     options = plain if name in ("googlenet", "inception_v3") else {}
     return models.get_model(name, num_classes=classes, **options)

@@ -8,16 +8,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 from torchopt_ref.errors import UserError
 from torchopt_ref.written import counted, number
 
-from .checkpoints import Checkpoints, warn
-from .state import Training
+from .checkpoints import Checkpoints
+from .state import TrainingState
+from .warning import warn
 
 PATIENCE = 10
-"""Batches in a row that are left out, before the training stops."""
+"""Batches in a row that are skipped or rolled back before the training stops."""
 Named = tuple[str, Tensor]
 
 
@@ -26,37 +26,37 @@ class Diverged(UserError):
 
 
 class NotFinite:
-    """Stops the training, leaves the batch out, or goes back to the last checkpoint, too.
+    """By ``action``: stop the training, skip the batch, or roll back to the last checkpoint.
 
     A batch is bad if its loss, a gradient, or a buffer after it, such as a BatchNorm's statistics,
-    is not finite. It is not tried again, for it would end the same. Its step is not made. What its
-    forward pass left in buffers is undone.
+    is not finite. Its step is not made, and what its forward pass wrote into buffers is undone. It
+    is not tried again, since the result would be the same.
 
-    A step can make weights or the optimizer's state infinite though all that it was made of is
-    finite. So these are looked at, too, whenever they are to be saved or evaluated.
+    A step can make weights or the optimizer's state infinite even where loss and gradients are
+    finite. So these are looked at before they are saved or evaluated.
 
     Every process has to call every method.
     """
 
-    def __init__(self, action: str, training: Training, checkpoints: Checkpoints) -> None:
+    def __init__(self, action: str, training: TrainingState, checkpoints: Checkpoints) -> None:
         self._action, self._training, self._checkpoints = action, training, checkpoints
         self._in_a_row = 0
         self._buffers: list[Tensor] = []
 
-    def before(self) -> None:
-        """Before a batch goes through the model."""
+    def before_batch(self) -> None:
+        """Keep a copy of the buffers, where a bad batch is to be skipped."""
         if self._action == "skip":
             self._buffers = [buffer.clone() for buffer in self._training.model.buffers()]
 
     def zero(self) -> Tensor:
-        """0, or NaN if a gradient or a buffer is not finite: to be summed over the processes."""
+        """0, or NaN if a gradient or a buffer is not finite, to be summed over the processes."""
         return zero_if_finite(tensor for _, tensor in self._left_by_batch())
 
     def step_can_be_made(self, loss: float, zero: float) -> bool:
-        """Whether loss and ``zero`` are finite; else what the batch did to the training is undone.
+        """Whether ``loss`` and ``zero`` are finite. If not, skip the batch or roll back.
 
         Raises:
-            Diverged: they are not, and ``action`` says stop, or cannot help.
+            Diverged: they are not, and the action is to stop, or cannot help.
         """
         if math.isfinite(loss + zero):
             self._in_a_row = 0
@@ -83,15 +83,15 @@ class NotFinite:
             return False
         for buffer, before in zip(self._training.model.buffers(), self._buffers, strict=True):
             buffer.copy_(before)
-        self.check_state()  # In what is broken already every batch is bad.
+        self.check_state()  # if the weights are broken already, every batch is bad
         self._warn(f"{what}: the batch is left out")
         return False
 
     def check_state(self) -> None:
-        """Look at all that a checkpoint would hold; rollback mends it.
+        """Look at all that a checkpoint would hold; if it is not finite, roll back.
 
         Raises:
-            Diverged: it is not finite, and cannot be mended.
+            Diverged: it is not finite, and the action is another one, or cannot help.
         """
         if self._state_is_finite():
             return
@@ -106,7 +106,7 @@ class NotFinite:
             )
 
     def check_evaluation(self, part: str, loss: float) -> None:
-        """Raise ``Diverged`` if finite weights are so large that their ``loss`` is not finite."""
+        """Raise ``Diverged`` if ``loss`` is not finite, as with weights too large."""
         if not math.isfinite(loss):
             raise Diverged(
                 f"the {part} loss is {loss} after step {self._training.position.step}, though all "
@@ -129,10 +129,10 @@ class NotFinite:
         return math.isfinite(total.item())
 
     def _left_by_batch(self) -> Iterator[Named]:
-        """Buffers and gradients, but those that ``GradScaler`` looks after.
+        """The buffers, and the gradients except where ``GradScaler`` handles them.
 
-        It leaves out steps and halves its scale until the scaled gradients are finite. Where they
-        are not even at a scale below 1, it cannot help.
+        It omits steps and halves its scale until the scaled gradients are finite. If they are not
+        at a scale below 1 either, it cannot help.
         """
         model, scaler = self._training.model, self._training.scaler
         yield from ((f"the buffer {name}", buffer) for name, buffer in model.named_buffers())
@@ -146,7 +146,7 @@ class NotFinite:
             warn(text)
 
 
-def named_state(training: Training) -> Iterator[Named]:
+def named_state(training: TrainingState) -> Iterator[Named]:
     """Weights, buffers, their average, and what the optimizer remembers, as tensors."""
     names: dict[Tensor, str] = {each: name for name, each in training.model.named_parameters()}
     yield from ((f"the weight {name}", param) for param, name in names.items())
@@ -166,7 +166,7 @@ def named_state(training: Training) -> Iterator[Named]:
 
 
 def leaves(name: str, value: Any) -> Iterator[Named]:
-    """The tensors and numbers in what an optimizer remembers, which may be lists and dicts."""
+    """The tensors and numbers in a value of an optimizer's state, which may be a list or a dict."""
     if isinstance(value, Tensor):
         yield name, value
     elif isinstance(value, float):
@@ -178,9 +178,12 @@ def leaves(name: str, value: Any) -> Iterator[Named]:
 
 @torch.no_grad()
 def zero_if_finite(tensors: Iterable[Tensor]) -> Tensor:
-    """0 or NaN as a float64 tensor, for which nobody waits; no sum that could overflow is taken."""
-    # A shard is looked at where it is.
-    here = (each.to_local() if isinstance(each, DTensor) else each for each in tensors)
+    """0, or NaN if one is not finite, as a float64 tensor, without waiting for a GPU.
+
+    It is computed of minima and maxima, since a sum of finite numbers can overflow.
+    """
+    # Of a DTensor this process looks at its own shard. Importing the class imports the compiler.
+    here = (each.to_local() if hasattr(each, "to_local") else each for each in tensors)
     filled = (each for each in here if each.is_floating_point() and each.numel())
     ends = [end.double() for each in filled for end in each.detach().aminmax()]
     return (torch.stack(ends) * 0).sum() if ends else torch.zeros((), dtype=torch.float64)

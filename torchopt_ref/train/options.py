@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torchopt_ref.errors import UserError, expanded, unknown, without_twins
 from torchopt_ref.whole_file import without_digest
 
-from .config import (
-    Config,
-    DataOptions,
-    DeviceOptions,
-    ModelOptions,
-    OptimizerOptions,
-    RunOptions,
-    ScheduleOptions,
-    as_option,
-)
+from .config import Config, as_option
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -32,32 +22,20 @@ else:
     import tomli as tomllib
 
 CONFIG_FILE, CHECKPOINTS = "config.json", "checkpoints"
-IMPORTED = ("optimizer", "scheduler")
-"""Options that can be ``package.module:Class``."""
 Parse = Callable[[Sequence[str]], Config]
 
 
 @dataclass
-class CommandLine:
+class CommandLine(Config):
     """Train an image classifier on one device or many, and survive what happens on the way.
 
     Without options: a small convolutional network on the embedded MNIST subset, offline. Part of
     the training images is held out for validation; the test images are looked at once, at the end.
     """
 
-    # For --help only: read_options takes it out of the arguments before they come here.
+    # For --help only: read_options takes it out of the arguments before they are parsed.
     config: Path | None = None
     """a TOML file of these options, such as batch-size = 256; the command line overrides it"""
-    model: ModelOptions = dataclasses.field(default_factory=ModelOptions)
-    data: DataOptions = dataclasses.field(default_factory=DataOptions)
-    optimizer: OptimizerOptions = dataclasses.field(default_factory=OptimizerOptions)
-    schedule: ScheduleOptions = dataclasses.field(default_factory=ScheduleOptions)
-    device: DeviceOptions = dataclasses.field(default_factory=DeviceOptions)
-    run: RunOptions = dataclasses.field(default_factory=RunOptions)
-
-    def options(self) -> Config:
-        groups = (self.model, self.data, self.optimizer, self.schedule, self.device, self.run)
-        return Config(**{name: value for group in groups for name, value in vars(group).items()})
 
 
 def read_options(arguments: Sequence[str], parse: Parse) -> Config:
@@ -80,21 +58,28 @@ def read_options(arguments: Sequence[str], parse: Parse) -> Config:
     config = parse(given)
     config.check()
     restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
-    if not (config.resume or restarted):
+    run = config.run
+    if not (run.resume or restarted):
         return config
-    name = config.name or latest_run(config.out)
-    folder = config.out / name
+    name = run.name or latest_run(run.out)
+    folder = run.out / name
     saved = read_saved(folder)
-    where = [f"--out={config.out}", f"--name={name}", "--resume"]
+    where = [f"--out={run.out}", f"--name={name}", "--resume"]
     if saved is None:
         return parse([*given, *where])
     resumed = parse([*as_arguments(saved), *given, *where])
-    for option in IMPORTED:
-        target = getattr(resumed, option)
-        if ":" in target and target != getattr(config, option):
+    typed_targets = imported(config)
+    for option, target in imported(resumed).items():
+        if target != typed_targets.get(option):
             import_from_elsewhere(target, as_option(option))
     check_unchanged(as_config(saved), resumed, folder)
     return resumed
+
+
+def imported(config: Config) -> dict[str, str]:
+    """The options that name a ``package.module:Class``, with what they name."""
+    names = {"optimizer": config.optimizer.optimizer, "scheduler": config.schedule.scheduler}
+    return {option: target for option, target in names.items() if ":" in target}
 
 
 def check_unchanged(started: Config, now: Config, folder: Path) -> None:
@@ -133,7 +118,7 @@ def from_toml(file: Path, parse: Parse) -> list[str]:
         raise UserError(f"cannot read --config {file}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # of TOML, or of UTF-8
         raise UserError(f"--config {file} is not TOML: {error}") from error
-    known = [field.name.replace("_", "-") for field in fields(Config)]
+    known = [name.replace("_", "-") for name in Config().options()]
     for key, value in table.items():
         if key.replace("_", "-") not in known:
             raise unknown(f"option in {file}:", key, known)
@@ -148,7 +133,7 @@ def from_toml(file: Path, parse: Parse) -> list[str]:
 
 
 def as_arguments(values: Mapping[str, Any]) -> list[str]:
-    """``{"lr": 0.1, "ours": True}`` as ``["--lr=0.1", "--ours"]``; None is left away."""
+    """``{"lr": 0.1, "ours": True}`` as ``["--lr=0.1", "--ours"]``; None is omitted."""
     arguments = []
     for key, value in values.items():
         option = as_option(key)
@@ -159,10 +144,10 @@ def as_arguments(values: Mapping[str, Any]) -> list[str]:
     return arguments
 
 
-def changed(config: Config) -> list[str]:
-    """The options of ``config`` that are not the defaults, as arguments."""
-    defaults = Config().as_json()
-    return as_arguments({k: v for k, v in config.as_json().items() if v != defaults[k]})
+def changed(config: Config, omit: Sequence[str] = ()) -> list[str]:
+    """The options of ``config`` that are not the defaults, without those to ``omit``."""
+    given, defaults = config.as_json(), Config().as_json()
+    return as_arguments({k: v for k, v in given.items() if v != defaults[k] and k not in omit})
 
 
 def read_saved(folder: Path) -> dict[str, Any] | None:
@@ -190,7 +175,7 @@ def read_saved(folder: Path) -> dict[str, Any] | None:
             "written with: put it back, or start another run (options that may change are given "
             "with --resume)"
         ) from error
-    if options.keys() != {field.name for field in fields(Config)}:
+    if options.keys() != Config().options().keys():
         raise UserError(f"{file} has the options of another version: start another run")
     return options
 
@@ -198,18 +183,20 @@ def read_saved(folder: Path) -> dict[str, Any] | None:
 def as_config(saved: Mapping[str, Any]) -> Config:
     """The ``Config`` of options that were read from a run's folder."""
     paths = {key: saved[key] and Path(saved[key]) for key in ("out", "data_root")}
-    return Config(**{**saved, **paths})
+    return Config.of(**{**saved, **paths})
 
 
 def named_from_here(config: Config) -> list[str]:
-    """The options whose modules are in the current folder: to resume they have to be repeated."""
+    """The options whose modules lie in the current folder, as arguments.
+
+    The command that resumes has to repeat them: see ``import_from_elsewhere``.
+    """
     arguments = []
-    for option in IMPORTED:
-        target = getattr(config, option)
+    for option, target in imported(config).items():
         module = sys.modules.get(target.partition(":")[0].partition(".")[0])
         spec = getattr(module, "__spec__", None)
         places = [*(spec.submodule_search_locations or []), spec.origin or ""] if spec else []
-        if ":" in target and places and os.path.realpath(Path(places[0]).parent) == os.getcwd():
+        if places and os.path.realpath(Path(places[0]).parent) == os.getcwd():
             arguments += [as_option(option), target]
     return arguments
 
@@ -217,8 +204,8 @@ def named_from_here(config: Config) -> list[str]:
 def import_from_elsewhere(target: str, option: str) -> None:
     """Import the module of ``package.module:Class``, but not from the current folder.
 
-    It was not named by who resumes but by the run's folder, which may be anybody's, and so may be
-    what lies beside it.
+    The saved options of the run name it, not the command line. They may come from somebody else,
+    who could have put a module of that name beside them.
     """
     here, module = Path.cwd(), target.partition(":")[0]
     kept = sys.path[:]

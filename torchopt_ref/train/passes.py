@@ -6,25 +6,25 @@ from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
-from torch.amp import GradScaler
-from torch.distributed.fsdp import FSDPModule
 from torch.nn.functional import cross_entropy
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from .config import Config
-from .data import Batches
+from .config import DeviceOptions, OptimizerOptions
+from .data.batches import Batches
 from .distributed import Processes
+from .state import TrainingState
 from .stopping import Stop
 
 AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def least_images(model: nn.Module, processes: Processes) -> int:
-    """Images that every process has to have of each part of a batch that ``model`` is trained on.
+    """The least number of images in each process's share of each part of a batch.
 
-    One image gives a BatchNorm no statistics. Where processes share them, one image in each is
-    enough; but each must have one: the image that only keeps a process in step must not count.
+    A BatchNorm needs two images for its statistics. Where processes share the statistics, one image
+    in each is enough, but each must have one: a process without images of its own passes one that
+    must not count.
     """
     norms = [each for each in model.modules() if isinstance(each, _BatchNorm)]
     if not norms:
@@ -36,58 +36,69 @@ def least_images(model: nn.Module, processes: Processes) -> int:
 def parts_of_batch(whole: int, least: int, accumulate: int, processes: Processes) -> int:
     """In how many parts a batch of ``whole`` images goes through a model that needs ``least``.
 
-    As many in every process, or one would wait for the others for ever.
+    The number is the same in every process: with fewer parts than the others, a process would not
+    answer them, and they would wait for ever.
     """
     return max(1, min(accumulate, whole // (processes.count * max(1, least))))
 
 
 class Passes:
-    """How batches go through a model, by the options of the training.
+    """Batches through the model of ``training``, in the way that its options say.
 
-    Sums are float64 tensors of three: the loss, the hits, the images, of this process's share.
+    Args:
+        training: of whose model the batches make gradients.
+        options: ``accumulate`` and ``label_smoothing`` count.
+        device: ``amp`` and ``channels_last`` count.
+        normalise: makes inputs of uint8 images.
     """
 
     def __init__(
         self,
-        config: Config,
+        training: TrainingState,
+        options: OptimizerOptions,
+        device: DeviceOptions,
         normalise: nn.Module,
-        device: torch.device,
-        processes: Processes,
-        least: int,
     ) -> None:
-        self._config, self._normalise = config, normalise
-        self._device, self._processes, self._least = device, processes, least
-        layouts = {True: torch.channels_last, False: torch.contiguous_format}
-        self._layout = layouts[config.channels_last]
+        self._accumulate, self._smoothing = options.accumulate, options.label_smoothing
+        self._normalise, self._sharded = normalise, training.sharded
+        self._device, self._processes = training.device, training.processes
+        self._scaler = training.scaler
+        self._least = least_images(training.model, training.processes)
+        self._amp = AMP.get(device.amp)
+        self._layout = torch.channels_last if device.channels_last else torch.contiguous_format
 
     def train(
-        self,
-        model: nn.Module,
-        scaler: GradScaler,
-        images: Tensor,
-        labels: Tensor,
-        own: int,
-        whole: int,
+        self, model: nn.Module, images: Tensor, labels: Tensor, own: int, whole: int
     ) -> Tensor:
-        """Add the gradient of the mean loss of a batch, which goes through in parts; its sums.
+        """Add the gradient of the mean loss of a batch, part by part.
 
-        DDP and FSDP take the mean over the processes, whose shares need not be equally large. With
-        the factor below that is the mean over all images of the batch, which are ``whole`` many.
-        ``own`` is 0 if the images of this process are there to keep in step only.
+        DDP and FSDP take the mean over the processes, whose shares need not be equally large. The
+        factor below makes of it the mean over all images of the batch.
+
+        Args:
+            model: that of the training, or what wraps it to train.
+            images: the share of this process.
+            labels: of these images.
+            own: how many of these images count: all, or 0 where this process has no share and
+                passes an image only because the others wait for it.
+            whole: the images of the batch, over all processes.
+
+        Returns:
+            The sums of this process over the images that count: loss, hits, images; float64.
         """
         sums = torch.zeros(3, dtype=torch.float64, device=self._device)
         factor = self._processes.count / whole if own else 0.0
-        parts = parts_of_batch(whole, self._least, self._config.accumulate, self._processes)
+        parts = parts_of_batch(whole, self._least, self._accumulate, self._processes)
         pairs = zip(images.tensor_split(parts), labels.tensor_split(parts), strict=True)
         for part, pair in enumerate(pairs, 1):
             last = part == parts
-            if isinstance(model, FSDPModule):
-                model.set_requires_gradient_sync(last)
+            if self._sharded:
+                model.set_requires_gradient_sync(last)  # type: ignore[operator]
             waits = not last and isinstance(model, DistributedDataParallel)
             with model.no_sync() if waits else nullcontext():  # type: ignore[operator]
-                losses, hits = self._forward(model, *pair, self._config.label_smoothing)
+                losses, hits = self._forward(model, *pair, self._smoothing)
                 loss = losses.sum()
-                scaler.scale(loss * factor).backward()
+                self._scaler.scale(loss * factor).backward()
             if own:
                 sums[0] += loss.detach()
                 sums[1] += hits.sum()
@@ -96,9 +107,9 @@ class Passes:
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module, batches: Batches, stop: Stop) -> tuple[float, float, bool]:
-        """Mean loss and accuracy over all processes, without label smoothing.
+        """Mean loss and accuracy over all images, without label smoothing.
 
-        The third is True if a signal cut it short in some process.
+        The third value is True if a signal came in some process: the first two are of no use then.
         """
         model.eval()
         self._processes.share_buffers(model)
@@ -109,7 +120,7 @@ class Passes:
             sums[1] += hits[:own].sum()
             if stop.signal:
                 sums[3] = 1.0
-                if not isinstance(model, FSDPModule):  # whose processes need each other always
+                if not self._sharded:  # a process needs the others' parts of the parameters
                     break
         sums[2] = batches.images
         loss, hit, _, cut = self._processes.sum(sums).tolist()
@@ -118,11 +129,10 @@ class Passes:
     def _forward(
         self, model: nn.Module, images: Tensor, labels: Tensor, smoothing: float
     ) -> tuple[Tensor, Tensor]:
-        """The loss of each image, and whether it got its label."""
+        """The loss of each image, and whether its label has the highest score."""
         x, y = (each.to(self._device, non_blocking=True) for each in (images, labels))
         x = self._normalise(x).contiguous(memory_format=self._layout)
-        name = self._config.amp
-        with torch.autocast(self._device.type, AMP.get(name), enabled=name in AMP):
+        with torch.autocast(self._device.type, self._amp, enabled=self._amp is not None):
             scores = model(x)
             losses = cross_entropy(scores, y, reduction="none", label_smoothing=smoothing)
         return losses, scores.argmax(1) == y

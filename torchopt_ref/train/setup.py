@@ -1,4 +1,8 @@
-"""What a training is made of, made from its options."""
+"""Makes the parts of a training from its options.
+
+Some imports are within functions, because they import torch's compiler, which takes longer than
+torch itself: torchvision, which only an actual training needs, and what a sharded training needs.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from contextlib import ExitStack
 
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from torchopt_ref.errors import UserError
@@ -18,8 +23,8 @@ from torchopt_ref.tensorboard.run_lock import locked
 from torchopt_ref.whole_file import with_digest
 
 from .checkpoints import Checkpoints
-from .config import Config
-from .data import Data, open_data
+from .config import Config, DeviceOptions
+from .data import Data
 from .distributed import Processes, under_torchrun
 from .models import model_by_name
 from .optimizers import Schedule, make_optimizer
@@ -30,23 +35,21 @@ from .options import (
     check_unchanged,
     read_saved,
 )
-from .passes import least_images
-from .sharded_checkpoints import ShardedCheckpoints
-from .sharding import shard
-from .state import Training, seed_everything
+from .passes import Passes, least_images
+from .state import TrainingState, seed_everything
 from .surgery import use_our_layers
 
 DATA_FILE = "data.json"
 
 
-def set_up_torch(config: Config, device: torch.device) -> None:
-    """The switches that are torch's, not a model's."""
-    seed_everything(config.seed)
-    torch.backends.cuda.matmul.allow_tf32 = config.tf32
+def set_up_torch(options: DeviceOptions, seed: int, device: torch.device) -> None:
+    """What is set for all of torch: the seed, and the switches of its backends."""
+    seed_everything(seed)
+    torch.backends.cuda.matmul.allow_tf32 = options.tf32
     if device.type == "cuda":
-        torch.backends.cudnn.allow_tf32 = config.tf32
-        torch.backends.cudnn.benchmark = not config.deterministic
-    if config.deterministic:
+        torch.backends.cudnn.allow_tf32 = options.tf32
+        torch.backends.cudnn.benchmark = not options.deterministic
+    if options.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
     if device.type == "cuda":
@@ -54,7 +57,9 @@ def set_up_torch(config: Config, device: torch.device) -> None:
 
 
 def open_data_in_turn(config: Config, device: torch.device, processes: Processes) -> Data:
-    """The first process downloads; the others find what it left."""
+    """Open the data in the first process before the others, which find what it downloaded."""
+    from .data.opening import open_data
+
     if not processes.first:
         processes.from_first(None)
     data = open_data(config, device, processes)
@@ -64,9 +69,9 @@ def open_data_in_turn(config: Config, device: torch.device, processes: Processes
 
 
 def make_model(config: Config, data: Data) -> nn.Module:
-    """A new model, of our layers if ``config`` says so; its weights are the same everywhere."""
-    model = model_by_name(config.model, data.shape, data.classes)
-    if config.ours:
+    """A new model, of our layers if ``config`` says so; all processes draw the same weights."""
+    model = model_by_name(config.model.model, data.shape, data.classes)
+    if config.model.ours:
         use_our_layers(model)
         initialize(model, activation="relu")
     return model
@@ -79,64 +84,86 @@ def check_batches(model: nn.Module, config: Config, data: Data, processes: Proce
         images, needed = data.train.images, least * processes.count
         remedy = f"choose {min(2 * needed, images)} or more"
         raise UserError(
-            f"--batch-size {config.batch_size}: the smallest batch of an epoch has {smallest} of "
-            f"{images} images, and BatchNorm needs {least} in each of {processes.count} "
-            f"process(es): {remedy if images >= needed else 'train on more images'}"
+            f"--batch-size {config.optimizer.batch_size}: the smallest batch of an epoch has "
+            f"{smallest} of {images} images, and BatchNorm needs {least} in each of "
+            f"{processes.count} process(es): "
+            f"{remedy if images >= needed else 'train on more images'}"
         )
 
 
 def make_training(
     model: nn.Module, config: Config, data: Data, device: torch.device, processes: Processes
-) -> Training:
+) -> TrainingState:
     """A new training of ``model``; every process has random numbers of its own."""
-    seed_everything(config.seed + processes.rank)
+    seed_everything(config.run.seed + processes.rank)
     model.to(device)
-    if config.channels_last:
+    if config.device.channels_last:
         model.to(memory_format=torch.channels_last)
     ema = None
-    if config.ema:
-        average = get_ema_multi_avg_fn(config.ema)
+    options = config.optimizer
+    if options.ema:
+        average = get_ema_multi_avg_fn(options.ema)
         ema = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
-    if config.fsdp:
+    kind = TrainingState
+    if config.device.fsdp:
+        from .sharding import ShardedTraining, shard
+
+        kind = ShardedTraining
         for each in (model, *([ema.module] if ema else [])):
             shard(each, device, processes.count)
-    optimizer = make_optimizer(model, config)
-    return Training(
+    optimizer = make_optimizer(model, options)
+    steps = options.epochs * len(data.train)
+    return kind(
         model=model,
         optimizer=optimizer,
-        schedule=Schedule(optimizer, config, config.epochs * len(data.train)),
-        scaler=torch.amp.GradScaler(device.type, enabled=config.amp == "fp16"),
+        schedule=Schedule(optimizer, config.schedule, options.lr, steps),
+        scaler=torch.amp.GradScaler(device.type, enabled=config.device.amp == "fp16"),
         ema=ema,
         device=device,
         processes=processes,
     )
 
 
+def wrapped(training: TrainingState, options: DeviceOptions) -> nn.Module:
+    """The model as batches go through it to train: compiled, and with DDP, where there is need."""
+    if options.compile or options.cuda_graphs:
+        training.model.compile(mode="reduce-overhead" if options.cuda_graphs else None)
+    if training.processes.count > 1 and not training.sharded:
+        return DistributedDataParallel(training.model)
+    return training.model
+
+
+def make_passes(training: TrainingState, config: Config, data: Data) -> Passes:
+    return Passes(training, config.optimizer, config.device, data.normalise)
+
+
 def make_checkpoints(folder: RunFolder, config: Config, processes: Processes) -> Checkpoints:
-    place = folder.path / CHECKPOINTS
-    if config.fsdp:
-        return ShardedCheckpoints(place, config.keep, processes, config.lasting(), config.timeout)
-    return Checkpoints(place, config.keep, processes, config.lasting())
+    place, keep, options = folder.path / CHECKPOINTS, config.run.keep, config.lasting()
+    if config.device.fsdp:
+        from .checkpoints.sharded import ShardedCheckpoints
+
+        return ShardedCheckpoints(place, keep, processes, options, config.device.timeout)
+    return Checkpoints(place, keep, processes, options)
 
 
 ORPHANS = 30
-"""Seconds in which processes whose torchrun has died have noticed it and stopped."""
+"""Seconds within which processes have stopped after their torchrun died."""
 
 
 def make_folder(
     config: Config, data: Data, processes: Processes, held: ExitStack
 ) -> tuple[RunFolder, Callable[[], None]]:
-    """The run's folder, new or that of ``config.name``, with the options and the classes in it.
+    """The run's folder, new or the named one, with the options and the classes in it.
 
     The first process locks it until ``held`` is left: two trainings would damage each other. The
-    second value raises ``UserError`` if the folder is no longer there.
+    second value is a function that raises ``UserError`` if the folder is no longer there.
     """
     if not processes.first:
-        return RunFolder(config.out, processes.from_first(None)), lambda: None
-    folder = RunFolder(config.out, config.name or None)
-    patience = min(ORPHANS, config.timeout / 2) if under_torchrun() else 0.0
+        return RunFolder(config.run.out, processes.from_first(None)), lambda: None
+    folder = RunFolder(config.run.out, config.run.name or None)
+    patience = min(ORPHANS, config.device.timeout / 2) if under_torchrun() else 0.0
     check_lock = held.enter_context(locked(folder.path, patience))
-    if (folder.path / CONFIG_FILE).exists() and not config.resume:
+    if (folder.path / CONFIG_FILE).exists() and not config.run.resume:
         raise UserError(f"the run {folder.path} is there: add --resume, or choose another --name")
     saved = read_saved(folder.path)
     if saved:
@@ -148,7 +175,7 @@ def make_folder(
 
 
 def keep_facts(data: Data, folder: RunFolder) -> None:
-    """Write down what the images are; ``UserError`` if the run was started with others."""
+    """Write ``data.facts`` into the folder; ``UserError`` if the run was started with others."""
     file = folder.path / DATA_FILE
     if not file.exists():
         if (folder.path / CHECKPOINTS).exists():

@@ -1,4 +1,8 @@
-"""FSDP2: each process keeps a part of every parameter."""
+"""FSDP2: each process keeps a part of every parameter.
+
+This imports torch's compiler, which takes longer than torch itself; so it is imported for a sharded
+training only.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +20,10 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
-from torch.optim.swa_utils import AveragedModel
 
 from torchopt_ref.errors import UserError
+
+from .state import TrainingState
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
@@ -26,15 +31,15 @@ CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 def shard(model: nn.Module, device: torch.device, processes: int) -> None:
     """Shard ``model`` in place, block by block, over all processes.
 
-    Blocks are the modules in plain containers, such as a ResNet's: the parameters of one at a time
-    are whole, in the forward and in the backward pass.
+    Blocks are the modules in plain containers, such as those of a ResNet. In the forward and the
+    backward pass only one block at a time has whole parameters.
 
     Raises:
         UserError: torchrun did not start this process.
     """
     if not dist.is_initialized():
         raise UserError(
-            "--fsdp shards over the processes of torchrun: start it by torchrun, or leave it away"
+            "--fsdp shards over the processes of torchrun: start it by torchrun, or omit --fsdp"
         )
     mesh = init_device_mesh(device.type, (processes,))
     for block in (*blocks(model), model):
@@ -49,27 +54,24 @@ def blocks(model: nn.Module) -> Iterator[nn.Module]:
             yield child
 
 
-def sharded_weights(
-    model: nn.Module, optimizer: torch.optim.Optimizer, ema: AveragedModel | None
-) -> dict[str, Any]:
-    """What this process has of them, in a form that other numbers of processes can read, too."""
-    of_model, of_optimizer = get_state_dict(model, optimizer)
-    average = get_model_state_dict(ema) if ema else {}
-    return {"model": of_model, "optimizer": of_optimizer, "ema": average}
+class ShardedTraining(TrainingState):
+    """A training whose ``model``, and the average of it, were given to ``shard``."""
 
+    sharded = True
 
-def load_sharded_weights(
-    state: dict[str, Any],
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    ema: AveragedModel | None,
-) -> None:
-    """The inverse of ``sharded_weights``."""
-    set_state_dict(
-        model,
-        optimizer,
-        model_state_dict=state["model"],
-        optim_state_dict=state["optimizer"],
-    )
-    if ema:
-        set_model_state_dict(ema, state["ema"])
+    def weights(self) -> dict[str, Any]:
+        """This process's part, in a form that other numbers of processes can read, too."""
+        of_model, of_optimizer = get_state_dict(self.model, self.optimizer)
+        average = get_model_state_dict(self.ema) if self.ema else {}
+        return {"model": of_model, "optimizer": of_optimizer, "ema": average}
+
+    def load_weights(self, state: dict[str, Any]) -> None:
+        self.scaler.load_state_dict(state["scaler"])
+        set_state_dict(
+            self.model,
+            self.optimizer,
+            model_state_dict=state["model"],
+            optim_state_dict=state["optimizer"],
+        )
+        if self.ema:
+            set_model_state_dict(self.ema, state["ema"])

@@ -1,40 +1,41 @@
-"""Everything that a training is made of, and that a checkpoint therefore holds."""
+"""What a training is made of, its steps, and its state as a checkpoint holds it."""
 
 from __future__ import annotations
 
 import random
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import nn
 from torch.amp import GradScaler
-from torch.distributed.fsdp import FSDPModule
+from torch.nn.utils import clip_grad_norm_
 from torch.optim.swa_utils import AveragedModel
 
 from torchopt_ref.errors import UserError
 
 from .distributed import Processes, is_lost_connection
 from .optimizers import Schedule
-from .sharding import load_sharded_weights, sharded_weights
 
 SCHEDULED = ("lr", "momentum", "betas")
-"""What a schedule sets in the optimizer's groups, and goes on with after ``roll_back``."""
+"""What a schedule sets in param groups; ``roll_back`` keeps it, for the schedule goes on."""
 
 
 @dataclass
 class Position:
-    """How far the training is, and what it saw since the epoch began, over all processes."""
+    """How far the training is, and its sums over the epoch so far, of all processes."""
 
     epoch: int = 0
+    """epochs that are finished"""
     batch: int = 0
-    """of the epoch, that comes next"""
+    """batches of this epoch that are finished"""
     step: int = 0
-    """of the optimizer, that were made, or left out by ``GradScaler``"""
+    """steps that the optimizer made, or that ``GradScaler`` made it omit"""
     loss: float = 0.0
-    """sum over the images since the epoch began"""
+    """the sum of the losses of this epoch's images"""
     hits: int = 0
+    """this epoch's images that got their label"""
     images: int = 0
     best: float = -1.0
     """the highest accuracy of an epoch so far"""
@@ -47,7 +48,7 @@ class Position:
         )
 
     def row(self) -> dict[str, Any]:
-        """The epoch in numbers; without loss and accuracy if all its batches were left out."""
+        """The epoch in numbers; without loss and accuracy if all its batches were skipped."""
         row: dict[str, Any] = {"epoch": self.epoch + 1, "step": self.step}
         if self.images:
             row |= {"loss": self.loss / self.images, "accuracy": self.hits / self.images}
@@ -60,8 +61,11 @@ class Position:
 
 
 @dataclass
-class Training:
-    """What changes while a model is trained."""
+class TrainingState:
+    """All that changes while a model is trained, so that a checkpoint has to hold it."""
+
+    sharded: ClassVar = False
+    """whether each process holds a part of every parameter only"""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -73,16 +77,27 @@ class Training:
     position: Position = field(default_factory=Position)
 
     @property
-    def sharded(self) -> bool:
-        """Whether each process has a part of every parameter, by ``sharding``."""
-        return isinstance(self.model, FSDPModule)
-
-    @property
     def judged(self) -> nn.Module:
         """The model to evaluate: with the averaged weights, if there are any."""
         return self.ema.module if self.ema else self.model
 
-    def state(self) -> dict[str, Any]:
+    def step(self, clip: float) -> None:
+        """A step of the optimizer, and of all that goes with it."""
+        self.step_optimizer(clip)
+        self.schedule.step()
+        if self.ema:
+            self.ema.update_parameters(self.model)
+        self.position.step += 1
+
+    def step_optimizer(self, clip: float) -> None:
+        """Let the optimizer make a step, with gradients of a norm of at most ``clip``; 0: any."""
+        if clip:
+            self.scaler.unscale_(self.optimizer)
+            clip_grad_norm_(self.model.parameters(), clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+
+    def state_dict(self) -> dict[str, Any]:
         """All of it as tensors and plain values; every process has to call it."""
         return self.weights() | {
             "schedule": self.schedule.state_dict(),
@@ -93,22 +108,23 @@ class Training:
 
     def weights(self) -> dict[str, Any]:
         """The model, the optimizer, and the average of the weights if there is one."""
-        if self.sharded:
-            return sharded_weights(self.model, self.optimizer, self.ema)
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "ema": self.ema.state_dict() if self.ema else None,
         }
 
-    def load(self, state: dict[str, Any]) -> None:
-        """Be what ``state`` was; a process that was not there then keeps its random numbers.
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from ``state``.
+
+        Each process takes the random numbers of its rank. Where there are more processes than then,
+        the others keep their own.
 
         Raises:
-            UserError: it does not fit.
+            UserError: ``state`` does not fit this training.
         """
         try:
-            self._load_weights(state)
+            self.load_weights(state)
             self.schedule.load_state_dict(state["schedule"])
             self.position = Position(**state["position"])
             if self.processes.rank < len(state["random"]):
@@ -124,18 +140,16 @@ class Training:
             ) from error
 
     def roll_back(self, state: dict[str, Any]) -> None:
-        """Take over the weights and what the optimizer remembers; go on where it is."""
+        """Take model, optimizer and average from ``state``; position and schedule stay."""
         groups = self.optimizer.param_groups
         schedules = [{k: v for k, v in group.items() if k in SCHEDULED} for group in groups]
-        self._load_weights(state)
+        self.load_weights(state)
         for group, now in zip(self.optimizer.param_groups, schedules, strict=True):
             group.update(now)
 
-    def _load_weights(self, state: dict[str, Any]) -> None:
+    def load_weights(self, state: dict[str, Any]) -> None:
+        """The inverse of ``weights``, and the scale of the gradients, which belongs to them."""
         self.scaler.load_state_dict(state["scaler"])
-        if self.sharded:
-            load_sharded_weights(state, self.model, self.optimizer, self.ema)
-            return
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.ema:
@@ -165,6 +179,7 @@ def set_random_state(state: dict[str, Any], device: torch.device) -> None:
 
 
 def seed_everything(seed: int) -> None:
+    """Seed the global generators of torch, NumPy and Python."""
     torch.manual_seed(seed)
     np.random.seed(seed % 2**32)
     random.seed(seed)

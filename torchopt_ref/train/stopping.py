@@ -1,4 +1,4 @@
-"""A signal asks the training to stop; it does so when everything can be saved."""
+"""A signal asks the training to stop, which it does at the next moment when it can save."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from .distributed import under_torchrun
 
 
 class Stopped(Exception):
-    """A signal asked to stop. A training's state is saved in ``folder``, or it says why not.
+    """A signal stopped the training.
 
-    ``folder`` is None where there was nothing to save.
+    Its state is saved in ``folder``, unless ``failure`` says why not. ``folder`` is None where
+    there was nothing to save.
     """
 
     def __init__(self, number: int, folder: Path | None = None, failure: str = "") -> None:
@@ -27,10 +28,10 @@ class Stopped(Exception):
 
 
 class Stop:
-    """While it is entered, SIGTERM and SIGINT are noted; a second one ends the process.
+    """Within the context the first SIGTERM or SIGINT is noted; a second one ends the process.
 
-    Processes of torchrun that outlive it, as when it is killed, are asked to stop, too: their place
-    is taken by those of the restarted job, which wait for the run's folder.
+    It also asks to stop where torchrun, which started the process, is gone: the processes of the
+    restarted job wait for the run's folder.
     """
 
     def __init__(self) -> None:

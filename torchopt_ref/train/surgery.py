@@ -1,4 +1,4 @@
-"""This project's layers in the place of torch's, in any model."""
+"""Puts this project's layers in the place of torch's, in any model."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ BATCHNORMS: dict[type[nn.Module], type] = {
 
 
 def use_our_layers(model: nn.Module) -> int:
-    """Exchange BatchNorm and Dropout in ``model``, in place; how many were exchanged.
+    """Replace BatchNorm and Dropout in ``model``, in place; return how many were replaced.
 
-    Parameters and buffers are not copied but taken over: an optimizer that holds them still does.
-    A layer keeps its options and its mode; its hooks are not taken over. Statistics of a BatchNorm
-    are those of the whole batch over all processes (``sync=True``). Subclasses of torch's layers
-    stay, for they do something else.
+    The new layer has the parameters, buffers, options and mode of the old one, but not its hooks.
+    An optimizer of the parameters stays valid. A BatchNorm computes its statistics over the batches
+    of all processes (``sync=True``). Subclasses of torch's layers stay, since they do something
+    else.
     """
     exchanged: dict[nn.Module, nn.Module] = {}
     for parent in list(model.modules()):

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from torchopt_ref import optim
+from torchopt_ref.sides import KNOWN
 from torchopt_ref.testing import Traits, check_optimizer
-from torchopt_ref.testing.configurations import KNOWN
 
 TRAITS = {
     "LBFGS": Traits(needs_closure=True, couples_parameters=True, history=True),

@@ -14,11 +14,11 @@ import numpy_ref.book as numpy_book
 import numpy_ref.optimizers as numpy_optimizers
 from tests.testing.conformance.broken_optimizers import ReturnsNothing, WideSlots
 from tests.testing.conformance.healthy_optimizer import Healthy
-from torchopt_ref.errors import UserError
+from torchopt_ref.errors import UserError, short_line
+from torchopt_ref.sides import KNOWN as KNOWN_OPTIMIZERS
 from torchopt_ref.testing import Traits, check_optimizer, optimizer_checks
-from torchopt_ref.testing.configurations import KNOWN as KNOWN_OPTIMIZERS
 from torchopt_ref.testing.conformance.hints import hint_for
-from torchopt_ref.testing.conformance.verdicts import Skip, one_line, refusal
+from torchopt_ref.testing.conformance.verdicts import Skip, refusal
 
 
 def result_of(report, check):
@@ -142,7 +142,7 @@ class RaisesAPage(Healthy):
 def test_a_long_message_is_cut_to_its_first_sentence():
     result = check_named("complex_parameters_descend", RaisesAPage).result()
     assert result.detail == "raised RuntimeError: Could not run it."
-    assert len(one_line(ValueError("x y " * 500))) <= 160
+    assert len(short_line(ValueError("x y " * 500))) <= 160
 
 
 @pytest.mark.parametrize(

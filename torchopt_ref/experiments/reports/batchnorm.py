@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from ..agreement import agreement_claims
-from ..batchnorm import Config
-from ..batchnorm_measures import LEARNT, PLACES, RATES, SCALES, WELL, measures
-from ..results import Claim, Finding, Results, Table, finding
-from ..words import Words, sentences
+from ..batchnorm import LEARNT, PLACE_NAMES, PLACES, RATES, SCALES, WELL, Config, measures
+from ..lab.agreement import agreement_claims
+from ..lab.results import Claim, Decision, Results, Table, decision
+from ..lab.words import Words, sentences
 from .common import by_name, claim, conditions, measures_by_variant
 
 TITLE = Words("What does batch normalisation buy?", "Batch Normalization 有什么用？")
@@ -17,12 +16,7 @@ WHY = Words(
     "与其靠选择初始权重让激活值保持适当的广度，不如让每一层对每个 mini-batch 强制进行正规化，这就"
     "是 Batch Normalization。它应当能让学习更快，并且不那么依赖初始值。",
 )
-NAMES = {
-    "none": Words("none", "无"),
-    "before": Words("before", "激活前"),
-    "after": Words("after", "激活后"),
-}
-TRAININGS = NAMES
+TRAININGS = PLACE_NAMES
 CLAIMS = {
     "epochs": (
         Words(
@@ -85,7 +79,7 @@ CLAIMS = {
         Words("gap", "差距"),
     ),
 }
-"""For each measure the claim that it decides, the rule, and what it is called."""
+"""For each measure the claim that it decides, the rule, and the name of the measure."""
 
 
 def tried(config: Config) -> Words:
@@ -108,9 +102,9 @@ def tried(config: Config) -> Words:
 
 
 def seen(results: Results, config: Config) -> Words:
-    values = measures(results, results.engines[-1])
+    values = measures(results, results.sides[-1])
     epochs, rate, scales = (
-        by_name({NAMES[place]: values[name][place] for place in PLACES})
+        by_name({PLACE_NAMES[place]: values[name][place] for place in PLACES})
         for name in ("epochs", "largest lr", "scales learnt")
     )
     return Words(
@@ -141,13 +135,13 @@ def claims(results: Results, config: Config) -> list[Claim]:
     return found
 
 
-def compared(results: Results, engine: str, name: str) -> Finding:
-    values = measures(results, engine)[name]
+def compared(results: Results, side: str, name: str) -> Decision:
+    values = measures(results, side)[name]
     more = name in ("largest lr", "scales learnt")
     without, before = values["none"], values["before"]
-    told = by_name({NAMES[place]: values[place] for place in PLACES})
+    told = by_name({PLACE_NAMES[place]: values[place] for place in PLACES})
     label = CLAIMS[name][2]
-    return finding(
+    return decision(
         before > without if more else before < without,
         Words(f"{label.en[0].upper()}{label.en[1:]}: {told.en}.", f"{label.zh}：{told.zh}。"),
         numbers=[without, before],
@@ -155,9 +149,9 @@ def compared(results: Results, engine: str, name: str) -> Finding:
 
 
 def tables(results: Results, config: Config) -> list[Table]:
-    found = {engine: measures(results, engine) for engine in results.engines}
+    found = {side: measures(results, side) for side in results.sides}
     rows = [
-        (label, lambda engine, name=name: found[engine][name].values())
+        (label, lambda side, name=name: found[side][name].values())
         for name, (_, _, label) in CLAIMS.items()
     ]
-    return [measures_by_variant(results, Words("measure", "指标"), NAMES.values(), rows)]
+    return [measures_by_variant(results, Words("measure", "指标"), PLACE_NAMES.values(), rows)]

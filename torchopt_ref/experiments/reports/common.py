@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..results import SIDES, Claim, Finding, Results, Table, spread
-from ..settings import Settings
-from ..words import Words, listed
+from ..lab.results import SIDES, Claim, Decision, Results, Table
+from ..lab.settings import Settings
+from ..lab.words import Words, listed, over_seeds
 
 DATASETS = {"mnist": "MNIST", "fashion": "Fashion-MNIST"}
 NUMBERS = Words("The numbers", "数值")
@@ -21,9 +21,9 @@ GAP = Words("gap", "差距")
 
 
 def conditions(config: Settings, images: bool = True) -> Words:
-    """How often, by which sides and, where there are any, on which images an experiment ran."""
+    """From how many seeds, by which sides and on which ``images`` an experiment ran."""
     seeds = "1 seed" if config.seeds == 1 else f"{config.seeds} seeds"
-    names = [SIDES[name] for name in config.engine_names]
+    names = [SIDES[name] for name in config.side_names]
     if len(names) == 2:
         by = Words(
             "by the NumPy side and the torch side with the same random numbers",
@@ -43,20 +43,20 @@ def claim(
     results: Results,
     words: Words,
     rule: Words,
-    decide: Callable[..., Finding],
+    decide: Callable[..., Decision],
     *arguments: Any,
 ) -> Claim:
     """A claim that each side decides by its own numbers: ``decide(results, side, *arguments)``."""
-    sides = {engine: decide(results, engine, *arguments) for engine in results.engines}
+    sides = {side: decide(results, side, *arguments) for side in results.sides}
     return Claim(words, rule, sides)
 
 
 def by_name(values: Mapping[Any, Any]) -> Words:
-    """Each value with its name behind it; of an array the mean and deviation over the seeds."""
+    """Each value with its name behind it; an array as mean and deviation over the seeds."""
     found = []
     for name, value in values.items():
         en, zh = name if isinstance(name, Words) else (name, name)
-        said = value if isinstance(value, str) else spread(value)
+        said = value if isinstance(value, str) else over_seeds(value)
         found.append(Words(f"{said} ({en})", f"{said}（{zh}）"))
     return listed(found)
 
@@ -67,14 +67,18 @@ def table_of_numbers(
     variants: dict[str, str | Words],
     columns: Sequence[tuple[Words, Callable[[str, str], str]]],
 ) -> Table:
-    """A row for each variant, by its label, and side; a column's function takes both."""
+    """A row for each variant and side.
+
+    ``variants`` has the label of each variant. A column has its name and a function of variant and
+    side that gives the text of a cell.
+    """
     return Table(
         NUMBERS,
         [first, SIDE, *(name for name, _ in columns)],
         [
-            [label, SIDES[engine], *(value(variant, engine) for _, value in columns)]
+            [label, SIDES[side], *(value(variant, side) for _, value in columns)]
             for variant, label in variants.items()
-            for engine in results.engines
+            for side in results.sides
         ],
     )
 
@@ -85,23 +89,27 @@ def measures_by_variant(
     variants: Iterable[str | Words],
     rows: Sequence[tuple[Words, Callable[[str], Iterable[np.ndarray]]]],
 ) -> Table:
-    """A row for each measure and side; its function gives the value of each variant."""
+    """A row for each measure and side.
+
+    ``rows`` has for each measure its name and a function that gives, of a side, the values of every
+    variant.
+    """
     return Table(
         NUMBERS,
         [measure, SIDE, *variants],
         [
-            [name, SIDES[engine], *map(spread, values(engine))]
+            [name, SIDES[side], *map(over_seeds, values(side))]
             for name, values in rows
-            for engine in results.engines
+            for side in results.sides
         ],
     )
 
 
 def mean_of(results: Results, name: str) -> Callable[[str, str], str]:
-    """A column: a number of each variant, over the seeds."""
-    return lambda variant, engine: spread(results.numbers(variant, engine, name))
+    """A column of ``table_of_numbers``: mean and deviation of one of the variant's numbers."""
+    return lambda variant, side: over_seeds(results.numbers(variant, side, name))
 
 
-def losses(results: Results, engine: str, variants: Iterable[str]) -> list[np.ndarray]:
-    """The final losses, which are infinite or NaN where a training went astray."""
-    return [results.numbers(variant, engine, "loss") for variant in variants]
+def losses(results: Results, side: str, variants: Iterable[str]) -> list[np.ndarray]:
+    """The final loss of each variant. It is infinite or NaN where the training diverged."""
+    return [results.numbers(variant, side, "loss") for variant in variants]

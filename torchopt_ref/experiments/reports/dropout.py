@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ..agreement import agreement_claims
 from ..dropout import PASSES, SCALINGS, Config, trainings
-from ..results import Claim, Finding, Results, Table, finding, spread
-from ..words import Words, sentences
+from ..lab.agreement import agreement_claims
+from ..lab.results import Claim, Decision, Results, Table, decision
+from ..lab.words import Words, over_seeds, sentences
 from .common import GAP, TEST, TRAIN, claim, conditions, losses, measures_by_variant
 from .overfit import DEEP, gaps_and_tests, smaller_gap
 
@@ -27,7 +27,7 @@ BETTER = {
     "nll": Words("has a lower negative log likelihood", "的负对数似然更低"),
     "ece": Words("has a lower calibration error", "的校准误差更低"),
 }
-"""The measures of ``quality``, and what each says of the better of two."""
+"""For each measure of ``quality`` the words that say of two networks which is better."""
 
 
 def tried(config: Config) -> Words:
@@ -48,11 +48,11 @@ def tried(config: Config) -> Words:
 
 
 def seen(results: Results, config: Config) -> Words:
-    engine = results.engines[-1]
-    gaps = gaps_and_tests(results, engine, NAMES)
-    curve = results.curve("inverted", engine, "accuracy/mc_dropout")
-    one, mean = spread(curve[:, 0]), spread(curve[:, -1])
-    off = spread(results.numbers("inverted", engine, "accuracy"))
+    side = results.sides[-1]
+    gaps = gaps_and_tests(results, side, NAMES)
+    curve = results.curve("inverted", side, "accuracy/mc_dropout")
+    one, mean = over_seeds(curve[:, 0]), over_seeds(curve[:, -1])
+    off = over_seeds(results.numbers("inverted", side, "accuracy"))
     return Words(
         f"The gap between training and test accuracy ends at: {gaps.en}. Dropout left on while "
         f"testing makes an ensemble: one pass is right on {one} of the test images, the mean of "
@@ -105,18 +105,18 @@ def claims(results: Results, config: Config) -> list[Claim]:
     return found
 
 
-def improves(results: Results, engine: str, scaling: str, measure: str) -> Finding:
+def improves(results: Results, side: str, scaling: str, measure: str) -> Decision:
     """Whether averaging improves one measure; accuracy is better higher, the others lower."""
-    curve = results.curve(scaling, engine, f"{measure}/mc_dropout")
+    curve = results.curve(scaling, side, f"{measure}/mc_dropout")
     one, mean = curve[:, 0], curve[:, -1]
-    off = spread(results.numbers(scaling, engine, measure))
-    return finding(
+    off = over_seeds(results.numbers(scaling, side, measure))
+    return decision(
         mean > one if measure == "accuracy" else mean < one,
         Words(
-            f"Mean {spread(mean)}, one pass {spread(one)}, with dropout off {off}.",
-            f"平均 {spread(mean)}，单次 {spread(one)}，关闭 Dropout 时 {off}。",
+            f"Mean {over_seeds(mean)}, one pass {over_seeds(one)}, with dropout off {off}.",
+            f"平均 {over_seeds(mean)}，单次 {over_seeds(one)}，关闭 Dropout 时 {off}。",
         ),
-        numbers=[one, mean, *losses(results, engine, [scaling])],
+        numbers=[one, mean, *losses(results, side, [scaling])],
     )
 
 
@@ -131,8 +131,8 @@ def tables(results: Results, config: Config) -> list[Table]:
     rows = [
         (
             label,
-            lambda engine, name=name: [
-                results.numbers(variant, engine, name) for variant in trainings(config)
+            lambda side, name=name: [
+                results.numbers(variant, side, name) for variant in trainings(config)
             ],
         )
         for name, label in names.items()

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
-from ..agreement import agreement_claims, apart_table, lockstep_claims
-from ..dialects import DIALECTS, in_dialect, said_of
-from ..digits import two_digits
-from ..lockstep import bound_of
-from ..optimizers import NAMES, SMOOTHING, Config, iterations_to_reach_sgd
-from ..results import Claim, Finding, Results, Table, finding
-from ..valley import START, STEPS, f
-from ..words import Words, listed, sentences
+from ..lab.agreement import agreement_claims, bound_of, steps_claim
+from ..lab.results import Claim, Decision, Results, Table, decision
+from ..lab.words import Words, listed, sentences, two_digits
+from ..optimizers import (
+    DIALECTS,
+    NAMES,
+    SMOOTHING,
+    START,
+    STEPS,
+    Config,
+    f,
+    in_dialect,
+    iterations_to_reach_sgd,
+    said_of,
+)
 from .common import (
     DATASETS,
     LOSS,
@@ -67,10 +76,10 @@ def tried(config: Config) -> Words:
 
 
 def seen(results: Results, config: Config) -> Words:
-    engine = results.engines[-1]
+    side = results.sides[-1]
     (valley,) = results.of("valley")
-    heights = by_name({name: two_digits(valley[engine]["numbers"][name]) for name in NAMES})
-    final = by_name({name: results.numbers(name, engine, "loss") for name in NAMES})
+    heights = by_name({name: two_digits(valley[side]["numbers"][name]) for name in NAMES})
+    final = by_name({name: results.numbers(name, side, "loss") for name in NAMES})
     said = [
         Words(
             f"In the valley f falls from {f(*START):.3g} to: {heights.en}.",
@@ -83,7 +92,7 @@ def seen(results: Results, config: Config) -> Words:
             "换一个学习率，名次就会改变。",
         ),
     ]
-    if config.dialect == "book":  # whose paths were looked at
+    if config.dialect == "book":  # the sentence describes the paths of the book's optimizers
         paths = Words(
             "SGD jumps from side to side; the others turn into the valley's direction sooner or "
             "later.",
@@ -136,27 +145,27 @@ def claims(results: Results, config: Config) -> list[Claim]:
     ]
 
 
-def reaches_sgd(results: Results, engine: str) -> Finding:
-    reached = {name: iterations_to_reach_sgd(results, engine, name) for name in NAMES[1:]}
-    length = results.curve("SGD", engine, "loss/train").shape[1]
+def reaches_sgd(results: Results, side: str) -> Decision:
+    reached = {name: iterations_to_reach_sgd(results, side, name) for name in NAMES[1:]}
+    length = results.curve("SGD", side, "loss/train").shape[1]
     needed = by_name(reached)
     needed = Words(needed.en.replace("inf", "never"), needed.zh.replace("inf", "从未"))
-    return finding(
+    return decision(
         np.all([steps <= length / 2 for steps in reached.values()], axis=0),
         Words(
             f"Of {length:,} iterations they needed: {needed.en}.",
             f"在 {length:,} 次迭代中，它们所需的次数为：{needed.zh}。",
         ),
-        numbers=losses(results, engine, NAMES),
+        numbers=losses(results, side, NAMES),
     )
 
 
-def same_best(results: Results, engine: str, config: Config) -> Finding:
-    final = losses(results, engine, NAMES)
+def same_best(results: Results, side: str, config: Config) -> Decision:
+    final = losses(results, side, NAMES)
     best = np.argmin(final, axis=0)
     names = listed(NAMES[i] for i in best)
     data = DATASETS[config.dataset]
-    return finding(
+    return decision(
         best == best[0],
         Words(
             f"Best, seed by seed: {names.en} (on {data}).",
@@ -169,14 +178,71 @@ def same_best(results: Results, engine: str, config: Config) -> Finding:
 def tables(results: Results, config: Config) -> list[Table]:
     (valley,) = results.of("valley")
     columns = [
-        (Words("valley", "山谷"), lambda name, engine: two_digits(valley[engine]["numbers"][name])),
+        (Words("valley", "山谷"), lambda name, side: two_digits(valley[side]["numbers"][name])),
         (LOSS, mean_of(results, "loss")),
         (TEST, mean_of(results, "test_accuracy")),
     ]
     names: dict[str, str | Words] = {name: name for name in NAMES}
     numbers = table_of_numbers(results, Words("optimizer", "优化器"), names, columns)
-    both = len(results.engines) > 1
+    both = len(results.sides) > 1
     return [numbers, apart_table(results, bounds(config))] if both else [numbers]
+
+
+def lockstep_claims(results: Results, bounds: Mapping[str, float]) -> list[Claim]:
+    """The claim on whole float64 trainings in lockstep; ``bounds`` has one for each optimizer."""
+    found = {
+        name: {
+            "bound": bound,
+            **{key: worst(results, name, key) for key in ("step ULP", "step")},
+        }
+        for name, bound in bounds.items()
+    }
+    every_step = Words(
+        "Every step of the trainings, taken from the same weights, agrees in float64",
+        "在 float64 下，从相同权重出发，训练中的每一步都一致",
+    )
+    return [steps_claim(every_step, found)]
+
+
+def apart_table(results: Results, bounds: Mapping[str, float]) -> Table:
+    """A row for each optimizer: how far the sides are apart at most, in any seed.
+
+    The column "within" has the fraction of the steps that keep the bound, which is made for
+    float64.
+    """
+    rows: list[list[str | Words]] = []
+    for name, bound in bounds.items():
+        found = results.of(name)[0]["apart"]
+        row: list[str | Words] = [name]
+        row += [f"{worst(results, name, key):.0e}" for key in ("first 100", "ever")]
+        if "step ULP" in found:
+            ulps = results.curve(name, "numpy", "lockstep/max_ulp")
+            row += [
+                f"{worst(results, name, 'step'):.0e}",
+                f"{worst(results, name, 'step ULP'):.4g}",
+                f"{bound:.0f}",
+                f"{(ulps <= bound).mean():.2%}",
+            ]
+        rows.append(row)
+    columns: list[str | Words] = [
+        Words("optimizer", "优化器"),
+        Words("loss, first 100", "损失，前 100 次"),
+        Words("loss, ever", "损失，全程"),
+        Words("a step", "单步"),
+        "ULP",
+        Words("bound", "界限"),
+        Words("within", "界限内"),
+    ]
+    return Table(
+        Words("How far apart the two sides are", "两种实现相差多少"),
+        columns[: len(rows[0])],
+        rows,
+    )
+
+
+def worst(results: Results, variant: str, key: str) -> float:
+    """An entry of ``apart``: the largest value of all seeds."""
+    return float(np.max([outcome["apart"][key] for outcome in results.of(variant)]))
 
 
 def bounds(config: Config) -> dict[str, float]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ..lab.results import SIDES, Claim, Decision, Results, Table, decision
+from ..lab.words import Words, listed, over_seeds, sentences
 from ..overfit import FITTED, LARGE_GAP, Config
-from ..results import SIDES, Claim, Finding, Results, Table, finding, spread
-from ..words import Words, listed, sentences
 from .common import GAP, NUMBERS, SIDE, TEST, TRAIN, claim, conditions, losses
 
 TITLE = Words("Does a network learn its images by heart?", "网络会把训练图像“背”下来吗？")
@@ -40,9 +40,9 @@ def tried(config: Config) -> Words:
 
 
 def seen(results: Results, config: Config) -> Words:
-    engine = results.engines[-1]
+    side = results.sides[-1]
     train, test, gap = (
-        spread(results.numbers("overfit", engine, name))
+        over_seeds(results.numbers("overfit", side, name))
         for name in ("train_accuracy", "test_accuracy", "gap")
     )
     return Words(
@@ -79,28 +79,28 @@ def claims(results: Results, config: Config) -> list[Claim]:
     ]
 
 
-def learns(results: Results, engine: str) -> Finding:
-    accuracy = results.numbers("overfit", engine, "train_accuracy")
-    return finding(
+def learns(results: Results, side: str) -> Decision:
+    accuracy = results.numbers("overfit", side, "train_accuracy")
+    return decision(
         accuracy >= FITTED,
         Words(
-            f"Its training accuracy ends at {spread(accuracy)}.",
-            f"最终训练精度为 {spread(accuracy)}。",
+            f"Its training accuracy ends at {over_seeds(accuracy)}.",
+            f"最终训练精度为 {over_seeds(accuracy)}。",
         ),
-        numbers=[accuracy, *losses(results, engine, ["overfit"])],
+        numbers=[accuracy, *losses(results, side, ["overfit"])],
     )
 
 
-def overfits(results: Results, engine: str) -> Finding:
-    gap = results.numbers("overfit", engine, "gap")
-    test = spread(results.numbers("overfit", engine, "test_accuracy"))
-    return finding(
+def overfits(results: Results, side: str) -> Decision:
+    gap = results.numbers("overfit", side, "gap")
+    test = over_seeds(results.numbers("overfit", side, "test_accuracy"))
+    return decision(
         gap > LARGE_GAP,
         Words(
-            f"Its test accuracy ends at {test}, a gap of {spread(gap)}.",
-            f"最终测试精度为 {test}，差距为 {spread(gap)}。",
+            f"Its test accuracy ends at {test}, a gap of {over_seeds(gap)}.",
+            f"最终测试精度为 {test}，差距为 {over_seeds(gap)}。",
         ),
-        numbers=[gap, *losses(results, engine, ["overfit"])],
+        numbers=[gap, *losses(results, side, ["overfit"])],
     )
 
 
@@ -109,25 +109,22 @@ def tables(results: Results, config: Config) -> list[Table]:
         Table(
             NUMBERS,
             [SIDE, TRAIN, TEST, GAP],
-            [
-                [SIDES[engine], *accuracies(results, "overfit", engine)]
-                for engine in results.engines
-            ],
+            [[SIDES[side], *accuracies(results, "overfit", side)] for side in results.sides],
         )
     ]
 
 
-def accuracies(results: Results, variant: str, engine: str) -> list[str]:
+def accuracies(results: Results, variant: str, side: str) -> list[str]:
     """The cells that tell how far a network overfits: ``TRAIN``, ``TEST`` and ``GAP``."""
     names = ("train_accuracy", "test_accuracy", "gap")
-    return [spread(results.numbers(variant, engine, name)) for name in names]
+    return [over_seeds(results.numbers(variant, side, name)) for name in names]
 
 
-def gaps_and_tests(results: Results, engine: str, names: Mapping[str, Words]) -> Words:
-    """The gap of each variant, with its test accuracy: who learns nothing has no gap, either."""
+def gaps_and_tests(results: Results, side: str, names: Mapping[str, Words]) -> Words:
+    """The gap of each variant, with its test accuracy: a network that learns nothing has no gap."""
     found = []
     for variant, name in names.items():
-        _, test, gap = accuracies(results, variant, engine)
+        _, test, gap = accuracies(results, variant, side)
         found.append(
             Words(
                 f"{gap} ({name.en}, test accuracy {test})",
@@ -138,13 +135,13 @@ def gaps_and_tests(results: Results, engine: str, names: Mapping[str, Words]) ->
 
 
 def smaller_gap(
-    results: Results, engine: str, remedy: str, without: str, names: Mapping[str, Words]
-) -> Finding:
+    results: Results, side: str, remedy: str, without: str, names: Mapping[str, Words]
+) -> Decision:
     """Whether the gap of a remedy is smaller than that of the training without it."""
-    gaps = [results.numbers(variant, engine, "gap") for variant in (remedy, without)]
-    said = gaps_and_tests(results, engine, {name: names[name] for name in (remedy, without)})
-    return finding(
+    gaps = [results.numbers(variant, side, "gap") for variant in (remedy, without)]
+    said = gaps_and_tests(results, side, {name: names[name] for name in (remedy, without)})
+    return decision(
         gaps[0] < gaps[1],
         Words(f"Gap: {said.en}.", f"差距：{said.zh}。"),
-        numbers=[*gaps, *losses(results, engine, [remedy, without])],
+        numbers=[*gaps, *losses(results, side, [remedy, without])],
     )

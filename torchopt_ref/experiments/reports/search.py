@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..digits import number
-from ..results import Claim, Finding, Results, Table, finding, spread
-from ..search import Config
-from ..search_figures import PARAMS
-from ..search_trials import ERRORS, accuracy, best_trials, standard_errors
-from ..words import Words, listed, sentences
+from ..lab.results import Claim, Decision, Results, Table, decision
+from ..lab.words import Words, listed, number, over_seeds, sentences
+from ..search.config import Config
+from ..search.plan import PARAMS
+from ..search.trials import accuracy, best_trials
 from .common import conditions
 
 TITLE = Words("How are good hyper-parameters found?", "怎样找到好的超参数？")
@@ -21,6 +20,8 @@ WHY = Words(
     "能使用测试图像：如果用了，测试精度就不再能说明网络在未知图像上的表现。",
 )
 TRAININGS: dict[str, Words] = {}
+ERRORS = 2
+"""Test and validation accuracy agree if they differ by at most this many standard errors."""
 
 
 def tried(config: Config) -> Words:
@@ -66,7 +67,7 @@ def chosen(results: Results) -> Words:
 def seen(results: Results, config: Config) -> Words:
     setting, rounds = chosen(results), told_rounds(by_round(results))
     validation, test = (
-        spread(results.numbers("chosen", "torch", f"{part}_accuracy"))
+        over_seeds(results.numbers("chosen", "torch", f"{part}_accuracy"))
         for part in ("validation", "test")
     )
     return Words(
@@ -115,7 +116,7 @@ def claims(results: Results, config: Config) -> list[Claim]:
                     "后几轮的最高验证精度高于第一轮。",
                 ),
                 {
-                    "torch": finding(
+                    "torch": decision(
                         later > max(rounds[1]),
                         Words(f"{told.en[0].upper()}{told.en[1:]}.", f"{told.zh}。"),
                         least_seeds=1,
@@ -139,21 +140,34 @@ def claims(results: Results, config: Config) -> list[Claim]:
     return found
 
 
-def agrees_with_the_test(results: Results) -> Finding:
+def agrees_with_the_test(results: Results) -> Decision:
     validation, test = (
         results.numbers("chosen", "torch", f"{part}_accuracy") for part in ("validation", "test")
     )
     errors = ERRORS * standard_errors(results)
-    return finding(
+    tested, validated = over_seeds(test), over_seeds(validation)
+    return decision(
         np.abs(test - validation) <= errors,
         Words(
-            f"Test {spread(test)}, validation {spread(validation)}; {ERRORS} standard errors are "
+            f"Test {tested}, validation {validated}; {ERRORS} standard errors are "
             f"{errors.max():.2g}.",
-            f"测试精度 {spread(test)}，验证精度 {spread(validation)}；{ERRORS} 个标准误差为 "
-            f"{errors.max():.2g}。",
+            f"测试精度 {tested}，验证精度 {validated}；{ERRORS} 个标准误差为 {errors.max():.2g}。",
         ),
         numbers=[validation, test],
     )
+
+
+def standard_errors(results: Results) -> np.ndarray:
+    """For each seed the standard error of test accuracy minus validation accuracy.
+
+    It is that of the chosen setting, if its true accuracy is the same on both sets of images.
+    """
+    validation, tested, validation_images, test_images = (
+        results.numbers("chosen", "torch", name)
+        for name in ("validation_accuracy", "test_accuracy", "validation_images", "test_images")
+    )
+    p = (validation + tested) / 2
+    return np.sqrt(p * (1 - p) * (1 / validation_images + 1 / test_images))
 
 
 def tables(results: Results, config: Config) -> list[Table]:

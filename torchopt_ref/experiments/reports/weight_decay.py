@@ -4,22 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..agreement import agreement_claims
-from ..digits import two_digits
-from ..results import Claim, Finding, Results, Table, finding, spread
-from ..weight_decay import DIFFERENT, NORM, REMEDIES, Config, trainings
-from ..weight_decay_figures import NAMES
-from ..words import Words, sentences
-from .common import (
-    GAP,
-    TEST,
-    TRAIN,
-    claim,
-    conditions,
-    losses,
-    mean_of,
-    table_of_numbers,
-)
+from ..lab.agreement import agreement_claims
+from ..lab.results import Claim, Decision, Results, Table, decision
+from ..lab.words import Words, over_seeds, sentences, two_digits
+from ..weight_decay import DIFFERENT, NAMES, NORM, REMEDIES, Config, trainings
+from .common import GAP, TEST, TRAIN, claim, conditions, losses, mean_of, table_of_numbers
 from .overfit import DEEP, gaps_and_tests, smaller_gap
 
 TITLE = Words("Does weight decay curb overfitting?", "权值衰减能抑制过拟合吗？")
@@ -50,8 +39,8 @@ def tried(config: Config) -> Words:
 
 
 def seen(results: Results, config: Config) -> Words:
-    engine = results.engines[-1]
-    told = gaps_and_tests(results, engine, NAMES)
+    side = results.sides[-1]
+    told = gaps_and_tests(results, side, NAMES)
     return Words(
         f"The gap between training and test accuracy ends at: {told.en}. A smaller gap is a gain "
         "only where the test accuracy does not fall with it: who learns nothing has no gap.",
@@ -109,9 +98,9 @@ def claims(results: Results, config: Config) -> list[Claim]:
     ]
 
 
-def same_weights(results: Results, engine: str) -> Finding:
-    difference = results.numbers("L2-forms", engine, "difference")
-    return finding(
+def same_weights(results: Results, side: str) -> Decision:
+    difference = results.numbers("L2-forms", side, "difference")
+    return decision(
         difference == 0,
         Words(
             f"Largest difference of any weight: {two_digits(difference.max())}.",
@@ -122,15 +111,15 @@ def same_weights(results: Results, engine: str) -> Finding:
     )
 
 
-def decoupled_differs(results: Results, engine: str) -> Finding:
-    l2, decoupled = (results.curve(name, engine, NORM)[:, -1] for name in ("Adam-L2", "AdamW"))
-    return finding(
+def decoupled_differs(results: Results, side: str) -> Decision:
+    l2, decoupled = (results.curve(name, side, NORM)[:, -1] for name in ("Adam-L2", "AdamW"))
+    return decision(
         np.abs(l2 / decoupled - 1) > DIFFERENT,
         Words(
-            f"Norm of all weights: decoupled {spread(decoupled)}, L2 {spread(l2)}.",
-            f"全部权重的范数：解耦 {spread(decoupled)}，L2 {spread(l2)}。",
+            f"Norm of all weights: decoupled {over_seeds(decoupled)}, L2 {over_seeds(l2)}.",
+            f"全部权重的范数：解耦 {over_seeds(decoupled)}，L2 {over_seeds(l2)}。",
         ),
-        numbers=[l2, decoupled, *losses(results, engine, ["Adam-L2", "AdamW"])],
+        numbers=[l2, decoupled, *losses(results, side, ["Adam-L2", "AdamW"])],
     )
 
 
@@ -141,7 +130,7 @@ def tables(results: Results, config: Config) -> list[Table]:
         (GAP, mean_of(results, "gap")),
         (
             Words("norm of weights", "权重的范数"),
-            lambda variant, engine: spread(results.curve(variant, engine, NORM)[:, -1]),
+            lambda variant, side: over_seeds(results.curve(variant, side, NORM)[:, -1]),
         ),
     ]
     variants: dict[str, str | Words] = {name: NAMES[name] for name in trainings(config)}

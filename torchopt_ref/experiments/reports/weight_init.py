@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from ..agreement import agreement_claims
-from ..both import CHANCE
-from ..figures import initial_weights
-from ..results import Claim, Finding, Results, Table, finding, spread
+from ..lab.agreement import agreement_claims
+from ..lab.panels import initial_weights
+from ..lab.results import Claim, Decision, Results, Table, decision
+from ..lab.training import CHANCE
+from ..lab.words import Words, over_seeds, sentences
 from ..weight_init import SCHEMES, Config
-from ..words import Words, sentences
 from .common import LOSS, TEST, by_name, claim, conditions, losses, mean_of, table_of_numbers
 
 TITLE = Words(
@@ -41,9 +41,9 @@ def tried(config: Config) -> Words:
 
 
 def seen(results: Results, config: Config) -> Words:
-    engine = results.engines[-1]
+    side = results.sides[-1]
     final, accuracy = (
-        by_name({NAMES[each]: results.numbers(each, engine, name) for each in SCHEMES})
+        by_name({NAMES[each]: results.numbers(each, side, name) for each in SCHEMES})
         for name in ("loss", "test_accuracy")
     )
     return Words(
@@ -84,25 +84,23 @@ def claims(results: Results, config: Config) -> list[Claim]:
     ]
 
 
-def does_not_learn(results: Results, engine: str) -> Finding:
-    (loss,) = losses(results, engine, ["std=0.01"])
-    return finding(
+def does_not_learn(results: Results, side: str) -> Decision:
+    (loss,) = losses(results, side, ["std=0.01"])
+    return decision(
         loss > 0.95 * CHANCE,
         Words(
-            f"Its loss ends at {spread(loss)}; guessing has {CHANCE:.4g}.",
-            f"最终损失为 {spread(loss)}；随机猜测为 {CHANCE:.4g}。",
+            f"Its loss ends at {over_seeds(loss)}; guessing has {CHANCE:.4g}.",
+            f"最终损失为 {over_seeds(loss)}；随机猜测为 {CHANCE:.4g}。",
         ),
         numbers=[loss],
     )
 
 
-def he_is_fastest(results: Results, engine: str) -> Finding:
-    small, xavier, he = losses(results, engine, SCHEMES)
-    area = {
-        name: results.curve(name, engine, "loss/train").mean(axis=1) for name in ("He", "Xavier")
-    }
+def he_is_fastest(results: Results, side: str) -> Decision:
+    small, xavier, he = losses(results, side, SCHEMES)
+    area = {name: results.curve(name, side, "loss/train").mean(axis=1) for name in ("He", "Xavier")}
     means = by_name(area)
-    return finding(
+    return decision(
         (area["He"] < area["Xavier"]) & (he < small),
         Words(f"Mean loss over the training: {means.en}.", f"整个训练的平均损失：{means.zh}。"),
         numbers=[small, xavier, he, *area.values()],

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..agreement import agreement_claims
-from ..both import CHANCE
-from ..results import SIDES, Claim, Finding, Results, Table, finding, spread
-from ..words import Words, listed, sentences
+from ..lab.agreement import agreement_claims
+from ..lab.results import SIDES, Claim, Decision, Results, Table, decision
+from ..lab.training import CHANCE
+from ..lab.words import Words, listed, over_seeds, sentences
 from ..zero_init import HIDDEN_SIZES, SCHEMES, Config, largest
 from .common import LOSS, NUMBERS, SIDE, TEST, by_name, claim, conditions, losses
 
@@ -49,11 +49,11 @@ def tried(config: Config) -> Words:
 
 
 def seen(results: Results, config: Config) -> Words:
-    engine = results.engines[-1]
+    side = results.sides[-1]
 
     def ends(scheme: str) -> Words:
         return by_name(
-            {DEPTHS[d]: results.numbers(f"{d}-{scheme}", engine, "loss") for d in HIDDEN_SIZES}
+            {DEPTHS[d]: results.numbers(f"{d}-{scheme}", side, "loss") for d in HIDDEN_SIZES}
         )
 
     zeros, equal, he = (ends(scheme) for scheme in SCHEMES)
@@ -104,34 +104,34 @@ def claims(results: Results, config: Config) -> list[Claim]:
     return found
 
 
-def stay_alike(results: Results, engine: str, scheme: str) -> Finding:
+def stay_alike(results: Results, side: str, scheme: str) -> Decision:
     names = [f"{depth}-{scheme}" for depth in HIDDEN_SIZES]
     rank, distinct = (
-        np.max([largest(results, name, engine, kind) for name in names], axis=0)
+        np.max([largest(results, name, side, kind) for name in names], axis=0)
         for kind in ("rank", "distinct_units")
     )
-    return finding(
+    return decision(
         (distinct == 1) & (rank <= 1),
         Words(
             f"Distinct units in a hidden layer: at most {distinct.max():.0f}; rank: at most "
             f"{rank.max():.0f}.",
             f"隐藏层中互不相同的神经元最多 {distinct.max():.0f} 个；秩最大为 {rank.max():.0f}。",
         ),
-        numbers=losses(results, engine, names),
+        numbers=losses(results, side, names),
     )
 
 
-def stalls(results: Results, engine: str, scheme: str) -> Finding:
-    ends = {depth: losses(results, engine, [f"{depth}-{scheme}"])[0] for depth in HIDDEN_SIZES}
-    he = {depth: losses(results, engine, [f"{depth}-He"])[0] for depth in HIDDEN_SIZES}
+def stalls(results: Results, side: str, scheme: str) -> Decision:
+    ends = {depth: losses(results, side, [f"{depth}-{scheme}"])[0] for depth in HIDDEN_SIZES}
+    he = {depth: losses(results, side, [f"{depth}-He"])[0] for depth in HIDDEN_SIZES}
     compared = listed(
         Words(
-            f"{spread(ends[depth])} ({DEPTHS[depth].en}; from He's {spread(he[depth])})",
-            f"{spread(ends[depth])}（{DEPTHS[depth].zh}；He 初始值为 {spread(he[depth])}）",
+            f"{over_seeds(ends[depth])} ({DEPTHS[depth].en}; from He's {over_seeds(he[depth])})",
+            f"{over_seeds(ends[depth])}（{DEPTHS[depth].zh}；He 初始值为 {over_seeds(he[depth])}）",
         )
         for depth in HIDDEN_SIZES
     )
-    return finding(
+    return decision(
         np.all([loss > 0.95 * CHANCE for loss in ends.values()], axis=0),
         Words(
             f"Guessing has a loss of {CHANCE:.4g}; the networks end at: {compared.en}.",
@@ -158,16 +158,16 @@ def tables(results: Results, config: Config) -> list[Table]:
                 [
                     DEPTHS[depth],
                     WEIGHTS[scheme],
-                    SIDES[engine],
-                    f"{largest(results, name, engine, 'rank').max():.0f}",
-                    f"{largest(results, name, engine, 'distinct_units').max():.0f}",
-                    spread(results.numbers(name, engine, "loss")),
-                    spread(results.numbers(name, engine, "test_accuracy")),
+                    SIDES[side],
+                    f"{largest(results, name, side, 'rank').max():.0f}",
+                    f"{largest(results, name, side, 'distinct_units').max():.0f}",
+                    over_seeds(results.numbers(name, side, "loss")),
+                    over_seeds(results.numbers(name, side, "test_accuracy")),
                 ]
                 for depth in HIDDEN_SIZES
                 for scheme in SCHEMES
                 for name in [f"{depth}-{scheme}"]
-                for engine in results.engines
+                for side in results.sides
             ],
         )
     ]

@@ -21,8 +21,8 @@ SHARE = 1 << 15
 """Elements that are worth a thread, as in torch's own kernels."""
 
 CHUNK = 1 << 19
-"""Elements that a thread takes at a time, at most. The first are always the same thread's, whose
-cache may still have them; then those who are done early take more."""
+"""The most elements that a thread takes at a time. At each step a thread begins with the same ones,
+which its cache may still hold; then threads that are done early take more."""
 
 I16, I32 = ir.IntType(16), ir.IntType(32)
 HALF, FLOAT, DOUBLE = ir.HalfType(), ir.FloatType(), ir.DoubleType()
@@ -51,7 +51,7 @@ def update(kernel: Library, rows: Places, numbers: Sequence[Sequence[float]]) ->
 
 
 FORKED: list[bool] = []
-"""Not empty in a child of a fork: torch's threads are not in it, and would be waited for."""
+"""Not empty in a forked child, which lacks torch's threads: a step would wait for them forever."""
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: FORKED.append(True))
@@ -65,9 +65,12 @@ def compiled(form: Form, dtypes: tuple[torch.dtype, ...]) -> Library:
 
 
 def source(known: Formula, dtypes: tuple[torch.dtype, ...]) -> ir.Module:
-    """``update(begin, end, context)``: take the chunks from ``begin`` to ``end`` of the elements of
-    all rows, counted through, and then others, from a cursor that threads share, until there are
-    no more."""
+    """The code of ``update(begin, end, context)``, which each thread calls.
+
+    The elements of all rows are numbered through and cut into chunks. A call computes the chunks
+    from ``begin`` to ``end``, then takes others by a cursor that the threads share, until none is
+    left.
+    """
     real = DOUBLE if torch.float64 in dtypes else FLOAT
     module = ir.Module("update")
     code = Code(module, "update", 3)
@@ -85,7 +88,7 @@ def source(known: Formula, dtypes: tuple[torch.dtype, ...]) -> ir.Module:
         stop[0] = position[0] + chunk
 
     take()
-    # ``first``: how many elements lie in the rows before. A thread's rows only grow.
+    # ``first`` is the number of elements in earlier rows, to which a thread never goes back.
     row, first = code.variable(), code.variable()
     with code.repeat(lambda: row[0] < rows):
         line = row[0] * (1 + len(dtypes))
@@ -119,7 +122,7 @@ def elements(
     start: Int,
     stop: Int,
 ) -> None:
-    """The formula for the elements of a row from ``start`` to ``stop``, of which there are some."""
+    """The formula for the elements of a row from ``start`` to ``stop``, at least one."""
     real, b = DOUBLE if torch.float64 in dtypes else FLOAT, code.builder
     before, body, after = b.block, *(code.function.append_basic_block() for _ in range(2))
     b.branch(body)

@@ -95,8 +95,8 @@ def by_torch(
 
 
 def as_arrays(columns: list[Tensor]) -> list[np.ndarray] | None:
-    """The tensors' memory for NumPy; None where it must not be touched past torch, or where
-    something would be rounded."""
+    """The tensors' memory for NumPy. None where only torch may read and write it, or where dtypes
+    differ or are narrow, so that something would be rounded."""
     if not PLAIN.issuperset(map(type, columns)):
         return None
     try:
@@ -109,7 +109,7 @@ def as_arrays(columns: list[Tensor]) -> list[np.ndarray] | None:
     if first.dtype not in EXACT or any(each.dtype != first.dtype for each in arrays):
         return None
     if any(0 in each.strides for each in (first, *arrays[2:])):
-        return None  # Elements that are one: torch refuses to write them.
+        return None  # Several elements share one place, which torch refuses to write.
     return arrays if all(each.shape == first.shape for each in arrays) else None
 
 
@@ -121,7 +121,7 @@ def array_function(known: Formula) -> Callable[..., tuple[np.ndarray, ...]]:
     for node in known.calls:
         copies[node] = graph.node_copy(node, copies.__getitem__)
         copies[node].target = ARRAYS.get(node.target, node.target)
-    # A result that is another column is a copy: the one may be written before the other is read.
+    # A result that is another column is copied: that column may be written before it is read.
     results = [
         copies[node] if node in known.calls or node is known.columns[position]
         else graph.call_function(np.copy, (copies[node],))

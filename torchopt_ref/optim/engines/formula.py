@@ -22,7 +22,7 @@ OPERATIONS = frozenset(
 comparison may only be what ``where`` chooses by."""
 
 OPERANDS = frozenset((fx.Node, float, int, bool))
-"""What they may be applied to. A tensor or a NumPy scalar has a dtype that would count."""
+"""What they may be applied to. A tensor or a NumPy scalar would bring its own dtype into it."""
 
 
 class Form:
@@ -101,8 +101,8 @@ def formula(form: Form) -> Formula | None:
         written: dict[int, Any] = {0: new_param} | ({} if own_grad is grad else {1: own_grad})
         written |= {position: new[name] for position, name in enumerate(slots, 2)}
     except (MemoryError, RecursionError):
-        raise  # They say nothing of the rule, and what is returned here is kept.
-    except Exception:  # A rule may look at its tensors in any way; eager has real ones to show.
+        raise  # It says nothing of the rule, and None would be cached for good.
+    except Exception:  # The rule asks a stand-in for its value: eager will run it on tensors.
         return None
     if not all(isinstance(result, fx.Proxy) for result in written.values()):
         return None
@@ -129,8 +129,8 @@ def formula(form: Form) -> Formula | None:
 
 
 def chooses_rightly(node: fx.Node, numeric: set[fx.Node]) -> bool:
-    """Whether comparisons, of tensors, stand where ``where`` chooses by them, and nowhere else; and
-    what it chooses has a dtype: of two numbers torch and NumPy make different tensors."""
+    """Whether tensors are compared only for ``where`` to choose by, and ``where`` chooses between
+    values of which one at least is a tensor: torch and NumPy give two numbers different dtypes."""
     truths = [isinstance(arg, fx.Node) and arg.target is operator.gt for arg in node.args]
     if node.target is not torch.where:
         return not any(truths)

@@ -26,7 +26,7 @@ CPU, CUDA = 0, 1
 UNFIT = -1
 """The kind of a row that is not plain memory."""
 MOST_COLUMNS = 7
-"""How many dtypes find room in a kind."""
+"""The most columns whose dtypes fit into a kind, a 64-bit number."""
 
 
 class Places(NamedTuple):
@@ -45,11 +45,11 @@ class Places(NamedTuple):
     width: int
 
     def dtypes(self) -> tuple[torch.dtype, ...]:
-        """Of the columns, where all rows are of one kind."""
+        """The dtypes of the columns, where all rows are of one kind."""
         return dtypes_of(self.kinds[0], self.width)
 
     def device(self) -> torch.device:
-        """Of all, where all rows are of one kind."""
+        """The device of all rows, where they are of one kind."""
         number = self.kinds[0] >> 6 * self.width
         return torch.device("cuda", (number & 255) - 1) if number >> 8 == CUDA else HERE
 
@@ -79,8 +79,8 @@ def dtypes_of(kind: int, width: int) -> tuple[torch.dtype, ...]:
 
 @functools.cache
 def is_for_kernels(kind: int, width: int) -> bool:
-    """Whether kernels take rows of the kind: float64 is not mixed with what it would have to be
-    rounded to twice."""
+    """Whether kernels take rows of the kind. They do not mix float64 with 16-bit dtypes, since its
+    values would be rounded twice on their way there."""
     if kind == UNFIT:
         return False
     dtypes = dtypes_of(kind, width)
@@ -123,8 +123,8 @@ def overlap(spans: array) -> bool:
 
 
 def read_steps(steps: Sequence[Tensor]) -> tuple[array, array] | None:
-    """Step counts, for ``count_steps``, and what they will be when counted; None unless all are
-    numbers in the CPU's memory."""
+    """The step counts as ``count_steps`` takes them, and their values after the coming step. None
+    unless all are numbers in the CPU's memory."""
     objects, values = array("q", map(id, steps)), array("d", bytes(8 * len(steps)))
     if reader().read_steps(address(objects), len(objects), address(values)):
         return None
@@ -152,7 +152,7 @@ def reader() -> Library:
     write_inspect(module, ask)
     write_steps(module, ask)
     library = Library(module, vectorize=False)
-    # What torch's tensors look like in memory may change: see with some that are known.
+    # torch may change how its tensors lie in memory: try tensors whose answers are known.
     known = torch.zeros(3, 5, dtype=torch.float64, device="cpu")[:, :4].t()
     tensors = [known, torch.nn.Parameter(known.contiguous())]
     each, words, kinds, spans = array("q", map(id, tensors)), zeros(4), zeros(2), zeros(4)

@@ -41,7 +41,8 @@ def in_memory(
 
 
 def as_memory(tensors: list[Tensor], unscales: bool) -> list[Tensor]:
-    """A parameter, its gradient and slots as plain memory, or else as what surely is none.
+    """A parameter, its gradient and slots as plain memory; if they cannot be, empty tensors of a
+    dtype that no kernel takes.
 
     Complex numbers are seen as pairs of reals. A gradient that lies in memory in another order than
     its parameter is copied, unless it will be written.

@@ -4,8 +4,8 @@
 ``torchopt-ref check`` a table on the command line. ``docs/conformance.md`` is the guide.
 """
 
-from .report import Report, Result
+from .report import ConformanceReport, Result
 from .suite import Check, check_optimizer, optimizer_checks
 from .traits import Traits
 
-__all__ = ["Check", "Report", "Result", "Traits", "check_optimizer", "optimizer_checks"]
+__all__ = ["Check", "ConformanceReport", "Result", "Traits", "check_optimizer", "optimizer_checks"]

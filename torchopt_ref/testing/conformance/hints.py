@@ -1,4 +1,4 @@
-"""What to say on the command line to an optimizer that is not like most."""
+"""The options of ``torchopt-ref check`` that an error's message calls for."""
 
 import re
 

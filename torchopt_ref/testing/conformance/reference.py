@@ -10,11 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torchopt_ref.errors import UserError
+from torchopt_ref.errors import UserError, short_line
+from torchopt_ref.sides import BY_NAME, FLAGS, name_of, options_of
 
-from ..configurations import BY_NAME
-from .subject import FLAGS, Subject, name_of, options_of
-from .verdicts import one_line
+from .subject import Subject
 
 NEVER_HANDED_OVER = (*FLAGS, "decoupled_weight_decay")
 """Options that choose an implementation, and one that is part of the formula."""
@@ -94,7 +93,7 @@ def require_makeable(reference: Callable[..., Any], subject: Subject) -> None:
         made = make(reference, subject, options_for(reference, subject))
     except (Exception, SystemExit) as error:
         raise UserError(
-            f"cannot make the reference {name_of(reference)}: {one_line(error)}: "
+            f"cannot make the reference {name_of(reference)}: {short_line(error)}: "
             "see --reference-kwargs"
         ) from error
     is_optimizer = isinstance(made, torch.optim.Optimizer)

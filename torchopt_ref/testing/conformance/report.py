@@ -40,7 +40,7 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Report:
+class ConformanceReport:
     """What ``check_optimizer`` found: a ``Result`` for each check, in the order of the guide."""
 
     optimizer: str

@@ -1,7 +1,5 @@
 """An optimizer under test: how it is built, and how it is driven through reproducible steps."""
 
-import functools
-import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,14 +9,13 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
+from torchopt_ref.sides import options_of
+
 from .traits import PLAIN, Traits
 from .verdicts import Skip
 
 MIXED_SHAPES = ((4, 3), (5,), (3, 3))
 MATRIX_SHAPES = ((4, 3), (5, 2), (3, 3))
-
-FLAGS = ("foreach", "fused", "capturable", "differentiable")
-"""Options that choose an implementation, not a result."""
 
 FACTORS = {1.0: "at its default lr", 0.1: "at a tenth of it", 0.01: "at a hundredth of it"}
 """Of the default lr: those that are tried where the default may be too large for the problem."""
@@ -128,30 +125,6 @@ class Subject:
 
 def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
-
-
-def options_of(factory: Callable[..., Any]) -> dict[str, Any]:
-    """A factory's parameters and their defaults; through ``**kwargs``, the parent classes' too."""
-    if isinstance(factory, functools.partial):
-        return options_of(factory.func) | factory.keywords
-    if not isinstance(factory, type):
-        return {each.name: each.default for each in inspect.signature(factory).parameters.values()}
-    options: dict[str, Any] = {}
-    for cls in factory.__mro__:
-        if "__init__" in vars(cls):
-            parameters = inspect.signature(vars(cls)["__init__"]).parameters.values()
-            options = {each.name: each.default for each in parameters} | options
-            if all(each.kind is not each.VAR_KEYWORD for each in parameters):
-                break
-    return options
-
-
-def name_of(factory: Callable[..., Any]) -> str:
-    """The class or function that a factory calls, with the arguments bound to it."""
-    if isinstance(factory, functools.partial):
-        given = ", ".join(f"{key}={value!r}" for key, value in factory.keywords.items())
-        return f"{name_of(factory.func)}({given})" if given else name_of(factory.func)
-    return getattr(factory, "__qualname__", type(factory).__name__)
 
 
 def has_lr(optimizer: Optimizer) -> bool:

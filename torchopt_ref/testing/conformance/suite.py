@@ -11,14 +11,15 @@ from typing import Any
 
 import torch
 
-from torchopt_ref.errors import UserError, unknown
+from torchopt_ref.errors import UserError, short_line, unknown
+from torchopt_ref.sides import name_of
 
 from .checks import CHECKS, SLOW_CHECKS, CheckFunction
 from .reference import require_makeable
-from .report import EXPECTED, FAILED, PASSED, SKIPPED, Report, Result
-from .subject import Subject, name_of
+from .report import EXPECTED, FAILED, PASSED, SKIPPED, ConformanceReport, Result
+from .subject import Subject
 from .traits import PLAIN, Traits
-from .verdicts import Failure, Skip, one_line
+from .verdicts import Failure, Skip
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class Check:
         except Failure as seen:
             return FAILED, str(seen)
         except (Exception, SystemExit) as error:
-            return FAILED, f"raised {type(error).__name__}: {one_line(error)}"
+            return FAILED, f"raised {type(error).__name__}: {short_line(error)}"
 
 
 def optimizer_checks(
@@ -137,7 +138,7 @@ def check_optimizer(
     slow: bool = False,
     max_ulp: int | None = 0,
     expected_failures: Mapping[str, str] | None = None,
-) -> Report:
+) -> ConformanceReport:
     """Hold an optimizer against what ``torch.optim.Optimizer`` promises its users.
 
     Args:
@@ -178,4 +179,4 @@ def check_optimizer(
         )
     if reference is not None:
         require_makeable(reference, subject)
-    return Report(name_of(factory), [check.result() for check in checks])
+    return ConformanceReport(name_of(factory), [check.result() for check in checks])

@@ -1,10 +1,11 @@
 """How a check ends early: it failed, or it does not apply."""
 
 import re
-import textwrap
 import unittest
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from torchopt_ref.errors import short_line
 
 
 class Failure(AssertionError):
@@ -35,23 +36,5 @@ def refusal(words: str) -> Iterator[None]:
     except Exception as error:
         says_so = re.search(f"{words}|support|not implemented", str(error), re.IGNORECASE)
         if says_so or isinstance(error, NotImplementedError):
-            raise Skip(f"refused: {one_line(error)}") from error
+            raise Skip(f"refused: {short_line(error)}") from error
         raise
-
-
-LONGEST = 160
-"""Characters of an error's message that are shown."""
-
-
-def one_line(error: BaseException) -> str:
-    """The first line of an error's message, or its type if it has none.
-
-    Of a long line, such as a dispatcher's list of all backends, the first sentence.
-    """
-    lines = str(error).strip().splitlines()
-    if not lines:
-        return type(error).__name__
-    line = lines[0]
-    if len(line) > LONGEST:
-        line = re.split(r"(?<=[.!?])\s", line)[0]
-    return textwrap.shorten(line, LONGEST, placeholder=" ...") if len(line) > LONGEST else line

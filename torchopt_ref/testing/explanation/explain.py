@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -66,24 +66,9 @@ def explain(
     return Explanation(
         a=described(one),
         b=described(other),
-        differences=[
-            Difference(
-                topic,
-                x.words,
-                y.words,
-                what_it_needs(topic, pair),
-                topic in ROUNDINGS or x.kind == y.kind,
-            )
-            for topic, (x, y) in both.items()
-            if x.decided and y.decided and not alike(x, y)
-        ],
+        differences=differences(both, pair),
         alike={topic: x.kind for topic, (x, y) in both.items() if x.decided and alike(x, y)},
-        undecided=[
-            f"{topic} of {side}: {fact.words.removeprefix(NOT_DECIDED).lstrip(': ')}"
-            for side, found in (("A", mine), ("B", yours))
-            for topic, fact in found.items()
-            if not fact.decided
-        ],
+        undecided=[*undecided("A", mine.values()), *undecided("B", yours.values())],
         options=options_that_differ(one, other),
         numbers={
             called: value
@@ -99,6 +84,32 @@ def explain(
         effects=effects(*pair),
         as_given={} if pair == (one, other) else effects(one, other),
     )
+
+
+def differences(
+    both: Mapping[str, tuple[Fact, Fact]], pair: tuple[Subject, Subject]
+) -> list[Difference]:
+    """What both facts of a topic say otherwise, where both are decided."""
+    return [
+        Difference(
+            topic,
+            x.words,
+            y.words,
+            what_it_needs(topic, pair),
+            rounding=topic in ROUNDINGS or x.kind == y.kind,
+        )
+        for topic, (x, y) in both.items()
+        if x.decided and y.decided and not alike(x, y)
+    ]
+
+
+def undecided(side: str, found: Iterable[Fact]) -> list[str]:
+    """The topics of a side that no probe could tell, and why."""
+    return [
+        f"{fact.topic} of {side}: {fact.words.removeprefix(NOT_DECIDED).lstrip(': ')}"
+        for fact in found
+        if not fact.decided
+    ]
 
 
 def effects(one: Subject, other: Subject) -> dict[float, tuple[float, float]]:

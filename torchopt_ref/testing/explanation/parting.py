@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from .. import workload
-from ..parity import ROUNDINGS, Arrays, TorchSide, same_bits
+from torchopt_ref.sides import Arrays
+from torchopt_ref.testing.parity import ROUNDINGS, copied, same_bits, workload
+
 from .subject import ROLES, Subject
 from .terms import LETTERS, Formula, Term, letter
 
@@ -239,7 +240,7 @@ class Together:
 def together(a: Subject, b: Subject) -> Together:
     """Both on the hostile gradients, in float32, each from its own state, until they part."""
     params = {called: p for called, p in workload.parameters("float32").items() if p.size}
-    left, right = (TorchSide(side.make, params, "cpu") for side in (a, b))
+    left, right = (workload.torch_side(subject.make, params) for subject in (a, b))
     way = {called: np.zeros(array.shape) for called, array in params.items()}
     first_bits, first_overflow, worst = None, None, 0.0
     elements = sum(array.size for array in params.values())
@@ -249,10 +250,11 @@ def together(a: Subject, b: Subject) -> Together:
         for called, param in left.params.items():
             with torch.no_grad():
                 right.params[called].copy_(param)
-        before = [copies(side) for side in (left, right)]
+        before = [copied(side.tensors()) for side in (left, right)]
         for side, subject in ((left, a), (right, b)):
-            with_errors_named(side, subject, grads)
-        mine, yours = (copies(side) for side in (left, right))
+            side.set_gradients(grads)
+            subject.step(side.optimizer)
+        mine, yours = (side.tensors() for side in (left, right))
         partings = []
         for called in params:
             old, x, y = (of[called]["param"] for of in (before[0], mine, yours))
@@ -268,23 +270,19 @@ def together(a: Subject, b: Subject) -> Together:
                 partings.append((float(share.max()), called, place))
         if partings:
             _, called, place = max(partings)
-            return Together(
-                elements,
-                first_bits,
-                worst,
-                first_overflow,
-                Parting(
-                    step,
-                    called,
-                    place,
-                    workload.kind_of(place, params[called].shape),
-                    float(grads[called][place]),
-                    float(before[0][called]["param"][place]),
-                    float(mine[called]["param"][place]),
-                    float(yours[called]["param"][place]),
-                    (element(before[0][called], place), element(before[1][called], place)),
-                ),
+            states = [element(each[called], place) for each in before]
+            parting = Parting(
+                step,
+                called,
+                place,
+                workload.kind_of(place, params[called].shape),
+                float(grads[called][place]),
+                states[0]["param"],
+                float(mine[called]["param"][place]),
+                float(yours[called]["param"][place]),
+                (states[0], states[1]),
             )
+            return Together(elements, first_bits, worst, first_overflow, parting)
     return Together(elements, first_bits, worst, first_overflow, None)
 
 
@@ -344,20 +342,6 @@ def halve_lr(optimizer: torch.optim.Optimizer, subject: Subject, now: bool) -> N
     called = subject.own_name("lr")
     if now and called is not None:
         subject.set(optimizer, {called: subject.numbers[called] / 2})
-
-
-def copies(side: TorchSide) -> dict[str, Arrays]:
-    return {
-        called: {slot: array.copy() for slot, array in tensors.items()}
-        for called, tensors in side.tensors().items()
-    }
-
-
-def with_errors_named(side: TorchSide, subject: Subject, grads: Arrays) -> None:
-    for called, param in side.params.items():
-        param.grad = torch.empty_like(param)
-        param.grad.copy_(torch.from_numpy(grads[called]))
-    subject.step(side.optimizer)
 
 
 def element(tensors: Arrays, place: tuple[int, ...]) -> dict[str, float]:

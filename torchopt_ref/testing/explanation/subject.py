@@ -11,13 +11,17 @@ from typing import Any
 import torch
 
 from torchopt_ref import optim
-from torchopt_ref.errors import UserError, unknown
+from torchopt_ref.errors import UserError, short_line, unknown
 from torchopt_ref.optim import keras, optax
-
-from ..configurations import BY_NAME, optimizer_name
-from ..conformance.subject import FLAGS, name_of, options_of
-from ..conformance.target import check_switches, load_target
-from ..conformance.verdicts import one_line
+from torchopt_ref.sides import (
+    BY_NAME,
+    FLAGS,
+    check_switches,
+    load_target,
+    name_of,
+    optimizer_name,
+    options_of,
+)
 
 NO_OPTIONS = (*FLAGS, "params", "dialect", "decoupled_weight_decay", "param_names")
 """What stands in a param group but is no hyper-parameter."""
@@ -93,7 +97,7 @@ class Subject:
         try:
             made = self.make([torch.nn.Parameter(torch.zeros(1))])
         except (Exception, SystemExit) as error:  # of whatever class a user names
-            why = f"{one_line(error)}: see {option}"
+            why = f"{short_line(error)}: see {option}"
             raise UserError(f"cannot make {self.name}: {why}") from error
         if not isinstance(made, torch.optim.Optimizer):
             raise UserError(f"{self.name} makes no torch.optim.Optimizer")
@@ -104,7 +108,7 @@ class Subject:
         except (Exception, SystemExit) as error:
             raise UserError(
                 f"cannot take a step of {self.name} with the gradients of one parameter: "
-                f"{one_line(error)}"
+                f"{short_line(error)}"
             ) from error
 
     def set(self, optimizer: torch.optim.Optimizer, numbers: Mapping[str, float]) -> None:

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from torchopt_ref.errors import short_line
+
 from ..comparing import flat, require_close, require_same, require_same_state, snapshot
 from ..subject import Params, Subject, has_lr, set_lr
-from ..verdicts import Failure, Skip, one_line, refusal, require
+from ..verdicts import Failure, Skip, refusal, require
 
 LOW_PRECISION = "bfloat16|half|dtype|float"
 
@@ -75,7 +77,7 @@ def checkpoint_loads_safely(subject: Subject) -> None:
 def reason(error: Exception) -> str:
     """What torch refused, out of a page of advice."""
     lines = [line.strip() for line in str(error).splitlines()]
-    return next((line for line in lines if "WeightsUnpickler" in line), one_line(error))
+    return next((line for line in lines if "WeightsUnpickler" in line), short_line(error))
 
 
 def state_keeps_its_dtype_through_load(subject: Subject) -> None:

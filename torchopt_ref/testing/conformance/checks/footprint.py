@@ -71,7 +71,7 @@ def leaves(value: Any) -> list[Any]:
 
 @contextmanager
 def old_objects_out_of_sight() -> Iterator[None]:
-    """The garbage collector looks at new objects only: at all, it takes half a second."""
+    """Within it the garbage collector looks at new objects only: all would take half a second."""
     already = gc.get_freeze_count() > 0
     gc.freeze()
     try:

@@ -1,4 +1,4 @@
-"""The formula itself."""
+"""What an optimizer computes, compared with its reference."""
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -9,17 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ... import workload
-from ...parity import NOT_ROUNDING, Arrays, NumpySide, TorchSide, lockstep
-from ...ulp import ulp_text
+from torchopt_ref.sides import Arrays, NumpySide, TorchSide, options_of, ulp_text
+from torchopt_ref.testing.parity import NOT_ROUNDING, in_lockstep, workload
+
 from ..reference import NEVER_HANDED_OVER, is_of_torch, options_for, suggestion
-from ..subject import Params, Subject, has_lr, options_of, seeded, set_lr
+from ..subject import Params, Subject, has_lr, seeded, set_lr
 from ..verdicts import Failure, Skip, refusal, require
 
 STEPS = 100
-"""In which ULP are counted."""
+"""The steps in which ULP are counted."""
 STEPS_OF_FORMULAS = 40
-"""In which two formulas are compared; after half of them the lr is halved."""
+"""The steps in which two formulas are compared; after half of them the lr is halved."""
 WAY = 1e-4
 """The largest difference that is taken for rounding, as a share of the way that an element went.
 
@@ -46,9 +46,9 @@ def has_the_formula_of_its_reference(subject: Subject) -> str:
     options = options_for(reference, subject)
     agreed: list[str] = []
     differed: list[str] = []
-    worst = Difference(0.0, 0)
+    worst = FormulaDifference(0.0, 0)
     for changed in changes(subject, reference, options):
-        found = difference(subject, reference, options | changed, changed)
+        found = formula_difference(subject, reference, options | changed, changed)
         if found is None:
             continue
         named = [f"{name}={value}" for name, value in changed.items() if name not in LARGER]
@@ -67,7 +67,7 @@ def has_the_formula_of_its_reference(subject: Subject) -> str:
 
 
 @dataclass(frozen=True)
-class Difference:
+class FormulaDifference:
     """``share`` of the way that an element went, and the first step at which it was too much."""
 
     share: float
@@ -131,24 +131,24 @@ def changed_value(value: Any) -> Any:
     return 0.1 if value == 0 else None
 
 
-def difference(
+def formula_difference(
     subject: Subject,
     reference: Callable[..., Any],
     options: dict[str, Any],
     changed: dict[str, Any],
-) -> Difference | None:
+) -> FormulaDifference | None:
     """How far apart both went with ``options``; None where a changed option is refused."""
     params = subject.parameters(torch.float64)
     start = [param.detach().clone() for param in params]
     try:
         optimizer = subject.build(params, **changed)
-        other = make_twin(subject, reference, options)
+        other = made_reference(subject, reference, options)
     except Exception:
         if changed:
             return None
         raise
     way = [torch.zeros_like(tensor) for tensor in start]
-    worst = Difference(0.0, 0)
+    worst = FormulaDifference(0.0, 0)
     for step in range(STEPS_OF_FORMULAS):
         if step == STEPS_OF_FORMULAS // 2 and has_lr(optimizer) and other.halve_lr():
             set_lr(optimizer, 0.5)
@@ -162,7 +162,7 @@ def difference(
             share = share_of_way(param.detach().double(), expected, start[index], way[index])
             if share > worst.share:
                 first = worst.step if worst.share > WAY else step + 1
-                worst = Difference(share, first)
+                worst = FormulaDifference(share, first)
     return worst
 
 
@@ -189,7 +189,7 @@ def gradients(params: Params, step: int) -> list[Tensor]:
     return grads
 
 
-class TorchTwin:
+class TorchReference:
     """A torch optimizer as reference, on its per-tensor path."""
 
     def __init__(self, subject: Subject, factory: Callable[..., Any], options: Any) -> None:
@@ -208,13 +208,13 @@ class TorchTwin:
         return [param.detach() for param in self.params]
 
 
-class NumpyTwin:
+class NumpyReference:
     """A NumPy optimizer as reference."""
 
     def __init__(self, subject: Subject, factory: Callable[..., Any], options: Any) -> None:
         params = subject.parameters(torch.float64)
         arrays = {str(index): param.detach().numpy() for index, param in enumerate(params)}
-        self.side = NumpySide(factory(**options), arrays)
+        self.side = workload.numpy_side(factory(**options), arrays)
 
     def halve_lr(self) -> bool:
         """Those of ``numpy_ref`` have their lr in ``hyper``; where another's is, is not known."""
@@ -228,10 +228,10 @@ class NumpyTwin:
         return [torch.from_numpy(array.copy()) for array in self.side.params.values()]
 
 
-def make_twin(
+def made_reference(
     subject: Subject, reference: Callable[..., Any], options: dict[str, Any]
-) -> TorchTwin | NumpyTwin:
-    kind = TorchTwin if is_of_torch(reference) else NumpyTwin
+) -> TorchReference | NumpyReference:
+    kind = TorchReference if is_of_torch(reference) else NumpyReference
     return kind(subject, reference, options)
 
 
@@ -253,15 +253,15 @@ def equals_its_reference(subject: Subject) -> str:
     if subject.traits.two_dimensional_only:
         params = {name: array for name, array in params.items() if array.ndim == 2 and array.size}
     options = options_for(reference, subject)
-    left = TorchSide(subject.build, params, "cpu")
+    left = workload.torch_side(subject.build, params)
     right: TorchSide | NumpySide
     if is_of_torch(reference):
-        right = TorchSide(lambda those: reference(those, **options), params, "cpu")
+        right = workload.torch_side(lambda those: reference(those, **options), params)
     else:
-        right = NumpySide(reference(**options), params)
+        right = workload.numpy_side(reference(**options), params)
     grads: list[Arrays] = list(workload.gradients(params, STEPS))
     try:
-        report = lockstep(left, right, grads)
+        report = in_lockstep(left, right, grads)
     except ValueError as error:
         raise Failure(f"its state cannot be compared: {error}") from error
     largest = max(report.max_ulp_param, report.max_ulp_state)

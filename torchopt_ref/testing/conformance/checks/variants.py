@@ -4,8 +4,10 @@ from typing import Any
 
 import torch
 
+from torchopt_ref.sides import FLAGS
+
 from ..comparing import require_close, require_same, require_same_state, same
-from ..subject import FLAGS, UNDER_WAY, Params, Subject
+from ..subject import UNDER_WAY, Params, Subject
 from ..verdicts import refusal, require
 
 

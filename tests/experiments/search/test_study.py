@@ -1,0 +1,75 @@
+"""The processes of a search: what they find together, and what survives their death."""
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+
+from tests.experiments.search.cases import (
+    TINY,
+    found,
+    journal_plan,
+    plan_in,
+    run_search,
+    trials_of,
+    without_curves,
+)
+from tests.train.training_cases import wait_for
+from torchopt_ref.errors import UserError
+from torchopt_ref.experiments.search.study import run_study
+from torchopt_ref.experiments.search.worker import Worker
+
+
+def test_the_same_options_find_the_same_with_one_worker_or_two(searched, tmp_path):
+    assert without_curves(found(TINY, tmp_path / "two", workers=2)) == trials_of(searched)
+
+
+def test_a_killed_search_goes_on_and_finds_what_an_undisturbed_one_finds(starter, tmp_path):
+    config = replace(TINY, epochs=40, trials=8, rounds=2, workers=2, out=tmp_path / "killed")
+    code = (
+        "from pathlib import *; from torchopt_ref.experiments import search; "
+        "from torchopt_ref.experiments.lab.run import run_experiment; "
+        "from torchopt_ref.experiments.reports import search as report; "
+        "from torchopt_ref.experiments.search import Config; "
+        f"run_experiment(search, report, {config!r})"
+    )
+    process = starter.start([], tmp_path / "log", code=code)
+    plan = journal_plan(config)
+    # Not by ``open``: a reader of its own must not make the study before the search does.
+    journal = Path(plan.storage)
+    wait_for(lambda: journal.exists() and journal.read_text().count('"outcome"') >= 3)
+    os.kill(process, signal.SIGKILL)
+    assert starter.wait(process) == -signal.SIGKILL
+    worker = Worker(plan, None)
+    owners = {t.user_attrs["owner"]["pid"] for t in worker.study.trials if "owner" in t.user_attrs}
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in owners))
+    before = worker.outcomes()
+    assert 3 <= len(before) < 12
+
+    folder = run_search(replace(config, workers=1))
+    assert trials_of(folder) == without_curves(found(config, tmp_path / "undisturbed"))
+    numbers = [trial.number for trial in worker.settled().values()]
+    after = worker.outcomes()
+    assert {point: after[point] for point in before} == before
+    assert len(numbers) == 12
+    # A worker may have left one trial behind, which was repeated; no trial is left running.
+    states = [trial.state for trial in worker.study.trials]
+    assert 12 <= len(states) <= 14
+    assert states.count(TrialState.COMPLETE) == 12
+    assert states.count(TrialState.FAIL) == len(states) - 12
+
+
+class Killing:
+    """An objective that kills its process."""
+
+    def __call__(self, lr, weight_decay, stop):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_the_death_of_all_workers_is_reported(tmp_path):
+    plan = plan_in(tmp_path, rounds=(3,))
+    with pytest.raises(UserError, match=r"exit statuses -9, -9.*--workers"):
+        list(run_study(plan, Killing(), 2))
