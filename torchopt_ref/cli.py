@@ -18,6 +18,7 @@
 A user's mistake is one line on stderr and exit status 2.
 """
 
+import argparse
 import io
 import json
 import math
@@ -292,8 +293,7 @@ def list_experiments(arguments: list[str]) -> int:
     return run(["--help"])
 
 
-def parity(arguments: list[str]) -> int:
-    """``torchopt-ref parity``: a row per configuration; exit status 1 where a bound is exceeded."""
+def parity_options(arguments: list[str]) -> argparse.Namespace:
     parser = Parser(prog="torchopt-ref parity", description=parity.__doc__)
     parser.add_argument("--optimizers", nargs="+", help="such as Adam book.Adam (all)")
     parser.add_argument(
@@ -309,25 +309,30 @@ def parity(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of parameters and gradients (0)")
     parser.add_argument("--json", type=a_path, help="also write the rows to this file")
     options = parser.parse_args(arguments)
-    steps = options.steps
-    if steps is None:
-        steps = 200 if options.network else 1000
-    check_whole("--steps", steps, 1)
+    if options.steps is None:
+        options.steps = 200 if options.network else 1000
+    check_whole("--steps", options.steps, 1)
     check_whole("--seed", options.seed, 0, LARGEST_SEED)
-    package = options.against
-    if package not in (None, "keras", "optax"):
-        raise unknown("package", package, ["keras", "optax"])
-    if package and (options.network or options.device != "cpu"):
+    if options.against not in (None, "keras", "optax"):
+        raise unknown("package", options.against, ["keras", "optax"])
+    if options.against and (options.network or options.device != "cpu"):
         raise UserError("--against is on the CPU, optimizers alone: leave --network and --device")
     if options.network and (options.dtypes or options.engines):
         raise UserError(
             "--network is in float64 by the default engine: leave --dtypes and --engines"
         )
     check_device(options.device)
+    return options
+
+
+def parity(arguments: list[str]) -> int:
+    """``torchopt-ref parity``: a row per configuration; exit status 1 where a bound is exceeded."""
+    options = parity_options(arguments)
     from torchopt_ref.sides import ENGINES, configurations
     from torchopt_ref.testing import NetworkReport, Row, network_rows, parity_rows
     from torchopt_ref.testing.parity import against_rows, heading, load
 
+    package, steps = options.against, options.steps
     of_package = [c for c in configurations() if package in (None, c.dialect)]
     names = list(dict.fromkeys(c.name for c in of_package))
     optimizers = chosen("optimizer", options.optimizers or names, names)
@@ -362,8 +367,7 @@ def parity(arguments: list[str]) -> int:
     return 1 if exceeded else 0
 
 
-def check(arguments: list[str]) -> int:
-    """``torchopt-ref check``: a line per promise; exit status 1 where one is broken."""
+def check_options(arguments: list[str]) -> argparse.Namespace:
     parser = Parser(prog="torchopt-ref check", description=check.__doc__)
     parser.add_argument("optimizer", metavar="MODULE:CLASS", help="as in torch.optim:AdamW")
     parser.add_argument("--kwargs", default="{}", metavar="JSON", help="of its constructor")
@@ -394,13 +398,19 @@ def check(arguments: list[str]) -> int:
     parser.add_argument("--slow", action="store_true", help="also what takes seconds")
     parser.add_argument("--json", type=a_path, help="also write the report to this file")
     options = parser.parse_args(arguments)
-    expected = expected_failures(options.expect)
+    options.expect = expected_failures(options.expect)
     if options.state_bytes is not None and not 0 <= options.state_bytes < math.inf:
         raise UserError("--state-bytes must be at least 0, and finite")
     if options.max_ulp is not None:
         check_whole("--max-ulp", options.max_ulp, 0, LARGEST_SEED)
     if options.reference is None and (options.reference_kwargs, options.max_ulp) != (None, None):
         raise UserError("--reference-kwargs and --max-ulp need a --reference")
+    return options
+
+
+def check(arguments: list[str]) -> int:
+    """``torchopt-ref check``: a line per promise; exit status 1 where one is broken."""
+    options = check_options(arguments)
     from torchopt_ref.sides import load_reference, load_target
     from torchopt_ref.testing.conformance import Traits, check_optimizer
     from torchopt_ref.testing.conformance.hints import hint_for
@@ -422,7 +432,7 @@ def check(arguments: list[str]) -> int:
             traits=traits,
             slow=options.slow,
             max_ulp=options.max_ulp,
-            expected_failures=expected,
+            expected_failures=options.expect,
         )
     except UserError:
         raise

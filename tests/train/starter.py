@@ -14,7 +14,9 @@ import contextlib, json, os, signal, sys, time, traceback
 import torch
 from tests.train import small_model
 from torchopt_ref.cli import main
-from torchopt_ref.train import loop
+from torchopt_ref.train import command, sharding
+from torchopt_ref.train.checkpoints import sharded
+from torchopt_ref.train.data import opening
 with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
     with contextlib.suppress(SystemExit):
         main(["train", "--help"])  # which imports what reads options

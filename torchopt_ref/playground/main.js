@@ -97,8 +97,8 @@ const wanted = document.documentElement.dataset.language;
 language = wanted === "auto" ? (navigator.language.startsWith("zh") ? "zh" : "en") : wanted;
 readTheme();
 for (const name of ["paths", "spirals"]) transport(name);
-players.paths = paths();
-players.spirals = learning();
+players.paths = new PathsPlayer();
+players.spirals = new SpiralsPlayer();
 for (const button of document.querySelectorAll("button[data-language]")) {
   button.addEventListener("click", () => speak(button.dataset.language));
 }

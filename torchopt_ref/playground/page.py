@@ -7,9 +7,9 @@ from .javascript import optimizers
 HERE = Path(__file__).parent
 SCRIPTS = (
     *("stepping", "surfaces", "network", "words", "controls"),
-    *("map", "paths", "spirals", "main"),
+    *("map", "paths", "spirals_drawing", "spirals", "main"),
 )
-"""In the order in which they stand in the page; what is translated comes before."""
+"""In their order on the page, after the translated optimizers."""
 
 LANGUAGES = ("auto", "en", "zh")
 

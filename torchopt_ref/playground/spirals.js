@@ -22,30 +22,117 @@ const RATES = {
   Adam: 0.01,
   AdamW: 0.01,
 };
-// Of the histograms. true: the last bin has what lies above, too.
+// The range of each histogram. true: its last bin also counts what lies above.
 const RANGES = { sigmoid: [0, 1], tanh: [-1, 1], relu: [0, 3, true] };
 
-function learning() {
-  const find = (id) => document.getElementById(id);
-  const [plane, loss, layers] = [find("plane"), find("loss"), find("layers")];
-  const rate = (optimizer) => RATES[methodOf(optimizer)];
-  SPIRALS.run.h = beginning(OPTIMIZERS[SPIRALS.run.key], rate);
-
-  const points = spirals(400, 0.02, generator(1));
-  const unseen = spirals(400, 0.02, generator(2));
+// The middles of the cells of the plane, row by row.
+function cellsOfPlane() {
   const cells = new Float64Array(2 * CELLS * CELLS);
   for (let k = 0; k < CELLS * CELLS; k++) {
     cells[2 * k] = PLANE * ((2 * ((k % CELLS) + 0.5)) / CELLS - 1);
     cells[2 * k + 1] = PLANE * (1 - (2 * (Math.floor(k / CELLS) + 0.5)) / CELLS);
   }
-  const image = new ImageData(CELLS, CELLS);
-  const picture = document.createElement("canvas");
-  Object.assign(picture, { width: CELLS, height: CELLS });
-  let training = null; // { network, key, state, random, losses, right }
-  let row = 0; // of the plane, the next to be drawn
+  return cells;
+}
+
+// BATCH of the points, drawn at random, and their labels.
+function batchOf(points, random) {
+  const x = new Float64Array(2 * BATCH);
+  const labels = new Uint8Array(BATCH);
+  for (let n = 0; n < BATCH; n++) {
+    const k = Math.floor(random() * points.labels.length);
+    x.set(points.x.subarray(2 * k, 2 * k + 2), 2 * n);
+    labels[n] = points.labels[k];
+  }
+  return [x, labels];
+}
+
+const short = (value) => written(Number(value.toPrecision(2)));
+
+class SpiralsPlayer {
+  constructor() {
+    const find = (id) => document.getElementById(id);
+    this.plane = find("plane");
+    this.loss = find("loss");
+    this.layers = find("layers");
+    this.text = find("plane-text");
+    this.points = spirals(400, 0.02, generator(1));
+    this.unseen = spirals(400, 0.02, generator(2));
+    this.cells = cellsOfPlane();
+    this.image = new ImageData(CELLS, CELLS);
+    this.picture = document.createElement("canvas");
+    Object.assign(this.picture, { width: CELLS, height: CELLS });
+    this.row = 0; // the row of the plane that is drawn next
+    this.training = null; // { network, key, state, random, losses, activations, right }
+    this.choices("initial", Object.keys(INITIAL));
+    this.choices("activation", ["sigmoid", "tanh", "relu"]);
+    this.batchNormAndSliders(find("batchnorm"), find("network-sliders"));
+    this.optimizer(find("trainer"));
+    this.restart();
+  }
+
+  set(name, value) {
+    SPIRALS[name] = value;
+    this.restart();
+  }
+
+  // A button for each choice of a setting; the chosen one is pressed.
+  choices(name, all) {
+    const group = document.querySelector(`[data-choice="${name}"]`);
+    const show = () =>
+      [...group.children].forEach((button) =>
+        button.setAttribute("aria-pressed", button.dataset.t === SPIRALS[name]),
+      );
+    for (const choice of all) {
+      const button = element("button", { type: "button", data: { t: choice } });
+      button.addEventListener("click", () => {
+        SPIRALS[name] = choice;
+        show();
+        this.restart();
+      });
+      group.append(button);
+    }
+    show();
+  }
+
+  batchNormAndSliders(batchnorm, sliders) {
+    batchnorm.checked = SPIRALS.batchnorm;
+    batchnorm.addEventListener("change", ({ target }) => this.set("batchnorm", target.checked));
+    sliders.append(
+      slider(
+        "dropout",
+        "",
+        SPIRALS.dropout,
+        linear(0.9, 0.05),
+        { least: 0, most: 0.9 },
+        (value) => this.set("dropout", value),
+      ),
+      slider(
+        "depth",
+        "",
+        SPIRALS.depth,
+        { most: 5, value: (p) => p + 1, position: (v) => v - 1 },
+        { least: 1, most: 6 },
+        (value) => this.set("depth", Math.round(value)),
+      ),
+    );
+  }
+
+  optimizer(place) {
+    const rate = (optimizer) => RATES[methodOf(optimizer)];
+    SPIRALS.run.h = beginning(OPTIMIZERS[SPIRALS.run.key], rate);
+    const card = optimizerCard(SPIRALS.run, rate, () => {
+      const { key } = SPIRALS.run;
+      // Another optimizer would misread the slots of the last one.
+      if (key !== this.training.key) Object.assign(this.training, { key, state: newState() });
+    });
+    card.prepend(element("h3", { data: { t: "trained_by" } }));
+    card.append(card.code);
+    place.append(card);
+  }
 
   // A new network, before its first step. One batch goes through it for the histograms.
-  function restart() {
+  restart() {
     const random = generator(3);
     const { activation, batchnorm, dropout, depth, initial } = SPIRALS;
     const network = new Network({
@@ -56,172 +143,76 @@ function learning() {
       random,
     });
     network.initialise(INITIAL[initial], random);
-    training = { network, key: SPIRALS.run.key, state: newState(), random, losses: [] };
-    learn();
-    layers.replaceChildren(
+    this.training = { network, key: SPIRALS.run.key, state: newState(), random, losses: [] };
+    this.learn();
+    this.layers.replaceChildren(
       ...network.hidden.map((_, i) =>
         element(
           "figure",
-          {},
+          { data: { layer: i + 1 } },
           element("canvas", { role: "img" }),
           element("figcaption", {}, element("strong"), element("div")),
         ),
       ),
     );
-    for (const [i, figure] of [...layers.children].entries()) figure.dataset.layer = i + 1;
-    draw();
-  }
-
-  function batch(random) {
-    const x = new Float64Array(2 * BATCH);
-    const labels = new Uint8Array(BATCH);
-    for (let n = 0; n < BATCH; n++) {
-      const k = Math.floor(random() * points.labels.length);
-      x.set(points.x.subarray(2 * k, 2 * k + 2), 2 * n);
-      labels[n] = points.labels[k];
-    }
-    return [x, labels];
+    this.draw();
   }
 
   // The loss of a new batch, its gradients, and the activations, which are kept for the histograms.
-  function learn() {
-    const { network, random } = training;
-    const found = network.gradient(...batch(random));
-    training.activations = network.hidden.map(({ y }) => y);
+  learn() {
+    const { network, random } = this.training;
+    const found = network.gradient(...batchOf(this.points, random));
+    this.training.activations = network.hidden.map(({ y }) => y);
     return found;
   }
 
-  function iterate() {
-    const { network, state, losses } = training;
-    losses.push(learn());
+  iterate() {
+    const { network, state, losses } = this.training;
+    losses.push(this.learn());
     takeStep(OPTIMIZERS[SPIRALS.run.key], SPIRALS.run.h, state, network.params, network.grads);
   }
 
-  const broken = () => training.losses.length > 0 && !Number.isFinite(training.losses.at(-1));
+  get broken() {
+    const { losses } = this.training;
+    return losses.length > 0 && !Number.isFinite(losses.at(-1));
+  }
 
-  // What the network says of some rows of the plane. After the last the plane is drawn anew, and
-  // counted how often the network is right.
-  function look(rows) {
-    const begin = row * CELLS;
+  // Ask the network about some rows of the plane. After the last row draw the plane anew, and count
+  // how often the network is right.
+  look(rows) {
+    const { network } = this.training;
+    const begin = this.row * CELLS;
     const end = Math.min(begin + rows * CELLS, CELLS * CELLS);
-    const logits = training.network.predict(cells.subarray(2 * begin, 2 * end));
+    const logits = network.predict(this.cells.subarray(2 * begin, 2 * end));
     const [zero, one, ground] = [channels(theme.one), channels(theme.two), channels(theme.paper)];
     for (let k = begin; k < end; k++) {
       const p = 1 / (1 + Math.exp(logits[2 * (k - begin)] - logits[2 * (k - begin) + 1]));
       const sure = 0.45 * Math.abs(2 * p - 1);
       const color = p > 0.5 ? one : zero;
-      for (let c = 0; c < 3; c++) image.data[4 * k + c] = ground[c] + sure * (color[c] - ground[c]);
-      image.data[4 * k + 3] = 255;
+      const { data } = this.image;
+      for (let c = 0; c < 3; c++) data[4 * k + c] = ground[c] + sure * (color[c] - ground[c]);
+      data[4 * k + 3] = 255;
     }
-    row = end === CELLS * CELLS ? 0 : end / CELLS;
-    if (row !== 0) return;
-    picture.getContext("2d").putImageData(image, 0, 0);
-    training.right = [accuracy(training.network, points), accuracy(training.network, unseen)];
-    drawPlane();
+    this.row = end === CELLS * CELLS ? 0 : end / CELLS;
+    if (this.row !== 0) return;
+    this.picture.getContext("2d").putImageData(this.image, 0, 0);
+    this.training.right = [accuracy(network, this.points), accuracy(network, this.unseen)];
+    drawPlane(this.plane, this.picture, this.points);
   }
 
-  function drawPlane() {
-    const { context, width, height } = fitted(plane);
-    context.imageSmoothingEnabled = true;
-    context.drawImage(picture, 0, 0, width, height);
-    context.lineWidth = 1;
-    context.strokeStyle = theme.paper;
-    for (const label of [0, 1]) {
-      context.fillStyle = label ? theme.two : theme.one;
-      context.beginPath();
-      for (let n = 0; n < points.labels.length; n++) {
-        if (points.labels[n] !== label) continue;
-        const x = (points.x[2 * n] / PLANE / 2 + 0.5) * width;
-        const y = (0.5 - points.x[2 * n + 1] / PLANE / 2) * height;
-        // Discs and squares, so that colour is not all that tells them apart.
-        if (label) context.rect(x - 2.4, y - 2.4, 4.8, 4.8);
-        else {
-          context.moveTo(x + 2.7, y);
-          context.arc(x, y, 2.7, 0, 2 * Math.PI);
-        }
-      }
-      context.fill();
-      context.stroke();
-    }
-  }
-
-  function drawText() {
-    const [train, test] = training.right.map((part) => `${(100 * part).toFixed(1)}%`);
-    const text = broken()
+  drawText() {
+    const [train, test] = this.training.right.map((part) => `${(100 * part).toFixed(1)}%`);
+    this.text.textContent = this.broken
       ? t("diverged")
-      : t("plane_text", { step: training.losses.length, train, test });
-    find("plane-text").textContent = text;
+      : t("plane_text", { step: this.training.losses.length, train, test });
   }
 
-  // The losses, as many of them averaged as share a pixel.
-  function drawLoss() {
-    const { context, width, height } = fitted(loss);
-    const { losses } = training;
-    context.fillStyle = theme.ground;
-    context.fillRect(0, 0, width, height);
-    const [left, bottom] = [30, height - 20];
-    const most = 1;
-    const high = (value) => bottom - (clamp(value, 0, most) / most) * (bottom - 8);
-    context.font = "11px system-ui, sans-serif";
-    context.fillStyle = theme.soft;
-    context.strokeStyle = theme.line;
-    context.lineWidth = 1;
-    context.textAlign = "right";
-    for (const value of [0, 0.25, 0.5, 0.75, 1]) {
-      context.fillText(String(value), left - 5, high(value) + 4);
-      context.beginPath();
-      context.moveTo(left, high(value));
-      context.lineTo(width - 6, high(value));
-      context.stroke();
-    }
-    context.fillText(String(losses.length), width - 6, height - 5);
-    context.strokeStyle = theme.accent;
-    context.lineWidth = 1.6;
-    context.beginPath();
-    const share = Math.max(1, Math.ceil(losses.length / (width - left)));
-    for (let k = 0; k < losses.length; k += share) {
-      const part = losses.slice(k, k + share);
-      const mean = part.reduce((a, b) => a + b) / part.length;
-      if (!Number.isFinite(mean)) break;
-      context.lineTo(left + (k / Math.max(losses.length, 50)) * (width - left - 6), high(mean));
-    }
-    context.stroke();
-  }
-
-  function drawLayers() {
-    const { activations } = training;
-    const { affine } = training.network;
-    const [least, most, open] = RANGES[SPIRALS.activation];
-    for (const [i, figure] of [...layers.children].entries()) {
-      const y = activations[i];
+  drawLayers() {
+    for (const [i, figure] of [...this.layers.children].entries()) {
       const [canvas, caption] = figure.children;
-      const { context, width, height } = fitted(canvas);
-      const counts = new Array(30).fill(0);
-      let sum = 0;
-      let squares = 0;
-      for (const value of y) {
-        counts[clamp(Math.floor((30 * (value - least)) / (most - least)), 0, 29)] += 1;
-        sum += value;
-        squares += value * value;
-      }
-      context.fillStyle = theme.ground;
-      context.fillRect(0, 0, width, height);
-      context.fillStyle = theme.accent;
-      // A pile of a quarter of all fills the height, so that the rest is seen.
-      const top = 0.25 * y.length;
-      counts.forEach((count, k) => {
-        const high = Math.min(1, count / top) * (height - 18);
-        context.fillRect((k / 30) * width + 0.5, height - 14 - high, width / 30 - 1, high);
-      });
-      context.fillStyle = theme.soft;
-      context.font = "10px system-ui, sans-serif";
-      context.textAlign = "left";
-      context.fillText(String(least).replace("-", "−"), 2, height - 3);
-      context.textAlign = "right";
-      context.fillText(open ? `≥ ${most}` : String(most), width - 2, height - 3);
-      const mean = sum / y.length;
-      const std = Math.sqrt(Math.max(0, squares / y.length - mean * mean));
-      const gradient = Math.sqrt(affine[i].gradW.reduce((a, b) => a + b * b, 0));
+      const std = drawOutputs(canvas, this.training.activations[i], RANGES[SPIRALS.activation]);
+      const { gradW } = this.training.network.affine[i];
+      const gradient = Math.sqrt(gradW.reduce((a, b) => a + b * b, 0));
       caption.firstChild.textContent = t("layer", { number: i + 1 });
       caption.lastChild.textContent = t("layer_text", {
         std: short(std),
@@ -231,92 +222,34 @@ function learning() {
     }
   }
 
-  const short = (value) => written(Number(value.toPrecision(2)));
-
-  function draw(rows = CELLS) {
-    if (!plane.clientWidth) return;
-    if (rows === CELLS) row = 0;
-    look(rows);
-    drawText();
-    drawLoss();
-    drawLayers();
+  draw(rows = CELLS) {
+    if (!this.plane.clientWidth) return;
+    if (rows === CELLS) this.row = 0;
+    this.look(rows);
+    this.drawText();
+    drawLosses(this.loss, this.training.losses);
+    this.drawLayers();
   }
 
-  for (const [name, choices] of Object.entries({
-    initial: Object.keys(INITIAL),
-    activation: ["sigmoid", "tanh", "relu"],
-  })) {
-    const group = document.querySelector(`[data-choice="${name}"]`);
-    const show = () =>
-      [...group.children].forEach((button) =>
-        button.setAttribute("aria-pressed", button.dataset.t === SPIRALS[name]),
-      );
-    for (const choice of choices) {
-      const button = element("button", { type: "button", data: { t: choice } });
-      button.addEventListener("click", () => {
-        SPIRALS[name] = choice;
-        show();
-        restart();
-      });
-      group.append(button);
-    }
-    show();
+  redraw() {
+    this.draw();
   }
-  find("batchnorm").checked = SPIRALS.batchnorm;
-  find("batchnorm").addEventListener("change", ({ target }) => {
-    SPIRALS.batchnorm = target.checked;
-    restart();
-  });
-  const set = (name) => (value) => {
-    SPIRALS[name] = value;
-    restart();
-  };
-  find("network-sliders").append(
-    slider(
-      "dropout",
-      "",
-      SPIRALS.dropout,
-      linear(0.9, 0.05),
-      { least: 0, most: 0.9 },
-      set("dropout"),
-    ),
-    slider(
-      "depth",
-      "",
-      SPIRALS.depth,
-      { most: 5, value: (p) => p + 1, position: (v) => v - 1 },
-      { least: 1, most: 6 },
-      (value) => set("depth")(Math.round(value)),
-    ),
-  );
-  const card = optimizerCard(SPIRALS.run, rate, () => {
-    const { key } = SPIRALS.run;
-    // Another optimizer would misread what the last one remembers.
-    if (key !== training.key) Object.assign(training, { key, state: newState() });
-  });
-  card.prepend(element("h3", { data: { t: "trained_by" } }));
-  card.append(card.code);
-  find("trainer").append(card);
-  restart();
 
-  return {
-    draw,
-    restart,
-    redraw: () => draw(),
-    // As many iterations as fit beside the drawing into a sixtieth of a second.
-    advance() {
-      const until = performance.now() + 4;
-      do iterate();
-      while (performance.now() < until && !broken());
-      draw(4);
-      return !broken();
-    },
-    step(count) {
-      if (count > 0 && !broken()) iterate();
-      draw();
-    },
-    begin() {
-      if (broken()) restart();
-    },
-  };
+  // As many iterations as fit beside the drawing into a sixtieth of a second.
+  advance() {
+    const until = performance.now() + 4;
+    do this.iterate();
+    while (performance.now() < until && !this.broken);
+    this.draw(4);
+    return !this.broken;
+  }
+
+  step(count) {
+    if (count > 0 && !this.broken) this.iterate();
+    this.draw();
+  }
+
+  begin() {
+    if (this.broken) this.restart();
+  }
 }

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from html import escape
 from textwrap import wrap
 
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 480, 62, 466, 34, 274
 """The width of the figure, and the edges of the plot below the title."""
+MIDDLE = (LEFT + RIGHT) // 2
 IN_TITLE, IN_CAPTION, LINE = 46, 58, 20
 """Characters in a line of the title and of the caption, and the height of a line."""
 STYLE = """
@@ -31,6 +33,29 @@ BAR = 40
 """Characters of the longest bar."""
 
 
+@dataclass(frozen=True)
+class Scale:
+    """Where rates and losses are in the plot, in pixels as SVG writes them."""
+
+    decades: range
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, rates: Sequence[float], smoothed: Sequence[float]) -> Scale:
+        first, last = math.log10(rates[0]), math.log10(rates[-1])
+        return cls(range(math.floor(first + 1e-9), math.ceil(last) + 1), *shown(smoothed))
+
+    def x(self, rate: float) -> str:
+        width = (RIGHT - LEFT) / max(1, self.decades[-1] - self.decades[0])
+        return f"{LEFT + (math.log10(rate) - self.decades[0]) * width:.1f}"
+
+    def y(self, loss: float) -> str:
+        # The plot cuts what lies outside; but SVG has no infinity.
+        height = min(max((loss - self.low) / (self.high - self.low), -1.0), 2.0)
+        return f"{BOTTOM - height * (BOTTOM - TOP):.1f}"
+
+
 def draw(
     rates: Sequence[float],
     losses: Sequence[float],
@@ -40,18 +65,7 @@ def draw(
     title: str,
 ) -> str:
     """The losses as dots, the smoothed ones as a line, over the logarithm of the rate."""
-    low, high = shown(smoothed)
-    decades = range(math.floor(math.log10(rates[0]) + 1e-9), math.ceil(math.log10(rates[-1])) + 1)
-    scale = (RIGHT - LEFT) / max(1, decades[-1] - decades[0])
-
-    def x(rate: float) -> str:
-        return f"{LEFT + (math.log10(rate) - decades[0]) * scale:.1f}"
-
-    def y(loss: float) -> str:
-        # The plot cuts what lies outside; but SVG has no infinity.
-        height = min(max((loss - low) / (high - low), -1.0), 2.0)
-        return f"{BOTTOM - height * (BOTTOM - TOP):.1f}"
-
+    scale = Scale.of(rates, smoothed)
     heading, caption = wrap(title, IN_TITLE), wrap(words, IN_CAPTION)
     below = LINE * len(heading) + 12
     height = below + BOTTOM + 56 + LINE * len(caption)
@@ -69,44 +83,59 @@ def draw(
         f'height="{BOTTOM - TOP}"/></clipPath>',
         '<circle class="dot" cx="20" cy="13" r="3"/><text x="30" y="18">loss of each step</text>',
         '<path class="line" d="M180 13h22"/><text x="208" y="18">median of the 9 around it</text>',
+        *axes(scale),
+        *curves(scale, rates, losses, smoothed),
+        *([] if suggestion is None else marked(scale, suggestion)),
+        *(
+            f'<text x="14" y="{BOTTOM + 48 + LINE * number}">{escape(line)}</text>'
+            for number, line in enumerate(caption, 1)
+        ),
     ]
-    marks = ticks(low, high)
+    return "\n".join([*parts, "</g>", "</svg>", ""])
+
+
+def axes(scale: Scale) -> Iterator[str]:
+    """Lines and numbers at round losses and at decades of the rate, and what the axes are."""
+    marks = ticks(scale.low, scale.high)
     for tick, name in zip(marks, names(marks), strict=True):
-        parts.append(f'<path class="grid" d="M{LEFT} {y(tick)}H{RIGHT}"/>')
-        parts.append(
-            f'<text x="{LEFT - 7}" y="{float(y(tick)) + 5:.1f}" text-anchor="end">{name}</text>'
-        )
-    every = math.ceil(len(decades) / 9)
-    for decade in decades[::every]:
-        at = x(10.0**decade)
-        parts.append(f'<path class="grid" d="M{at} {TOP}V{BOTTOM}"/>')
-        parts.append(
-            f'<text x="{at}" y="{BOTTOM + 20}" text-anchor="middle">{power(decade)}</text>'
-        )
-    middle = (LEFT + RIGHT) // 2
-    parts += [
-        f'<text x="{middle}" y="{BOTTOM + 42}" text-anchor="middle">'
-        "learning rate (logarithmic)</text>",
+        y = scale.y(tick)
+        yield f'<path class="grid" d="M{LEFT} {y}H{RIGHT}"/>'
+        yield f'<text x="{LEFT - 7}" y="{float(y) + 5:.1f}" text-anchor="end">{name}</text>'
+    for decade in scale.decades[:: math.ceil(len(scale.decades) / 9)]:
+        x = scale.x(10.0**decade)
+        yield f'<path class="grid" d="M{x} {TOP}V{BOTTOM}"/>'
+        yield f'<text x="{x}" y="{BOTTOM + 20}" text-anchor="middle">{power(decade)}</text>'
+    yield (
+        f'<text x="{MIDDLE}" y="{BOTTOM + 42}" text-anchor="middle">learning rate (logarithmic)'
+        "</text>"
+    )
+    yield (
         f'<text transform="translate(17 {(TOP + BOTTOM) // 2}) rotate(-90)" '
-        'text-anchor="middle">training loss</text>',
-        '<g clip-path="url(#plot)">',
-    ]
+        'text-anchor="middle">training loss</text>'
+    )
+
+
+def curves(
+    scale: Scale, rates: Sequence[float], losses: Sequence[float], smoothed: Sequence[float]
+) -> Iterator[str]:
+    """A dot for each loss that is finite, and the line of the smoothed ones."""
+    yield '<g clip-path="url(#plot)">'
     for rate, loss in zip(rates, losses, strict=True):
         if math.isfinite(loss):
-            parts.append(
-                f'<circle class="dot" cx="{x(rate)}" cy="{y(loss)}" r="2">'
+            yield (
+                f'<circle class="dot" cx="{scale.x(rate)}" cy="{scale.y(loss)}" r="2">'
                 f"<title>learning rate {rate:.2g}, loss {loss:.4g}</title></circle>"
             )
-    points = zip(map(x, rates), map(y, smoothed), strict=True)
-    parts.append(f'<path class="line" d="M{" L".join(" ".join(point) for point in points)}"/></g>')
-    if suggestion is not None:
-        at = x(suggestion)
-        side = 'text-anchor="end" dx="-6"' if float(at) > middle else 'dx="6"'
-        parts.append(f'<path class="mark" d="M{at} {TOP}V{BOTTOM}"/>')
-        parts.append(f'<text class="named" x="{at}" y="{BOTTOM - 10}" {side}>{suggestion:g}</text>')
-    for number, line in enumerate(caption, 1):
-        parts.append(f'<text x="14" y="{BOTTOM + 48 + LINE * number}">{escape(line)}</text>')
-    return "\n".join([*parts, "</g>", "</svg>", ""])
+    points = zip(map(scale.x, rates), map(scale.y, smoothed), strict=True)
+    yield f'<path class="line" d="M{" L".join(" ".join(point) for point in points)}"/></g>'
+
+
+def marked(scale: Scale, suggestion: float) -> Iterator[str]:
+    """The suggested rate, with its number on the side of it that has more space."""
+    x = scale.x(suggestion)
+    side = 'text-anchor="end" dx="-6"' if float(x) > MIDDLE else 'dx="6"'
+    yield f'<path class="mark" d="M{x} {TOP}V{BOTTOM}"/>'
+    yield f'<text class="named" x="{x}" y="{BOTTOM - 10}" {side}>{suggestion:g}</text>'
 
 
 def power(decade: int) -> str:
