@@ -12,9 +12,9 @@ from types import ModuleType
 from urllib.parse import unquote
 
 import pytest
-from torchopt_ref.sides import KNOWN
 
 import numpy_ref
+from torchopt_ref.sides import KNOWN
 
 pytest.importorskip("furo", reason="pip install 'torchopt-ref[docs]'")
 

@@ -17,6 +17,7 @@ from docutils import nodes
 from docutils.parsers.rst import directives
 from sphinx import addnodes
 from sphinx.util.docutils import SphinxDirective
+
 from torchopt_ref.sides import BY_NAME, KNOWN
 
 ROOT = Path(__file__).parents[2]
