@@ -5,4 +5,5 @@ import sys
 
 from torchopt_ref.benchmarks.__main__ import main
 
-sys.exit(main())
+if __name__ == "__main__":  # processes that it starts may import it again
+    sys.exit(main())

@@ -5,4 +5,5 @@ import sys
 
 from torchopt_ref.cli import main
 
-sys.exit(main(["train", *sys.argv[1:]]))
+if __name__ == "__main__":  # processes that it starts may import it again
+    sys.exit(main(["train", *sys.argv[1:]]))

@@ -8,11 +8,11 @@ import signal
 import subprocess
 import sys
 import time
-from importlib.metadata import version
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from torchopt_ref import __version__
 from torchopt_ref.cli import main
 from torchopt_ref.experiments import EXPERIMENTS
 from torchopt_ref.sides import configurations
@@ -44,7 +44,7 @@ def test_help(arguments, capsys):
 
 def test_the_version_is_that_of_the_package(capsys):
     assert main(["--version"]) == 0
-    assert capsys.readouterr().out == f"torchopt-ref {version('torchopt-ref')}\n"
+    assert capsys.readouterr().out == f"torchopt-ref {__version__}\n"
     main(["--help"])
     assert "torchopt-ref --version" in capsys.readouterr().out
 
@@ -345,7 +345,7 @@ def test_a_reader_that_has_gone_ends_a_command_quietly(arguments, tmp_path):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="it is Linux's")
 @pytest.mark.parametrize("arguments", [["list"], ["parity", "--help"]])
 def test_what_cannot_be_printed_is_one_line(arguments):
-    with open("/dev/full", "w") as full:
+    with open("/dev/full", "w", encoding="utf-8") as full:
         run = [sys.executable, "-m", "torchopt_ref", *arguments]
         process = subprocess.run(run, stdout=full, stderr=subprocess.PIPE, text=True)
     assert process.returncode == 2

@@ -13,7 +13,7 @@
                                         --against keras: that of our Keras dialect to Keras
     torchopt-ref check MODULE:CLASS     hold any optimizer against what torch.optim promises
     torchopt-ref explain A B            what differs between two optimizers, in words and numbers
-    torchopt-ref --version              the version, as pip knows it
+    torchopt-ref --version              the version
 
 A user's mistake is one line on stderr and exit status 2.
 """
@@ -25,16 +25,15 @@ import math
 import os
 import re
 import select
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import fields, is_dataclass
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TextIO
 
+from torchopt_ref import __version__
 from torchopt_ref.devices import check_device
 from torchopt_ref.errors import (
     LARGEST_SEED,
@@ -48,6 +47,9 @@ from torchopt_ref.errors import (
 )
 from torchopt_ref.parser import Parser
 from torchopt_ref.written import near, pasted
+
+READER_GONE = 141
+"""The exit status that a shell gives a program which SIGPIPE ended, as `head` ends others."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -71,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         if not reader_has_gone():
             raise
-        return 128 + signal.SIGPIPE
+        return READER_GONE
     except OSError as error:  # what the system refuses: a full disk, a folder that is not one's own
         discard(sys.stdout)
         what = error.filename or "a file, or what is printed"
@@ -88,10 +90,7 @@ def command(name: str, arguments: list[str]) -> int:
         print(__doc__.strip())
         return 0
     if name == "--version":
-        try:
-            print(f"torchopt-ref {version('torchopt-ref')}")
-        except PackageNotFoundError:
-            print("torchopt-ref, not installed but run where its source is")
+        print(f"torchopt-ref {__version__}")
         return 0
     if name not in COMMANDS:
         raise unknown("command", name, COMMANDS)
@@ -100,6 +99,9 @@ def command(name: str, arguments: list[str]) -> int:
 
 def reader_has_gone() -> bool:
     """Whether the reader of stdout or stderr has gone, as `head` does; the rest is dropped."""
+    if sys.platform == "win32":  # where a pipe cannot be asked
+        discard(sys.stdout)
+        return True
     waiting = select.poll()
     for stream in (sys.stdout, sys.stderr):
         waiting.register(stream, 0)
@@ -344,7 +346,7 @@ def parity(arguments: list[str]) -> int:
         load(package)
     if options.json:
         with writing(options.json):
-            options.json.open("a").close()
+            options.json.open("a", encoding="utf-8").close()
 
     rows: list[Row | NetworkReport] = []
     measured: Iterator[Row | NetworkReport]
@@ -361,7 +363,8 @@ def parity(arguments: list[str]) -> int:
         rows.append(row)
     if options.json:
         with writing(options.json):
-            options.json.write_text(json.dumps([row.as_json() for row in rows], indent=1) + "\n")
+            text = json.dumps([row.as_json() for row in rows], indent=1) + "\n"
+            options.json.write_text(text, encoding="utf-8")
     exceeded = sum(not row.passed for row in rows)
     print(f"{len(rows)} rows, {exceeded} above their bound")
     return 1 if exceeded else 0
@@ -424,7 +427,7 @@ def check(arguments: list[str]) -> int:
         reference = load_reference(options.reference, kwargs)
     if options.json:
         with writing(options.json):
-            options.json.open("a").close()
+            options.json.open("a", encoding="utf-8").close()
     try:
         report = check_optimizer(
             factory,
@@ -444,7 +447,8 @@ def check(arguments: list[str]) -> int:
     print(report)
     if options.json:
         with writing(options.json):
-            options.json.write_text(json.dumps(report.as_json(), indent=1) + "\n")
+            text = json.dumps(report.as_json(), indent=1) + "\n"
+            options.json.write_text(text, encoding="utf-8")
     return 0 if report.passed else 1
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,7 +32,12 @@ def counted(count: int, thing: str) -> str:
 
 def pasted(name: str, path: Path) -> str:
     """``torchopt-ref NAME PATH``, to be pasted."""
-    return shlex.join(["torchopt-ref", name, str(near(path))])
+    return command_line(["torchopt-ref", name, str(near(path))])
+
+
+def command_line(words: Sequence[str]) -> str:
+    """The words as one line, to be pasted into a shell of this system."""
+    return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
 
 
 def near(path: Path) -> Path:

@@ -4,12 +4,15 @@ import json
 import math
 import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 import torch
 
 from tests.train.training_cases import TINY, curves, last_checkpoint, last_state, results
 from torchopt_ref.train import Config
+from torchopt_ref.train.memory import available
 
 ROWS = {"epoch", "step", "loss", "accuracy", "validation loss", "validation accuracy", "images/s"}
 
@@ -180,15 +183,25 @@ def test_a_dry_run_describes_and_writes_nothing(train):
         assert text in train.out
 
 
-def test_a_batch_that_cannot_fit_is_refused_before_it_starts(train, tmp_path, monkeypatch):
-    file = tmp_path / "meminfo"
-    file.write_text("MemTotal: 10000 kB\nMemAvailable: 1500 kB\n")
-    monkeypatch.setattr("torchopt_ref.train.memory.MEMINFO", file)
+def test_a_batch_that_cannot_fit_is_refused_before_it_starts(train, monkeypatch):
+    memory = SimpleNamespace(available=1_500_000)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
     folder = train(status=2)
     assert "lower --batch-size or --image-size, or raise --accumulate" in train.err
     assert not folder.exists()
-    file.write_text("MemTotal: 10000 kB\nMemAvailable: 3000 kB\n")
+    memory.available = 3_000_000
     train()
+
+
+def test_a_container_has_less_memory_than_its_machine(monkeypatch, tmp_path):
+    """What is cached of files does not count: it goes where there is no room."""
+    monkeypatch.setattr("torchopt_ref.train.memory.CGROUP", tmp_path)
+    files = {"memory.max": "10000\n", "memory.current": "9000\n", "memory.stat": "file 500\n"}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    assert available(torch.device("cpu")) == 1500
+    (tmp_path / "memory.max").write_text("max\n", encoding="utf-8")
+    assert available(torch.device("cpu")) > 1e6
 
 
 def test_a_monitor_records_and_changes_nothing(train):

@@ -3,6 +3,7 @@
 import os
 import signal
 
+import psutil
 import pytest
 import torch
 
@@ -137,6 +138,4 @@ def test_torchrun_restarts_from_the_last_checkpoint(starter, tmp_path, small_mni
 
 
 def workers(parent):
-    path = f"/proc/{parent}/task/{parent}/children"
-    with open(path) as children:
-        return [int(pid) for pid in children.read().split()]
+    return [child.pid for child in psutil.Process(parent).children()]

@@ -9,6 +9,7 @@ import sys
 import time
 from threading import Timer
 
+import psutil
 import pytest
 import torch
 
@@ -34,8 +35,8 @@ def has_checkpoints(folder):
 
 def lives(pid):
     """A zombie, which nobody has waited for yet, does not."""
-    with contextlib.suppress(FileNotFoundError):
-        return open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] != "Z"
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     return False
 
 

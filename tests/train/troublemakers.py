@@ -217,6 +217,6 @@ class Moving(Adam):
         if self.steps == int(at):
             os.rename(folder, f"{folder}-old")
             os.mkdir(folder)
-            with open(f"{folder}/lock", "w"):
+            with open(f"{folder}/lock", "w", encoding="utf-8"):
                 pass
         return super().step(closure)

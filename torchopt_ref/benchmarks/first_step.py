@@ -63,7 +63,7 @@ class FirstStep:
                 [sys.executable, "-m", __name__, self._label, path, str(torch.get_num_threads())],
                 env=environment | {"PATH": folder},
                 capture_output=True,
-                text=True,
+                encoding="utf-8",
             )
             if done.returncode != 0:
                 reason = (done.stderr.strip() or "no reason given").splitlines()[-1]

@@ -50,7 +50,7 @@ def caption(described: dict[str, Any]) -> str:
 def cpu_model(path: Path = Path("/proc/cpuinfo")) -> str:
     """The model of the processor, from Linux or else from Python."""
     if path.exists():
-        for line in path.read_text().splitlines():
+        for line in path.read_text(encoding="utf-8").splitlines():
             key, _, value = line.partition(":")
             if key.strip() == "model name":
                 return value.strip()

@@ -85,7 +85,7 @@ def script(device: torch.device, monitor: bool = True) -> tuple[float, list[floa
             )
         )
         assert folder
-        result = json.loads((folder / "results.json").read_text())
+        result = json.loads((folder / "results.json").read_text(encoding="utf-8"))
         written = [file.stat().st_mtime for file in folder.glob("checkpoints/step-*")]
     return result["test accuracy"], sorted(written)
 

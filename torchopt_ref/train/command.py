@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 import warnings
 from pathlib import Path
 
-from torchopt_ref.written import pasted
+from torchopt_ref.written import command_line, pasted
 
 from .config import Config, RunOptions
 from .data import LostWorker
@@ -65,5 +64,5 @@ def resume_command(folder: Path, config: Config) -> str:
         options = options[2:]
     options += named_from_here(config)
     if under_torchrun():
-        return f"the same torchrun command with {shlex.join(options)}"
-    return shlex.join(["torchopt-ref", "train", *options])
+        return f"the same torchrun command with {command_line(options)}"
+    return command_line(["torchopt-ref", "train", *options])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +16,7 @@ from rich.progress import Progress
 from torchopt_ref.errors import UserError
 from torchopt_ref.tensorboard import RunFolder
 from torchopt_ref.terminal import Console
+from torchopt_ref.written import command_line
 
 from .config import Config, RunOptions
 from .data import Data
@@ -120,4 +120,4 @@ def show(found: LRRange, config: Config, figure: Path) -> None:
     if found.suggestion is not None:
         options = changed(config, omit=("find_lr", "lr"))
         command = ["torchopt-ref", "train", *options, "--lr", f"{found.suggestion:g}"]
-        print(f"Train with it: {shlex.join(command)}")
+        print(f"Train with it: {command_line(command)}")

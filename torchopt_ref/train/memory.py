@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor, nn
 
 from torchopt_ref.errors import UserError, first_line
 
 GIB = 2**30
-CGROUP = Path("/sys/fs/cgroup/memory.max")
-MEMINFO = Path("/proc/meminfo")
+CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -95,28 +95,28 @@ def kept_for_backward(model: nn.Module, x: Tensor) -> int:
     return sum(storage.nbytes() for storage in kept.values())
 
 
-def available(device: torch.device) -> int | None:
-    """Bytes that a process may still take on ``device``; None if unknown."""
+def available(device: torch.device) -> int:
+    """Bytes that a process may still take on ``device``."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    free = []
-    if MEMINFO.exists():
-        lines = dict(line.split(":") for line in MEMINFO.read_text().splitlines())
-        free.append(int(lines["MemAvailable"].split()[0]) * 1024)
-    if CGROUP.exists() and (limit := CGROUP.read_text().strip()).isdecimal():
-        used = int(CGROUP.with_name("memory.current").read_text())
-        stat = dict(
-            line.split() for line in CGROUP.with_name("memory.stat").read_text().splitlines()
-        )
-        free.append(int(limit) - used + int(stat["file"]))  # cached files can be dropped
-    return min(free, default=None)
+    free = psutil.virtual_memory().available
+    if (CGROUP / "memory.max").exists() and (limit := read("memory.max").strip()).isdecimal():
+        stat = dict(line.split() for line in read("memory.stat").splitlines())
+        # Cached files can be dropped.
+        free = min(free, int(limit) - int(read("memory.current")) + int(stat["file"]))
+    return free
+
+
+def read(name: str) -> str:
+    """A file of the control group, by which Linux limits the memory of a container."""
+    return (CGROUP / name).read_text(encoding="utf-8")
 
 
 def check_that_it_fits(memory: Memory, device: torch.device, processes: int) -> None:
     """Raise ``UserError`` if ``processes`` trainings on one machine's ``device`` cannot fit."""
     room = available(device)
     needed = memory.total * (1 if device.type == "cuda" else processes)
-    if room is not None and needed > room:
+    if needed > room:
         raise UserError(
             f"a step needs about {needed / GIB:.1f} GiB ({memory.activations / GIB:.1f} for what "
             f"the backward pass needs of the images), and {device} has {room / GIB:.1f}: "

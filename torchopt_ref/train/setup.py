@@ -185,7 +185,7 @@ def keep_facts(data: Data, folder: RunFolder) -> None:
             )
         folder.write_json(DATA_FILE, data.facts)
     try:
-        started_with = json.loads(file.read_text())
+        started_with = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot read {file}: {error}: start another run") from error
     if started_with != data.facts:

@@ -5,6 +5,7 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 from optuna.trial import TrialState
 
@@ -40,12 +41,14 @@ def test_a_killed_search_goes_on_and_finds_what_an_undisturbed_one_finds(starter
     plan = journal_plan(config)
     # Not by ``open``: a reader of its own must not make the study before the search does.
     journal = Path(plan.storage)
-    wait_for(lambda: journal.exists() and journal.read_text().count('"outcome"') >= 3)
+    wait_for(
+        lambda: journal.exists() and journal.read_text(encoding="utf-8").count('"outcome"') >= 3
+    )
     os.kill(process, signal.SIGKILL)
     assert starter.wait(process) == -signal.SIGKILL
     worker = Worker(plan, None)
     owners = {t.user_attrs["owner"]["pid"] for t in worker.study.trials if "owner" in t.user_attrs}
-    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in owners))
+    wait_for(lambda: not any(psutil.pid_exists(pid) for pid in owners))
     before = worker.outcomes()
     assert 3 <= len(before) < 12
 

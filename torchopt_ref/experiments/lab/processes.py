@@ -1,12 +1,13 @@
 """The processes that share an experiment's work, and what a person sees while they do."""
 
 import multiprocessing
+import os
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing.context import ForkServerContext, SpawnContext
+from multiprocessing.context import BaseContext
 
 import torch
 from rich.console import Console
@@ -18,7 +19,14 @@ from torchopt_ref.errors import UserError
 from .results import Outcome, Unit
 
 
-def context() -> ForkServerContext | SpawnContext:
+def cores() -> int:
+    """How many this process may use; where the system does not say that, how many there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def context() -> BaseContext:
     """How processes are started that need not spend seconds on imports.
 
     They are forks of a server that has imported what they need and has done nothing else: to fork

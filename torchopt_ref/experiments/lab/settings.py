@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -13,6 +12,7 @@ from torchopt_ref import data
 from torchopt_ref.devices import check_device
 from torchopt_ref.errors import LARGEST, UserError, check_path, check_whole, unknown
 
+from .processes import cores
 from .words import LANGUAGES
 
 AnySettings = TypeVar("AnySettings", bound="Settings")
@@ -81,7 +81,7 @@ class Settings:
 
     @property
     def processes(self) -> int:
-        return self.jobs or len(os.sched_getaffinity(0))
+        return self.jobs or cores()
 
     def check(self) -> None:
         """Raise ``UserError`` for a value that cannot be run."""

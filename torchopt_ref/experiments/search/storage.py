@@ -9,7 +9,7 @@ from pathlib import Path
 
 from optuna.exceptions import OptunaError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from sqlalchemy.exc import SQLAlchemyError
 
 from torchopt_ref.errors import UserError
@@ -35,12 +35,12 @@ def open_storage(storage: str) -> BaseStorage:
         return RDBStorage(storage)
     path = Path(storage).absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = JournalFileSymlinkLock(str(path), grace_period=LOCK_GRACE)
+    lock = JournalFileOpenLock(str(path), grace_period=LOCK_GRACE)
     mend(path, lock)
     return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
 
 
-def mend(path: Path, lock: JournalFileSymlinkLock) -> None:
+def mend(path: Path, lock: JournalFileOpenLock) -> None:
     """Cut off the line that a process left unfinished when it was killed while writing."""
     if not path.exists() or path.read_bytes()[-1:] in (b"", b"\n"):
         return

@@ -64,7 +64,9 @@ def run_study(
 
 def start(plan: SearchPlan, objective: Objective, workers: int) -> Sequence[BaseProcess]:
     starting = context()
-    processes = [starting.Process(target=work, args=(plan, objective)) for _ in range(workers)]
+    # Every start method's context has it, though their common class has not.
+    process = starting.Process  # type: ignore[attr-defined]
+    processes = [process(target=work, args=(plan, objective)) for _ in range(workers)]
     for process in processes:
         process.start()
     return processes

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import optuna
+import psutil
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
@@ -35,7 +36,8 @@ class Worker:
     """Works on the study of a plan: call ``step`` until ``finished``."""
 
     def __init__(self, plan: SearchPlan, objective: Callable[..., Outcome]) -> None:
-        self.plan, self.objective = plan, objective
+        self.plan: SearchPlan = plan
+        self.objective: Callable[..., Outcome] = objective
         self.study = plan.open()
         self.owner = {"host": socket.gethostname(), "pid": os.getpid(), "id": uuid.uuid4().hex}
 
@@ -171,20 +173,16 @@ class Worker:
         """Whether the owner, a process of this machine, is still at work."""
         if owner["pid"] == self.owner["pid"]:
             return owner["id"] == self.owner["id"]
-        try:
-            os.kill(owner["pid"], 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            pass
-        return True
+        return psutil.pid_exists(owner["pid"])
 
 
 class SignOfLife:
     """Called often, it tells the other workers every ``BEAT`` seconds that a trial goes on."""
 
     def __init__(self, trial: optuna.Trial, owner: Mapping[str, Any]) -> None:
-        self.trial, self.owner, self.latest = trial, owner, -math.inf
+        self.trial = trial
+        self.owner: Mapping[str, Any] = owner
+        self.latest: float = -math.inf
 
     def __call__(self) -> None:
         if time.monotonic() - self.latest >= BEAT:

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import statistics
-import sys
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor
 
 from ..write.record import Record
 from .quantity import Quantity
 from .steps import Steps
-
-try:
-    import resource
-except ModuleNotFoundError:  # Windows
-    resource = None  # type: ignore[assignment]
 
 PHASES = ("data", "forward", "backward", "optimizer")
 MIB = 1 << 20
@@ -89,8 +83,7 @@ class Speed(Quantity):
             record.scalars["memory/peak on the device [MiB]"] = peak / MIB
             allocated = torch.cuda.memory_allocated(self._device)
             record.scalars["memory/on the device [MiB]"] = allocated / MIB
-        if (own := own_memory()) is not None:
-            record.scalars["memory/of the process [MiB]"] = own / MIB
+        record.scalars["memory/of the process [MiB]"] = own_memory() / MIB
 
     def _mark(self, place: int) -> None:
         if self._counts and len(self._marks) == place:
@@ -99,17 +92,8 @@ class Speed(Quantity):
             self._marks.append(perf_counter())
 
 
-def own_memory() -> float | None:
-    """In bytes, of the process: without what it shares, such as files mapped into memory. Where
-    the system does not say it, its peak."""
-    try:
-        _, resident, shared, *_ = Path("/proc/self/statm").read_text().split()
-        return (int(resident) - int(shared)) * float(resource.getpagesize())
-    except (OSError, AttributeError):
-        return float(peak_of_process()) if resource is not None else None
-
-
-def peak_of_process() -> int:
-    """In bytes; the system counts in KiB, macOS in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+def own_memory() -> int:
+    """In bytes, of the process: where the system tells them apart, without what it shares with
+    others, such as files mapped into memory."""
+    memory = psutil.Process().memory_info()
+    return memory.rss - getattr(memory, "shared", 0)

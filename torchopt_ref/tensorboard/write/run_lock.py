@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -14,15 +15,18 @@ from typing import IO
 
 from torchopt_ref.errors import UserError
 
-try:
+if sys.platform == "win32":
+    import msvcrt
+else:
     import fcntl
-except ModuleNotFoundError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 LOCK = "lock"
 """The name of its file in the folder."""
 LOOK = 0.1
 """Seconds between two tries."""
+FAR = 1 << 20
+"""The byte that is locked on Windows, where no other process can read what is locked: it is behind
+the text."""
 
 
 @contextmanager
@@ -33,9 +37,10 @@ def locked(folder: Path, patience: float = 0.0) -> Iterator[Callable[[], None]]:
     another process may lock. So it yields a check, to be called before writing: ``UserError`` if
     the folder is no longer there.
 
-    It is a POSIX lock on the file ``lock``, which says who holds it. The system frees it when its
-    process ends, however it ends; a child does not inherit it, so that a data-loader worker that
-    lives a little longer than its training does not keep it. ``lockf`` also holds over NFS.
+    The lock is on the file ``lock``, which says who holds it: a POSIX lock, or that of Windows. The
+    system frees it when its process ends, however it ends; a child does not inherit it, so that a
+    worker that loads data and lives a little longer than its training does not keep it. ``lockf``
+    also holds over NFS.
 
     Args:
         folder: of the run; it must exist.
@@ -83,7 +88,10 @@ def locked(folder: Path, patience: float = 0.0) -> Iterator[Callable[[], None]]:
 def acquired(file: IO[bytes]) -> bool:
     """Whether the lock is ours; where files cannot be locked, that is a warning."""
     try:
-        if fcntl:
+        if sys.platform == "win32":
+            file.seek(FAR)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EAGAIN):

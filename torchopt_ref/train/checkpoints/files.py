@@ -7,6 +7,7 @@ import os
 import pickle
 import re
 import shutil
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -50,10 +51,12 @@ class Checkpoints:
     def __init__(
         self, folder: Path, keep: int, processes: Processes, options: Mapping[str, Any]
     ) -> None:
-        self.folder, self.keep, self.processes = folder, keep, processes
-        self.options = dict(options)
-        self.partial = folder / "partial"
-        self.failure = ""
+        self.folder: Path = folder
+        self.keep: int = keep
+        self.processes: Processes = processes
+        self.options: dict[str, Any] = dict(options)
+        self.partial: Path = folder / "partial"
+        self.failure: str = ""
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -173,7 +176,7 @@ class Checkpoints:
             return
         if path.is_dir():  # renaming replaces a file, but not a folder
             remove(path)
-        self.partial.rename(path)
+        self.partial.replace(path)
 
     def _name_best(self, path: Path) -> None:
         best = path.with_name(path.name.replace("step", "best", 1))
@@ -256,7 +259,12 @@ def remove(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Force the names in ``folder`` to the disk, as ``os.fsync`` does the content of a file."""
+    """Force the names in ``folder`` to the disk, as ``os.fsync`` does the content of a file.
+
+    Windows does so by itself, and opens no folder.
+    """
+    if sys.platform == "win32":
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

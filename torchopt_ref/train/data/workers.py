@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import wait
@@ -45,8 +46,11 @@ def without_errors_of_torch() -> Iterator[None]:
     """Within the context torch raises no error about a dead worker.
 
     torch's handler of SIGCHLD raises it wherever this process is at that moment, which may be late:
-    the worker's connection breaks before the system tells of its death.
+    the worker's connection breaks before the system tells of its death. Windows has no such signal.
     """
+    if sys.platform == "win32":
+        yield
+        return
     handler = signal.getsignal(signal.SIGCHLD)
     with suppress(RuntimeError):  # raised by the handler, if the signal is pending
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)

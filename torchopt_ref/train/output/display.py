@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -141,8 +142,5 @@ def memory_used(device: torch.device) -> str:
     if device.type == "cuda":
         used = torch.cuda.memory_allocated(device)
     else:
-        statm = Path("/proc/self/statm")
-        if not statm.exists():
-            return ""
-        used = int(statm.read_text().split()[1]) * 4096
+        used = psutil.Process().memory_info().rss
     return f"{used / 2**20:,.0f} MiB"
