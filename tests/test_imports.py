@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 EXTRAS = {"tensorboard", "torchvision", "matplotlib", "rich", "tyro", "optuna", "threadpoolctl"}
+EXTRAS |= {"PIL", "psutil", "sqlalchemy"}
 
 
 def imported_by(*modules: str) -> set[str]:

@@ -13,7 +13,7 @@ from typing import Any
 
 LAB = (
     *("torchvision", "PIL", "tensorboard", "google_crc32c", "matplotlib", "rich", "tyro"),
-    *("threadpoolctl", "optuna", "sqlalchemy", "tomli"),
+    *("threadpoolctl", "optuna", "sqlalchemy", "psutil", "tomli"),
 )
 """The packages that the extra ``lab`` installs, by the names of their modules."""
 LARGEST_SEED = 2**63 - 1
