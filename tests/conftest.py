@@ -26,9 +26,10 @@ os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.path.join(tempfile.gettempdi
 
 # What consists of forks, signals, limits of a process, or bash.
 if sys.platform == "win32":
-    train = ("checkpoints", "folder", "fsdp", "killed", "processes", "survives")
+    train = ("folder", "killed", "processes", "survives")
     collect_ignore = [
         *(f"train/test_train_{name}.py" for name in train),
+        "train/checkpoints",
         *("tensorboard/write/test_run_lock.py", "test_other_systems.py", "test_scripts.py"),
         "experiments/search/test_study.py",
     ]

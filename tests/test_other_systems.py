@@ -17,10 +17,13 @@ import torch
 from tests.train.training_cases import TINY, last_checkpoint, write_small_mnist
 from torchopt_ref import cli, written
 from torchopt_ref.errors import UserError
-from torchopt_ref.experiments import laboratory, processes, weight_init
-from torchopt_ref.tensorboard import run_lock
-from torchopt_ref.train import data
+from torchopt_ref.experiments import weight_init
+from torchopt_ref.experiments.lab import processes
+from torchopt_ref.experiments.lab.run import run_experiment
+from torchopt_ref.experiments.reports import weight_init as report
+from torchopt_ref.tensorboard.write import run_lock
 from torchopt_ref.train.checkpoints import Checkpoints
+from torchopt_ref.train.data import workers
 from torchopt_ref.train.distributed import Processes
 
 
@@ -40,8 +43,8 @@ def test_cores_are_counted_where_no_process_is_bound_to_some(monkeypatch):
 def test_an_experiment_has_its_processes_where_none_can_be_forked(tmp_path, monkeypatch):
     monkeypatch.setattr(processes.multiprocessing, "get_all_start_methods", lambda: ["spawn"])
     assert processes.context().get_start_method() == "spawn"
-    config = weight_init.Config(iterations=2, jobs=2, seeds=1, engines="torch", out=tmp_path)
-    folder = laboratory.run(weight_init, config)
+    config = weight_init.Config(iterations=2, jobs=2, seeds=1, sides="torch", out=tmp_path)
+    folder = run_experiment(weight_init, report, config)
     assert (folder / "results.json").exists()
 
 
@@ -160,7 +163,7 @@ def test_a_reader_that_goes_away_ends_a_command_where_no_pipe_can_be_asked(
 
 def test_a_dead_loader_is_no_signal_on_windows(monkeypatch, on_windows):
     monkeypatch.delattr(signal, "SIGCHLD")
-    with data.without_errors_of_torch():
+    with workers.without_errors_of_torch():
         pass
 
 

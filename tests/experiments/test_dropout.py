@@ -16,9 +16,9 @@ from torchopt_ref.experiments import dropout
 from torchopt_ref.experiments.dropout import probabilities, quality
 from torchopt_ref.experiments.lab.results import FAILS, UNDECIDED, Results
 from torchopt_ref.experiments.lab.run import run_experiment
-from torchopt_ref.experiments.lab.trainers import NumpyTrainer
 from torchopt_ref.experiments.lab.training import make_trainers
 from torchopt_ref.experiments.reports import dropout as report
+from torchopt_ref.sides import NumpyGroups, NumpyNetwork
 
 TINY = {"epochs": 1, "seeds": 1, "jobs": 1}
 
@@ -82,13 +82,13 @@ def test_probabilities_are_means_over_passes_with_dropout_on(side, scaling):
     x = data.load(dtype="float64").test_images[:20]
 
     def softmax_of_passes(count):
-        twin = make_trainers(training, config, 3)["torch"].twin.train()
+        twin = make_trainers(training, config, 3)["torch"].side.twin.train()
         with torch.no_grad():
             return [torch.softmax(twin(torch.from_numpy(x)), 1).numpy() for _ in range(count)]
 
     made = make_trainers(training, config, 3)[side]
     off = probabilities(made, x)
-    twin = make_trainers(training, config, 3)["torch"].twin.eval()
+    twin = make_trainers(training, config, 3)["torch"].side.twin.eval()
     expected = torch.softmax(twin(torch.from_numpy(x)), 1).detach().numpy()
     # Probabilities of at most 1 in float64. Measured: 1e-15.
     assert off == pytest.approx(expected, abs=1e-14)
@@ -156,16 +156,13 @@ def test_the_scalings_are_one_method_in_different_units():
         scaling="inference",
         params=scaled,
     )
-    inverted = NumpyTrainer(first, (SGD(lr), lambda name: True))
-    inference = NumpyTrainer(
-        second,
-        (SGD(lr), lambda name: name not in behind),
-        (SGD(lr / keep**2), lambda name: name in behind),
-    )
+    inverted = NumpyNetwork(first, SGD(lr))
+    groups = (SGD(lr), first.params.keys() - behind), (SGD(lr / keep**2), behind)
+    inference = NumpyNetwork(second, NumpyGroups(*groups))
     for k in range(0, 2000, 100):
         x, t = dataset.train_images[k : k + 100], dataset.train_labels[k : k + 100]
         # Twenty steps of rounding to 1e-16. Measured: 2e-16 of the loss, 2e-15 of any logit.
-        assert inverted.step(x, t) == pytest.approx(inference.step(x, t), rel=1e-14)
+        assert inverted.train(x, t) == pytest.approx(inference.train(x, t), rel=1e-14)
     x = dataset.test_images[:200]
     assert first.predict(x) == pytest.approx(second.predict(x), abs=1e-13)
 

@@ -165,13 +165,13 @@ def of_torch(case):
     return case.values[0].dialect == "torch"
 
 
-def check_steps(configuration, dtypes, device):
+def check_steps(configuration, dtypes, device, sizes=SIZES):
     recipe, wide = Recipe.of(configuration), torch.promote_types(torch.float32, dtypes[0])
     form = recipe.form(wide)
     rng = np.random.default_rng(0)
     initial = recipe.rule.slots(recipe.group).values()
     rows = []
-    for size in SIZES:
+    for size in sizes:
         param = drawn(rng, size, dtypes[0], 0, device)
         slots = [torch.full_like(param, value, dtype=dtypes[1]) for value in initial]
         rows.append([param, param, *slots])
@@ -193,7 +193,9 @@ def check_steps(configuration, dtypes, device):
     by_dtype(lambda case, dtype: of_torch(case) or dtype in ("float32", "float64")),
 )
 def test_kernel_equals_the_rule(configuration, dtypes, interpreted):
-    check_steps(configuration, dtypes, CPU)
+    """Several blocks by two formulas only: what finds an element is the same text for all."""
+    sizes = SIZES if str(configuration) in ("SGD()", "Adam()") else (5, 200)
+    check_steps(configuration, dtypes, CPU, sizes)
 
 
 @pytest.mark.parametrize("configuration", CASES)
@@ -370,7 +372,7 @@ def check_instructions(text):
 
 @pytest.mark.parametrize(
     ("configuration", "dtypes"),
-    by_dtype(lambda case, dtype: dtype == "float32" or (of_torch(case) and "()" in case.id)),
+    by_dtype(lambda case, dtype: dtype == "float32" or case.id == "Adam()"),
 )
 def test_compiled_operations_are_exact(configuration, dtypes, ptx):
     check_instructions(ptx(Recipe.of(configuration).form(), dtypes, 80))

@@ -17,6 +17,9 @@ from torchopt_ref.cli import main
 from torchopt_ref.train import command, sharding
 from torchopt_ref.train.checkpoints import sharded
 from torchopt_ref.train.data import opening
+with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+    with contextlib.suppress(SystemExit):
+        main(["train", "--help"])  # which imports what reads options
 torch.set_num_threads(1)
 
 def run(order):

@@ -124,7 +124,7 @@ def train_series(
 @np.errstate(over="ignore", invalid="ignore")
 def learn(
     trainer: Trainer, training: Recipe, drawn: Iterable[Any], dataset: Dataset
-) -> tuple[dict[str, list], dict[str, float | None]]:
+) -> tuple[dict[str, list[Any]], dict[str, float | None]]:
     """Train on the drawn mini-batches; the curves and numbers of this training."""
     seen = dataset.train_images[: training.samples], dataset.train_labels[: training.samples]
     losses, steps, accuracies = [], [], []

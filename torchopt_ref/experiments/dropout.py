@@ -101,16 +101,16 @@ def probabilities(trainer: Trainer, x: np.ndarray, passes: int = 0) -> np.ndarra
     off.
     """
     if isinstance(trainer, NumpyTrainer):
-        network = trainer.network
+        network = trainer.side.network
         if passes == 0:
             return softmax(network.predict(x))
         return np.mean([softmax(network.predict(x, train=True)) for _ in range(passes)], axis=0)
     assert isinstance(trainer, TorchTrainer)
-    model = nn.Sequential(trainer.twin, nn.Softmax(dim=1)).eval()
+    model = nn.Sequential(trainer.side.twin, nn.Softmax(dim=1)).eval()
     if passes == 0:
         with torch.no_grad():
-            return model(trainer.tensor(x)).cpu().numpy()
-    return mc_dropout(model, trainer.tensor(x), passes).mean.cpu().numpy()
+            return model(trainer.side.on_device(x)).cpu().numpy()
+    return mc_dropout(model, trainer.side.on_device(x), passes).mean.cpu().numpy()
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from torchopt_ref.errors import UserError
+from torchopt_ref.sides import Arrays
 
 from .lab.agreement import agreement_units
 from .lab.charts import Lines
@@ -15,7 +16,6 @@ from .lab.panels import EPOCH, curves, note
 from .lab.results import Outcome, Results, Unit, points
 from .lab.settings import Settings
 from .lab.svg import Axis, Figure
-from .lab.trainers import Arrays
 from .lab.training import (
     Recipe,
     batches,

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from torchopt_ref.sides import Arrays
+
 from .lab.agreement import agreement_units
 from .lab.charts import Bars
 from .lab.panels import note, training_losses
 from .lab.results import Results, Unit
 from .lab.settings import Settings
 from .lab.svg import Axis, Figure
-from .lab.trainers import Arrays
 from .lab.training import CHANCE, Recipe, training_units
 from .lab.words import Words
 

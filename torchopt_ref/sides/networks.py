@@ -51,7 +51,7 @@ class TorchNetwork(TorchSide):
     def __init__(self, twin: Twin, optimizer: torch.optim.Optimizer) -> None:
         super().__init__(twin.parameters_by_name, optimizer)
         self.twin = twin
-        self.device = next(twin.parameters()).device
+        self.device: torch.device = next(twin.parameters()).device
 
     def train(self, x: np.ndarray, t: np.ndarray) -> float:
         """Take a step on a mini-batch; the loss before it."""

@@ -38,7 +38,8 @@ class NumpySide:
     """Arrays with the NumPy optimizer that updates them in place."""
 
     def __init__(self, params: Arrays, optimizer: Reference) -> None:
-        self.params, self.optimizer = params, optimizer
+        self.params: Arrays = params
+        self.optimizer: Reference = optimizer
 
     def step(self, grads: Arrays) -> None:
         self.optimizer.update(self.params, grads)
@@ -90,7 +91,8 @@ class TorchSide:
     def __init__(
         self, params: Mapping[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer
     ) -> None:
-        self.params, self.optimizer = params, optimizer
+        self.params: Mapping[str, torch.nn.Parameter] = params
+        self.optimizer: torch.optim.Optimizer = optimizer
 
     def step(self, grads: Arrays) -> None:
         self.set_gradients(grads)

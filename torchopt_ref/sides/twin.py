@@ -27,7 +27,7 @@ class Twin(nn.Sequential):
         self, network: MultiLayerNet, generator: torch.Generator | None = None, device: str = "cpu"
     ) -> None:
         super().__init__()
-        self.weight_decay = network.weight_decay
+        self.weight_decay: float = network.weight_decay
         for name, layer in network.layers.items():
             self.add_module(name, torch_layer(layer, generator))
         self.to(device)

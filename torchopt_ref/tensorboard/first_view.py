@@ -92,13 +92,13 @@ def event_files(part: Path) -> Iterator[Path]:
 
 
 def shown(folder: Path, runs: Sequence[Run]) -> Path:
-    """What TensorBoard is given: ``folder``, or the newest run where it would select none, whatever
-    the address says."""
+    """The folder to give to TensorBoard: ``folder``, or that of the newest run if there are too
+    many, of which TensorBoard would select none, whatever the address says."""
     return folder if sum(len(run.parts) for run in runs) <= TIME_SERIES else runs[0].folder
 
 
 def hints(url: str, folder: Path, runs: Sequence[Run]) -> list[str]:
-    """What a person is told: the address that shows the newest run, then those of the others."""
+    """The lines to print: the address that shows the newest run, then those of the others."""
     newest, *others = runs
     if not others:
         return [f"Open {url}#{newest.page} (Ctrl-C ends it)"]
@@ -125,14 +125,14 @@ def hints(url: str, folder: Path, runs: Sequence[Run]) -> list[str]:
 
 
 def address(url: str, run: Run, folder: Path, runs: Sequence[Run]) -> str:
-    """Of the page that shows ``run`` alone, of the ``runs`` in ``folder``."""
+    """The address of the page that shows only ``run`` of the ``runs`` in ``folder``."""
     chosen = quote(os.fsencode(pattern(run, folder, runs)), safe="/")
     return f"{url}?runFilter={chosen}&tagFilter=.#{run.page}&regexInput={chosen}"
 
 
 def pattern(run: Run, folder: Path, runs: Sequence[Run]) -> str:
-    """The regular expression that only the run's parts match: its name, or that with anchors where
-    others have it in theirs, in upper or lower case."""
+    """A regular expression that only the run's parts match: its name, with anchors if the names of
+    others contain it. TensorBoard ignores upper and lower case."""
     name = re.sub(r"([][\\^$.|?*+(){}])", r"\\\1", str(run.folder.relative_to(folder)))
     others = [str(part.relative_to(folder)) for each in runs if each != run for part in each.parts]
     alone = not any(re.search(name, other, re.IGNORECASE) for other in others)

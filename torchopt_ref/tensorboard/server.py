@@ -59,9 +59,9 @@ def serve(folder: Path, port: int | None) -> None:
 
 
 class DashboardOfTheRunsShown(CustomScalarsPlugin):
-    """TensorBoard's own puts the dashboards of all runs together, so that the verdicts on others
-    would stand before that on the run that is shown. Here it is those that the page's address
-    chooses, which the browser sends along."""
+    """TensorBoard's plugin puts the dashboards of all runs together, so the verdicts on other runs
+    would stand before that on the run that is shown. This one takes only the runs that the page's
+    address chooses, which the browser sends along."""
 
     def layout_route(self, environ: dict[str, Any], start_response: Any) -> Any:
         chosen = parse_qs(urlsplit(environ.get("HTTP_REFERER", "")).query).get("runFilter", [""])[0]
@@ -70,7 +70,7 @@ class DashboardOfTheRunsShown(CustomScalarsPlugin):
 
 
 class Chosen:
-    """What a data provider has of the runs that a pattern fits."""
+    """A data provider that has only the runs whose names match the pattern."""
 
     def __init__(self, provider: Any, pattern: str) -> None:
         self._provider, self._pattern = provider, pattern

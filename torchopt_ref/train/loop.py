@@ -135,12 +135,16 @@ class Trainer:
         check_lock: Callable[[], None],
         stop: Stop,
     ) -> None:
-        self.training, self.config, self.data = training, config, data
-        self.folder, self.check_lock, self.stop = folder, check_lock, stop
+        self.training: TrainingState = training
+        self.config: Config = config
+        self.data: Data = data
+        self.folder: RunFolder = folder
+        self.check_lock: Callable[[], None] = check_lock
+        self.stop: Stop = stop
         self.checkpoints = make_checkpoints(folder, config, training.processes)
-        self.not_finite = NotFinite(config.optimizer.on_nan, training, self.checkpoints)
+        self.not_finite: NotFinite = NotFinite(config.optimizer.on_nan, training, self.checkpoints)
         self.passes = make_passes(training, config, data)
-        self.looks = Looks(
+        self.looks: Looks = Looks(
             training,
             self.not_finite,
             stop,

@@ -64,7 +64,7 @@ class Position:
 class TrainingState:
     """All that changes while a model is trained, so that a checkpoint has to hold it."""
 
-    sharded: ClassVar = False
+    sharded: ClassVar[bool] = False
     """whether each process holds a part of every parameter only"""
 
     model: nn.Module

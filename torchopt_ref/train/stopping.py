@@ -23,7 +23,7 @@ class Stopped(Exception):
             said += f"; NOT saved ({failure}) in {folder}" if failure else f"; saved in {folder}"
         super().__init__(said)
         self.folder = folder
-        self.status = 128 + number
+        self.status: int = 128 + number
         """The exit status that a shell gives a process that the signal ended."""
 
 

@@ -454,7 +454,7 @@ def test_a_mistake_is_one_line(arguments, message, capsys):
 
 def test_the_guide_shows_what_is_printed(capsys):
     """In the same words; the last digits depend on the processor."""
-    text = (Path(__file__).parents[2] / "docs" / "explain.md").read_text()
+    text = (Path(__file__).parents[3] / "docs" / "explain.md").read_text()
     shown = re.findall(r"^\$ torchopt-ref (explain .*)\n((?:.*\n)*?)```", text, re.M)
     assert shown
     digits = functools.partial(re.sub, r"-?\d[\d.]*(?:e[-+]?\d+)?", "N")

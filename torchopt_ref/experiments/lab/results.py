@@ -52,7 +52,8 @@ class Results:
     """The outcomes of all units, by variant and seed."""
 
     def __init__(self, outcomes: Mapping[tuple[str, int], Outcome], sides: Sequence[str]) -> None:
-        self.outcomes, self.sides = outcomes, tuple(sides)
+        self.outcomes: Mapping[tuple[str, int], Outcome] = outcomes
+        self.sides: tuple[str, ...] = tuple(sides)
 
     @property
     def variants(self) -> list[str]:

@@ -214,9 +214,14 @@ class Frame:
     def __init__(
         self, x: Axis, y: Axis, xs: Any, ys: Any, box: tuple[float, float, float, float]
     ) -> None:
-        self.x_axis, self.y_axis = x, y
-        self.x_range, self.y_range = x.range(xs), y.range(ys)
-        self.left, self.top, self.right, self.bottom = box
+        self.x_axis: Axis = x
+        self.y_axis: Axis = y
+        self.x_range: tuple[float, float] = x.range(xs)
+        self.y_range: tuple[float, float] = y.range(ys)
+        self.left: float = box[0]
+        self.top: float = box[1]
+        self.right: float = box[2]
+        self.bottom: float = box[3]
 
     def x(self, value: Any) -> Any:
         return self.left + (self.right - self.left) * part(value, self.x_range, self.x_axis.log)

@@ -1,28 +1,25 @@
-"""A network with its optimizer, trained step by step: by NumPy, or by torch."""
+"""A network with its optimizer, trained step by step and tested: by NumPy, or by torch."""
+
+from __future__ import annotations
 
 import time
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from numpy_ref.network import MultiLayerNet
-from numpy_ref.optimizers import Optimizer as Reference
-from torchopt_ref.sides import Twin, as_array
+from torchopt_ref.sides import Arrays, NumpyNetwork, TorchNetwork
 from torchopt_ref.tensorboard import Monitor
-
-Arrays = dict[str, np.ndarray]
 
 
 class Trainer(ABC):
     """A network with its optimizer on one side. ``seconds`` is the time spent in ``step``."""
 
-    seconds = 0.0
+    seconds: float = 0.0
 
     def step(self, x: np.ndarray, t: np.ndarray) -> float:
         """Take one training step on a mini-batch; the loss before it."""
@@ -51,49 +48,26 @@ class Trainer(ABC):
 
 
 class NumpyTrainer(Trainer):
-    """A network of ``numpy_ref``.
+    """Trains a network of ``numpy_ref``."""
 
-    Each optimizer comes with a function that says of a parameter's name whether it updates it.
-    """
-
-    def __init__(
-        self, network: MultiLayerNet, *optimizers: tuple[Reference, Callable[[str], bool]]
-    ) -> None:
-        self.network, self.optimizers = network, optimizers
+    def __init__(self, side: NumpyNetwork) -> None:
+        self.side: NumpyNetwork = side
 
     def _step(self, x: np.ndarray, t: np.ndarray) -> float:
-        loss, grads = self.network.gradient(x, t)
-        for optimizer, selects in self.optimizers:
-            chosen = {name: grad for name, grad in grads.items() if selects(name)}
-            optimizer.update({name: self.network.params[name] for name in chosen}, chosen)
-        return float(loss)
+        return self.side.train(x, t)
 
     def accuracy(self, x: np.ndarray, t: np.ndarray) -> float:
-        return self.network.accuracy(x, t)
+        return self.side.network.accuracy(x, t)
 
     def weights(self) -> Arrays:
-        return self.network.params
-
-    def copy_from(self, other: "TorchTrainer") -> None:
-        """Take over torch's weights, optimizer state and running statistics, bit for bit."""
-        for name, array in other.weights().items():
-            self.network.params[name][...] = array
-            for optimizer, selects in self.optimizers:
-                if selects(name):
-                    optimizer.state[name] = other.state(name)
-        for name, buffer in other.twin.named_buffers():
-            layer, _, statistic = name.partition(".")
-            if statistic != "num_batches_tracked":
-                getattr(self.network.layers[layer], statistic)[...] = buffer.cpu().numpy()
+        return self.side.params
 
 
 class TorchTrainer(Trainer):
-    """The network's ``Twin``, and the torch optimizer that ``optimizer`` makes for it."""
+    """Trains the twin of such a network; the side that a monitor can watch."""
 
-    def __init__(self, twin: Twin, optimizer: Callable[[Twin], torch.optim.Optimizer]) -> None:
-        self.twin = twin
-        self.optimizer = optimizer(twin)
-        self.device = next(twin.parameters()).device
+    def __init__(self, side: TorchNetwork) -> None:
+        self.side: TorchNetwork = side
         self.monitor: Monitor | None = None
 
     @contextmanager
@@ -103,7 +77,7 @@ class TorchTrainer(Trainer):
             return
         with (
             warnings.catch_warnings(),
-            Monitor(self.twin, self.optimizer, folder) as self.monitor,
+            Monitor(self.side.twin, self.side.optimizer, folder) as self.monitor,
         ):
             # Some trainings are meant to fail. Then the diagnosis says so, and no warning need.
             warnings.filterwarnings("ignore", "not finite", RuntimeWarning)
@@ -111,31 +85,16 @@ class TorchTrainer(Trainer):
         self.monitor = None
 
     def _step(self, x: np.ndarray, t: np.ndarray) -> float:
-        self.twin.train()
-        loss = self.twin.loss(self.tensor(x), self.tensor(t))
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
+        loss = self.side.train(x, t)
         if self.monitor:
             self.monitor.log(loss=loss)
-        return loss.item()
+        return loss
 
     @torch.no_grad()
     def accuracy(self, x: np.ndarray, t: np.ndarray) -> float:
-        self.twin.eval()
-        hits = self.twin(self.tensor(x)).argmax(dim=1) == self.tensor(t)
+        self.side.twin.eval()
+        hits = self.side.twin(self.side.on_device(x)).argmax(dim=1) == self.side.on_device(t)
         return hits.double().mean().item()
 
-    def tensor(self, array: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(array).to(self.device)
-
     def weights(self) -> Arrays:
-        return {name: as_array(param) for name, param in self.twin.parameters_by_name.items()}
-
-    def state(self, name: str) -> dict[str, Any]:
-        """A copy of the optimizer's state of a parameter, as ``numpy_ref`` keeps it."""
-        state = self.optimizer.state[self.twin.parameters_by_name[name]]
-        return {
-            slot: int(value) if slot == "step" else as_array(value).copy()
-            for slot, value in state.items()
-        }
+        return {name: self.side.as_array(param) for name, param in self.side.params.items()}

@@ -16,11 +16,19 @@ from numpy_ref.init import Scheme
 from numpy_ref.layers import Scaling
 from numpy_ref.network import Activation, MultiLayerNet, Normalised
 from numpy_ref.random import Generator
-from torchopt_ref.sides import BY_NAME, Twin
+from torchopt_ref.sides import (
+    BY_NAME,
+    Arrays,
+    NumpyGroups,
+    NumpyNetwork,
+    Reference,
+    TorchNetwork,
+    Twin,
+)
 
 from .results import Outcome, Unit
 from .settings import Settings
-from .trainers import Arrays, NumpyTrainer, TorchTrainer, Trainer
+from .trainers import NumpyTrainer, TorchTrainer, Trainer
 
 CHANCE = float(np.log(10))
 """The loss of a network that gives each of ten classes the same probability."""
@@ -81,11 +89,11 @@ def make_trainers(training: Recipe, settings: Settings, seed: int) -> dict[str, 
     if "torch" in settings.side_names:
         generator = torch.Generator(settings.device).manual_seed(seed)
         twin = Twin(network, generator, settings.device)
-        trainers["torch"] = TorchTrainer(
-            twin, lambda twin: torch_optimizer(training, twin, by_optimizer)
-        )
+        optimizer = torch_optimizer(training, twin, by_optimizer)
+        trainers["torch"] = TorchTrainer(TorchNetwork(twin, optimizer))
     if "numpy" in settings.side_names:
-        trainers["numpy"] = NumpyTrainer(network, *numpy_optimizers(training, by_optimizer))
+        reference = numpy_optimizer(training, network, by_optimizer)
+        trainers["numpy"] = NumpyTrainer(NumpyNetwork(network, reference))
     return trainers
 
 
@@ -101,14 +109,16 @@ def torch_optimizer(training: Recipe, twin: Twin, decay: float) -> torch.optim.O
     return cls(groups, **training.options)
 
 
-def numpy_optimizers(training: Recipe, decay: float) -> Iterator[tuple[Any, Any]]:
+def numpy_optimizer(training: Recipe, network: MultiLayerNet, decay: float) -> Reference:
     cls = BY_NAME[training.optimizer].reference
     if decay == 0:
-        yield cls(**training.options), lambda name: True
-    else:
-        options = training.options
-        yield cls(**options, weight_decay=decay), is_weight
-        yield cls(**options | {"weight_decay": 0.0}), lambda name: not is_weight(name)
+        return cls(**training.options)
+    weights = [name for name in network.params if is_weight(name)]
+    others = [name for name in network.params if not is_weight(name)]
+    return NumpyGroups(
+        (cls(**training.options | {"weight_decay": decay}), weights),
+        (cls(**training.options | {"weight_decay": 0.0}), others),
+    )
 
 
 def is_weight(name: str) -> bool:
@@ -183,7 +193,7 @@ def train_on_each_side(
         "test": (dataset.test_images, dataset.test_labels),
     }
     trainers = make_trainers(training, settings, seed)
-    curves: dict[str, dict[str, list]] = {
+    curves: dict[str, dict[str, list[Any]]] = {
         side: {"loss/train": [], "accuracy/train": [], "accuracy/test": []} for side in trainers
     }
     with ExitStack() as stack:
@@ -222,7 +232,7 @@ def evaluation(
 
 
 def differences(
-    trainers: dict[str, Trainer], curves: dict[str, dict[str, list]], lockstep: bool
+    trainers: dict[str, Trainer], curves: dict[str, dict[str, list[Any]]], lockstep: bool
 ) -> dict[str, float]:
     """How far the sides are apart after a step. In lockstep NumPy then takes over torch's state."""
     by_numpy, by_torch = (curves[side]["loss/train"][-1] for side in ("numpy", "torch"))
@@ -233,11 +243,11 @@ def differences(
         assert isinstance(leader, TorchTrainer)
         ulp, distance = weight_difference(follower.weights(), leader.weights())
         found |= {"lockstep/max_ulp": ulp, "lockstep/max_abs": distance}
-        follower.copy_from(leader)
+        follower.side.follow(leader.side)
     return found
 
 
-def largest_differences(curves: dict[str, list]) -> dict[str, float]:
+def largest_differences(curves: dict[str, list[Any]]) -> dict[str, float]:
     """The maxima of the curves of :func:`differences`; NaN if there is one."""
     loss = curves["sides/loss_difference"]
     largest = {"first 100": np.max(loss[:100]), "ever": np.max(loss)}
@@ -264,7 +274,7 @@ def weight_difference(a: Arrays, b: Arrays) -> tuple[float, float]:
     return float(np.max(ulps)), float(np.max([*distances.values()]))
 
 
-def final_numbers(curves: dict[str, list]) -> dict[str, float]:
+def final_numbers(curves: dict[str, list[Any]]) -> dict[str, float]:
     train_accuracy, test_accuracy = (
         curves[f"accuracy/{name}"][-1][1] for name in ("train", "test")
     )

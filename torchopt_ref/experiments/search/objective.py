@@ -11,7 +11,7 @@ import numpy as np
 
 from numpy_ref.network import MultiLayerNet
 from torchopt_ref import optim
-from torchopt_ref.sides import Twin
+from torchopt_ref.sides import TorchNetwork, Twin
 
 from ..lab.results import Outcome
 from ..lab.trainers import TorchTrainer
@@ -65,9 +65,8 @@ class TrialRecipe:
             rng=np.random.default_rng(self.seed),
             dtype=self.dtype,
         )
-        return TorchTrainer(
-            Twin(network, device=self.device), lambda twin: optim.SGD(twin.parameters(), lr=lr)
-        )
+        twin = Twin(network, device=self.device)
+        return TorchTrainer(TorchNetwork(twin, optim.SGD(twin.parameters(), lr=lr)))
 
 
 def never(epoch: int, accuracy: float) -> bool:

@@ -36,7 +36,8 @@ class Worker:
     """Works on the study of a plan: call ``step`` until ``finished``."""
 
     def __init__(self, plan: SearchPlan, objective: Callable[..., Outcome]) -> None:
-        self.plan, self.objective = plan, objective
+        self.plan: SearchPlan = plan
+        self.objective: Callable[..., Outcome] = objective
         self.study = plan.open()
         self.owner = {"host": socket.gethostname(), "pid": os.getpid(), "id": uuid.uuid4().hex}
 
@@ -179,7 +180,9 @@ class SignOfLife:
     """Called often, it tells the other workers every ``BEAT`` seconds that a trial goes on."""
 
     def __init__(self, trial: optuna.Trial, owner: Mapping[str, Any]) -> None:
-        self.trial, self.owner, self.latest = trial, owner, -math.inf
+        self.trial = trial
+        self.owner: Mapping[str, Any] = owner
+        self.latest: float = -math.inf
 
     def __call__(self) -> None:
         if time.monotonic() - self.latest >= BEAT:

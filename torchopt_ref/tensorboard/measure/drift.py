@@ -111,7 +111,7 @@ class Drift(Quantity):
             self._stop("the learning rate is a tensor")
 
     def _age(self, param: nn.Parameter) -> tuple[set[str], int]:
-        """Its slots and steps: a gradient may have come to it later than to others."""
+        """Its slots and steps, which are fewer where a gradient came later than to others."""
         state = self._optimizer.state.get(param, {})
         return {*state}, int(state.get("step", 0))
 

@@ -87,7 +87,7 @@ class Health(Quantity):
             self._check_record(record, record.optimizer)
 
     def _check_gradients(self, optimizer: torch.optim.Optimizer, step: int, made: bool) -> None:
-        """Of the step, which is ``made`` where it computes its own gradients."""
+        """Look at the sentinels of ``step``, which is ``made`` if it computes its own gradients."""
         if self._found or getattr(optimizer, "found_inf", None) is not None:
             return
         key = id(optimizer)
@@ -108,15 +108,15 @@ class Health(Quantity):
             self._look(optimizer, step, made)
 
     def _keep(self, params: Sequence[nn.Parameter], step: int) -> None:
-        """Not a copy; the first one that is small."""
+        """Keep the first gradient that is small, not a copy of it."""
         for param in params:
             if param.grad is not None and param.numel() <= SMALL:
                 self._kept.append((step, param, param.grad))
                 return
 
     def _check_loss(self, loss: Tensor | float, step: int, made: bool) -> None:
-        """The loss of ``step``, which may be ``made``. Where the device is not waited for, the loss
-        is not: its gradient tells."""
+        """Look at the loss of ``step``, which may be ``made``. One on a device that is not waited
+        for is not looked at: its gradient will tell."""
         if self._found or (isinstance(loss, Tensor) and not self._at_once):
             return
         self._loss_came = True

@@ -46,7 +46,7 @@ class Layers:
         return [name for name in dict.fromkeys(names) if name]
 
     def gradients(self) -> list[tuple[nn.Parameter, torch.Tensor]]:
-        """Those that the models' parameters have."""
+        """The gradients that there are, each with its parameter."""
         return [(param, param.grad) for param in self._of if param.grad is not None]
 
     def frozen(self) -> list[str]:
@@ -55,7 +55,7 @@ class Layers:
         return [name for name in self.names if name not in moving and name != OUTSIDE]
 
     def forgotten(self, optimizers: Iterable[torch.optim.Optimizer]) -> list[str]:
-        """The layers whose parameters require a gradient, and which no optimizer has one of."""
+        """The layers that require a gradient, and of whose parameters no optimizer has one."""
         given = {self.of(param) for param in params_of(optimizers)}
         wanting = {name for param, name in self._of.items() if param.requires_grad}
         return [name for name in self.names if name in wanting - given]

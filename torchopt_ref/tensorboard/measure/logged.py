@@ -90,7 +90,7 @@ class Logged(Quantity):
 
     @torch.no_grad()
     def _count(self) -> None:
-        """Count what waits: many small batches at once."""
+        """Count the predictions that wait: many small batches are counted at once."""
         if not self._waiting:
             return
         pairs = zip(*self._waiting, strict=True)
@@ -125,7 +125,7 @@ class Logged(Quantity):
 
     @torch.no_grad()
     def _add_entropy(self, found: Predictions, loss: Tensor | float | None) -> None:
-        """Of the record's step, unless it is there already."""
+        """The cross-entropy of the record's step, once."""
         scores, labels = found.scores, found.labels
         if self._entropy or not scores.is_floating_point():
             return
@@ -146,7 +146,7 @@ class Logged(Quantity):
         return self._cells[:-1].view(classes, classes)
 
     def alone(self) -> None:
-        """From now on without the other processes, which may have come to another place."""
+        """Take no more means over processes: the others may be at another place of the training."""
         self._reduce = False
 
     def complete(self, record: Record) -> None:
@@ -182,7 +182,7 @@ class Logged(Quantity):
 
 
 def add_shares(record: Record, given: Collection[str], counts: np.ndarray) -> None:
-    """No accuracy of nothing, and no curve of ignored labels where there are none."""
+    """The accuracy, if a label was counted; the share of ignored labels, if there are any."""
     right, counted, ignored = counts
     if counted and "accuracy" not in given:
         record.scalars["accuracy"] = float(right / counted)
@@ -191,7 +191,7 @@ def add_shares(record: Record, given: Collection[str], counts: np.ndarray) -> No
 
 
 def most_frequent(labels: Tensor) -> list[Tensor]:
-    """The share of the most frequent label, and which it is; nothing of nothing."""
+    """The share of the most frequent label, and which it is; empty without labels."""
     if not labels.numel():
         return []
     label = labels.reshape(-1).mode().values

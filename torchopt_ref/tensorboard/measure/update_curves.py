@@ -65,11 +65,11 @@ class UpdateCurves:
         compared: Sequence[int],
         there: Sequence[int],
     ) -> Callable[[np.ndarray], None]:
-        """A function that adds the curves' points to ``record``.
+        """A function that adds the curves' points to ``record``, once the norms are fetched.
 
-        It takes, tensor by tensor, the norms of the weights, the updates, the gradients (of those
-        ``there``) and, for the ``compared`` ones, of the gradients before, then the products of the
-        last two; else 0.
+        It takes five numbers for each tensor: first the norms of all weights, then of all updates,
+        gradients and gradients before, then the dot products of the last two. They are 0 where
+        there is no gradient (only those of ``there`` have one) or none before (``compared``).
         """
         groups = self._optimizer.param_groups
         record.scalars.update(self._hyper_parameters())
@@ -153,14 +153,14 @@ NORMS = ("weight norm", "gradient norm", "update norm")
 
 
 def power_of_two(values: np.ndarray) -> np.float64:
-    """Just below the largest finite one, so that squares of the quotients can be summed."""
+    """The one just below the largest finite value. Divided by it, squares can be summed."""
     largest = np.max(values, initial=0.0, where=np.isfinite(values))
     return np.exp2(np.floor(np.log2(largest))) if largest else np.float64(1)
 
 
 def quantities(sums: Mapping[str, np.ndarray], scale: np.float64) -> dict[str, np.ndarray]:
-    """The curves' values from sums of squares, of what was divided by ``scale``; NaN where one is
-    not defined."""
+    """The curves' values from sums of squares, of norms divided by ``scale``; NaN where
+    undefined."""
     ratio = np.sqrt(sums["update"] / sums["weight"])
     return {
         "weight norm": scale * np.sqrt(sums["weight"]),

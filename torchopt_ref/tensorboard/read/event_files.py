@@ -17,7 +17,7 @@ from .history import NOTES, History
 
 
 class DamagedError(Exception):
-    """What is wrong in an event file, from some record on."""
+    """An event file is damaged; the message says how, and where."""
 
 
 def read(folder: Path) -> tuple[History, list[str]]:
@@ -55,7 +55,8 @@ def read(folder: Path) -> tuple[History, list[str]]:
 
 
 def add(event: Event, history: History, texts: dict[str, list[tuple[int, str]]]) -> None:
-    """Curves are numbers, as torch writes them, or tensors of one number, as TensorFlow does."""
+    """Add an event's points and texts. Points are numbers, as torch writes them, or tensors of one
+    number, as TensorFlow does."""
     for value in event.summary.value:
         points = history.curves.setdefault(value.tag, [])
         if value.HasField("simple_value"):
@@ -74,7 +75,7 @@ def add(event: Event, history: History, texts: dict[str, list[tuple[int, str]]])
 
 
 def events(file: Path) -> Iterator[Event]:
-    """The events of a file; ``DamagedError`` where one is not as it was written."""
+    """The events of a file; ``DamagedError`` at the first that is not as it was written."""
     data = b"" if file.is_fifo() else file.read_bytes()  # a pipe's writer may never come
     if not data:
         raise DamagedError("is empty")

@@ -71,7 +71,7 @@ class Inspection:
 
     @property
     def unjudged(self) -> list[str]:
-        """Why it cannot be said that nothing stands out, findings or not; empty if it can."""
+        """What could not be looked at, without which a run is not called sound."""
         return self.missing + unjudged(self.history)
 
     def lines(self, encoding: str = "utf-8") -> list[str]:
@@ -147,13 +147,15 @@ def run_folder(run: Path) -> Path:
 
 
 def run_folders(parent: Path) -> list[Path]:
-    """Those that have event files, ``parent`` included."""
+    """The folders of event files in ``parent``, which may be one itself."""
     return sorted({file.parent for file in parent.rglob(f"{PREFIX}*")})
 
 
 def worst_layers(history: History) -> list[Worst]:
-    """Those that are far from what is usual, by how many decades the update is away from 1e-3 of
-    the weights, over the whole run as schedules end near 0, or by how much is dead at its end."""
+    """The layers that are farthest from what is usual.
+
+    That is by how many decades the update is away from 1e-3 of the weights, in the median of the
+    whole run, as schedules end near 0; or by the part that is dead or saturated at its end."""
     found = []
     for name, tag in history.layers("update to weight").items():
         ratio = usual(history.values(tag))
@@ -171,8 +173,8 @@ def worst_layers(history: History) -> list[Worst]:
 
 
 def shown(history: History) -> list[str]:
-    """The curves that stand for the run, its user's own behind the loss and the accuracy; all of
-    them, where no Monitor says which they are."""
+    """The curves that are printed: loss and accuracy, the user's own, then a few of the Monitor's.
+    Without a Monitor, which says which are the user's own, it is all of them."""
     named = [tag for name in SHOWN for tag in history.curves if is_named(tag, name)]
     own = history.logged if ABOUT in history.texts else history.curves
     first = [tag for tag in named if tag in ("loss", "accuracy")]
@@ -184,7 +186,7 @@ def unit(tag: str) -> str:
 
 
 def is_named(tag: str, name: str) -> bool:
-    """Whether the tag is ``name``, or that of one of several optimizers."""
+    """Whether the tag is ``name``, or ``name`` of one of several optimizers."""
     return tag == name or tag.startswith(f"{name.removesuffix(']')} of ")
 
 
@@ -215,7 +217,7 @@ def sparkline(values: np.ndarray, encoding: str = "utf-8") -> str:
 
 
 def is_logarithmic(values: np.ndarray) -> bool:
-    """Whether it is drawn so, as it is positive and spans two decades."""
+    """Whether it is drawn logarithmically: it is positive and spans two decades."""
     finite = values[np.isfinite(values)]
     return bool(len(finite) and finite.min() > 0 and finite.max() > 100 * finite.min())
 

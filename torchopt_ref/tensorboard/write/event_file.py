@@ -108,7 +108,7 @@ def new_name(folder: Path) -> str:
 def scalar_values(
     scalars: Mapping[str, float], logged: Collection[str] = ()
 ) -> list[Summary.Value]:
-    """Points, which are float32: a finite value beyond is its largest, as it is not infinite.
+    """Points. They are float32: a finite value beyond its range becomes its largest one.
     Those of ``logged`` say that they are the user's own."""
     return [
         Summary.Value(
@@ -121,12 +121,12 @@ def scalar_values(
 
 
 def readable(text: str) -> str:
-    """What can be written: surrogates, as of bytes that are not UTF-8, by their numbers."""
+    """The text as UTF-8 can hold it: surrogates, as of other bytes, become their numbers."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def histogram_value(tag: str, values: np.ndarray, bins: int = 40) -> Summary.Value:
-    """A histogram of the finite ones among ``values``, of which sums of squares must be finite."""
+    """A histogram of the finite values, clipped so that the sum of their squares is finite."""
     finite = np.clip(values[np.isfinite(values)], -1e150, 1e150)
     try:
         counts, edges = np.histogram(finite, bins)

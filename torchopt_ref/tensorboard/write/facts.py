@@ -90,7 +90,7 @@ def group_values(group: Mapping[str, Any]) -> dict[str, float]:
 
 
 def plain(value: Any) -> float | str:
-    """As HParams can hold it: a number too large for a float is a text, and so is yes or no, which
+    """As HParams can hold it. Numbers too large for a float become texts, and so do booleans, which
     would be shown as 1.0000 or 0.0000."""
     if isinstance(value, float):
         return value
@@ -112,7 +112,7 @@ def hparams_values(values: Mapping[str, Any], metrics: Mapping[str, float]) -> l
 
 
 def git_commit() -> str:
-    """Of the working directory; ``+ changes`` where tracked files differ from it."""
+    """The commit of the working directory; ``+ changes`` if tracked files differ from it."""
     try:
         commit = git("rev-parse", "HEAD")
         return f"{commit} + changes" if git("status", "--porcelain", "-uno") else commit

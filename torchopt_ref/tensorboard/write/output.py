@@ -55,7 +55,7 @@ class Output:
 
     @property
     def tells(self) -> bool:
-        """Whether somebody is told of findings, who may end the training."""
+        """Whether the user is told of findings, and may end the training."""
         return self._on_finding is not None
 
     def describe(
@@ -114,7 +114,7 @@ class Output:
         self._file.add([value], step)
 
     def diagnose(self, step: int) -> None:
-        """Say what is found, if it is not what was said before."""
+        """Write what is found, if it is not what was written before."""
         facts = "\n".join(indented(as_text(self.trained()))) if self.trained else ""
         if facts != self._history.texts.get(FACTS, ""):
             self.text(FACTS, facts, step)
@@ -138,13 +138,13 @@ class Output:
         self._file.add([found], step)
 
     def close(self, step: int) -> None:
-        """The last word has the numbers of the end."""
+        """Write the diagnosis once more, with the numbers of the end."""
         self._diagnosed = None
         self.diagnose(step)
         self._file.close()
 
 
 def run_name(folder: Path) -> str:
-    """What a person calls the run: of a training's monitor, the training."""
+    """The folder's name; of the monitor of a training, that of the training."""
     whole = folder.resolve()
     return readable(whole.parent.name if whole.name == MONITOR else whole.name)

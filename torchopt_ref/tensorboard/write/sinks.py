@@ -90,7 +90,7 @@ def valid(value: float | str) -> float | str | None:
 
 
 class Sinks:
-    """Hands everything to every sink. One that fails is warned of once, and has nothing more."""
+    """Hands everything to every sink. One that fails is one warning, and is given nothing more."""
 
     def __init__(self, sinks: Iterable[Sink]) -> None:
         self._sinks = list(sinks)

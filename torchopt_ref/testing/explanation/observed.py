@@ -184,8 +184,8 @@ class Numbers:
     """
 
     def __init__(self, options: Mapping[str, float], before: Sequence[Term] = ()) -> None:
-        self.options = {**options, "t": STEP}
-        self.before = iter(before)
+        self.options: dict[str, Any] = {**options, "t": STEP}
+        self.before: Iterator[Term] = iter(before)
         self.found: list[Term] = []
         self.unexplained = 0
         t, one = name("t"), number(1)

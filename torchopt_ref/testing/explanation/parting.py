@@ -111,12 +111,15 @@ class Match:
         negated: tuple[str, ...],
         called: tuple[dict[str, str], dict[str, str]],
     ) -> None:
-        self.a, self.b, self.negated, self.called = a, b, negated, called
+        self.a: Formula = a
+        self.b: Formula = b
+        self.negated: tuple[str, ...] = negated
+        self.called: tuple[dict[str, str], dict[str, str]] = called
         # What is kept by one side alone is, to the other, a part of what is computed of it.
-        self.bare_a = a.without(a.results.keys() - b.results.keys())
-        self.bare_b = b.without(b.results.keys() - a.results.keys())
+        self.bare_a: Formula = a.without(a.results.keys() - b.results.keys())
+        self.bare_b: Formula = b.without(b.results.keys() - a.results.keys())
         self.mine, self.yours = generic(a, b, numbers)
-        self.numbers = {"t", *numbers[0], *numbers[1]}
+        self.numbers: set[str] = {"t", *numbers[0], *numbers[1]}
         for slot in negated:
             for key in (letter(slot), letter(slot) + "'"):
                 self.yours[key] = -self.mine.get(key, 0.0)

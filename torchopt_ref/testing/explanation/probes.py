@@ -73,7 +73,7 @@ class Laboratory:
 
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
-        self.off = {
+        self.off: dict[str, bool] = {
             option: False
             for option in ("centered", "amsgrad", "maximize")
             if subject.options.get(option) is True and subject.takes(option)

@@ -171,7 +171,8 @@ class Replayed:
     """A recorded run as a side of a lockstep."""
 
     def __init__(self, recorded: Recorded) -> None:
-        self.states, self.steps = recorded.states, 0
+        self.states: list[dict[str, Any]] = recorded.states
+        self.steps = 0
 
     def step(self, grads: Arrays) -> None:
         self.steps += 1
@@ -192,7 +193,7 @@ class Ours:
         if recorded.case.scheduled:
             options = configuration.options | {"lr": START}
             configuration = Configuration(configuration.known, options)
-        self.rates = iter(recorded.rates)
+        self.rates: Iterator[float] = iter(recorded.rates)
         self.flush = flush
         self.side: NumpySide | TorchSide
         if engine == REFERENCE:

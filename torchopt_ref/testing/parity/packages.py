@@ -169,7 +169,9 @@ class Package:
         x64: bool = False,
         scheduled: bool = False,
     ) -> None:
-        self.ours, self.x64, self.steps = ours, x64, 0
+        self.ours: type[Dialect] = ours
+        self.x64: bool = x64
+        self.steps = 0
         with self.mode(x64):
             self.make(their_options(ours, options), params, scheduled)
 
@@ -210,16 +212,16 @@ class KerasSide(Package):
 
     def make(self, options: dict[str, Any], params: Arrays, scheduled: bool) -> None:
         keras = load("keras")
-        self.schedule = keras.optimizers.schedules.ExponentialDecay(START, STEPS, FACTOR)
+        self.schedule: Any = keras.optimizers.schedules.ExponentialDecay(START, STEPS, FACTOR)
         wide = any(array.dtype == np.float64 for array in params.values())
-        self.assigns = scheduled and wide
+        self.assigns: bool = scheduled and wide
         if scheduled:
             options["learning_rate"] = START if self.assigns else self.schedule
-        self.variables = {
+        self.variables: dict[str, Any] = {
             name: keras.Variable(array, dtype=array.dtype.name, name=f"p{number}")
             for number, (name, array) in enumerate(params.items())
         }
-        self.optimizer = getattr(keras.optimizers, self.ours.__name__)(**options)
+        self.optimizer: Any = getattr(keras.optimizers, self.ours.__name__)(**options)
         self.optimizer.build([*self.variables.values()])
 
     def update(self, grads: Arrays) -> None:
@@ -249,14 +251,14 @@ class OptaxSide(Package):
 
     def make(self, options: dict[str, Any], params: Arrays, scheduled: bool) -> None:
         optax, asarray = load("optax"), load("jax.numpy").asarray
-        self.schedule = optax.exponential_decay(START, STEPS, FACTOR)
+        self.schedule: Any = optax.exponential_decay(START, STEPS, FACTOR)
         # Optax has no default for the learning rate, and its momentum is off when it is None.
         options = {"learning_rate": 0.001} | options
         if scheduled:
             options["learning_rate"] = self.schedule
         if options.get("momentum") == 0:
             del options["momentum"]
-        self.transformation = getattr(optax, self.ours.__name__.lower())(**options)
+        self.transformation: Any = getattr(optax, self.ours.__name__.lower())(**options)
         self.params = {name: asarray(array) for name, array in params.items()}
         self.state = self.transformation.init(self.params)
 
@@ -307,8 +309,8 @@ class XlaAudit:
         self.tallies: dict[str, Tally] = {}
 
     def __enter__(self) -> "XlaAudit":
-        self.jax = load("jax")
-        self.patches = ExitStack()
+        self.jax: ModuleType = load("jax")
+        self.patches: ExitStack = ExitStack()
         lax, tree = self.jax.lax, load("optax").tree
         rsqrt, bias_correction = lax.rsqrt, tree.bias_correction
 

@@ -51,10 +51,12 @@ class Checkpoints:
     def __init__(
         self, folder: Path, keep: int, processes: Processes, options: Mapping[str, Any]
     ) -> None:
-        self.folder, self.keep, self.processes = folder, keep, processes
-        self.options = dict(options)
-        self.partial = folder / "partial"
-        self.failure = ""
+        self.folder: Path = folder
+        self.keep: int = keep
+        self.processes: Processes = processes
+        self.options: dict[str, Any] = dict(options)
+        self.partial: Path = folder / "partial"
+        self.failure: str = ""
 
     def __enter__(self) -> Checkpoints:
         return self

@@ -63,7 +63,8 @@ class ShardedCheckpoints(Checkpoints):
 
     def save(self, state: Mapping[str, Any], step: int, best: bool) -> None:
         self.wait()
-        self._step, self.failure = step, ""
+        self._step = step
+        self.failure: str = ""
         state = canonical({**state, "options": self.options})
         whole = {key: value for key, value in state.items() if key not in WEIGHTS}
         writer = Writer(self.partial, whole, lambda digest: self.commit(digest, step, best))

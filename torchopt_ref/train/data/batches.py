@@ -44,13 +44,15 @@ class Shares(Sampler[Share]):
     """
 
     def __init__(self, count: int, batch_size: int, processes: Processes, seed: int | None) -> None:
-        self.count, self.processes, self.seed = count, processes, seed
+        self.count: int = count
+        self.processes: Processes = processes
+        self.seed: int | None = seed
         self.epoch = self.first = 0
         starts = [*range(0, count, batch_size), count]
         if len(starts) > 2 and 2 * (count - starts[-2]) < batch_size:
             starts[-2] = (starts[-3] + count) // 2
-        self.pieces = [slice(*ends) for ends in pairwise(starts)]
-        self.sizes = [piece.stop - piece.start for piece in self.pieces]
+        self.pieces: list[slice] = [slice(*ends) for ends in pairwise(starts)]
+        self.sizes: list[int] = [piece.stop - piece.start for piece in self.pieces]
 
     def __len__(self) -> int:
         return len(self.pieces)
@@ -72,7 +74,9 @@ class Transformed(Dataset[Batch]):
     """
 
     def __init__(self, images: Images, transform: nn.Module | None, seed: int) -> None:
-        self.images, self.transform, self.seed = images, transform, seed
+        self.images: Images = images
+        self.transform: nn.Module | None = transform
+        self.seed: int = seed
 
     def __getitem__(self, share: Share) -> Batch:
         # The other processes wait for one without a share: its image will not count.
@@ -121,9 +125,9 @@ class Batches:
         timeout: int,
         pin: bool,
     ) -> None:
-        self.images = len(images)
+        self.images: int = len(images)
         self.workers: set[BaseProcess] = set()
-        self.silence = ""
+        self.silence: str = ""
         self._timeout, self._waiting_since = timeout, 0.0
         self._processes = processes
         self._shares = Shares(len(images), batch_size, processes, seed if shuffle else None)

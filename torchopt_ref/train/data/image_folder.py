@@ -39,11 +39,13 @@ class ImageFolder:
         for each in shown:
             if not each.exists():
                 raise FileNotFoundError(f"{each} leads nowhere")
-        self.classes = sorted(each.name for each in shown if each.is_dir())
+        self.classes: list[str] = sorted(each.name for each in shown if each.is_dir())
         if not self.classes:
             raise FileNotFoundError(f"no folder of a class in {root}")
         numbers = {name: number for number, name in enumerate(self.classes)}
-        self.samples = datasets.folder.make_dataset(root, numbers, is_valid_file=self._is_image)
+        self.samples: list[tuple[str, int]] = datasets.folder.make_dataset(
+            root, numbers, is_valid_file=self._is_image
+        )
         for folder in {Path(path).parent for path, _ in self.samples}:
             above = folder.parents[: len(folder.relative_to(root).parts)]
             if folder.resolve() in {each.resolve() for each in above}:

@@ -39,7 +39,7 @@ class Finding:
 
     @property
     def where(self) -> str:
-        """The layers, to be written behind the kind."""
+        """The layers as they are written behind the kind."""
         return f": {', '.join(self.layers)}" if self.layers else ""
 
     def as_json(self) -> dict[str, Any]:
@@ -78,7 +78,7 @@ class Curve:
 
     @property
     def noise(self) -> float:
-        """How far a point may be from the next one."""
+        """How far a point usually is from the next one, with a margin of one half."""
         return 1.5 * float(np.median(np.abs(np.diff(self.values)))) if len(self) > 1 else 0.0
 
     def thirds(self) -> tuple[float, float, float]:
@@ -107,8 +107,9 @@ def words(tag: str) -> set[str]:
 
 
 def fallen(history: History) -> float | None:
-    """How far the loss has fallen, as a fraction of its first value: 0 where it is as it was, 1 at
-    0, negative where it rose. None where that cannot be said: of fewer than three records."""
+    """How far the loss has fallen, as a fraction of its first value; negative if it rose, and 1 for
+    an agent whose reward has risen. None if that cannot be said: there are fewer than three
+    records, or an agent has logged no reward."""
     loss = loss_of(history)
     if len(loss) < 3:
         return None
@@ -128,8 +129,8 @@ def falls(history: History) -> bool:
 
 
 def is_rewarded(history: History) -> bool | None:
-    """Of an agent, whose losses need not fall: whether a reward that was logged has risen, or
-    whether none was, so that nothing can be said. None of all else, and where it has not risen."""
+    """What an agent's rewards say, as its losses need not fall: True if one that was logged has
+    risen, False if an agent logged none. None if it is no agent, or no reward has risen."""
     rewards = [Curve.of(history, tag) for tag in history.logged if has_word(tag, REWARDS)]
     if any(len(each) >= 3 and each.late > each.first + each.noise for each in rewards):
         return True
@@ -141,8 +142,7 @@ def has_word(tag: str, parts: Sequence[str]) -> bool:
 
 
 def rose(history: History) -> bool:
-    """Whether the loss is above its first value by more than it is uncertain, so that it rose by
-    more than its own fall."""
+    """Whether the loss is above its first value by more than it varies from record to record."""
     loss = loss_of(history)
     if len(loss) < 3 or is_rewarded(history) is not None:
         return False
@@ -158,8 +158,8 @@ def is_classifier(history: History) -> bool:
 
 
 def is_guessing(history: History) -> bool:
-    """Whether a classifier's cross-entropy is, after 100 steps, no less than that of guessing, and
-    it is right no more often than if it always said the most frequent class."""
+    """Whether a classifier is, after 100 steps, no better than guessing by its cross-entropy, and
+    no better than always saying the most frequent class by its accuracy."""
     entropy, right = Curve.of(history, f"{ENTROPY}/mean"), Curve.of(history, "accuracy")
     classes = history.values("classes/number")
     if len(entropy) < LATER or not len(classes) or history.last_step() < 100:
@@ -179,7 +179,7 @@ def trained_from_the_start(history: History) -> list[tuple[str, str]]:
 
 
 def aligned(history: History, layers: Sequence[tuple[str, str]]) -> np.ndarray:
-    """The layers' values, a row a record; NaN where one has no finite point."""
+    """The layers' values, a row for each record; NaN where a layer has no finite point."""
     steps = history.steps(layers[0][1])
     table = np.full((len(steps), len(layers)), np.nan)
     for column, (_, tag) in enumerate(layers):

@@ -193,8 +193,8 @@ class TorchReference:
     """A torch optimizer as reference, on its per-tensor path."""
 
     def __init__(self, subject: Subject, factory: Callable[..., Any], options: Any) -> None:
-        self.subject = replace(subject, factory=factory)
-        self.params = subject.parameters(torch.float64)
+        self.subject: Subject = replace(subject, factory=factory)
+        self.params: Params = subject.parameters(torch.float64)
         per_tensor = {"foreach": False} if self.subject.takes("foreach") else {}
         self.optimizer = self.subject.build(self.params, **(per_tensor | options))
 
@@ -214,7 +214,7 @@ class NumpyReference:
     def __init__(self, subject: Subject, factory: Callable[..., Any], options: Any) -> None:
         params = subject.parameters(torch.float64)
         arrays = {str(index): param.detach().numpy() for index, param in enumerate(params)}
-        self.side = workload.numpy_side(factory(**options), arrays)
+        self.side: NumpySide = workload.numpy_side(factory(**options), arrays)
 
     def halve_lr(self) -> bool:
         """Those of ``numpy_ref`` have their lr in ``hyper``; where another's is, is not known."""
