@@ -58,7 +58,7 @@ def test_every_option_of_a_training_counts(train, tmp_path):
 def test_what_has_no_meaning_with_it_is_refused(train, option):
     folder = train("--find-lr", option, status=2)
     assert train.err.count("\n") == 1
-    assert f"leave {option} away" in train.err
+    assert f"omit {option}" in train.err
     assert not folder.exists()
 
 

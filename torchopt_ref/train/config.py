@@ -216,7 +216,7 @@ class Config:
                 if options[name]:
                     raise UserError(
                         f"--find-lr tests learning rates from a training's start, and trains "
-                        f"nothing: leave {as_option(name)} away"
+                        f"nothing: omit {as_option(name)}"
                     )
         for path in (self.run.out, self.data.data_root):
             check_path(path)

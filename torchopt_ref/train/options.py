@@ -89,7 +89,7 @@ def check_unchanged(started: Config, now: Config, folder: Path) -> None:
         if before[key] != value:
             raise UserError(
                 f"{as_option(key)} {value}: the run {folder} was started with {before[key]}: "
-                "leave the option away, or start another run"
+                "omit the option, or start another run"
             )
 
 
