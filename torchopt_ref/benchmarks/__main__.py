@@ -1,7 +1,7 @@
 """``python -m torchopt_ref.benchmarks SUITE``: print a suite's table of ratios.
 
-A user's mistake is one line on stderr and exit status 2. Contestants that do not compute the same
-are one line, too, and exit status 1.
+A user's mistake gives one line on stderr and exit status 2. Contestants that do not compute the
+same give one line, too, and exit status 1.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def run(arguments: Sequence[str] | None) -> None:
         cases = [case.without_bars() for case in cases]  # the bars are meant for a CPU
     draws = options.plot or options.tensorboard
     if draws:
-        # If matplotlib is missing, it is said before minutes of timing.
+        # Imported here, so that a missing matplotlib is reported before minutes of timing.
         from . import events, plot
 
     description = machine(device)
@@ -159,7 +159,8 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def chosen(cases: Iterable[Case], only: str, against: str | None) -> list[Case]:
-    """The cases whose name contains ``only``, and which have a contestant ``against``."""
+    """The cases whose name contains ``only`` and that have the contestant ``against``, measured
+    against it."""
     named = [case for case in cases if only in case.name]
     if not named:
         raise UserError(f"no case has {only!r} in its name: choose another --only, or omit it")

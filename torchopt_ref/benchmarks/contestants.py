@@ -1,4 +1,4 @@
-"""Who takes part: the optimizers of ``torch.optim`` and ours, and the steps that they make."""
+"""The contestants: the optimizers of ``torch.optim`` and ours, and the steps that they make."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .shapes import Shapes, elements
 from .timing import Contestant, Run
 
 Factory = Callable[[Iterable[Any]], torch.optim.Optimizer]
-"""From parameters, or groups of them, to the optimizer."""
+"""Makes the optimizer from parameters, or from groups of them."""
 
 DEFAULT, LOOP, FOREACH, FUSED = "torch default", "torch eager", "torch foreach", "torch fused"
 OURS, EAGER = "ours", "ours eager"
@@ -29,19 +29,21 @@ WHO: dict[str, dict[str, Any]] = {
     OURS: {},
     EAGER: {"foreach": False},
 }
-"""The flags of each. Torch's and our optimizers are in one list, ``BY_NAME``."""
+"""The flags of each contestant. The class of the optimizer, torch's or ours, comes from
+``BY_NAME``."""
 
 SLOTS = {"Adam": 2, "RMSprop": 1, "AdaGrad": 1, "Adagrad": 1, "SGD": 1}
-"""Of each optimizer, in every dialect; SGD's is that of the momentum."""
+"""How many slots each optimizer has, in every dialect; SGD's is the momentum."""
 
 ADD = "in-place add"
 
 BEFORE = 3
-"""Steps before the one that is checked."""
+"""How many steps are made before the one that is checked."""
 
 
 def factory(label: str, optimizer: str, **options: Any) -> Factory:
-    """An optimizer of ours, such as "Adam" or "keras.Adam", or that of the same name in torch."""
+    """The factory of our optimizer, such as "Adam" or "keras.Adam", or of torch's of the same name,
+    as ``label`` says."""
     known = BY_NAME[optimizer]
     theirs = known.torchs or getattr(torch.optim, known.ours.__name__)
     return partial(known.ours if label in (OURS, EAGER) else theirs, **WHO[label], **options)
@@ -58,8 +60,8 @@ def contestants(
 ) -> list[Contestant]:
     """The contestants of ``WHO`` with these labels; the bar is for the last.
 
-    ``make`` makes the function to time from the optimizer's factory. Where torch does not have the
-    formula, its optimizer of the same name is a yardstick.
+    ``make`` makes the function to time from the optimizer's factory. If torch does not have the
+    formula, its optimizer of the same name takes part as a yardstick.
     """
     *_, last = labels = [*labels]
     foreign = BY_NAME[optimizer].torchs is None
@@ -76,7 +78,7 @@ def contestants(
 
 
 def in_place_add(size: int, device: torch.device, dtype: torch.dtype) -> Contestant:
-    """``a.add_(b)`` of vectors of ``size`` elements, the yardstick of the memory's bandwidth."""
+    """``a.add_(b)`` of vectors of ``size`` elements, a yardstick for the memory's bandwidth."""
 
     def make() -> Run:
         a = torch.zeros(size, device=device, dtype=dtype)
@@ -110,8 +112,8 @@ def steps(
 ) -> Run:
     """A function that makes one step of an optimizer, always with the same gradients.
 
-    ``groups`` is the number of param groups, which differ in their rate. ``one_missing``: at each
-    step another gradient is missing, as where layers are dropped or experts chosen.
+    ``groups`` is the number of param groups, which differ in their learning rate. ``one_missing``:
+    at each step another gradient is missing, as when layers are dropped or experts are chosen.
     ``state_read``: the steps come after ``state_dict()``, as for a checkpoint.
     """
     params = parameters(shapes, device, dtype)
@@ -160,7 +162,8 @@ def _replay(
 
 
 def begin(step: Callable[[], object], params: Sequence[Tensor]) -> None:
-    """Make steps with gradients that change, so that their averages differ from them."""
+    """Make a few steps with changing gradients, so that the gradients' averages differ from the
+    gradients."""
     for _ in range(BEFORE):
         step()
         for param in params:
@@ -177,7 +180,7 @@ def parameters(
 ) -> list[nn.Parameter]:
     """Parameters with gradients, the same ones at every call.
 
-    The values are about as large as a step, so that the check of the results judges the step.
+    The values are about as large as a step, so that the check of the results notices a wrong step.
     """
     generator = torch.Generator().manual_seed(0)
 

@@ -15,7 +15,8 @@ from .report import Result
 def write(parent: Path, suite: str, results: Sequence[Result], figure: Figure) -> Path:
     """Write the figure and a curve of each contestant's medians into a new folder in ``parent``.
 
-    In a sweep the step of a curve is the size of the case; elsewhere each case has its own tag.
+    In a sweep each case is a point of the curves, with its size as the step; otherwise each case
+    has its own tag.
     """
     with RunFolder(parent, option="--tensorboard") as folder:
         folder.add_figure(suite, figure)

@@ -1,8 +1,8 @@
-"""The first step of a process, by Adam for the MLP, where there is no compiler.
+"""The first step of Adam in a process, for the MLP, where there is no C++ compiler.
 
     python -m torchopt_ref.benchmarks.first_step LABEL PATH THREADS
 
-takes the step in a process of its own: it writes the parameters to PATH, and prints the seconds.
+makes that step in a process of its own: it writes the parameters to PATH, and prints the seconds.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .shapes import mlp, shapes_of
 from .timing import Case, Contestant
 
 LIMIT = 0.1
-"""Seconds that nobody notices."""
+"""Seconds: a time that nobody notices."""
 
 
 def case() -> Case:
@@ -76,7 +76,8 @@ class FirstStep:
 def take(label: str, path: Path, threads: int) -> None:
     torch.set_num_threads(threads)
     params = parameters(shapes_of(mlp), torch.device("cpu"))
-    # The first optimizer of a process makes torch import its compiler, which takes a second.
+    # The first optimizer of a process makes torch import its compiler, which takes a second and is
+    # not timed.
     torch.optim.SGD(parameters([(1,)], torch.device("cpu")))
     start = time.perf_counter()
     factory(label, "Adam")(params).step()

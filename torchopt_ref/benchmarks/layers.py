@@ -75,7 +75,7 @@ def _title(kind: str, shape: tuple[int, ...], step: object) -> str:
 
 
 def _assert_same_but_for_the_mask(expected: Sequence[Tensor], actual: Sequence[Tensor]) -> None:
-    """Each drops about half, and what both keep is equal."""
+    """Each of the two drops about half of the elements, and those that both keep are equal."""
     for e, a in zip(expected, actual, strict=True):
         kept = (e != 0) & (a != 0)
         torch.testing.assert_close(a[kept], e[kept])

@@ -20,7 +20,8 @@ threading.Thread(target=lambda: os._exit(len(sys.stdin.read()))).start()
 while True:
     pass
 """
-"""Runs until its standard input is closed, also by the death of the process that started it."""
+"""A program that runs until its standard input is closed, be it by the end of the process that
+started it."""
 
 
 def cases(device: torch.device) -> Iterator[Case]:

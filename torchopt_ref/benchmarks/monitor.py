@@ -1,13 +1,14 @@
-"""What a ``Monitor`` costs: the processor's time inside it, as a part of the training's.
+"""What a ``Monitor`` costs: the CPU time spent in it, as a fraction of the training's.
 
 A block is 50 training steps with one record, so that its time is the whole cost at ``every=50``;
-another contestant's blocks have no record. The time is that of the thread (``time.thread_time``)
-between a call of the monitor, by torch or by the training, and its return. So other programs do not
-count; torch computes in one thread. On a GPU the launches of the monitor's operations count, not
-the operations.
+the blocks of another contestant have no record. What counts is the CPU time of the thread
+(``time.thread_time``) from each call of the monitor, by torch or by the training, until it returns.
+So other programs do not count, and all of torch's work does, as torch is set to one thread. On a
+GPU only the launches of the monitor's operations count, not the operations themselves.
 
-The models are small, as their steps are short and the cost is a large part of them: an MLP, a CNN,
-a GPT, 1,001 layers of 2,002 tensors, and torchvision's ResNet-18 on images of CIFAR's size.
+The models are small, so that their steps are short and the cost is a large fraction of them: an
+MLP, a CNN, a GPT, 1,001 layers of 2,002 tensors, and torchvision's ResNet-18 on images of CIFAR's
+size.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from .timing import Case, Contestant
 
 EVERY = 50
 SETTLED = 75
-"""Steps before a block: its record is then in its middle, and none of the first ones, which cost
-more."""
+"""A block begins when ``SETTLED + every`` steps count as made: its record is then in its middle,
+and not one of the first ones, which cost more."""
 
 
 def cases(device: torch.device) -> Iterator[Case]:
@@ -53,8 +54,8 @@ def cases(device: torch.device) -> Iterator[Case]:
 class Block:
     """Steps of a training; all contestants make the same ones, bit for bit.
 
-    ``records`` is how many the monitor makes, 0 or 1; None is without a monitor. With ``predicts``
-    outputs and targets are logged, too.
+    ``records`` is how many records the monitor makes, 0 or 1; None means no monitor. With
+    ``predicts`` outputs and targets are logged, too.
     """
 
     def __init__(
@@ -106,7 +107,8 @@ class Block:
 
 @contextmanager
 def clock() -> Iterator[list[float]]:
-    """The thread's seconds inside of monitors, by a clock around what torch and users call."""
+    """The thread's CPU seconds spent in monitors, by a clock around the functions that torch and
+    users call."""
     seconds, depth = [0.0], [0]
 
     def timed(function: Callable) -> Callable:
@@ -175,7 +177,7 @@ def gpt() -> tuple[nn.Module, Tensor, Tensor]:
 
 
 class Many(nn.Module):
-    """1,001 layers beside each other, as gradients would vanish through so many in a row."""
+    """1,001 layers in parallel, as gradients would vanish through so many in series."""
 
     def __init__(self) -> None:
         super().__init__()

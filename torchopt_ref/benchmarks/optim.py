@@ -31,17 +31,17 @@ from .shapes import SMALL, Shapes, cnn, elements, mlp, shapes_of, transformer, v
 from .timing import Case, Contestant, Run
 
 AS_FAST = 1.03
-"""The bar of a step that is to be as fast as torch's: 3 % are noise."""
+"""The bar of a step that should be as fast as torch's: 3 % is noise."""
 
 LARGE = 10**7
-"""Elements from which a step is compared with the bandwidth of the memory, too."""
+"""From this many elements on, a step is compared with the bandwidth of the memory, too."""
 
 HUGE = 5 * 10**7
-"""Elements from which ten rounds are enough."""
+"""From this many elements on, ten rounds are enough."""
 
 THIRD_PARTY: dict[str, tuple[str, str, dict[str, Any]]] = {
     "torch-optimi": ("optimi", "Adam", {"lr": 1e-3, "betas": (0.9, 0.999)}),
-    # The package's Adam is that of torch. Its own PAdam is Adam if the exponent is one half.
+    # The Adam of this package is torch's. Its own PAdam equals Adam if the exponent is one half.
     "pytorch-optimizer PAdam": ("pytorch_optimizer", "PAdam", {"lr": 1e-3, "partial": 0.5}),
 }
 """Adam of other packages, which take part where they are installed: module, class, options."""
@@ -123,7 +123,8 @@ def small_tensors(
     against: Sequence[str],
     bars: tuple[float, float] | tuple[None, None] = (None, None),
 ) -> Iterator[Case]:
-    """1,000 x 64, in the plainest training and in others, which should take no longer.
+    """1,000 tensors of 64 elements, in the plainest training and in three others, which should take
+    no longer.
 
     The first bar is for the plainest, the second for the others.
     """
@@ -153,8 +154,8 @@ def case(
 ) -> Case:
     """Ours against the fastest of ``against``; torch's default takes part, too.
 
-    Where torch does not have the formula, ours is compared with our eager engine. ``packages``:
-    other packages take part, too.
+    If torch does not have the formula, our results are checked against our eager engine.
+    ``packages``: other packages take part, too.
     """
     size = elements(shapes)
     moved = bytes_of_a_step(optimizer, shapes, dtype) if size >= LARGE else None

@@ -77,7 +77,8 @@ def ratio_bars(results: Sequence[Result], title: str) -> Figure:
 
 
 def sweep_curves(results: Sequence[Result], title: str, axis: str) -> Figure:
-    """Seconds over what is swept, both logarithmic, with quartiles as bands.
+    """Seconds per step against the quantity that is swept, on logarithmic axes, with quartiles as
+    bands.
 
     A dashed line is the time in which a yardstick of the same case moves as many bytes.
     """
@@ -107,7 +108,8 @@ def sweep_curves(results: Sequence[Result], title: str, axis: str) -> Figure:
 
 
 def _scale(contestant: Contestant, result: Result) -> float:
-    """The factor by which a yardstick's time is that of the first contestant's bytes; else 1."""
+    """What a yardstick's time is multiplied by, to be that for the first contestant's bytes; else
+    1."""
     moved = result.case.contestants[0].bytes_moved
     if not contestant.yardstick or moved is None or contestant.bytes_moved is None:
         return 1.0

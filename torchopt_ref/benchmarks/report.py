@@ -73,7 +73,8 @@ def table(result: Result) -> str:
 
 
 def markdown(results: Sequence[Result]) -> str:
-    """A row for each case, of ratios and what they are to; in bold what misses its bar."""
+    """A row for each case, with ratios and the contestant that they are to; bold if a bar is
+    missed."""
     rows = []
     for result in results:
         cells = {"case": result.case.name, "against": ""}

@@ -1,10 +1,10 @@
 """``scripts/train.py`` against a loop written by hand, on the embedded MNIST.
 
 Both train the same small CNN by torch's Adam on the same images, shifted at random, and evaluate
-after each epoch. The script's overhead is what it does besides: a Monitor, curves, a checkpoint for
-each epoch, an order and shifts that a resumed training can continue. The time counts from the end
-of the first epoch to the end of the last, without opening the data and making the model. A sample
-takes seconds: ``--rounds 5``.
+after each epoch. The script's overhead is what it does in addition: a Monitor, curves, a checkpoint
+for each epoch, and an order and shifts of the images that a resumed training can continue. The time
+is counted from the end of the first epoch to the end of the last, without opening the data and
+making the model. A sample takes seconds, so use ``--rounds 5``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .timing import Case, Contestant, Run
 
 EPOCHS, BATCH, LR, HELD_OUT = 2, 128, 2e-3, 0.1
 CLOSE = 0.05
-"""How far test accuracies may be apart: each training draws other shifts."""
+"""How far test accuracies may be apart, as each training draws other random shifts."""
 
 
 def case(device: torch.device) -> Case:
@@ -91,7 +91,7 @@ def script(device: torch.device, monitor: bool = True) -> tuple[float, list[floa
 
 
 class Shifted(TensorDataset):
-    """uint8 images, each shifted by up to two pixels when it is asked for."""
+    """uint8 images, each shifted at random by up to two pixels, anew each time it is read."""
 
     def __init__(self, *tensors: Tensor) -> None:
         from torchvision.transforms import v2

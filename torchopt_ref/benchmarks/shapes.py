@@ -11,7 +11,7 @@ from torch import nn
 Shapes = list[tuple[int, ...]]
 
 SMALL: Shapes = [(64,)] * 1000
-"""Many small tensors, for which looking at each costs more than computing its step."""
+"""Many small tensors: handling each one costs more than the arithmetic of its step."""
 
 
 def elements(shapes: Shapes) -> int:
@@ -32,7 +32,7 @@ def vision(name: str) -> Shapes:
 
 
 def mlp() -> nn.Module:
-    """The main job's network: 784-100-100-100-100-10."""
+    """The network of the experiment ``weight-init``: 784-100-100-100-100-10."""
     sizes = [784, 100, 100, 100, 100, 10]
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(sizes):

@@ -12,17 +12,17 @@ from .shapes import Shapes, elements
 from .timing import Case
 
 TENSORS = 10
-"""How many there are, of equal sizes, in the sweep of the total size."""
+"""How many tensors there are, of equal sizes, in the sweep of the total size."""
 
 SIZES = [k * 10**power for power in range(3, 8) for k in (1, 3)] + [10**8]
 
 ELEMENTS = 64
-"""How many each tensor has, in the sweep of the number of tensors."""
+"""How many elements each tensor has, in the sweep of the number of tensors."""
 
 COUNTS = [k * 10**power for power in range(4) for k in (1, 3)] + [10**4]
 
 LARGE = 10**7
-"""Elements from which ten rounds are enough."""
+"""From this many elements on, ten rounds are enough."""
 
 
 def size_cases(device: torch.device) -> Iterator[Case]:

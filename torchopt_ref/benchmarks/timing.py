@@ -2,7 +2,7 @@
 
 A machine's speed drifts, with its temperature and with what else runs on it, by more than the
 differences that matter. The contestants therefore take turns, one short sample each per round, and
-are judged by their ratio to one of them within a round; the first place rotates.
+are judged by their ratio to one of them within a round; each round begins with another one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor
 Run = Callable[[], Sequence[Tensor]]
 Check = Callable[[Sequence[Tensor], Sequence[Tensor]], None]
 Clock = Callable[[Run, int], float]
-"""The seconds that so many calls take."""
+"""Returns the seconds that a number of calls take."""
 
 CPU = torch.device("cpu")
 
@@ -63,8 +63,9 @@ class Case:
     """Contestants for one task; ``check(expected, actual)`` raises unless they did the same.
 
     Ratios are to the fastest of ``against``, or to the first contestant. ``at`` is the place of the
-    case in a sweep, ``rounds`` the largest number of rounds. ``sample`` measures the seconds of a
-    call where a clock around it does not. ``during`` is a context around the timing.
+    case in a sweep, ``rounds`` the largest number of rounds. ``sample``, if given, returns the
+    seconds of a call, in place of a clock around the call. ``during`` is a context around the
+    timing.
     """
 
     name: str
@@ -172,9 +173,9 @@ def wall_seconds(run: Run, calls: int) -> float:
 
 
 def cuda_seconds(run: Run, calls: int) -> float:
-    """By the device's clock, from when it is idle until it has done everything.
+    """The seconds by the device's clock, from when the device is idle until it has done everything.
 
-    The CPU's time counts where the device has to wait for the CPU.
+    They include the CPU's time when the device has to wait for the CPU.
     """
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     torch.cuda.synchronize()

@@ -1,9 +1,10 @@
 """The monitor: what a training does, as curves in TensorBoard, and what they say.
 
-``Monitor`` watches any torch training; ``lightning`` and ``transformers`` make callbacks of it.
+``Monitor`` watches any torch training; ``lightning`` and ``transformers`` wrap it as callbacks.
 ``diagnose`` says in words what a run's curves show; ``RunFolder`` is the folder of an experiment or
-a training. ``session`` is a monitor at work: ``measure`` fills records, ``write`` writes them, and
-``read`` reads and judges them. ``server`` starts TensorBoard where something is seen at once.
+a training. ``session`` runs a monitor: ``measure`` fills records, ``write`` writes them, and
+``read`` reads and judges them. ``server`` starts TensorBoard, and prints an address that opens it
+on a page with curves.
 """
 
 from torchopt_ref.errors import with_hint

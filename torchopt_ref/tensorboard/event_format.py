@@ -1,6 +1,6 @@
-"""What those who write event files and those who read them agree on.
+"""The format of event files, shared by what writes them and what reads them.
 
-An event file is a series of frames: length, checksum of that, bytes, checksum of those.
+An event file is a series of frames: the length, its checksum, the bytes, their checksum.
 https://www.tensorflow.org/tutorials/load_data/tfrecord
 """
 
@@ -12,24 +12,26 @@ import google_crc32c
 from tensorboard.compat.proto.summary_pb2 import SummaryMetadata
 
 PREFIX = "events.out.tfevents."
-"""Of the name of an event file."""
+"""How the name of every event file begins."""
 LOGGED = SummaryMetadata(
     plugin_data=SummaryMetadata.PluginData(plugin_name="scalars"),
     summary_description="What Monitor.log was given",
 )
-"""Of the points of a curve that is the user's own."""
+"""The metadata of points that come from ``Monitor.log``, which tell the user's own curves from the
+monitor's."""
 LENGTH, CHECKSUM = struct.Struct("<Q"), struct.Struct("<I")
 HEADER = LENGTH.size + CHECKSUM.size
 
 
 def framed(data: bytes) -> bytes:
-    """An event's bytes as they are written; TensorBoard's own writer computes checksums in Python,
-    which takes most of a record's time."""
+    """An event's bytes with length and checksums, as they are written. TensorBoard's own writer is
+    not used: it computes checksums in Python, which takes most of a record's time."""
     length = LENGTH.pack(len(data))
     return b"".join([length, checksum(length), data, checksum(data)])
 
 
 def checksum(data: bytes) -> bytes:
-    """CRC-32C, rotated by 15 bits and shifted by a constant, as checksums of checksums are weak."""
+    """The masked CRC-32C of TFRecord: rotated by 15 bits, plus a constant, since a plain CRC of
+    data that contains CRCs is weak."""
     crc = google_crc32c.value(data)
     return CHECKSUM.pack(((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)

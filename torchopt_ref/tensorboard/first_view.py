@@ -1,10 +1,10 @@
-"""Where TensorBoard shows something at once: the address of the newest run, and of the others.
+"""Addresses that open TensorBoard on a page with curves: of the newest run, and of the others.
 
-Of too many runs TensorBoard selects none, and the page is empty. What the address says is written
-into the fields of the page, where it can be changed: ``runFilter`` chooses the runs of Time Series,
-``regexInput``, behind the ``#``, those of all other pages. With ``tagFilter=.``, which every curve
-fits, Time Series shows them all; without, those of the first two groups of all runs' curves only,
-and the chosen ones may have none of these.
+If there are too many runs, TensorBoard selects none of them, and the page is empty. The parameters
+of the address fill the filter fields of the page, where the user can change them: ``runFilter``
+selects the runs on Time Series, ``regexInput``, after the ``#``, those on all other pages. With
+``tagFilter=.``, which matches every tag, Time Series shows all curves. Without it, only the first
+two groups of tags are open, counted over all runs, and the selected run may have no curve in them.
 """
 
 from __future__ import annotations
@@ -24,25 +24,27 @@ from .read.inspection import run_folders
 from .write.run_lock import LOCK
 
 CUSTOM_SCALARS, TIME_SERIES = 40, 500
-"""Folders of event files up to which TensorBoard selects all by itself, on these pages."""
+"""By default TensorBoard selects all folders of event files, on each of these pages, if there are
+at most this many."""
 AS_IT_WAS = "_smoothingWeight=0"
-"""Without TensorBoard's smoothing, which hides the jumps of a loss."""
+"""Turns off TensorBoard's smoothing, which hides the jumps of a loss."""
 LISTED = 10
-"""Runs whose addresses are printed beside that of the newest."""
+"""At most this many older runs are printed with their addresses, after the newest."""
 HEAD = 4096
-"""Bytes at the beginning of an event file, in which a Monitor's text of settings begins."""
+"""How many bytes of an event file are searched for a Monitor's settings, which are its first
+entry."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What one command has left: its folder, and the folders of event files that belong to it."""
+    """The output of one command: its folder, and the folders of event files that belong to it."""
 
     folder: Path
     parts: tuple[Path, ...]
 
     @property
     def page(self) -> str:
-        """TensorBoard's page that shows its curves at once."""
+        """The page of TensorBoard to open: one that is not empty with this many parts."""
         if len(self.parts) <= CUSTOM_SCALARS and any(map(has_dashboard, self.parts)):
             return f"custom_scalars&{AS_IT_WAS}"
         return "timeseries" if len(self.parts) <= TIME_SERIES else "hparams"
@@ -57,9 +59,10 @@ class Run:
 def runs_in(folder: Path) -> list[Run]:
     """The runs in ``folder``, the newest first.
 
-    Experiments and trainings mark their folder by its lock. What lies beside them, such as a
-    Monitor's, is a run for each folder of event files. Where nothing is marked, all of it is one
-    run, to be compared, as far as TensorBoard can show so many.
+    The folder of an experiment or a training is recognised by the lock file in it. Any other folder
+    of event files, such as that of a Monitor, is a run by itself. If there is no lock file at all,
+    ``folder`` as a whole is one run, so that its curves can be compared, unless that is more than
+    TensorBoard can show.
     """
     parts = [part for part in run_folders(folder) if any(event_files(part))]
     by_run: dict[Path, list[Path]] = {}
@@ -73,13 +76,14 @@ def runs_in(folder: Path) -> list[Run]:
 
 
 def owner(part: Path, folder: Path) -> Path:
-    """The nearest folder around ``part``, up to ``folder``, that has a lock; else ``part``."""
+    """``part`` or the nearest of its parents within ``folder`` that has a lock file; else
+    ``part``."""
     around = [part, *(each for each in part.parents if each.is_relative_to(folder))]
     return next((each for each in around if (each / LOCK).exists()), part)
 
 
 def has_dashboard(part: Path) -> bool:
-    """Whether a Monitor wrote there, and so a dashboard."""
+    """Whether a Monitor wrote to this folder, which then has a dashboard."""
     for path in event_files(part):
         with path.open("rb") as file:
             if ABOUT.encode() in file.read(HEAD):
@@ -92,8 +96,8 @@ def event_files(part: Path) -> Iterator[Path]:
 
 
 def shown(folder: Path, runs: Sequence[Run]) -> Path:
-    """The folder to give to TensorBoard: ``folder``, or that of the newest run if there are too
-    many, of which TensorBoard would select none, whatever the address says."""
+    """The folder to pass to TensorBoard: ``folder``, or only that of the newest run if ``folder``
+    has so many parts that TensorBoard would select none, whatever the address says."""
     return folder if sum(len(run.parts) for run in runs) <= TIME_SERIES else runs[0].folder
 
 
@@ -132,7 +136,7 @@ def address(url: str, run: Run, folder: Path, runs: Sequence[Run]) -> str:
 
 def pattern(run: Run, folder: Path, runs: Sequence[Run]) -> str:
     """A regular expression that only the run's parts match: its name, with anchors if the names of
-    others contain it. TensorBoard ignores upper and lower case."""
+    others contain it. TensorBoard ignores case."""
     name = re.sub(r"([][\\^$.|?*+(){}])", r"\\\1", str(run.folder.relative_to(folder)))
     others = [str(part.relative_to(folder)) for each in runs if each != run for part in each.parts]
     alone = not any(re.search(name, other, re.IGNORECASE) for other in others)

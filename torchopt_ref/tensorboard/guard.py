@@ -1,4 +1,4 @@
-"""How the monitor's hooks are called: a failure in one must not end a training."""
+"""A guard around the monitor's hooks: a failure in one must not end the training."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from .measure.health import NonFiniteError
 
 
 class Guard:
-    """Wraps functions. They do nothing while ``works`` is false, nor in a forked process, which has
-    a copy of the training: its curves do not belong to the run.
+    """Wraps functions, such as hooks. A wrapped function does nothing while ``works`` is false. Nor
+    does it do anything in a forked process: that has a copy of the training, whose curves do not
+    belong to the run.
 
-    An exception in one of them is handed to ``fail`` and goes no further, but for
-    ``NonFiniteError``, which the user asked for. Functions of the user's that they add to ``calls``
-    are called after them, and an exception there ends the training.
+    An exception in a wrapped function is passed to ``fail`` and not raised, except
+    ``NonFiniteError``, which the user asked for. A wrapped function may append callbacks of the
+    user to ``calls``: they are called after it, and an exception in one of them does end the
+    training.
     """
 
     def __init__(
@@ -45,9 +47,10 @@ class Guard:
         return guarded
 
     def not_compiled(self, hook: Callable) -> Callable:
-        """A hook of an optimizer, which a compiled step calls as it is.
+        """A wrapped hook of an optimizer, which is not compiled even if the optimizer's step is.
 
-        A program that has not loaded the compiler is spared its import, which takes seconds.
+        If the program has not imported the compiler, it is not imported here either: that takes
+        seconds.
         """
         safe = self.safe(hook)
         return torch.compiler.disable(safe) if "torch._dynamo" in sys.modules else safe

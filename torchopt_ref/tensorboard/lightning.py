@@ -18,18 +18,18 @@ class MonitorCallback(Callback):
         Trainer(callbacks=[MonitorCallback("runs/mine", model="net")])
 
     The loss of each step is that of ``training_step``, and what validation logs becomes curves. A
-    fit that resumes a checkpoint goes on with its curves, from the step of the first optimizer
-    that the checkpoint holds.
+    fit that resumes from a checkpoint continues its curves, from the number of steps of the first
+    optimizer that the checkpoint holds.
 
-    In automatic optimization Lightning computes the gradients within the optimizer's step, where
-    there are no phases to time and no gradient to see before the step: times, gradient cosine and
-    noise scale are not measured then.
+    In automatic optimization Lightning computes the gradients inside the optimizer's step. So there
+    are no phases to time and no gradients before the step: step times, gradient cosine and noise
+    scale are not measured.
 
     Args:
-        folder: of the run.
-        model: path of the submodule that ``training_step`` calls, as a step is seen to begin with
-            its forward pass; empty, for a ``training_step`` that calls the module itself.
-        options: further ones of ``Monitor``.
+        folder: the folder of the run.
+        model: path of the submodule that ``training_step`` calls: its forward pass marks the
+            beginning of a step. Empty if ``training_step`` calls the LightningModule itself.
+        options: further arguments of ``Monitor``.
     """
 
     def __init__(self, folder: str | Path, model: str = "", **options: Any) -> None:
@@ -46,7 +46,7 @@ class MonitorCallback(Callback):
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         saved: dict[str, dict[str, Any]] = checkpoint.get("callbacks", {})
-        # It may have been made by a callback with another folder.
+        # The checkpoint may come from a callback with another folder, and so another key.
         own = saved.get(self.state_key) or next(
             (each for key, each in saved.items() if key.startswith(type(self).__qualname__)), {}
         )
@@ -54,10 +54,11 @@ class MonitorCallback(Callback):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         optimizers = trainer.optimizers
-        # A callback may be used again, by a trainer that begins.
+        # The callback may be used again, by another trainer that starts from step 0.
         done = self._done if trainer.global_step else 0
         if done is None:
-            # No checkpoint, or one without this callback. Lightning counts all optimizers together.
+            # No checkpoint, or one without this callback. ``global_step`` counts all optimizers
+            # together.
             done = trainer.global_step // max(len(optimizers), 1)
         model = pl_module.get_submodule(self._path)
         options: dict[str, Any] = {"config": dict(pl_module.hparams), "step": done}
@@ -69,7 +70,7 @@ class MonitorCallback(Callback):
     ) -> None:
         loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
         if self._monitor and loss is not None:
-            # Lightning has divided it by the number of batches whose gradients are summed.
+            # Lightning has divided it by the number of batches that are accumulated.
             self._monitor.log(loss=loss * trainer.accumulate_grad_batches)
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:

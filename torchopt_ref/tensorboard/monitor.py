@@ -41,48 +41,52 @@ class Monitor:
                 optimizer.step()
                 monitor.log(loss=loss, output=output, target=y)  # optional
 
-    It sees the training through hooks, which it removes on leaving, however it is left, and changes
-    nothing of it: parameters, buffers and random numbers are bit for bit those without it. Models
-    and optimizers can be copied, saved, scripted and transformed meanwhile, as no module carries a
-    hook. Steps are counted by the optimizer's ``step``. A record is made at the steps 1, 2, 4, 8,
-    ... and from ``every`` on at each multiple of it; between two of them little more than the clock
-    is read. A failure of the monitor itself is one warning, after which it is silent.
+    It sees the training through hooks, which it removes when the ``with`` block is left, even by an
+    exception. It does not change the training: parameters, buffers and random numbers are bit for
+    bit the same as without it. Meanwhile models and optimizers can be copied, saved, scripted and
+    transformed, as no module carries a hook. A step is a call of the optimizer's ``step``. A record
+    is made at the steps 1, 2, 4, 8, ... and from ``every`` on at each multiple of it; between two
+    records the monitor does little more than read the clock. If the monitor itself fails, it warns
+    once and records nothing more; the training goes on.
 
-    With several optimizers each is recorded by the number of its own steps, but drawn at the step
-    of the first one that is under way or done; what is not about parameters (activations, loss,
-    speed) follows the first one. Under DDP rank 0 writes, and on other ranks a
-    monitor does nothing unless it reduces. Under ``torch.compile`` the layers inside are not
-    hooked, which a note in the run says.
+    With several optimizers, each one's own number of steps decides when it is recorded, but all
+    curves are drawn over the steps of the first optimizer. What is not about parameters
+    (activations, loss, speed) is recorded with the first one. Under DDP only rank 0 writes; on
+    other ranks a monitor does nothing, except with ``reduce``. Under ``torch.compile`` the layers
+    inside are not hooked, which a note in the run says.
 
     Args:
         model: the module whose ``forward`` is called, or several: a list, or a dict by name.
         optimizer: any ``torch.optim.Optimizer``, or several, likewise.
-        folder: of the run; TensorBoard shows its name.
-        every: steps from record to record.
-        record: of ``Monitor.QUANTITIES``; all but ``"graph"`` by default. ``()`` leaves what
-            ``log`` is given.
+        folder: the folder of the run; its name is the name of the run in TensorBoard.
+        every: the number of steps from one record to the next.
+        record: names from ``Monitor.QUANTITIES``; all but ``"graph"`` by default. With ``()``, only
+            what ``log`` is given.
         config: the run's settings, shown as text and in HParams.
-        step: how many steps are done already, of the first optimizer, when a training is resumed:
-            curves of the folder go on from there, and what an earlier session wrote after that
-            step is replaced. With 0 the new curves replace all.
-        window: records without a sign of life after which a unit counts as dead.
-        curves: layers with curves of their own. With more layers, those of one block share one,
-            a block being the same first parts of their path; see ``layers.charted``. Of more
-            activation layers, BatchNorms or Dropouts that many, evenly spaced, are measured.
-        nonfinite: ``"warn"`` or ``"raise"`` (``NonFiniteError``) at the first value that is not.
-        on_finding: called with each ``Finding`` of a kind that was not found before in this
-            ``with`` block, as soon as the diagnosis has it: for an alert, or to stop. The training
-            waits for it; an exception that it raises ends the training, there where the monitor is
-            at work, such as before a step.
+        step: how many steps the first optimizer has made already, when a training is resumed: the
+            curves in the folder continue from there, and what an earlier session wrote after that
+            step is replaced. With 0 the new curves replace all earlier ones.
+        window: a unit counts as dead if it was zero for every sample of this many successive
+            records.
+        curves: at most this many layers have a curve of their own. If there are more, the layers of
+            a block share one, a block being all layers whose paths begin with the same parts; see
+            ``layers.charted``. Of activation layers, BatchNorms and Dropouts at most this many each
+            are measured, evenly spaced.
+        nonfinite: what to do at the first value that is not finite: ``"warn"``, or ``"raise"`` a
+            ``NonFiniteError``.
+        on_finding: called with the first ``Finding`` of each kind in this ``with`` block, as soon
+            as the diagnosis has it: to alert somebody, or to stop. The training waits for it. An
+            exception that it raises ends the training, at the point where the monitor runs, such as
+            before a step.
         sinks: where the curves and texts go besides the folder, under the same tags: a
-            ``JsonLines(path)``, or any object with ``log(dict, step)``, such as a run of wandb.
-            One that fails is one warning, and omitted from then on.
-        reduce: under DDP, take means of what ``log`` is given over all processes, each of which
-            then has to call it in the same steps.
+            ``JsonLines(path)``, or any object with ``log(dict, step)``, such as a run of wandb. A
+            sink that fails causes one warning, and gets nothing more.
+        reduce: under DDP, average what ``log`` is given over all processes; each of them then has
+            to call ``log`` in the same steps.
 
     Raises:
         UserError: an unknown quantity, a folder that cannot be written, or a sink without ``log``.
-            A disk that becomes full later is one warning.
+            If the disk becomes full later, there is one warning.
     """
 
     QUANTITIES, DEFAULT = QUANTITIES, DEFAULT
@@ -131,7 +135,7 @@ class Monitor:
 
     @property
     def step(self) -> int:
-        """Steps of the first optimizer so far, for a checkpoint."""
+        """The number of steps of the first optimizer so far, to be saved in a checkpoint."""
         return self._session.step if self._session else self._first_step
 
     def __enter__(self) -> Monitor:
@@ -180,14 +184,15 @@ class Monitor:
         return output
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy, as of an object that holds model and monitor, is not at work; nor does it have
-        what may be the process's own, such as a connection."""
+        """A copy, such as that of an object which holds model and monitor, is not running. It has
+        no sinks and no callback either: these may hold what belongs to this process, such as a
+        connection."""
         nothing: dict[str, Any] = {"_session": None, "_sinks": [], "_on_finding": None}
         return self.__dict__ | nothing | {"_first_step": self.step}
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
         if self._session:
-            # What ended the training is not hidden behind what is found on leaving.
+            # The exception that ended the training must not be hidden by one from closing.
             with suppress(Exception) if error else nullcontext():
                 self._session.close(failed=error is not None)
 
@@ -199,24 +204,28 @@ class Monitor:
         target: Tensor | None = None,
         **scalars: Any,
     ) -> None:
-        """Hand over what hooks cannot see, once a step or whenever there is something.
+        """Record what hooks cannot see: the loss in each step, or other values whenever there are
+        some.
 
         Args:
-            loss: of the step; its curve shows the mean since the last record.
+            loss: the loss of the step; its curve shows the mean since the last record.
             output: class scores ``(batch, classes, ...)``.
-            target: labels ``(batch, ...)`` of any integer dtype; with ``output`` they make the
-                accuracy since the last record, the confusion matrix and, where the input is images,
-                those that were taken for another class. A label outside of ``0 ... classes - 1``,
-                such as -100 or 255, is ignored; the curve ``labels ignored`` shows how many are.
+            target: labels ``(batch, ...)`` of any integer dtype; with ``output`` they give the
+                accuracy since the last record, the confusion matrix and, if the input is images, a
+                figure of the misclassified ones. A label outside of ``0 ... classes - 1``, such as
+                -100 or 255, is ignored; the curve ``labels ignored`` shows how many are.
             scalars: further curves, by tag; ``monitor.log(**{"accuracy/validation": 0.9})``. A
-                curve takes whatever holds real numbers, and shows the mean of several: tensors of
-                any dtype, device and layout, NumPy's arrays, lists, ``Decimal``, ``Fraction``.
+                curve takes anything that holds real numbers, and shows the mean if there are
+                several: tensors of any dtype, device and layout, NumPy's arrays, lists,
+                ``Decimal``, ``Fraction``.
 
         Raises:
-            TypeError: something else for a curve, such as text, ``None`` or complex numbers;
-                labels that are no integers, such as one-hot or soft ones.
-            ValueError: no number, one too large for float64, or other shapes of output and target.
-            UserError: one of output and target, or a call outside of the ``with`` block.
+            TypeError: a curve was given something else, such as text, ``None`` or complex numbers;
+                or labels are not integers, such as one-hot or soft ones.
+            ValueError: a curve was given no number, or one too large for float64; or ``output`` and
+                ``target`` have other shapes.
+            UserError: only one of ``output`` and ``target`` was given, or the call is outside of
+                the ``with`` block.
         """
         if (output is None) != (target is None):
             raise UserError("Monitor.log needs output and target together: give both or neither")
@@ -226,7 +235,7 @@ class Monitor:
 
 
 def by_name(given: Any) -> dict[str, Any]:
-    """One thing under the empty name, several under their own or under their numbers."""
+    """A single thing gets the empty name, several keep their names or are numbered."""
     if isinstance(given, nn.ModuleDict | Mapping):
         return {readable(str(name)): each for name, each in given.items()}
     if isinstance(given, nn.ModuleList) or (

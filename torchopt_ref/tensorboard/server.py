@@ -1,4 +1,4 @@
-"""TensorBoard itself, bound to this machine."""
+"""Starts TensorBoard, reachable from this machine only."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ MAKE_SOME = "`torchopt-ref train` makes some; or give the folder that holds the 
 def serve(folder: Path, port: int | None) -> None:
     """Show the runs in ``folder`` in TensorBoard until Ctrl-C, and say at which address.
 
-    It listens on 127.0.0.1, on a free port from 6006 by default.
+    It listens on 127.0.0.1, by default on the first free port from 6006 on.
 
     Raises:
-        UserError: no such folder, no run in it, or the port is taken.
+        UserError: there is no such folder, it holds no run, or the port is taken.
     """
     if not folder.is_dir():
         raise UserError(f"no folder {folder}: {MAKE_SOME}")
@@ -38,7 +38,7 @@ def serve(folder: Path, port: int | None) -> None:
     if not runs:
         raise UserError(f"no run in {folder}: {MAKE_SOME}")
     get_logger().setLevel(logging.ERROR)
-    os.environ.setdefault("RUST_LOG", "error")  # of the process that reads the files for it
+    os.environ.setdefault("RUST_LOG", "error")  # for the process that reads the files
     plugins = default.get_plugins()
     plugins[plugins.index(CustomScalarsPlugin)] = DashboardOfTheRunsShown
     board = program.TensorBoard(plugins)
@@ -46,11 +46,11 @@ def serve(folder: Path, port: int | None) -> None:
     where = ["--logdir", str(shown(folder, runs)), "--host", "127.0.0.1"]
     board.configure(["tensorboard", *where, *flags])
     try:
-        with redirect_stderr(io.StringIO()):  # TensorBoard's notes on itself
+        with redirect_stderr(io.StringIO()):  # hides TensorBoard's own messages
             url = board.launch()
         print(*hints(url, folder, runs), sep="\n", flush=True)
         while True:
-            # A signal that comes just before a wait without end would not be seen.
+            # In short waits: a signal that comes just before an endless one would go unnoticed.
             time.sleep(1)
     except program.TensorBoardServerException as error:
         raise UserError(f"cannot start TensorBoard: {error.msg}: try another --port") from error
@@ -59,9 +59,9 @@ def serve(folder: Path, port: int | None) -> None:
 
 
 class DashboardOfTheRunsShown(CustomScalarsPlugin):
-    """TensorBoard's plugin puts the dashboards of all runs together, so the verdicts on other runs
-    would stand before that on the run that is shown. This one takes only the runs that the page's
-    address chooses, which the browser sends along."""
+    """TensorBoard's plugin merges the dashboards of all runs, so the verdicts on other runs would
+    stand before that on the run that is shown. This plugin merges only the runs that the address of
+    the page selects, which the browser sends as the referrer."""
 
     def layout_route(self, environ: dict[str, Any], start_response: Any) -> Any:
         chosen = parse_qs(urlsplit(environ.get("HTTP_REFERER", "")).query).get("runFilter", [""])[0]
@@ -83,5 +83,5 @@ class Chosen:
                 for run, tags in found.items()
                 if re.search(self._pattern, run, re.IGNORECASE)
             }
-        except re.error:  # A person may have written something else into the page's field.
+        except re.error:  # The user may have typed an invalid pattern into the page's field.
             return dict(found)

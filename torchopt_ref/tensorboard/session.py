@@ -1,4 +1,4 @@
-"""A monitor at work: the hooks, and what happens in them."""
+"""A monitor while it runs: the hooks, and what happens in them."""
 
 from __future__ import annotations
 
@@ -27,19 +27,22 @@ from .write.output import Output
 from .write.record import Record
 
 WAITED = 200
-"""Losses, such as of accumulated micro-batches, that may come without a step."""
+"""Losses without a step are reported while the training runs, if there are at least this many:
+fewer may come from accumulated micro-batches."""
 
 
 class Session:
-    """From entering the monitor's context to leaving it.
+    """The work of a monitor from entering its ``with`` block to leaving it.
 
-    A step goes: the model's forward pass begins (``_forward_starts``, where the record of the step
-    before is finished, so that it includes what ``log`` was given after that step), the optimizer's
-    step begins and ends (``_before_step``, ``_after_step``, where a record is opened). Passes are
-    hooked from a few steps before a record until it is finished, layers in its step alone.
+    The events of a step, in order: the model's forward pass begins (``_forward_starts``, which
+    finishes the record of the step before, so that it includes what ``log`` was given after that
+    step); the optimizer's step begins (``_before_step``) and ends (``_after_step``, which opens a
+    record). The model's forward pass is hooked from a few steps before a record until that is
+    finished, its layers only in the recorded step.
 
-    It tells the quantities of each of these moments. Only ``logged`` it knows by name, as that is
-    there whatever is measured. Without an ``output``, on other ranks than 0, nothing is written.
+    The session tells the quantities of each of these moments. Only ``logged`` it knows by name, as
+    that exists whatever is measured. On ranks other than 0 there is no ``output``, and nothing is
+    written.
     """
 
     def __init__(
@@ -59,7 +62,7 @@ class Session:
         self._losses_without_step = self._most_losses = 0
         self._is_missing = False
         self._logs_before_step: bool | None = None
-        # Hooks that come and go would have compiled functions compiled again.
+        # Adding and removing hooks would make torch compile compiled functions again.
         self._always = is_compiled(each for model in models.values() for each in model.modules())
         self._handles: list[RemovableHandle] = []
         self._guard = Guard(self._fail, output.calls if output else [])
@@ -71,7 +74,8 @@ class Session:
 
     @property
     def _latest(self) -> int:
-        """The step of what belongs to none: the last one, or the first if there was none."""
+        """Where to draw what belongs to no step: at the last step, or at the first if none was
+        made."""
         return max(self.step, self._first_step)
 
     def start(self) -> None:
@@ -96,7 +100,8 @@ class Session:
         target: Tensor | None,
         scalars: Mapping[str, Tensor | float],
     ) -> None:
-        """What cannot be taken raises here, before anything is; the rest must not."""
+        """Arguments that cannot be used raise here, before anything is recorded. A failure after
+        that must not end the training."""
         given = scalars if loss is None else {"loss": loss} | dict(scalars)
         numbers = {readable(tag): number(tag, value) for tag, value in given.items()}
         found = None if output is None else predictions(output, target)
@@ -117,7 +122,7 @@ class Session:
     def _finish_all(self) -> None:
         for steps in reversed([*self._watched]):
             self._finish(steps)
-        # What was logged since the last record, such as the test of a trained model.
+        # What was logged since the last record, such as a test of the trained model.
         last = Record(self._latest)
         self._of_first.tell(Quantity.complete, last)
         last.fetch()
@@ -146,8 +151,9 @@ class Session:
                 steps.count(input.size(0) * self._processes)
 
     def _runs_again(self) -> bool:
-        """Whether this is activation checkpointing's second run of a pass that was counted. If the
-        first was without gradients (``use_reentrant=True``), it was not, and the second counts."""
+        """Whether activation checkpointing runs a pass a second time that was counted already. A
+        first run without gradients (``use_reentrant=True``) is not counted; then the second run
+        is."""
         if not in_backward():
             self._forward_passes += 1
             return False
@@ -168,8 +174,8 @@ class Session:
         steps.is_under_way = True
 
     def _place_of(self, steps: Steps) -> int:
-        """Where the step that begins stands in the curves: all optimizers share the steps of the
-        first one, so one number says where a resumed training goes on."""
+        """At which step of the curves the step that begins is drawn: all optimizers share the steps
+        of the first one, so that one number says where a resumed training continues."""
         return self.step + 1 if steps is self._first else self._latest
 
     def _after_step(
@@ -194,8 +200,9 @@ class Session:
             quantities.tell(Quantity.attach, self._hooks)
 
     def _hook_passes(self) -> None:
-        """From a few steps before a record until it is finished."""
-        if not self._guard.works:  # A failure has just ended it.
+        """Hook forward passes from a few steps before a record until it is finished; else unhook
+        them."""
+        if not self._guard.works:  # A failure has just stopped the monitor.
             return
         if getattr(self._model, "_compiled_call_impl", None) is not None:
             return
@@ -221,9 +228,10 @@ class Session:
         self._watched[steps].tell(Quantity.written, record)
 
     def _add_missing_steps(self) -> None:
-        """Write how many losses have been logged, or before the first step passes were made, since
-        the last step of any optimizer, if they are more than twice as many as ever lay between two
-        steps, where one may lie behind the last."""
+        """Write how many losses have been logged since the last step of any optimizer (before the
+        first step, how many forward passes were made, if that is more), if this is more than twice
+        the largest number so far between two steps. That number counts as at least 1, since one
+        loss may be logged after the last step."""
         since = self._losses_without_step
         if self.step < self._first_step:
             since = max(since, self._forward_passes)
@@ -238,7 +246,7 @@ class Session:
 
     @property
     def _too_many(self) -> int:
-        """Losses without a step, after which it is said while the training runs."""
+        """How many losses without a step there must be to report that while the training runs."""
         return max(20 * self._most_losses, WAITED)
 
     def _log(
@@ -274,5 +282,5 @@ class Session:
 
 
 def has_closure(args: Any, kwargs: Any) -> bool:
-    """Whether ``step`` was called with one; ``args`` begin with the optimizer."""
+    """Whether ``step`` was called with a closure; ``args[0]`` is the optimizer."""
     return kwargs.get("closure", args[1] if len(args) > 1 else None) is not None

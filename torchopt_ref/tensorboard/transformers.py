@@ -16,14 +16,14 @@ class MonitorCallback(TrainerCallback):
 
         Trainer(..., callbacks=[MonitorCallback("runs/mine")])
 
-    The loss and what evaluation finds (``eval_...``) come from the Trainer's log, so they have
-    points every ``logging_steps``. A training that resumes a checkpoint goes on with its curves.
-    The Trainer tells no callback of an exception: then the hooks stay on the model until it is
-    trained again; the event file is whole all the same.
+    The loss and the metrics of evaluation (``eval_...``) come from the Trainer's log, so the loss
+    has a point every ``logging_steps``. A training that resumes from a checkpoint continues its
+    curves. The Trainer does not tell callbacks about an exception: after one, the hooks stay until
+    a training with this callback begins again. The event file is valid all the same.
 
     Args:
-        folder: of the run.
-        options: further ones of ``Monitor``.
+        folder: the folder of the run.
+        options: further arguments of ``Monitor``.
     """
 
     def __init__(self, folder: str | Path, **options: Any) -> None:

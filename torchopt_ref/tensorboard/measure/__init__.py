@@ -1,8 +1,8 @@
 """What is measured of a training: a file for each quantity.
 
-``quantity`` has their one interface, the moments of a training of which they are told; ``chosen``
-makes those that the user asked for. They see modules through ``hooks`` and ``layers``, know each
-optimizer's ``steps``, and what ``log`` was ``given``.
+``quantity`` has their common interface, a method for each moment of a training; ``chosen`` makes
+the quantities that the user asked for. They see modules through ``hooks`` and ``layers``, an
+optimizer's steps through ``steps``, and the arguments of ``log`` through ``given``.
 """
 
 from .chosen import DEFAULT, QUANTITIES, chosen

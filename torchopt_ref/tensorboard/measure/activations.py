@@ -22,23 +22,25 @@ from .quantity import Quantity
 from .statistics import mean_and_std, wide
 
 SAMPLE = 4096
-"""Values of a layer's output, evenly spaced, of which its histogram is made."""
+"""A histogram is made of at most this many values of a layer's output, evenly spaced."""
 
 FEWEST = 64
-"""A unit counts as dead if it was zero for so many samples, or places of images, at least."""
+"""A unit counts as dead only if it was zero for at least this many samples, or positions in
+images."""
 
 CALLS = 4
-"""A layer's calls within a forward pass that are measured; later ones are not."""
+"""How many calls of a layer within a forward pass are measured, from the first on."""
 
 FLAT = (1 - math.sqrt(0.95)) / 2
-"""A sigmoid's slope ``y (1 - y)`` is 5 % of its largest at this ``y``, and at 1 minus it."""
+"""The output ``y`` of a sigmoid at which its slope ``y (1 - y)`` is 5 % of the largest, as at
+``1 - y``."""
 
 SATURATED: dict[type[nn.Module], tuple[float, float]] = {
     nn.Sigmoid: (FLAT, 1 - FLAT),
     nn.Tanh: (2 * FLAT - 1, 1 - 2 * FLAT),
 }
 DYING = (nn.ReLU, nn.ReLU6)
-"""Layers whose units can be zero whatever comes in."""
+"""Layers whose units can die: be zero for every input."""
 
 NOT_ELEMENTWISE = (nn.Softmax, nn.Softmin, nn.Softmax2d, nn.LogSoftmax, nn.MultiheadAttention)
 
@@ -51,7 +53,8 @@ UNSEEN = (
 
 
 def is_activation(module: nn.Module) -> bool:
-    """An elementwise layer of a Python module named after activations, as torch's own is."""
+    """An elementwise layer whose class is in a Python module with "activation" in its name, as
+    torch's are."""
     return (
         "activation" in type(module).__module__
         and not isinstance(module, NOT_ELEMENTWISE)
@@ -68,17 +71,18 @@ class Activations(Quantity):
     - ``saturated``, of Sigmoid and Tanh: the fraction whose slope is under 5 % of the largest
       (X. Glorot, Y. Bengio, 2010, look at the same);
     - ``dead units``, of ReLU: the fraction of units that were zero for every sample of the last
-      ``window`` records. A unit is a feature of a ``(batch, features)`` output, a channel
-      ``(batch, channel, ...)`` of images and volumes (not of one pixel, as in gates behind a
-      pooling, which hardly vary between samples), and the last dimension of three;
+      ``window`` records. A unit is a feature of a ``(batch, features)`` output, a channel of the
+      ``(batch, channel, ...)`` output for images and volumes, and an index of the last dimension of
+      an output with three. Units of a single pixel, as of gates after a pooling, are not judged, as
+      they hardly vary between samples;
     - ``activation gradient std``: of the loss's gradient with respect to ``y``.
 
-    Only outputs that need a gradient count, so evaluation does not; and only those of the first
-    forward and backward pass since the last step, so of the first of accumulated micro-batches.
-    Hooks are there during a record's step only, on at most ``limit`` evenly spaced layers. A layer
-    called again within a pass has curves of its own, ``relu #2``, up to the fourth call; what
-    activation checkpointing runs again within the backward pass counts where the first run could
-    not, since it was without gradients (``use_reentrant=True``).
+    Only outputs that require a gradient are measured, so evaluation is not; and only those of the
+    first forward and backward pass since the last step, so of accumulated micro-batches the first
+    one. There are hooks during a recorded step only, on at most ``limit`` evenly spaced layers. If
+    a layer is called several times in a pass, each call up to the fourth has curves of its own,
+    such as ``relu #2``. Activation checkpointing runs layers again in the backward pass: that run
+    is measured only if the first one was without gradients (``use_reentrant=True``).
     """
 
     def __init__(self, modules: Mapping[str, nn.Module], limit: int, window: int) -> None:
@@ -177,12 +181,12 @@ def add_histogram(record: Record, name: str, values: np.ndarray) -> None:
 
 
 def has_units(y: Tensor) -> bool:
-    """Whether its units can be called dead. Those of maps of one pixel cannot: gates behind a
-    pooling hardly vary between samples."""
+    """Whether the output's units can be judged dead. Those of a single pixel, as of gates after a
+    pooling, cannot: they hardly vary between samples."""
     return y.dim() > 1 and (y.dim() <= 3 or y.shape[2:].numel() > 1)
 
 
 def other_dimensions(y: Tensor) -> list[int]:
-    """All but the one that counts the units."""
+    """All dimensions but that of the units."""
     unit = y.dim() - 1 if y.dim() == 3 else 1
     return [i for i in range(y.dim()) if i != unit]

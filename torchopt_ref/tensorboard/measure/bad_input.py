@@ -1,4 +1,4 @@
-"""The input that is to blame for a value that is not finite, found in the training loop."""
+"""The input that caused a value that is not finite, searched for in the training loop."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from torch import Tensor
 from .statistics import has_values
 
 NO_LOOPS = (str(Path(__file__).parents[1]), str(Path(torch.__file__).parent))
-"""Folders of code that is no training loop: the monitor and torch."""
+"""Folders whose code is not the training loop: the monitor's and torch's."""
 MOST_LOOKED_AT = 16
-"""Elements of a list, tuple or dict that are looked at."""
+"""At most this many elements of a list, tuple or dict are checked."""
 
 
 def bad_input(gradients: Iterable[Tensor]) -> str:
     """A sentence about the first input that is not finite; empty if none is found.
 
-    An input is a tensor that a variable of the training loop holds, or of a function between it and
-    here. Gradients are none, nor what is computed from parameters so far as can be seen: it
-    requires a gradient, or shares its memory with a tensor that does."""
+    Every tensor in a local variable of the training loop, or of a function between it and here, may
+    be an input. Gradients are excluded, and so are tensors that were computed from parameters, as
+    far as can be seen: they require a gradient, or share memory with a tensor that does."""
     there = [*variables()]
     made = {place(each) for _, each in there if each.requires_grad}
     made |= {place(each) for each in gradients if has_values(each)}
@@ -43,8 +43,8 @@ def bad_input(gradients: Iterable[Tensor]) -> str:
 
 
 def variables() -> Iterator[tuple[str, Tensor]]:
-    """Tensors that could be data, by the names that callers outside of torch have for them; also
-    those in a list, tuple or dict."""
+    """Tensors that could be data, with their names: the local variables of all callers outside of
+    torch and the monitor, and what these hold in a list, tuple or dict."""
     frame: Any = sys._getframe()
     while frame := frame.f_back:
         if not frame.f_code.co_filename.startswith(NO_LOOPS):
@@ -68,5 +68,5 @@ def data(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
 
 
 def place(tensor: Tensor) -> int:
-    """The address of its memory, which a view shares."""
+    """The address of its memory, which is the same for its views."""
     return tensor.untyped_storage().data_ptr()

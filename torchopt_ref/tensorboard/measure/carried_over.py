@@ -16,16 +16,17 @@ from .quantity import Quantity
 from .statistics import norms, real
 
 LOOKED_AT = 3
-"""Parameters."""
+"""How many parameters are checked."""
 
 
 class CarriedOver(Quantity):
     """``gradient carried over``: ``|g_old| / |g|``, the largest of three parameters.
 
-    ``g_old`` is what the gradient's place holds when a backward pass arrives there, the smallest of
-    all arrivals between two steps, and ``g`` what the step then takes. It is 0 after ``zero_grad``,
-    and near 1 where every gradient is added to all those before it. Accumulated micro-batches begin
-    at 0; so do a discriminator's own passes after the one that was the generator's.
+    ``g_old`` is what ``param.grad`` holds when a backward pass reaches the parameter, the smallest
+    over all backward passes between two steps; ``g`` is the gradient that the step then uses. The
+    ratio is 0 after ``zero_grad``, and near 1 if every gradient is added to all those before it. It
+    is also 0 with accumulated micro-batches, as the first one finds no gradient, and for a
+    discriminator that is zeroed between the generator's backward pass and its own.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:

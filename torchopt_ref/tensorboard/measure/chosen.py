@@ -47,12 +47,13 @@ def chosen(
     window: int,
     nonfinite: str,
 ) -> dict[str, list[Quantity]]:
-    """The quantities of these ``names`` for each optimizer; what is not about parameters follows
-    the first one.
+    """The quantities with these ``names``, for each optimizer; those that are not about parameters
+    belong to the first one.
 
-    Their order matters in three places: ``Speed`` is told first, so that its clock does not count
-    what the others do; ``Logged`` and ``Pictures`` before ``Health``, which may raise an error when
-    they have seen the batch; ``Health`` before what copies parameters for a step that it refuses.
+    Their order matters in three places: ``Speed`` comes first, so that it does not time the others;
+    ``Logged`` and ``Pictures`` come before ``Health``, so that they have seen the batch when it
+    raises an error; ``Health`` comes before quantities that copy the parameters before a step,
+    which it may refuse.
     """
     device = device_of(models)
     at_once = nonfinite == "raise" or device.type == "cpu"
@@ -95,8 +96,8 @@ def of_training(
     output: Output,
     window: int,
 ) -> list[Quantity]:
-    """What is measured of the model and of the training as a whole. Where that cannot be, a note
-    says so."""
+    """What is measured of the model and of the training as a whole. A note says what cannot be
+    measured."""
     model = next(iter(models.values()))
     compiled = is_compiled(module for each in models.values() for module in each.modules())
     found: list[Quantity] = []

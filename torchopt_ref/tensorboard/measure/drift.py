@@ -1,4 +1,4 @@
-"""Live parity drift: a sample of the parameters, shadowed by the NumPy reference."""
+"""Parity drift during training: the NumPy reference repeats the steps of a sample of parameters."""
 
 from __future__ import annotations
 
@@ -25,22 +25,24 @@ REFERENCES: dict[type, Callable[..., optimizers.Optimizer]] = {
 }
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 GROUPS, TENSORS, ELEMENTS = 4, 4, 64
-"""The sample has at most so many param groups, tensors of a group, and first elements of each."""
+"""The sample has at most this many param groups, tensors of each, and first elements of each
+tensor."""
 
 
 class Drift(Quantity):
     """How far an optimizer's parameters are from those of ``numpy_ref``, fed the same gradients.
 
-    The sample is the first 64 elements of up to four tensors of up to four param groups, of one
-    dtype in each group. It is followed through the record's step and the two before it, from the
-    parameters and slots that the optimizer has there: their gradients are kept on the device, and
-    at the record the reference repeats the steps, in the parameters' precision and in float64.
-    ``parity drift/NumPy`` and ``parity drift/float64`` are the distances after the last of them, in
-    ULP of the parameters' precision, the largest and the median of the sample: the first is what
-    the implementation adds to the formula, the second what rounding adds to it.
+    The sample is the first 64 elements of up to four tensors, all of one dtype, from each of up to
+    four param groups. It is followed through the recorded step and the two before it. The reference
+    starts from the optimizer's parameters and slots before these steps. The gradients are kept on
+    the device; at the record the reference repeats the steps, once in the parameters' precision and
+    once in float64. ``parity drift/NumPy`` and ``parity drift/float64`` are the distances from
+    these two results after the last step, in ULP of the parameters' precision, the largest and the
+    median over the sample: the first shows the error of the implementation, the second that of
+    rounding.
 
-    Parameters that something else changed between two steps are taken over by the reference.
-    Where nothing can be measured, a note in the record says why.
+    If something else changed the parameters between two steps, the reference continues from the
+    changed ones. Where nothing can be measured, a note in the record says why.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, name: str) -> None:
@@ -98,7 +100,7 @@ class Drift(Quantity):
         self._shadows = []
         for group in evenly_spaced(self._optimizer.param_groups, GROUPS):
             params = [param for param in trainable([group]) if is_sampled(param)]
-            # Without a single gradient, the step's closure is yet to compute them.
+            # If there is no gradient at all, the step's closure is yet to compute them.
             params = [param for param in params if param.grad is not None] or params
             params = [param for param in params if param.dtype == params[0].dtype]
             if params:
@@ -111,7 +113,7 @@ class Drift(Quantity):
             self._stop("the learning rate is a tensor")
 
     def _age(self, param: nn.Parameter) -> tuple[set[str], int]:
-        """Its slots and steps, which are fewer where a gradient came later than to others."""
+        """Its slots and number of steps; a parameter whose first gradient came later has fewer."""
         state = self._optimizer.state.get(param, {})
         return {*state}, int(state.get("step", 0))
 
@@ -120,7 +122,7 @@ class Drift(Quantity):
 
 
 class Shadow:
-    """The reference's copy of one param group's sample."""
+    """The reference's copy of the sample of one param group."""
 
     def __init__(
         self, optimizer: torch.optim.Optimizer, group: dict[str, Any], params: list[nn.Parameter]
@@ -143,7 +145,8 @@ class Shadow:
 
     @np.errstate(all="ignore")
     def replay(self, tensors: np.ndarray, steps: list[Mapping[str, Any]]) -> np.ndarray:
-        """The distances of both sides, after the last of the steps, in ULP."""
+        """The distances of the parameters from both results of the reference after the last step,
+        in ULP."""
         dtype = self._dtypes[0]
         before, grads, after = tensors
         params: list[np.ndarray] = []
@@ -152,7 +155,7 @@ class Shadow:
                 params = [before[i].astype(each) for each in self._dtypes]
             for side, param, each in zip(self._sides, params, self._dtypes, strict=True):
                 side.hyper.update({key: values[key] for key in side.hyper if key in values})
-                # A dialect whose formula has a weight decay of its own has none around it.
+                # If a dialect's formula contains weight decay itself, none is applied around it.
                 around = side.around.keys() & values.keys() - side.hyper.keys()
                 side.around.update({key: values[key] for key in around})
                 side.update({"sample": param}, {"sample": grads[i].astype(each)})

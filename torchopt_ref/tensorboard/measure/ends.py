@@ -19,31 +19,34 @@ from .statistics import finite, has_values, mean_and_std, wide
 from .steps import Steps
 
 SAMPLE = 64
-"""Values of an input that are kept, evenly spaced. By them and its sum an input is recognised."""
+"""At most this many values of an input, evenly spaced, are kept. They and its sum tell whether the
+next input is the same."""
 
 MOST_NODES = 10_000
-"""Of autograd's graph, which is followed once, up to so many nodes."""
+"""At most this many nodes of autograd's graph are followed, and only once."""
 
 
 class Ends(Quantity):
-    """What the model was given and what it returned in the first forward pass of a record's step.
-    Of several models it is the first one's input alone, as its output may go into another one.
+    """The model's input and output in the first forward pass of a recorded step. With several
+    models only the input of the first one is measured, as its output may be the input of another
+    one.
 
-    - ``model input/mean``, ``/std``, and ``/std between samples``: of the feature that differs most
-      from sample to sample; 0 if the samples of the batch are all the same;
-    - ``model input/repeated``: of the steps since the last record whose passes were seen, the share
-      whose input was that of the step before;
+    - ``model input/mean``, ``/std``, and ``/std between samples``: the last is the standard
+      deviation over the samples of the feature that varies most; 0 if all samples of the batch are
+      the same;
+    - ``model input/repeated``: the fraction of steps with the same input as the step before, among
+      those since the last record whose forward passes were seen;
     - ``model output/smallest``, ``/largest``, and ``/zeros``, the share of values that are 0;
     - ``model output/is a distribution``: 1 if the values of each sample add up to 1, and none is
       negative;
-    - ``training mode``: 1, or 0 after ``eval()``, of a model with Dropout, or with BatchNorm that
-      is not frozen.
+    - ``training mode``: 1, or 0 after ``eval()``; only of a model with Dropout, or with BatchNorm
+      that is not frozen.
     """
 
     def __init__(self, model: nn.Module, is_whole: bool) -> None:
         self._model, self._is_whole = model, is_whole
         self.leaves: list[nn.Parameter] = []
-        """The parameters that the output was computed of."""
+        """The parameters that the output was computed from."""
         self._has_modes = has_modes(model)
         self._handles: list[RemovableHandle] = []
         self._latest: Tensor | None = None
@@ -122,13 +125,13 @@ class Ends(Quantity):
 
 
 def largest_std(x: Tensor) -> Tensor:
-    """Of the features, over the samples."""
+    """The largest standard deviation over the samples, among the features."""
     return x.std(0, correction=0).amax()
 
 
 def leaves(output: Tensor, inputs: Sequence[Any]) -> list[nn.Parameter]:
-    """The parameters that ``output`` was computed of, so far as autograd knows, but for those that
-    the inputs were computed of."""
+    """The parameters that ``output`` was computed from, as far as autograd knows, without those
+    that the inputs were computed from."""
     found: list[nn.Parameter] = []
     seen: set[object] = {each.grad_fn for each in inputs if isinstance(each, Tensor)}
     waiting = [output.grad_fn]
@@ -143,7 +146,7 @@ def leaves(output: Tensor, inputs: Sequence[Any]) -> list[nn.Parameter]:
 
 
 def has_modes(model: nn.Module) -> bool:
-    """Whether ``eval()`` changes what it computes, but for layers that are frozen."""
+    """Whether ``eval()`` changes what the model computes, not counting frozen layers."""
     return any(param.requires_grad for param in model.parameters()) and any(
         (isinstance(module, _BatchNorm) and module.running_mean is not None and is_free(module))
         or (isinstance(module, _DropoutNd) and module.p > 0)
@@ -167,7 +170,8 @@ def first_of(value: Any) -> Tensor | None:
 
 
 def wide_values(tensor: Tensor) -> Tensor:
-    """As floating-point numbers: integers are converted, complex numbers are pairs."""
+    """The values as floating-point numbers: integers are converted, complex numbers become
+    pairs."""
     tensor = tensor.detach()
     if tensor.is_complex():
         tensor = torch.view_as_real(tensor.resolve_conj())

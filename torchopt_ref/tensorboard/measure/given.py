@@ -1,4 +1,5 @@
-"""What a training hands over, as the monitor can use it; what it cannot is an error in words."""
+"""The arguments of ``Monitor.log``, converted for the monitor, or an error that says why they
+cannot be."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from torch import Tensor
 
 
 class Predictions(NamedTuple):
-    """Of a batch: the scores, the class of each sample's largest one, and its label, in int64."""
+    """For a batch: the scores, the class with the largest score of each sample, and its label, in
+    int64."""
 
     scores: Tensor
     predicted: Tensor
@@ -23,8 +25,8 @@ class Predictions(NamedTuple):
 class Given(NamedTuple):
     """What one call of ``Monitor.log`` handed over.
 
-    It is of the training step ``step``, which may be ``made`` already; ``is_recorded`` says whether
-    that step is one of the recorded ones.
+    It belongs to the training step ``step``; ``made`` says whether that step was made already,
+    ``is_recorded`` whether it is recorded.
     """
 
     numbers: Mapping[str, Tensor | float]
@@ -37,11 +39,12 @@ class Given(NamedTuple):
 def number(tag: str, value: Any) -> Tensor | float:
     """The number, or the mean of the numbers, that ``value`` holds.
 
-    It is a 0-dim tensor where it is on an accelerator, which is not waited for.
+    If the values are on an accelerator, it is a 0-dim tensor there, so as not to wait for the
+    device.
 
     Raises:
-        TypeError: it holds something else, such as text, ``None`` or complex numbers.
-        ValueError: it holds no number, or one too large for a float64.
+        TypeError: ``value`` holds something else, such as text, ``None`` or complex numbers.
+        ValueError: ``value`` holds no number, or one too large for a float64.
     """
     try:
         if isinstance(value, Tensor):
@@ -75,7 +78,8 @@ def number(tag: str, value: Any) -> Tensor | float:
 
 
 def said(tag: str, why: object) -> str:
-    """The message of an error. An element of a list has one already, which stays."""
+    """The message of an error. The message for an element of a list is complete already, and
+    kept."""
     start = f"Monitor.log({tag}=...)"
     text = " ".join(str(why).split())
     return text if text.startswith(start) else f"{start} takes a real number, or several: {text}"
@@ -99,7 +103,7 @@ def mean(tensor: Tensor) -> Tensor | float:
 
 
 def plain(tensor: Tensor) -> Tensor:
-    """With its values in memory, one beside the other."""
+    """The tensor with all its values in memory: nested, quantized and sparse ones are converted."""
     if tensor.is_meta:
         raise ValueError("it is on the meta device, without values")
     if tensor.is_nested:
@@ -126,11 +130,12 @@ def size(value: Any) -> int:
 
 
 def predictions(output: Any, target: Any) -> Predictions:
-    """From class scores and labels. Labels are copied: the next ones may come to their memory.
+    """The predictions, from class scores and labels. Labels are copied: the caller may write the
+    next ones into the same memory.
 
     Raises:
-        TypeError: labels that are no integers, or what is no tensor.
-        ValueError: shapes that are not ``(batch, classes, ...)`` and ``(batch, ...)``.
+        TypeError: the labels are not integers, or something cannot become a tensor.
+        ValueError: the shapes are not ``(batch, classes, ...)`` and ``(batch, ...)``.
     """
     where = "Monitor.log(output=, target=) takes class scores and labels"
     try:

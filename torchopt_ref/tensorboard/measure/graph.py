@@ -17,11 +17,11 @@ from .quantity import Quantity
 
 
 class Graph(Quantity):
-    """Traces a copy of the model, made before any hook, with the first input.
+    """Traces the model with its first input, on a copy that was made before any hook.
 
-    The trace runs a forward pass. On a copy it changes no running statistics, and the generators
-    of random numbers are put back. It is without autocast, whose copies of weights cannot be
-    traced.
+    The trace runs a forward pass. As it is on a copy, the model's running statistics do not change,
+    and the random number generators are reset afterwards. Autocast is off, since its copies of
+    weights cannot be traced.
     """
 
     def __init__(self, model: nn.Module, output: Output) -> None:

@@ -19,9 +19,9 @@ from .quantity import Quantity
 from .steps import Steps
 
 SENTINELS = 16
-"""Parameters."""
+"""The gradients of at most this many parameters of an optimizer are checked in each step."""
 SMALL = 1 << 18
-"""Elements; a larger gradient is not kept."""
+"""A gradient is kept only if it has at most this many elements."""
 NORMS = ("gradient norm/[all", "weight norm/[all")
 
 
@@ -30,24 +30,27 @@ class NonFiniteError(FloatingPointError):
 
 
 class Health(Quantity):
-    """Looks at the loss or the gradients of every step, and names the first bad value.
+    """Checks the loss or the gradients of every step, and reports the first value that is not
+    finite.
 
-    A NaN in the forward pass reaches the loss, and from there the gradient of every layer; one
-    that appears in the backward pass reaches the gradients of the layers before it, and so the next
-    step's loss. Where a loss is logged for each step, it is looked at, and a gradient is kept for
-    two steps, which tells in which of the two it began. Else, and where the training is to
-    be ended before the step, a few sentinels see it: in at most 16 parameters, evenly spaced, the
-    first and the last among them, one element of each row of the gradient (all of a bias). Records
-    look at every norm in full, and the training's end at every parameter.
+    A NaN in the forward pass reaches the loss, and from there the gradient of every layer; one that
+    appears in the backward pass reaches the gradients of the layers before it, and so the next
+    step's loss. If a loss is logged for each step, that is checked, and one gradient is kept for
+    two steps, which tells in which of the two the value appeared. If not, or if the training is to
+    end before the bad step is made, a few sentinels are checked: in at most 16 parameters, evenly
+    spaced, the first and the last among them, one element of each row of the gradient (all of a
+    bias). Besides, every norm is checked at each record, and every parameter at the end of the
+    training.
 
-    Where it began: a parameter that is not finite before the step was ruined by the step before;
-    else the input, that is a tensor that a variable of the training loop holds, else the layer
-    nearest to the output whose gradient is not finite.
+    How the cause is found: a parameter that is not finite before the step was ruined by the step
+    before. If there is none, the report names the layer nearest to the output whose gradient is not
+    finite, and the input if that is not finite, which is searched for in the variables of the
+    training loop.
 
     With ``at_once`` the sentinels are read before each step is made, so that ``action="raise"``
     leaves the parameters as they were. Without it, on a device that would have to be waited for,
-    the next record reads them: the step's number is exact, the place is then found among
-    parameters that are ruined already.
+    they are read at the next record: the number of the step is exact, but the layer is one whose
+    parameters have been ruined by then.
     """
 
     def __init__(
@@ -87,7 +90,8 @@ class Health(Quantity):
             self._check_record(record, record.optimizer)
 
     def _check_gradients(self, optimizer: torch.optim.Optimizer, step: int, made: bool) -> None:
-        """Look at the sentinels of ``step``, which is ``made`` if it computes its own gradients."""
+        """Check the sentinels of ``step``; it is ``made`` already if a closure computed its
+        gradients."""
         if self._found or getattr(optimizer, "found_inf", None) is not None:
             return
         key = id(optimizer)
@@ -108,15 +112,15 @@ class Health(Quantity):
             self._look(optimizer, step, made)
 
     def _keep(self, params: Sequence[nn.Parameter], step: int) -> None:
-        """Keep the first gradient that is small, not a copy of it."""
+        """Keep the first gradient that is small enough: the tensor itself, not a copy."""
         for param in params:
             if param.grad is not None and param.numel() <= SMALL:
                 self._kept.append((step, param, param.grad))
                 return
 
     def _check_loss(self, loss: Tensor | float, step: int, made: bool) -> None:
-        """Look at the loss of ``step``, which may be ``made``. One on a device that is not waited
-        for is not looked at: its gradient will tell."""
+        """Check the loss of ``step``, which may be ``made`` already. A loss on a device that is not
+        waited for is not checked: its gradients will show it."""
         if self._found or (isinstance(loss, Tensor) and not self._at_once):
             return
         self._loss_came = True
@@ -133,7 +137,8 @@ class Health(Quantity):
         self._report(step, what or f"the loss is {value}", self._bad_input())
 
     def _check_record(self, record: Record, optimizer: torch.optim.Optimizer) -> None:
-        """Look at the record's norms, and at what the steps before it left on the device."""
+        """Check the record's norms, and the sentinels that the steps before it left on the
+        device."""
         flags, self._flags = self._flags, []
         if flags:
             fine = torch.stack([total.isfinite() for _, _, total in flags]).tolist()
@@ -163,7 +168,8 @@ class Health(Quantity):
         step: int,
         gradients: Sequence[str] = (),
     ) -> None:
-        """Look at every parameter after ``step``, in which these layers' gradients were bad."""
+        """Check every parameter after ``step``; ``gradients`` are the layers whose gradient was bad
+        in it."""
         for optimizer in optimizers:
             ruined = self._where([(p, p) for p in trainable(optimizer.param_groups)])
             if ruined and not self._found:
@@ -191,7 +197,7 @@ class Health(Quantity):
         return bad_input([gradient for _, gradient in self._layers.gradients()])
 
     def _where(self, tensors: Sequence[tuple[nn.Parameter, Tensor | None]]) -> list[str]:
-        """The layers whose tensor is not finite, in the model's order."""
+        """The layers with a tensor that is not finite, in the model's order."""
         there = [(param, tensor) for param, tensor in tensors if tensor is not None]
         if not there:
             return []

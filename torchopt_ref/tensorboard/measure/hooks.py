@@ -1,4 +1,4 @@
-"""Hooks around the forward passes of modules, which carry none of them."""
+"""Hooks around the forward passes of modules, without a hook on any module."""
 
 from __future__ import annotations
 
@@ -24,15 +24,16 @@ Functions = OrderedDict[int, Callable]
 
 
 class Hooks:
-    """Calls functions around the forward passes of modules, which do not know of it.
+    """Calls functions before and after the forward passes of modules, without changing the modules.
 
-    What hangs on a module travels with it, into copies, files and other processes, and is in the
-    way of ``torch.jit.script``. So these are torch's two hooks for every module of the process;
-    they look up whether it is one of those meant. A copy is another module.
+    A hook on a module is copied, saved and sent to other processes together with the module, and
+    prevents ``torch.jit.script``. So torch's two global hooks are used, which are called for every
+    module of the process; they look up whether the module has functions here. A copy of a module is
+    another module, and has none.
 
-    Only passes that compute count: not those that torch compiles, traces or exports, nor those
-    inside ``torch.func``, whose tensors stand for many, or under a dispatch mode, which would take
-    the monitor's operations for the model's.
+    Functions are called only for passes that just compute: not while torch compiles, traces or
+    exports, nor inside ``torch.func``, whose tensors have no memory of their own, nor under a
+    dispatch mode, which would take the monitor's operations for the model's.
 
     ``safe`` wraps every function, so that a failure in it does not end the training.
     """
@@ -45,12 +46,13 @@ class Hooks:
         self._filter: Any = None
 
     def start(self, model: nn.Module) -> None:
-        """Begin; if ``model`` is a wrapper made by ``torch.compile``, with its own passes only."""
+        """Begin to call the functions; if ``torch.compile`` made ``model``, for that wrapper's
+        passes only."""
         if self._registered:
             return
         if hasattr(model, "_orig_mod"):
-            # Hooks of the process would be compiled into it, while its own neither reach its graph
-            # nor travel: torch leaves them behind.
+            # Global hooks would be compiled into its graph. Hooks on the wrapper itself are not,
+            # and torch does not copy or save them with it.
             self._registered = [
                 model.register_forward_pre_hook(self._enters),
                 model.register_forward_hook(self._leaves, with_kwargs=True),
@@ -60,8 +62,8 @@ class Hooks:
             register_module_forward_pre_hook(self._enters),
             register_module_forward_hook(self._leaves, with_kwargs=True),
         ]
-        # Such a wrapper, made later, warns that these are called for it and for the module inside.
-        # They are meant for one of both.
+        # A wrapper that ``torch.compile`` makes later warns that global hooks are called for it and
+        # for the module inside. Here only one of the two has functions, so it does no harm.
         warnings.filterwarnings("ignore", COMPLAINT)
         self._filter = warnings.filters[0]
 
@@ -74,7 +76,7 @@ class Hooks:
             return
         for handle in self._registered:
             handle.remove()
-            global_hooks_with_kwargs.pop(handle.id, None)  # Which torch leaves there.
+            global_hooks_with_kwargs.pop(handle.id, None)  # torch leaves it there.
         self._registered = []
         with suppress(ValueError):  # Not there, or the training has replaced all filters.
             warnings.filters.remove(self._filter)  # type: ignore[attr-defined]
@@ -84,11 +86,12 @@ class Hooks:
         return self._add(self._before, module, function)
 
     def after(self, module: nn.Module, function: Callable) -> RemovableHandle:
-        """Call ``function(module, args, kwargs, output)`` after it, unless it raised."""
+        """Call ``function(module, args, kwargs, output)`` after each pass that does not raise."""
         return self._add(self._after, module, function)
 
     def gradient(self, tensor: Tensor, function: Callable) -> RemovableHandle:
-        """Call ``function(gradient)`` when the tensor's comes; saving it does not warn of that."""
+        """Call ``function(gradient)`` when the gradient of ``tensor`` is computed; saving
+        ``tensor`` does not warn about this hook."""
         return tensor.register_hook(unserializable_hook(self._safe(function)))
 
     def _add(

@@ -1,4 +1,4 @@
-"""Which parameters make which layer, and which layers have a curve of their own."""
+"""Which parameters belong to which layer, and which layers have a curve of their own."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ OUTSIDE = "[not in the model]"
 class Layers:
     """The modules of the models by path, the layer of each parameter, and the layers' curves.
 
-    A layer is a module with parameters of its own; one that is shared counts once, at its first
-    place. ``limit`` is how many of a kind have curves; ``charts`` maps a layer to the curve it
-    belongs to; ``names`` are in the models' order.
+    A layer is a module with parameters of its own; a shared one counts once, at its first path.
+    There are at most ``limit`` curves of a kind. ``charts`` maps a layer to its curve, which it may
+    share with others; ``names`` are the layers in the models' order.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class Layers:
         self._of: dict[nn.Parameter, str] = {}
         for name, module in self.modules.items():
             for param in module.parameters(recurse=False):
-                # A parametrised weight belongs to the layer that it is the weight of.
+                # The parameters of a parametrised weight belong to the layer that has the weight.
                 self._of.setdefault(param, name.partition(".parametrizations.")[0])
         self.names = list(dict.fromkeys(self._of.values()))
         if any(param not in self._of for param in params_of(optimizers.values())):
@@ -41,12 +41,12 @@ class Layers:
         return self._of.get(param, OUTSIDE)
 
     def charts_of(self, optimizer: torch.optim.Optimizer) -> list[str]:
-        """The curves of the layers that it trains."""
+        """The curves of the layers that ``optimizer`` trains."""
         names = [self.charts.get(self.of(each)) for each in trainable(optimizer.param_groups)]
         return [name for name in dict.fromkeys(names) if name]
 
     def gradients(self) -> list[tuple[nn.Parameter, torch.Tensor]]:
-        """The gradients that there are, each with its parameter."""
+        """All gradients that exist, each with its parameter."""
         return [(param, param.grad) for param in self._of if param.grad is not None]
 
     def frozen(self) -> list[str]:
@@ -55,7 +55,7 @@ class Layers:
         return [name for name in self.names if name not in moving and name != OUTSIDE]
 
     def forgotten(self, optimizers: Iterable[torch.optim.Optimizer]) -> list[str]:
-        """The layers that require a gradient, and of whose parameters no optimizer has one."""
+        """The layers that require a gradient, but have no parameter in any optimizer."""
         given = {self.of(param) for param in params_of(optimizers)}
         wanting = {name for param, name in self._of.items() if param.requires_grad}
         return [name for name in self.names if name in wanting - given]
@@ -63,7 +63,7 @@ class Layers:
     def outside(
         self, optimizers: Iterable[torch.optim.Optimizer], used: Iterable[nn.Parameter]
     ) -> list[str]:
-        """The shapes of parameters in use that neither the models nor the optimizers have."""
+        """The shapes of those ``used`` parameters that belong to no model and no optimizer."""
         known = {*self._of, *params_of(optimizers)}
         return [" x ".join(map(str, each.shape)) for each in used if each not in known]
 
@@ -87,7 +87,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
 def named_modules(models: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
     """Every module once, by its path; the path starts with the model's name if it has one.
 
-    Where the path ends in a number, as in ``nn.Sequential``, the kind follows: ``2 ReLU``.
+    If the path ends in a number, as in ``nn.Sequential``, the class name is added: ``2 ReLU``.
     """
     seen: set[int] = set()
     found: dict[str, nn.Module] = {}
@@ -112,11 +112,12 @@ def is_compiled(modules: Iterable[nn.Module]) -> bool:
 
 
 def charted(layers: Sequence[str], limit: int) -> dict[str, str]:
-    """The curve that each layer belongs to, so that there are at most ``limit`` of them.
+    """The name of each layer's curve, chosen so that there are at most ``limit`` curves.
 
-    Paths are cut at the greatest depth that leaves few enough. Where even their first part has too
-    many values, evenly spaced layers, the first and the last among them, keep a curve, and the
-    others have none; the quantiles over layers see them all.
+    Paths are cut to as many parts as give few enough curves; layers with the same cut path share
+    one. If even the first parts are too many, evenly spaced layers, the first and the last among
+    them, have a curve, and the others have none. The curves over all layers still include every
+    layer.
     """
     deepest = max((name.count(".") + 1 for name in layers), default=1)
     for depth in range(deepest, 0, -1):
@@ -135,7 +136,7 @@ def evenly_spaced(items: Sequence[Any], limit: int) -> list[Any]:
 
 
 def trainable(groups: Iterable[Mapping[str, Any]]) -> list[nn.Parameter]:
-    """The parameters of an optimizer's groups that can move and have a norm."""
+    """The parameters of an optimizer's groups that can be trained and have a norm."""
     return [
         param
         for group in groups

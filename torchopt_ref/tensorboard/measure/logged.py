@@ -18,31 +18,34 @@ from .quantity import Quantity
 from .statistics import wide
 
 MOST_CLASSES = 100
-"""With more, there is no confusion matrix: it would cost more than it shows."""
+"""With more classes there is no confusion matrix: it would cost more than it shows."""
 FEWEST = 8
-"""Labels; a smaller batch may be of one class by chance."""
+"""The shares of classes in a batch are recorded from this many labels on: a smaller batch may be of
+one class by chance."""
 MOST_WAITING = 1 << 16
-"""Predictions; when more are waiting, they are counted."""
+"""When more predictions than this are waiting, they are counted."""
 ENTROPIES = (f"{ENTROPY}/mean", f"{ENTROPY}/loss divided by it")
 LARGEST = ("classes/largest share of predictions", "classes/largest share of labels")
 OF_BATCH = ("classes/largest share in a batch", "classes/most frequent label")
 
 
 class Logged(Quantity):
-    """Means since the last record of what ``Monitor.log`` was given, and the confusion matrix.
+    """The means of what ``Monitor.log`` was given since the last record, and the confusion matrix.
 
     ``accuracy`` is the fraction of right predictions since the last record, a prediction being the
-    class of the largest ``output``; an ``accuracy`` that is given is drawn in place of it. What an
-    accelerator holds stays there. ``labels ignored`` is
-    the fraction of labels that are none of the classes, if there are any; they count nowhere else.
-    ``confusion[i, j]`` counts samples of class ``i`` that were taken for ``j``, over the whole run.
+    class of the largest ``output``; if the user logs an ``accuracy``, that is drawn in its place.
+    Values on an accelerator stay there until the record. ``labels ignored`` is the fraction of
+    labels that are not a class, drawn if there are any; such labels count nowhere else.
+    ``confusion[i, j]`` counts samples of class ``i`` that were predicted as ``j``, over the whole
+    run.
 
-    ``classes/largest share of predictions`` and ``/largest share of labels`` are those of the class
-    that most were taken for, or have, since the last record, and ``classes/number`` is how many
-    there are. ``classes/largest share in a batch`` is that of the ``/most frequent label`` in the
-    batch of the record's step, of eight labels or more. ``cross-entropy of the output/mean`` is
-    that of the record's step, the output being taken for scores, and ``/loss divided by it`` the
-    logged loss in units of it.
+    Since the last record, ``classes/largest share of predictions`` is the fraction of predictions
+    that are of the class predicted most often, and ``/largest share of labels`` the same of labels;
+    ``classes/number`` is the number of classes. ``classes/largest share in a batch`` is the
+    fraction of labels that are the ``/most frequent label``, in the batch of the recorded step if
+    that has at least eight labels. ``cross-entropy of the output/mean`` is computed in the recorded
+    step, with the output as scores (logits); ``/loss divided by it`` is the logged loss divided by
+    this cross-entropy.
     """
 
     def __init__(self, reduce: bool) -> None:
@@ -74,7 +77,7 @@ class Logged(Quantity):
             mean, count = self._means.get(tag, (0.0, 0))
             if isinstance(mean, Tensor) and isinstance(value, Tensor):
                 value = value.to(mean.device)
-            # Where a sum of them would overflow, their mean does not.
+            # A running mean, as the sum of the values could overflow.
             self._means[tag] = mean * (count / (count + 1)) + value / (count + 1), count + 1
 
     def _add_predictions(self, found: Predictions) -> None:
@@ -90,7 +93,7 @@ class Logged(Quantity):
 
     @torch.no_grad()
     def _count(self) -> None:
-        """Count the predictions that wait: many small batches are counted at once."""
+        """Count the waiting predictions: many small batches are counted together."""
         if not self._waiting:
             return
         pairs = zip(*self._waiting, strict=True)
@@ -107,7 +110,7 @@ class Logged(Quantity):
         if classes <= MOST_CLASSES:
             if self._cells is None or len(self._cells) != classes**2 + 1:
                 self._cells = torch.zeros(classes**2 + 1, dtype=torch.int64, device=device)
-            # What does not count goes to a last cell; bincount would wait for the device.
+            # Ignored labels go into an extra last cell. ``bincount`` would wait for the device.
             cells = torch.where(counted, labels * classes + predicted, classes**2)
             self._cells = self._cells.to(device)
             self._cells.index_add_(0, cells, torch.ones_like(cells))
@@ -115,7 +118,8 @@ class Logged(Quantity):
     def _count_classes(
         self, predicted: Tensor, labels: Tensor, counted: Tensor, classes: int
     ) -> None:
-        """How often each class was predicted, and how often it was the label, since the record."""
+        """How often each class was predicted, and how often it was the label, since the last
+        record."""
         seen = self._seen
         if seen is None or seen.shape[1] != classes or seen.device != labels.device:
             self._seen = seen = torch.zeros(2, classes, device=labels.device)
@@ -125,7 +129,7 @@ class Logged(Quantity):
 
     @torch.no_grad()
     def _add_entropy(self, found: Predictions, loss: Tensor | float | None) -> None:
-        """The cross-entropy of the record's step, once."""
+        """The cross-entropy of the recorded step, from the first call of ``log``."""
         scores, labels = found.scores, found.labels
         if self._entropy or not scores.is_floating_point():
             return
@@ -146,7 +150,7 @@ class Logged(Quantity):
         return self._cells[:-1].view(classes, classes)
 
     def alone(self) -> None:
-        """Take no more means over processes: the others may be at another place of the training."""
+        """Stop averaging over processes: the others may be at another point of the training."""
         self._reduce = False
 
     def complete(self, record: Record) -> None:
@@ -191,7 +195,7 @@ def add_shares(record: Record, given: Collection[str], counts: np.ndarray) -> No
 
 
 def most_frequent(labels: Tensor) -> list[Tensor]:
-    """The share of the most frequent label, and which it is; empty without labels."""
+    """The share of the most frequent label, and that label; empty without labels."""
     if not labels.numel():
         return []
     label = labels.reshape(-1).mode().values

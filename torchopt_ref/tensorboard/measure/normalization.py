@@ -21,18 +21,19 @@ from .quantity import Quantity
 class Normalization(Quantity):
     """What BatchNorm and Dropout did in the first forward pass of a record's step.
 
-    - ``batch norm mean shift``: ``mean |m - r| / sqrt(v + eps)`` over channels, of the batch's mean
-      ``m``, the running mean ``r`` and variance ``v``: how many standard deviations evaluation is
-      off;
-    - ``batch norm variance ratio``: the mean over channels of batch over running variance;
+    - ``batch norm mean shift``: the mean over channels of ``|m - r| / sqrt(v + eps)``, with the
+      batch's mean ``m``, the running mean ``r`` and the running variance ``v``: by how many
+      standard deviations the mean that evaluation uses is off;
+    - ``batch norm variance ratio``: the batch's variance divided by the running one, as the mean
+      over channels;
     - ``dropout keep rate``: the fraction of the input's non-zero elements that came through.
 
-    - ``batch norm/never updated, in evaluation mode`` and ``by momentum 0``: the share of layers
-      whose running statistics are those they were made with, and for this reason stay so.
+    - ``batch norm/never updated, in evaluation mode`` and ``by momentum 0``: the fraction of layers
+      whose running statistics still have their initial values, for this reason.
 
-    The batch's statistics are what the layer itself added to its running ones,
-    ``m = r + (r' - r) / momentum``, so that they cost no pass over the input. The running ones are
-    those before the step. Of each kind at most ``limit`` evenly spaced layers are measured.
+    The batch's statistics are derived from how the layer changed its running ones,
+    ``m = r + (r' - r) / momentum``, so they need no pass over the input. The running ones are those
+    before the pass. Of each kind at most ``limit`` evenly spaced layers are measured.
     """
 
     def __init__(self, modules: Mapping[str, nn.Module], limit: int) -> None:

@@ -1,4 +1,4 @@
-"""Pictures for classifiers: the confusion matrix, and images that were taken for another class."""
+"""Pictures for classifiers: the confusion matrix, and misclassified images."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ from .logged import Logged, is_class
 from .quantity import Quantity
 
 SHARE, FIRST = 0.01, 3.0
-"""Drawing may take this share of the time that has passed. The first pictures are expected to take
-so many seconds."""
+"""Drawing may take this share of the time that has passed; the first pictures are assumed to take
+this many seconds."""
 SHOWN = 12
-"""Images that were taken for another class."""
+"""At most this many misclassified images are shown."""
 
 
 class Pictures(Quantity):
-    """Draws at the end, and before as often as takes at most 1 % of the time: a picture costs as
-    much as many records, and the first one imports matplotlib, which takes a second."""
+    """Draws at the end of the training, and before that only as often as takes at most 1 % of the
+    time: a picture costs as much as many records, and the first one imports matplotlib, which takes
+    a second."""
 
     def __init__(self, output: Output, logged: Logged) -> None:
         self._output, self._logged = output, logged
@@ -37,11 +38,11 @@ class Pictures(Quantity):
 
     def passes(self, are_seen: bool) -> None:
         if not are_seen:
-            # The predictions that follow are of an input that is not seen.
+            # The input of the predictions that follow is not seen.
             self._input = lambda: None
 
     def pass_ends(self, input: Tensor | None, trains: bool) -> None:
-        # Those of evaluation, too, whose predictions may be logged.
+        # Inputs of evaluation are kept, too, as its predictions may be logged.
         if input is not None:
             self._input = weakref.ref(input)
 
@@ -81,8 +82,8 @@ class Pictures(Quantity):
 def taken_for_another(
     input: Tensor, predicted: Tensor, labels: Tensor, classes: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Up to 12 images of the batch, the class of each, and the one it was taken for; ``None`` if
-    the input is no batch of images, or nothing was wrong."""
+    """Up to 12 misclassified images of the batch, the class of each, and the predicted one;
+    ``None`` if the input is not a batch of images, or no prediction is wrong."""
     images = as_images(input)
     if images is None or predicted.dim() != 1 or len(images) != len(predicted):
         return None
@@ -97,7 +98,8 @@ def taken_for_another(
 
 
 def as_images(input: Tensor) -> Tensor | None:
-    """``(batch, height, width)``, with colours a last ``3``; a flat square is a grey image."""
+    """As ``(batch, height, width)``, or ``(batch, height, width, 3)`` with colours. A flat input
+    with a square number of values is a grey image."""
     if input.dim() == 4 and input.shape[1] in (1, 3):
         moved = input.movedim(1, -1)
         return moved[..., 0] if input.shape[1] == 1 else moved

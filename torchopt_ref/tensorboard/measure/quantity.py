@@ -1,4 +1,4 @@
-"""What all quantities have in common: the moments of a training of which they are told."""
+"""The interface of all quantities: a method for each moment of a training."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ P = ParamSpec("P")
 
 
 class Quantity:
-    """Something that is measured. It has a method for each moment that it needs, and is not called
-    at the others.
+    """Something that is measured. A subclass has the methods of the moments that it needs, and is
+    not called at the others.
 
-    The moments stand here as they come in the step of a training. Forward passes are seen in the
-    few steps before a record and in the record's own; everything else in each step.
+    The methods are in the order of the moments in a training step. ``pass_begins`` and
+    ``pass_ends`` are called in a recorded step and the few steps before it; ``before_step``,
+    ``after_step`` and ``log`` in every step.
     """
 
     def attach(self, hooks: Hooks) -> None:
         """The step that begins now will be recorded: hook what is to be looked at in it."""
 
     def passes(self, are_seen: bool) -> None:
-        """From now on forward passes are seen, or no longer."""
+        """From now on forward passes are seen, or are no longer seen."""
 
     def pass_begins(self, args: tuple[Any, ...]) -> None:
         """The model is called with ``args``, for training."""
 
     def pass_ends(self, input: Tensor | None, trains: bool) -> None:
-        """It has returned; ``trains`` is false of evaluation."""
+        """The model has returned; ``trains`` is false in evaluation."""
 
     def before_step(self, steps: Steps) -> None:
         """An optimizer is about to make its step."""
@@ -52,14 +53,14 @@ class Quantity:
 
     def complete(self, record: Record) -> None:
         """The next step begins, or the training ends: add to the record what came after its step.
-        The training's last record is of no step."""
+        The last record of a training belongs to no step."""
 
     def written(self, record: Record) -> None:
         """The record has been fetched and written."""
 
 
 class Quantities:
-    """Some of them, which are told of each moment in this order."""
+    """Several quantities, which are called in this order at each moment."""
 
     def __init__(self, quantities: Sequence[Quantity]) -> None:
         self._answers: dict[Callable, list[Callable]] = {
@@ -75,6 +76,7 @@ class Quantities:
     def tell(
         self, moment: Callable[Concatenate[Any, P], None], *args: P.args, **kwargs: P.kwargs
     ) -> None:
-        """Call the method for this moment of those that have one: ``tell(Quantity.detach)``."""
+        """Call this moment's method of those quantities that have one:
+        ``tell(Quantity.detach)``."""
         for answer in self._answers[moment]:
             answer(*args, **kwargs)

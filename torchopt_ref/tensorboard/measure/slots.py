@@ -13,11 +13,11 @@ from .layers import evenly_spaced
 from .quantity import Quantity
 
 TENSORS, ELEMENTS = 64, 256
-"""The sample has at most so many parameters, and evenly spaced elements of each slot."""
+"""The sample has at most this many parameters, and elements of each slot, evenly spaced."""
 
 
 class Slots(Quantity):
-    """Each slot, such as ``exp_avg_sq``, by a sample of its elements.
+    """Statistics of each slot, such as ``exp_avg_sq``, over a sample of its elements.
 
     ``slots/<slot> [log10]`` is the histogram of ``log10 |s|`` over the elements that are not zero,
     ``slot size/<slot>`` the root mean square of the sample.

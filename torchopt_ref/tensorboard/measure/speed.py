@@ -23,11 +23,11 @@ class Speed(Quantity):
 
     ``data`` is from the end of one step to the next forward pass, ``forward`` until the model's
     first forward pass returns, ``backward`` until the optimizer's step begins (so the loss and any
-    further passes belong to it), ``optimizer`` the step itself. Medians omit the pauses for
-    evaluation, and steps in which something was recorded or written are not counted.
+    further passes belong to it), ``optimizer`` the step itself. The pauses for evaluation do not
+    show in the medians, and steps in which something was recorded or written are not counted.
 
-    On an accelerator the phases would be those of the launches; there the times are of one step
-    only, at whose marks the device is waited for.
+    On an accelerator these would be the times of the launches. There only one step is timed, with a
+    wait for the device at the end of each phase.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -93,7 +93,7 @@ class Speed(Quantity):
 
 
 def own_memory() -> int:
-    """In bytes, of the process: where the system tells them apart, without what it shares with
-    others, such as files mapped into memory."""
+    """The memory of the process in bytes, without what it shares with others, such as files mapped
+    into memory, where the system tells them apart."""
     memory = psutil.Process().memory_info()
     return memory.rss - getattr(memory, "shared", 0)

@@ -1,4 +1,4 @@
-"""Statistics of tensors, finite where the tensors are: sums of finite values may overflow."""
+"""Statistics that are finite for finite tensors, although sums of finite values may overflow."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import Tensor
 
 
 def norms(tensors: list[Tensor]) -> list[Tensor]:
-    """Euclidean norms, at least in float32; finite ones of what is finite.
+    """Euclidean norms, in float32 or wider; finite for finite tensors.
 
-    Squares of finite values overflow. On CUDA they are summed in float64, which would take the CPU
-    40 times as long: there a norm that is not finite is looked at again.
+    Squares of finite values may overflow. On CUDA they are summed in float64. On the CPU that would
+    take 40 times as long, so there a norm that is not finite is computed again, scaled.
     """
     if not tensors:
         return []
@@ -33,14 +33,15 @@ def mean_and_std(y: Tensor) -> list[Tensor]:
 
 
 def finite(y: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-    """``function(y)``, which goes with the scale of ``y``; on the CPU finite where ``y`` is, whose
-    sum may overflow."""
+    """``function(y)``, for a function that scales with ``y``, as a mean does. On the CPU it is
+    finite if ``y`` is, even if the sum of ``y`` overflows."""
     found = function(y)
     return scaled(y, function) if y.is_cpu and not found.isfinite() else found
 
 
 def scaled(tensor: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-    """``function``, which goes with the scale of its argument, in float64 and without overflow."""
+    """``function(tensor)`` in float64, without overflow, for a function that scales with its
+    argument."""
     peak = tensor.abs().amax().double()
     return function(tensor.double() / peak) * peak
 
@@ -54,7 +55,7 @@ def real(tensor: Tensor | None) -> Tensor:
 
 
 def wide(tensor: Tensor) -> Tensor:
-    """The tensor in a precision that can hold a sum."""
+    """The tensor in float32 or wider, which can hold a sum."""
     return tensor.float() if tensor.dtype.itemsize < 4 else tensor
 
 

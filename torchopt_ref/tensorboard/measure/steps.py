@@ -7,14 +7,14 @@ import torch
 from ..write.record import Record
 
 NEAR = 3
-"""Steps: passes are seen and timed in those before a record, and the record's."""
+"""Forward passes are seen in this many steps: a recorded one and those just before it."""
 
 
 class Steps:
-    """The steps of an optimizer, of which ``number`` are made.
+    """Counts the steps of an optimizer: ``number`` have been made.
 
-    Which ones are recorded follows from the optimizer's own number of steps. Where they stand in
-    the curves, ``at``, is told: all optimizers share the steps of the first one.
+    The optimizer's own number of steps decides which ones are recorded. The step at which they are
+    drawn, ``at``, is passed in: all optimizers share the steps of the first one.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, every: int, number: int) -> None:
@@ -23,11 +23,11 @@ class Steps:
         self.at = 0
         self.has_closure = False
         """Whether the step under way computes its own gradients."""
-        # Where a class calls its parent's step, torch calls hooks for both: the first before it and
-        # the first after it count.
+        # If a class calls its parent's ``step``, torch calls the hooks for both: only the first
+        # call before and the first call after count.
         self.is_under_way = False
         self.samples = self._counted = 0
-        """Of the gradient of the step that was made last; 0 if unknown."""
+        """The number of samples in the gradient of the last step made; 0 if unknown."""
         self._look_ahead()
 
     def _look_ahead(self) -> None:
@@ -42,7 +42,7 @@ class Steps:
         self.at, self.has_closure = at, has_closure
 
     def end(self) -> Record | None:
-        """Count the step that was made; its record, if it is recorded."""
+        """Count the step that was made, and return its record, if it is recorded."""
         self.is_under_way = False
         self.samples, self._counted = self._counted, 0
         is_due = self.next_is_recorded
@@ -58,8 +58,8 @@ def is_recorded(step: int, every: int) -> bool:
 
 
 def is_near(number: int, every: int) -> bool:
-    """Whether one of the few steps after so many is recorded."""
+    """Whether one of the next few steps is recorded, when ``number`` steps have been made."""
     ahead = number + NEAR
-    if number >= every:  # In nearly all steps, which is to cost nothing.
+    if number >= every:  # In nearly all steps, so it must be cheap.
         return ahead // every != number // every
     return any(is_recorded(step, every) for step in range(number + 1, ahead + 1))

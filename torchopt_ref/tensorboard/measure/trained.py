@@ -1,4 +1,4 @@
-"""What is trained, and with what options: what the rules of the diagnosis know beside curves."""
+"""What is trained, and with what options: what the diagnosis knows besides the curves."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .quantity import Quantity
 
 
 class Trained(Quantity):
-    """From the first record on the output writes it, and again when it changes."""
+    """The output writes it with the first record, and again when it changes."""
 
     def __init__(
         self,

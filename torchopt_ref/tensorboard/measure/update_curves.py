@@ -1,4 +1,4 @@
-"""From the norms of parameter tensors to curves by layer, by param group and of them all."""
+"""Curves by layer, by param group and of all parameters, from the norms of parameter tensors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..write.record import Record
 from .layers import Layers
 
 SMOOTHING = 0.9
-"""Of the two averages whose ratio is the gradient noise scale."""
+"""The decay factor of the two running averages whose ratio is the gradient noise scale."""
 
 HYPER_PARAMETERS = {"lr": "learning rate", "weight_decay": "weight decay"}
 
@@ -39,11 +39,11 @@ class UpdateCurves:
       ``tr(S) = |g - g'|^2 / 2`` and ``|G|^2 = g . g'``. Both are averaged over the records, with
       the factor 0.9, then divided; there is no point where the second is not positive.
 
-    A layer without any gradient has no ``gradient norm``; one whose gradient is 0 has.
+    A layer whose gradient is None has no ``gradient norm``; one whose gradient is 0 has one.
 
     ``[all]`` is the optimizer as one layer; ``[largest]``, ``[median]`` and ``[smallest]`` are
-    taken over layers, those of updates and gradients in decades too. Values of a param group other
-    than ``lr`` are drawn once they change.
+    taken over layers; for updates and gradients there are also curves of their decimal logarithms.
+    Values of a param group other than ``lr`` are drawn once they change.
     """
 
     def __init__(
@@ -67,9 +67,10 @@ class UpdateCurves:
     ) -> Callable[[np.ndarray], None]:
         """A function that adds the curves' points to ``record``, once the norms are fetched.
 
-        It takes five numbers for each tensor: first the norms of all weights, then of all updates,
-        gradients and gradients before, then the dot products of the last two. They are 0 where
-        there is no gradient (only those of ``there`` have one) or none before (``compared``).
+        That function takes five numbers for each tensor, as five blocks: the norms of all weights,
+        of all updates, of all gradients and of all gradients of the step before, and the dot
+        products of the last two. They are 0 for tensors without a gradient (``there`` are those
+        with one) or without one in the step before (``compared`` are those with both).
         """
         groups = self._optimizer.param_groups
         record.scalars.update(self._hyper_parameters())
@@ -153,14 +154,15 @@ NORMS = ("weight norm", "gradient norm", "update norm")
 
 
 def power_of_two(values: np.ndarray) -> np.float64:
-    """The one just below the largest finite value. Divided by it, squares can be summed."""
+    """The power of two just below the largest finite value. The squares of values divided by it can
+    be summed without overflow."""
     largest = np.max(values, initial=0.0, where=np.isfinite(values))
     return np.exp2(np.floor(np.log2(largest))) if largest else np.float64(1)
 
 
 def quantities(sums: Mapping[str, np.ndarray], scale: np.float64) -> dict[str, np.ndarray]:
-    """The curves' values from sums of squares, of norms divided by ``scale``; NaN where
-    undefined."""
+    """The curves' values from the sums of squares of norms that were divided by ``scale``; NaN
+    where undefined."""
     ratio = np.sqrt(sums["update"] / sums["weight"])
     return {
         "weight norm": scale * np.sqrt(sums["weight"]),

@@ -16,11 +16,12 @@ from .update_curves import UpdateCurves
 
 
 class Updates(Quantity):
-    """The norms of each parameter tensor, before, in and after one step of an optimizer.
+    """The norms of the weights, gradient and update of each parameter tensor in a recorded step.
 
-    ``UpdateCurves`` makes curves of them. One copy of the parameters is kept, in float32 or
-    float64, which holds the gradient of the step before a record, then the weights before the
-    record's step. Gradients are read after the step: its closure may have computed them.
+    ``UpdateCurves`` turns them into curves. One buffer as large as the parameters is kept, in
+    float32 or float64: it holds first the gradient of the step before a recorded one, then the
+    weights before the recorded step. Gradients are read after the step: its closure may have
+    computed them.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, layers: Layers, name: str) -> None:
@@ -66,7 +67,7 @@ class Updates(Quantity):
 
     @torch.no_grad()
     def after_step(self, steps: Steps) -> None:
-        """Before a record's step keep the gradient, to compare the next one with it."""
+        """If the next step is recorded, keep the gradients, to compare that step's with them."""
         if not steps.next_is_recorded:
             return
         params = [param for param in self._params() if param.grad is not None]

@@ -1,8 +1,8 @@
 """A run read back, and what its curves say.
 
-``event_files`` makes a ``history`` of the points of its curves, ``diagnosis`` asks the ``rules`` in
-their order what is wrong, and ``inspection`` is what ``torchopt-ref inspect`` prints. While a
-training runs, the monitor fills the history itself.
+``event_files`` reads the points of its curves into a ``history``, ``diagnosis`` applies the
+``rules`` in order, and ``inspection`` is what ``torchopt-ref inspect`` prints. While a training
+runs, the monitor fills the history itself.
 """
 
 from .diagnosis import diagnose

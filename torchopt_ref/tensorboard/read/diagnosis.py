@@ -10,7 +10,7 @@ from .rules.evidence import loss_tag
 
 NOTHING = "Nothing stands out."
 ENOUGH = 3
-"""Records; fewer show no change that a rule could judge."""
+"""It takes this many records to show a change that a rule can judge."""
 
 Rule = Callable[[History], Finding | None]
 
@@ -21,7 +21,7 @@ CAUSES: Sequence[Rule] = (
     steps.unusual_options,
     gradients.forgotten,
 )
-"""What each of them finds is reported, whatever else is found."""
+"""Every finding of these rules is reported, whatever else is found."""
 
 OTHERS: Sequence[Rule] = (
     gradients.no_gradient_at_all,
@@ -59,7 +59,8 @@ OTHERS: Sequence[Rule] = (
     layers.half_dead,
     learning.overfits,
 )
-"""Of these the first finding is reported: what the others would find may be its consequences."""
+"""If those find nothing, the first finding of these rules is reported: what later ones would find
+may be its consequences."""
 
 OF_NOT_FINITE: Sequence[Rule] = (
     data.unscaled,
@@ -69,7 +70,8 @@ OF_NOT_FINITE: Sequence[Rule] = (
     layers.grown,
     gradients.spikes,
 )
-"""What may have made a value that is not finite."""
+"""The rules that look for the cause of a value that is not finite; the first finding is
+reported."""
 
 
 def diagnose(history: History) -> list[Finding]:
@@ -88,7 +90,7 @@ def first(rules: Sequence[Rule], history: History) -> list[Finding]:
 
 
 def unjudged(history: History) -> list[str]:
-    """What the rules could not look at, without which a run is not called sound."""
+    """What the rules could not check; a run with such gaps is not called sound."""
     updates = history.layers("update to weight").values()
     records = max((len(history.values(tag)) for tag in updates), default=0)
     found = []

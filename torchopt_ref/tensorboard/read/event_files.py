@@ -1,4 +1,4 @@
-"""Event files read back: every sound record, and in words where one is not."""
+"""Event files read back: every intact record, and in words what is damaged."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ class DamagedError(Exception):
 
 
 def read(folder: Path) -> tuple[History, list[str]]:
-    """The points and texts of all event files of ``folder``, and what is missing of which file.
+    """The points and texts of all event files of ``folder``, and in words what is missing from
+    which file.
 
-    As for TensorBoard, a session that starts at some step replaces the older files from there on.
-    ``UserError`` if a file cannot be read.
+    As in TensorBoard, a session that starts at some step replaces what older files have from that
+    step on. ``UserError`` if a file cannot be read.
     """
     history = History()
     texts: dict[str, list[tuple[int, str]]] = {}
@@ -68,15 +69,15 @@ def add(event: Event, history: History, texts: dict[str, list[tuple[int, str]]])
             tag = value.tag.removesuffix("/text_summary")
             texts.setdefault(tag, []).append((event.step, text))
         elif value.HasField("tensor") and not value.tensor.string_val:
-            with suppress(TypeError, ValueError, KeyError):  # Of a kind that NumPy does not have.
+            with suppress(TypeError, ValueError, KeyError):  # A dtype that NumPy lacks.
                 array = make_ndarray(value.tensor)
                 if array.ndim == 0 and array.dtype.kind in "fiu":
                     points.append((event.step, float(array)))
 
 
 def events(file: Path) -> Iterator[Event]:
-    """The events of a file; ``DamagedError`` at the first that is not as it was written."""
-    data = b"" if file.is_fifo() else file.read_bytes()  # a pipe's writer may never come
+    """The events of a file; ``DamagedError`` at the first that is damaged."""
+    data = b"" if file.is_fifo() else file.read_bytes()  # reading a pipe could wait forever
     if not data:
         raise DamagedError("is empty")
     at = 0

@@ -1,4 +1,4 @@
-"""The points of a run's curves, as the diagnosis takes them."""
+"""The points of a run's curves, as the diagnosis uses them."""
 
 from __future__ import annotations
 
@@ -9,26 +9,29 @@ from typing import Any
 import numpy as np
 
 KEPT = 400
-"""Points of a curve."""
+"""At most this many points of a curve are kept."""
 NOTES = "notes"
-"""The tag of texts of which each is a sentence of its own; the latest of any other replaces those
-before it."""
+"""The tag of the notes, which are all kept; of any other tag only the latest text is."""
 NOT_FINITE = "first step with a value that is not finite"
-"""A curve of one point, whose step may not have been taken."""
+"""The tag of a curve of one point, whose step may not have been made: the training may have been
+stopped before it."""
 WITHOUT_STEP = "losses since the last step"
-"""A curve that has points only where steps are missing, and 0 where they go on."""
+"""The tag of a curve that has points only where the optimizer makes no more steps, and a 0 where it
+goes on."""
 ENTROPY = "cross-entropy of the output"
 ABOUT = "settings and versions"
-"""A text that says what the run is, the first thing in a Monitor's event file."""
+"""The tag of a text that says what the run is, the first entry in a Monitor's event file."""
 FACTS = "what is trained"
-"""A text, in JSON: layers and options. Its tag sorts last, as TensorBoard opens the first two."""
+"""The tag of a text with layers and options, in JSON. It sorts last, so that it is not among the
+first two texts, which TensorBoard opens."""
 
 
 class History:
     """``curves[tag]``: the points ``(step, value)``; ``logged``: the tags that ``Monitor.log`` was
-    given; ``texts[tag]``: the latest text; ``notes``: each once.
+    given; ``texts[tag]``: the latest text; ``notes``: all of them, each once.
 
-    A curve that has grown to 400 points loses every second one, but not its first.
+    When a curve has more than 400 points, every second one is dropped, but not the first and the
+    last.
     """
 
     def __init__(self) -> None:
@@ -60,7 +63,7 @@ class History:
         return {name: tag for name, tag in self.below(prefix).items() if not name.startswith("[")}
 
     def facts(self) -> dict[str, Any]:
-        """What the monitor said of layers and options; empty where it said nothing."""
+        """What the monitor wrote about layers and options; empty if it wrote nothing."""
         return json.loads(self.texts.get(FACTS, "{}"))
 
     def steps(self, tag: str) -> np.ndarray:
@@ -74,7 +77,7 @@ class History:
         return self.curves[tag][-1][1]
 
     def is_zero(self, tag: str) -> bool:
-        """Whether all of at least three points are 0."""
+        """Whether there are at least three points, and all are 0."""
         points = self.curves.get(tag, [])
         return len(points) >= 3 and not any(value for _, value in points)
 

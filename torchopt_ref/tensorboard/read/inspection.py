@@ -35,16 +35,16 @@ UNITS = {
     "parity drift/": "ULP",
     "step time/": "ms",
 }
-"""Of the curves whose tags begin so."""
+"""The units of curves, by the beginning of their tags."""
 BLOCKS, ASCII = "▁▂▃▄▅▆▇█", "_.-~=+*#"
 WIDTH, WORST = 40, 3
 FAR = 2.0
-"""The least badness of a layer that is named among the worst. 24 healthy trainings, of an MLP, a
-CNN and one with BatchNorm, by SGD, momentum, Adam and AdamW, with a constant learning rate and one
-that goes to 0, stayed below 1.8."""
+"""A layer is listed among the worst if its badness is at least this. Badness stayed below 1.8 in 24
+healthy trainings: an MLP, a CNN and a network with BatchNorm, each with SGD, momentum, Adam and
+AdamW, and with a constant learning rate and one that falls to 0."""
 MONITOR = "monitor"
-"""Where a training's Monitor writes, in the training's folder; of an experiment, the parent of such
-folders."""
+"""The folder in a training's folder to which its Monitor writes; in that of an experiment, the
+folder with one such folder for each training."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Inspection:
 
     @property
     def unjudged(self) -> list[str]:
-        """What could not be looked at, without which a run is not called sound."""
+        """What could not be checked; a run with such gaps is not called sound."""
         return self.missing + unjudged(self.history)
 
     def lines(self, encoding: str = "utf-8") -> list[str]:
@@ -154,8 +154,9 @@ def run_folders(parent: Path) -> list[Path]:
 def worst_layers(history: History) -> list[Worst]:
     """The layers that are farthest from what is usual.
 
-    That is by how many decades the update is away from 1e-3 of the weights, in the median of the
-    whole run, as schedules end near 0; or by the part that is dead or saturated at its end."""
+    The distance is the number of decades between the update and 1e-3 of the weights, in the median
+    of the whole run, as schedules end near 0; or the fraction that is dead or saturated at the
+    end."""
     found = []
     for name, tag in history.layers("update to weight").items():
         ratio = usual(history.values(tag))
@@ -174,7 +175,7 @@ def worst_layers(history: History) -> list[Worst]:
 
 def shown(history: History) -> list[str]:
     """The curves that are printed: loss and accuracy, the user's own, then a few of the Monitor's.
-    Without a Monitor, which says which are the user's own, it is all of them."""
+    Without a Monitor, nothing tells which are the user's own, so all are printed."""
     named = [tag for name in SHOWN for tag in history.curves if is_named(tag, name)]
     own = history.logged if ABOUT in history.texts else history.curves
     first = [tag for tag in named if tag in ("loss", "accuracy")]
@@ -191,13 +192,13 @@ def is_named(tag: str, name: str) -> bool:
 
 
 def usual(values: np.ndarray) -> float:
-    """The median of those that are finite."""
+    """The median of the finite values."""
     finite = values[np.isfinite(values)]
     return float(np.median(finite)) if len(finite) else 0.0
 
 
 def sparkline(values: np.ndarray, encoding: str = "utf-8") -> str:
-    """The curve in at most 40 characters, ``!`` for what is not finite."""
+    """The curve in at most 40 characters, with ``!`` for a value that is not finite."""
     try:
         BLOCKS.encode(encoding)
         levels = BLOCKS
@@ -217,14 +218,15 @@ def sparkline(values: np.ndarray, encoding: str = "utf-8") -> str:
 
 
 def is_logarithmic(values: np.ndarray) -> bool:
-    """Whether it is drawn logarithmically: it is positive and spans two decades."""
+    """Whether the curve is drawn logarithmically: it is positive and spans two decades."""
     finite = values[np.isfinite(values)]
     return bool(len(finite) and finite.min() > 0 and finite.max() > 100 * finite.min())
 
 
 def summary(history: History, tag: str) -> dict[str, Any]:
-    """All points of a curve; its first and last one, the least and the greatest that is finite,
-    each with its step. A value that is not finite is ``None``, and so is the step if none is."""
+    """All points of a curve, and its first, last, least and greatest value, each with its step.
+    Values that are not finite are ``None``. If no value is finite, the least and the greatest are
+    ``None``, and their steps, too."""
     steps, values = history.steps(tag).tolist(), history.values(tag)
     finite = np.flatnonzero(np.isfinite(values))
     places = {"first": 0, "last": len(values) - 1, "least": None, "greatest": None}

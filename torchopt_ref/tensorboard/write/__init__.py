@@ -1,8 +1,8 @@
-"""What leaves the monitor, and the folder of a run.
+"""What the monitor writes, and the folder of a run.
 
 ``record`` is what is written at one step, ``output`` writes it: to an ``event_file`` and the user's
 ``sinks``, with the verdict of the diagnosis and a ``dashboard``. ``run_folder`` is the folder of an
-experiment or a training, which ``run_lock`` keeps for one process.
+experiment or a training, which ``run_lock`` reserves for one process.
 """
 
 from .event_file import EventFile, TrainingEventFile, counted_histogram_value

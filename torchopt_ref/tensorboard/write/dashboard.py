@@ -1,16 +1,18 @@
 """TensorBoard's custom dashboard: the verdict, then the charts a person looks at first.
 
-What TensorBoard does with it, which its documents do not say:
+How TensorBoard shows it, which is not documented:
 
-- Of a run's layouts the latest is taken. Those of several runs, in the order of their names, become
-  one: the charts of a category go into the first one of the same title, equal ones once. So the
-  category of the verdict has the same title in all runs, and its chart says which run it is of.
-- A category that comes while the page is open stays closed: another reason for a fixed title. A
-  chart that leaves it stays on the page unless it is the first, until the page is opened again.
-- All curves of a run have one colour, so a chart shows few of them. A margin chart fills what is
-  between two of its curves, which must have the same steps.
-- Of a category it shows the margin charts last, and in reverse (``as_shown``).
-- Axes omit the largest and smallest 5 % of the points, unless a box is unchecked.
+- Only the latest layout of a run is used. The layouts of several runs are merged, in the order of
+  the runs' names: categories of the same title become one, in which equal charts are shown once. So
+  the category of the verdict has the same title in all runs, and its chart names the run.
+- A category that appears while the page is open is collapsed: another reason for a fixed title. A
+  chart that is removed from a category stays until the page is loaded again, unless it is the first
+  one.
+- All curves of a run have the same colour, so each chart here has few of them. A margin chart fills
+  the area between two of its curves, which must have the same steps.
+- In a category the margin charts are shown last, and in reverse order (see ``as_shown``).
+- The range of an axis ignores the largest and smallest 5 % of the points, unless a box is
+  unchecked.
 - A parenthesis in a tag is taken for the beginning of the run's name, and breaks the chart.
 """
 
@@ -40,11 +42,12 @@ from .over_layers import DECADES, GRADIENTS, THUMB, UPDATES
 Series: TypeAlias = MarginChartContent.Series
 
 SPLIT = "train|training|val|valid|validation|eval|evaluation|dev|test"
-"""Words in the names of curves that belong beside each other in one chart."""
+"""Words that tell apart curves of the same subject, which belong in one chart."""
 ANY = "[^(]*"
-"""The rest of a tag that a chart can take."""
+"""The rest of a tag; a tag with a parenthesis cannot be in a chart."""
 LEARNING = 12
-"""Charts of what ``log`` is given; what is beyond stands under Time Series."""
+"""At most this many charts show what ``log`` is given; further curves are found under Time
+Series."""
 SCALAR = TensorShapeProto()
 
 
@@ -56,8 +59,8 @@ def layout(
     findings: Sequence[Finding],
     unjudged: Sequence[str],
 ) -> Summary.Value:
-    """The dashboard of a run with these ``tags``, of which ``log`` was ``given`` some, and with
-    ``optimizers`` of these names, the only one's being empty.
+    """The dashboard of a run that has curves with these ``tags``, of which ``log`` was ``given``
+    some. ``optimizers`` are the names of its optimizers; that of a single one is empty.
 
     Charts without a curve among the ``tags`` are omitted. Each layer's own curves stand under Time
     Series.
@@ -139,8 +142,8 @@ def verdict(findings: Sequence[Finding], unjudged: Sequence[str]) -> str:
 
 
 def proof(findings: Sequence[Finding], charts: Sequence[Chart], tags: Collection[str]) -> Chart:
-    """A copy of the chart that shows the first finding's best curve, or that curve alone; without a
-    finding, of the first of the ``charts`` that has a curve."""
+    """A copy of the chart that shows the first finding's best curve, or a chart of that curve
+    alone. Without a finding, a copy of the first of the ``charts`` that has a curve."""
     curves = findings[0].curves if findings else ()
     best = next((tag for tag in curves if tag in tags and "(" not in tag), None)
     alone = lines("all curves", ANY) if best is None else lines(best, re.escape(best))
@@ -151,7 +154,7 @@ def proof(findings: Sequence[Finding], charts: Sequence[Chart], tags: Collection
 
 
 def in_decades(tag: str) -> str:
-    """The tag of the logarithmic curve whose chart shows what the curve ``tag`` shows."""
+    """The tag of the logarithmic curve that the charts show in place of the curve ``tag``."""
     return tag.replace("/[all", "/[median").replace("/", f"{DECADES}/")
 
 
@@ -162,7 +165,7 @@ def has_curve(chart: Chart, tags: Collection[str]) -> bool:
 
 
 def lines(title: str, pattern: str) -> Chart:
-    """A line for each curve that the pattern fits from end to end."""
+    """A line for each curve whose whole tag matches the pattern."""
     return Chart(title=title, multiline=MultilineChartContent(tag=[f"^{pattern}$"]))
 
 
@@ -171,7 +174,7 @@ def below(tag: str, title: str = "") -> Chart:
 
 
 def whole(tag: str, optimizers: Sequence[str]) -> Chart:
-    """All layers as one, of each optimizer."""
+    """A line for each optimizer: the curve of all its layers together."""
     series = [line(f"{tag}/[all{of(name)}]") for name in optimizers]
     return margins(f"{tag}, of all layers", *series)
 
@@ -193,7 +196,8 @@ def over_layers(tag: str, title: str = "") -> Chart:
 
 
 def updates_over_layers(name: str) -> Chart:
-    """In decades, before the band of the rule of thumb, of one optimizer."""
+    """The updates of one optimizer, as decimal logarithms, with the band of the rule of thumb
+    behind them."""
     tag = UPDATES + DECADES
     low, high = (f"{tag}/{edge}{of(name)}" for edge in THUMB)
     band = Series(value=f"{tag}/[largest so far{of(name)}]", lower=low, upper=high)
@@ -208,7 +212,7 @@ def gradients_over_layers(name: str) -> Chart:
 
 
 def of(optimizer: str) -> str:
-    """As it stands in tags; nothing, where there is only one."""
+    """The optimizer's name as it stands in tags; empty if there is only one."""
     return f" of {optimizer}" if optimizer else ""
 
 
@@ -217,7 +221,7 @@ def margins(title: str, *series: Series) -> Chart:
 
 
 def filled(tag: str, of: str) -> Series:
-    """The median, and what is between the smallest and the largest value, filled."""
+    """The median as a line, with the area between the smallest and the largest value filled."""
     value, lower, upper = (f"{tag}/[{name}{of}]" for name in ("median", "smallest", "largest"))
     return Series(value=value, lower=lower, upper=upper)
 
@@ -227,6 +231,7 @@ def line(tag: str) -> Series:
 
 
 def as_shown(charts: Sequence[Chart]) -> list[Chart]:
-    """In the order that TensorBoard turns into the given one. It shows margin charts last."""
+    """The charts in an order that TensorBoard turns into the given one. It shows margin charts
+    last."""
     margins = [chart for chart in charts if chart.HasField("margin")]
     return [chart for chart in charts if chart not in margins] + margins[::-1]

@@ -1,4 +1,4 @@
-"""An event file that is valid whenever the process ends."""
+"""An event file that is valid at whatever moment the process ends."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ LARGEST = float(np.finfo(np.float32).max)
 
 
 class EventFile:
-    """Writes to ``folder``, from ``first_step`` on: what stands there of later steps is replaced.
+    """Writes a new event file in ``folder``, which replaces older ones from ``first_step`` on.
 
-    It replaces by TensorBoard's own means, a session that starts at ``first_step``: readers drop
-    the steps from there on that older files of the folder hold. Nothing is deleted.
+    This is TensorBoard's own mechanism: the file says that a session starts at ``first_step``, so
+    readers drop the steps from there on that older files of the folder hold. Nothing is deleted.
 
     Every ``add`` reaches the operating system before it returns, in the caller's thread: killing
     the process loses nothing that was added, and an ``OSError`` is raised where it happens.
@@ -53,7 +53,7 @@ class EventFile:
         self._write(event)
 
     def close(self) -> None:
-        # What a full disk refused is still in the buffer; it was raised.
+        # What a full disk refused is still in the buffer; the error was raised when it was written.
         with suppress(OSError):
             self._file.close()
 
@@ -70,8 +70,8 @@ class EventFile:
 
 
 class TrainingEventFile(EventFile):
-    """The event file of a training, which goes on when the disk is full, or has gone: that is one
-    warning, and what comes after is dropped. ``UserError`` if the file cannot be made."""
+    """The event file of a training. The training goes on if the disk is full, or is gone: there is
+    one warning, and later events are dropped. ``UserError`` if the file cannot be made."""
 
     def __init__(self, folder: Path, first_step: int) -> None:
         self.folder = folder
@@ -108,8 +108,8 @@ def new_name(folder: Path) -> str:
 def scalar_values(
     scalars: Mapping[str, float], logged: Collection[str] = ()
 ) -> list[Summary.Value]:
-    """Points. They are float32: a finite value beyond its range becomes its largest one.
-    Those of ``logged`` say that they are the user's own."""
+    """The points of curves, in float32: a finite value beyond its range becomes the largest one.
+    The points of ``logged`` curves are marked as the user's own."""
     return [
         Summary.Value(
             tag=readable(tag),
@@ -121,7 +121,8 @@ def scalar_values(
 
 
 def readable(text: str) -> str:
-    """The text as UTF-8 can hold it: surrogates, as of other bytes, become their numbers."""
+    """The text as UTF-8 can hold it: surrogates, which stand for undecodable bytes, become
+    escapes."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -130,7 +131,7 @@ def histogram_value(tag: str, values: np.ndarray, bins: int = 40) -> Summary.Val
     finite = np.clip(values[np.isfinite(values)], -1e150, 1e150)
     try:
         counts, edges = np.histogram(finite, bins)
-    except ValueError:  # They are too near to each other for so many bins.
+    except ValueError:  # The values are too close together for so many bins.
         around = 1e-3 * np.abs(finite).max() or 0.5
         counts, edges = np.histogram(finite, bins, (finite.min() - around, finite.max() + around))
     proto = HistogramProto(

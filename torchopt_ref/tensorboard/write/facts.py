@@ -23,8 +23,8 @@ NOT_OF_THE_FORMULA = (
     *("foreach", "fused", "capturable", "differentiable"),
     *("max_lr", "min_lr", "decoupled_weight_decay"),
 )
-"""Options that change no formula: they choose how a step is computed, are a scheduler's notes, or
-follow from the class."""
+"""Options that do not change the formula: they choose how a step is computed, were added by a
+scheduler, or follow from the class."""
 PACKAGES = ("torch", "numpy", "torchvision", "tensorboard", "torchopt-ref")
 
 
@@ -65,7 +65,7 @@ def hyper_parameters(
 def options(optimizer: torch.optim.Optimizer) -> dict[str, bool | float]:
     """The options of the first group that the formula depends on: numbers, and flags that are set.
     Other flags are omitted, as TensorBoard shows five columns at first. The learning rate is the
-    one that was set; a scheduler has put the first one of its warm-up in its place."""
+    one that the user set, even if a scheduler has replaced it by the first one of its warm-up."""
     group = optimizer.param_groups[0]
     found: dict[str, bool | float] = {**group_values(group)}
     found |= {key: True for key, value in group.items() if value is True}
@@ -90,8 +90,8 @@ def group_values(group: Mapping[str, Any]) -> dict[str, float]:
 
 
 def plain(value: Any) -> float | str:
-    """As HParams can hold it. Numbers too large for a float become texts, and so do booleans, which
-    would be shown as 1.0000 or 0.0000."""
+    """The value as HParams can hold it. Numbers too large for a float become texts, and so do
+    booleans, which would be shown as 1.0000 or 0.0000."""
     if isinstance(value, float):
         return value
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**1000:
@@ -102,7 +102,7 @@ def plain(value: Any) -> float | str:
 def as_text(config: Mapping[str, Any]) -> str:
     try:
         return json.dumps(dict(config), indent=2, default=str)
-    except (TypeError, ValueError):  # A key that JSON has not, or a value that holds itself.
+    except (TypeError, ValueError):  # A key that JSON lacks, or a value that contains itself.
         return pformat(dict(config))
 
 

@@ -1,5 +1,6 @@
-"""What leaves the monitor: points and texts to the event file and the sinks, figures to the event
-file, and the live diagnosis, of which the user may be told."""
+"""What the monitor writes: points and texts to the event file and the sinks, figures to the event
+file only. The diagnosis is made during the training, and its findings are passed to
+``on_finding``."""
 
 from __future__ import annotations
 
@@ -23,15 +24,16 @@ from .record import Record
 from .sinks import Sink, Sinks
 
 MORE = 1.1
-"""A diagnosis is made again when there are so many times the records of the last one."""
+"""The diagnosis is made again when there are this many times as many records as at the last one."""
 
 
 class Output:
     """Writes records, the diagnosis as a text whenever its findings change, and the dashboard
     whenever there are new curves.
 
-    ``calls`` are those of ``on_finding`` that wait until the monitor's own work is done;
-    ``trained`` tells what the rules are to know beside curves, once a step is made.
+    ``calls`` are the calls of ``on_finding`` that wait until the monitor's own work is done.
+    ``trained``, set with the first record of a step, returns what the rules need to know besides
+    the curves.
     """
 
     def __init__(
@@ -55,7 +57,7 @@ class Output:
 
     @property
     def tells(self) -> bool:
-        """Whether the user is told of findings, and may end the training."""
+        """Whether findings are passed to the user, who may then end the training."""
         return self._on_finding is not None
 
     def describe(
@@ -74,7 +76,7 @@ class Output:
         self._sinks.log({tag: text}, step)
 
     def note(self, text: str, step: int | None = None) -> None:
-        """Write a sentence of the ``notes``, once; before the first step by default."""
+        """Write a note, if it was not written before; at the first step by default."""
         if text not in self._history.notes:
             self._history.notes.append(text)
             step = self._first_step if step is None else step
@@ -114,7 +116,7 @@ class Output:
         self._file.add([value], step)
 
     def diagnose(self, step: int) -> None:
-        """Write what is found, if it is not what was written before."""
+        """Diagnose the run, and write the findings if they are not those written before."""
         facts = "\n".join(indented(as_text(self.trained()))) if self.trained else ""
         if facts != self._history.texts.get(FACTS, ""):
             self.text(FACTS, facts, step)
@@ -145,6 +147,7 @@ class Output:
 
 
 def run_name(folder: Path) -> str:
-    """The folder's name; of the monitor of a training, that of the training."""
+    """The name of the folder; if it is the monitor's in a training's folder, the name of the
+    latter."""
     whole = folder.resolve()
     return readable(whole.parent.name if whole.name == MONITOR else whole.name)

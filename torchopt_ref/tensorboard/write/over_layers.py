@@ -1,4 +1,4 @@
-"""Three curves over all layers, which a person can read where one a layer would be too many."""
+"""Three curves over all layers, which can be read where one for each layer would be too many."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ UPDATES, GRADIENTS = "update to weight", "gradient norm"
 DECADES = ", log10"
 """The end of the name of a quantity whose curves are decimal logarithms."""
 THUMB = {"rule of thumb low": -3.5, "rule of thumb high": -2.5}
-"""For ``log10(|u| / |theta|)``: the rule of thumb, 1e-3, and half a decade to each side."""
+"""The band of the rule of thumb for ``log10(|u| / |theta|)``: 1e-3, half a decade to each side."""
 
 
 def over_layers(scalars: Mapping[str, float]) -> dict[str, float]:
@@ -40,17 +40,18 @@ def over_layers(scalars: Mapping[str, float]) -> dict[str, float]:
 
 
 def three_points(quantity: str, values: np.ndarray, of: str = "") -> dict[str, float]:
-    """The three points; ``of`` an optimizer, as in a tag."""
+    """The three points; ``of`` names the optimizer, as in a tag."""
     return {f"{quantity}/[{name}{of}]": float(take(values)) for name, take in SPREAD.items()}
 
 
 class Decades:
     """The spread of an optimizer's updates and gradients in decades: decimal logarithms.
 
-    TensorBoard's axes are linear unless a person presses a button, and on a linear one a training
-    whose first update is a thousand times a usual one shows nothing else. Nor does TensorBoard let
-    the largest 5 % of a chart's points decide how far its axis goes, which are the first updates:
-    ``[largest so far]`` is a curve of which they are most points.
+    TensorBoard's axes are linear unless the user presses a button. If the first update is a
+    thousand times as large as usual, a linear axis shows nothing else. Besides, TensorBoard ignores
+    the largest 5 % of a chart's points when it chooses the range of an axis, and these are the
+    first updates. In the curve ``[largest so far]`` most points have their value, so that the axis
+    reaches it.
     """
 
     def __init__(self, of: str) -> None:
@@ -58,7 +59,8 @@ class Decades:
         self._largest: dict[str, float] = {}
 
     def points(self, quantity: str, values: np.ndarray) -> dict[str, float]:
-        """Of the positive ones among the ``values``; updates come with their rule of thumb."""
+        """The points of the positive ``values``; with updates, those of their rule of thumb,
+        too."""
         positive = values[values > 0]
         if not len(positive):
             return {}
@@ -68,6 +70,6 @@ class Decades:
         self._largest[quantity] = max(largest, self._largest.get(quantity, -math.inf))
         found[f"{name}/[largest so far{self._of}]"] = self._largest[quantity]
         if quantity == UPDATES:
-            # TensorBoard takes a curve and its band only if they have the same steps.
+            # TensorBoard draws a curve and its band only if both have the same steps.
             found |= {f"{name}/{edge}{self._of}": value for edge, value in THUMB.items()}
         return found

@@ -14,8 +14,9 @@ from torch import Tensor
 class Record:
     """The curves' values at ``step``, histograms, and notes on what cannot be measured.
 
-    ``optimizer`` made the step, by a gradient of so many ``samples``, 0 if that is unknown. The
-    last record of a training has no optimizer: it holds what was logged after the last step.
+    ``optimizer`` made the step, with a gradient of ``samples`` samples, 0 if their number is
+    unknown. The last record of a training has no optimizer: it holds what was logged after the last
+    step.
 
     What the device computes is handed over with ``later`` and stays there until ``fetch``, which
     moves all of it in one transfer; what the host knows goes straight to ``scalars``.
@@ -30,7 +31,8 @@ class Record:
     _waiting: list[tuple[list[Tensor], Callable[[np.ndarray], None]]] = field(default_factory=list)
 
     def later(self, tensors: list[Tensor], use: Callable[[np.ndarray], None]) -> None:
-        """Call ``use`` with the values of ``tensors``, one after the other, once they are here."""
+        """Call ``use`` with the values of all ``tensors`` in one flat array, once they are on the
+        host."""
         if tensors:
             self._waiting.append((tensors, use))
 

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 class RunFolder:
-    """A folder in ``parent``, as a context manager: ``name``, or a new one named by the time.
+    """A context manager for a folder in ``parent``: ``name``, or a new one named after the time.
 
-    A curve belongs to a *writer*, the event file of a subfolder: TensorBoard lays the curves of all
-    writers that share a tag over each other in one chart. Leaving the context closes them. An
-    ``OSError`` within it leaves as a ``UserError``, which names the ``option`` that chose the
-    folder, and a ``KeyboardInterrupt`` leaves with the folder's path as its argument.
+    A curve belongs to a *writer*, the event file of a subfolder: TensorBoard draws the curves of
+    the same tag from all writers in one chart. Leaving the context closes the writers. An
+    ``OSError`` in the context becomes a ``UserError`` that names the ``option`` by which the folder
+    was chosen, and a ``KeyboardInterrupt`` gets the folder's path as its argument.
     """
 
     def __init__(self, parent: Path, name: str | None = None, option: str = "--out") -> None:
@@ -49,7 +49,8 @@ class RunFolder:
         return self._writers[name]
 
     def fresh_writer(self, name: str) -> EventFile:
-        """A writer that replaces what stands under its name; it is a context manager."""
+        """A writer that replaces what an earlier one of this name wrote; it is a context
+        manager."""
         shutil.rmtree(self.path / name, ignore_errors=True)
         return EventFile(self.path / name)
 
@@ -92,7 +93,7 @@ class RunFolder:
 
 
 def new_folder(path: Path, number: int = 1) -> Path:
-    """Make the folder ``path``, with a number behind its name if that one is taken."""
+    """Make the folder ``path``, with a number added to its name if that is taken."""
     numbered = path if number == 1 else path.with_name(f"{path.name}-{number}")
     try:
         numbered.mkdir()

@@ -21,26 +21,26 @@ else:
     import fcntl
 
 LOCK = "lock"
-"""The name of its file in the folder."""
+"""The name of the lock file in a run's folder."""
 LOOK = 0.1
 """Seconds between two tries."""
 FAR = 1 << 20
-"""The byte that is locked on Windows, where no other process can read what is locked: it is behind
-the text."""
+"""The position of the byte that is locked on Windows. It is beyond the text, as no other process
+can read a locked byte there."""
 
 
 @contextmanager
 def locked(folder: Path, patience: float = 0.0) -> Iterator[Callable[[], None]]:
     """Hold the lock of a run within the context: no other process gets it meanwhile.
 
-    The folder can be moved or deleted all the same, and another one made in its place, which
-    another process may lock. So it yields a check, to be called before writing: ``UserError`` if
+    The folder can still be moved or deleted, and another one made in its place, which another
+    process may lock. So the context yields a check, to be called before writing: ``UserError`` if
     the folder is no longer there.
 
     The lock is on the file ``lock``, which says who holds it: a POSIX lock, or that of Windows. The
-    system frees it when its process ends, however it ends; a child does not inherit it, so that a
-    worker that loads data and lives a little longer than its training does not keep it. ``lockf``
-    also holds over NFS.
+    system frees it when its process ends, however it ends; a child does not inherit it, so a data
+    loading worker that lives a little longer than its training does not hold it. ``lockf`` also
+    holds over NFS.
 
     Args:
         folder: of the run; it must exist.
@@ -86,7 +86,7 @@ def locked(folder: Path, patience: float = 0.0) -> Iterator[Callable[[], None]]:
 
 
 def acquired(file: IO[bytes]) -> bool:
-    """Whether the lock is ours; where files cannot be locked, that is a warning."""
+    """Whether this process has the lock; where files cannot be locked, true, with a warning."""
     try:
         if sys.platform == "win32":
             file.seek(FAR)

@@ -23,12 +23,13 @@ class Sink(Protocol):
     """What ``Monitor(sinks=)`` takes: any object with this method, such as a run of wandb."""
 
     def log(self, data: dict[str, float | str], step: int, /) -> object:
-        """Take what the event file takes at ``step``, by the same tags.
+        """Receive what the event file receives at ``step``, under the same tags.
 
-        Numbers are the points of curves; they may be NaN or infinite. Texts are the ``diagnosis``
-        whenever it changes, a new one of the ``notes``, what is ``not finite``, and, as the first
-        thing of each session, the ``settings and versions``. Several calls may have one step, and
-        a step may be earlier than that of the call before.
+        Numbers are the points of curves; they may be NaN or infinite. Texts have the tags
+        ``settings and versions`` (the first call of each session), ``diagnosis`` and
+        ``what is trained`` (whenever they change), ``notes`` (each note once) and ``not finite``.
+        Several calls may have the same step, and a step may be earlier than that of the call
+        before.
         """
 
 
@@ -41,7 +42,7 @@ class JsonLines:
     NaN and infinities, which JSON lacks, are ``null``. A curve that is called ``step`` is omitted.
 
     Raises:
-        UserError: the file cannot be written, or holds something else.
+        UserError: the file cannot be written, or holds something other than such lines.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -71,7 +72,7 @@ class JsonLines:
             write_whole(self.path, kept)
 
     def _lines_before(self, step: int) -> list[bytes]:
-        """The whole lines of earlier steps; ``UserError`` if the file is none of JSON lines."""
+        """The whole lines of earlier steps; ``UserError`` if it is not a file of such lines."""
         if not self.path.is_file():
             raise UserError(f"{self.path} is no file: give JsonLines another path")
         *lines, last = self.path.read_bytes().split(b"\n")
@@ -90,7 +91,8 @@ def valid(value: float | str) -> float | str | None:
 
 
 class Sinks:
-    """Hands everything to every sink. One that fails is one warning, and is given nothing more."""
+    """Passes everything to every sink. A sink that fails causes one warning, and gets nothing
+    more."""
 
     def __init__(self, sinks: Iterable[Sink]) -> None:
         self._sinks = list(sinks)

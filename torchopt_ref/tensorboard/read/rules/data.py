@@ -11,20 +11,20 @@ from .evidence import LATER, Curve, Finding, fallen, is_classifier, is_guessing,
 from .learning import overfits
 
 FLOOR, CEILING = 0.3133, 0.75
-"""Between these stays the binary cross-entropy with logits of what are probabilities already:
-``ln(1 + 1/e)``, and a little above ln(2)."""
+"""Binary cross-entropy with logits stays between these if it is given probabilities: its least
+value is then ``ln(1 + 1/e)``, and guessing gives a little above ln(2)."""
 
 FAR_OFF = 4.0
-"""The first cross-entropy in units of ln(classes) from which on it is far off. Healthy: at most
-2.5; broken: at least 6.3."""
+"""The first cross-entropy is far off if it is more than this many times ln(classes). Healthy: at
+most 2.5; broken: at least 6.3."""
 
 UNSCALED = 20.0
-"""The standard deviation or mean of an input, not of indices, above which it is not normalised.
-Healthy: at most 3.6, but for two models that normalise it themselves, which learn; broken: at least
-50."""
+"""An input, unless it is indices, is not normalised if its standard deviation or mean is larger
+than this. Healthy: at most 3.6, except for two models that normalise it themselves, and learn;
+broken: at least 50."""
 
 ONE_CLASS = 0.98
-"""The part of the predictions that are of one class, from which on it is one class only."""
+"""Only one class is predicted if at least this fraction of the predictions is of one class."""
 
 LEAVE_OUT = (
     "Leave out the {} at the model's end: cross_entropy and binary_cross_entropy_with_logits take "
@@ -33,7 +33,7 @@ LEAVE_OUT = (
 
 
 def probabilities(history: History) -> Finding | None:
-    """A loss that takes scores was given what a softmax or sigmoid made of them."""
+    """A loss that takes scores (logits) was given the result of a softmax or sigmoid."""
     told = of_softmax(history)
     if not told and is_sigmoid_twice(history):
         told = (
@@ -54,7 +54,7 @@ def probabilities(history: History) -> Finding | None:
 
 
 def of_softmax(history: History) -> tuple[str, str] | None:
-    """For outputs that are distributions: what their loss shows, and what to try."""
+    """If the outputs are distributions: what their loss shows, and what to try."""
     shares = Curve.of(history, "model output/is a distribution")
     parts = Curve.of(history, f"{ENTROPY}/loss divided by it")
     if len(shares) < 3 or not shares.values.all() or len(parts) < 3:
@@ -83,7 +83,7 @@ def is_sigmoid_twice(history: History) -> bool:
 
 
 def never_negative(history: History) -> Finding | None:
-    """The output of a classifier, or of a model that does not learn."""
+    """Reported for a classifier, or for a model that does not learn."""
     low, zeros = Curve.of(history, "model output/smallest"), Curve.of(history, "model output/zeros")
     if len(low) < 3 or low.values.any() or zeros.late < 0.1:
         return None
@@ -115,8 +115,8 @@ def constant_input(history: History) -> Finding | None:
 
 
 def same_batch(history: History) -> Finding | None:
-    """Two steps on one batch, of a classifier; if it is the same in every step, only where the
-    validation shows that these are not all of its data."""
+    """A classifier makes several steps on one batch. If the batch is the same in every step, it may
+    be all of the data, and is reported only if validation shows overfitting."""
     again = Curve.of(history, "model input/repeated")
     if len(again) < 3 or not is_classifier(history):
         return None
@@ -151,7 +151,8 @@ def one_class_batches(history: History) -> Finding | None:
 
 
 def unscaled(history: History) -> Finding | None:
-    """An input far from mean 0 and deviation 1, in a run that begins far off or learns badly."""
+    """The input is far from mean 0 and standard deviation 1, and the first loss is far off or the
+    run learns badly."""
     std = Curve.of(history, "model input/std")
     middle = Curve.of(history, "model input/mean")
     if len(std) < 3 or not history.facts().get("floating input"):
@@ -173,7 +174,7 @@ def unscaled(history: History) -> Finding | None:
 
 
 def far_off(history: History) -> Finding | None:
-    """The first cross-entropy of a classifier, beside that of guessing."""
+    """The first cross-entropy of a classifier is far above that of guessing."""
     entropy = Curve.of(history, f"{ENTROPY}/mean")
     classes = Curve.of(history, "classes/number")
     if not len(entropy) or not len(classes) or entropy.steps[0] != 1:

@@ -1,4 +1,4 @@
-"""What the rules ask of a run's history, and what they answer with."""
+"""What the rules compute from a run's history, and the findings that they return."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import numpy as np
 from ..history import ENTROPY, History
 
 LATER = 8
-"""Records of the loss that it takes to see whether it falls."""
+"""It takes this many records of the loss to see whether it falls."""
 
 REWARDS = ("reward", "return", "score")
-"""Parts of the names of curves that are to rise."""
+"""Parts of the names of curves that should rise."""
 
 AGENTS = ("policy", "actor", "critic", "value", "advantage", "episode")
-"""Parts of the names of curves of agents."""
+"""Parts of the names of curves that tell that an agent is trained."""
 
 NAMED = 3
-"""Layers that a finding names."""
+"""A finding names at most this many layers."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Finding:
 
     @property
     def where(self) -> str:
-        """The layers as they are written behind the kind."""
+        """The layers as text that follows the kind."""
         return f": {', '.join(self.layers)}" if self.layers else ""
 
     def as_json(self) -> dict[str, Any]:
@@ -78,11 +78,11 @@ class Curve:
 
     @property
     def noise(self) -> float:
-        """How far a point usually is from the next one, with a margin of one half."""
+        """One and a half times the median distance of a point from the next one."""
         return 1.5 * float(np.median(np.abs(np.diff(self.values)))) if len(self) > 1 else 0.0
 
     def thirds(self) -> tuple[float, float, float]:
-        """The medians of its beginning, middle and end."""
+        """The medians of its first, second and last third."""
         first, second, third = (float(np.median(part)) for part in np.array_split(self.values, 3))
         return first, second, third
 
@@ -120,7 +120,7 @@ def fallen(history: History) -> float | None:
 
 
 def falls(history: History) -> bool:
-    """Whether the loss goes down from third to third, by a twentieth in all."""
+    """Whether the loss falls from each third of the run to the next, by more than 5 % in all."""
     loss = loss_of(history)
     if len(loss) < 6:
         return False
@@ -129,8 +129,9 @@ def falls(history: History) -> bool:
 
 
 def is_rewarded(history: History) -> bool | None:
-    """What an agent's rewards say, as its losses need not fall: True if one that was logged has
-    risen, False if an agent logged none. None if it is no agent, or no reward has risen."""
+    """Whether the rewards say that an agent learns, as its losses need not fall. True if a logged
+    reward has risen, False if an agent logged none. None if the rewards have not risen, or it is no
+    agent."""
     rewards = [Curve.of(history, tag) for tag in history.logged if has_word(tag, REWARDS)]
     if any(len(each) >= 3 and each.late > each.first + each.noise for each in rewards):
         return True
@@ -142,7 +143,8 @@ def has_word(tag: str, parts: Sequence[str]) -> bool:
 
 
 def rose(history: History) -> bool:
-    """Whether the loss is above its first value by more than it varies from record to record."""
+    """Whether the loss is above its first value by more than its variation from record to
+    record."""
     loss = loss_of(history)
     if len(loss) < 3 or is_rewarded(history) is not None:
         return False
@@ -170,7 +172,8 @@ def is_guessing(history: History) -> bool:
 
 
 def trained_from_the_start(history: History) -> list[tuple[str, str]]:
-    """Layers, and their tags, whose weights were not 0 in the first record."""
+    """The layers whose weights were not 0 in the first record, with the tags of their
+    ``update to weight``."""
     tags = history.layers("update to weight")
     first = min(
         (history.steps(tag)[0] for tag in history.layers("weight norm").values()), default=0
@@ -186,7 +189,7 @@ def aligned(history: History, layers: Sequence[tuple[str, str]]) -> np.ndarray:
         place, values = np.searchsorted(steps, history.steps(tag)), history.values(tag)
         inside = (place < len(steps)) & np.isfinite(values)
         table[place[inside], column] = values[inside]
-    # A row without any finite value would have no median.
+    # A row without any finite value would have no median: it becomes 0.
     return np.where(np.isnan(table).all(1, keepdims=True), 0.0, table)
 
 

@@ -1,4 +1,4 @@
-"""Whether gradients come, and of what size."""
+"""Whether gradients arrive, and how large they are."""
 
 from __future__ import annotations
 
@@ -12,35 +12,36 @@ from ..history import History
 from .evidence import LATER, NAMED, Curve, Finding, aligned, fallen, listed, loss_of
 
 VANISHED = 1e-3
-"""A gradient has vanished if its norm is below this part of the largest of its optimizer's layers,
-in the median record of the second half, where the loss has not halved. Broken: the loss fell by at
-most 8 %."""
+"""A layer's gradient has vanished if its norm is below this fraction of the largest among its
+optimizer's layers, in the median record of the second half, and the loss has not halved. Broken:
+the loss fell by at most 8 %."""
 
 HELD = 5e-4
-"""A small gradient holds a layer back if its update is below this part of its weights: Adam makes
-full steps of small gradients."""
+"""A small gradient holds a layer back only if the layer's update is below this fraction of its
+weights: Adam makes full steps from small gradients, too."""
 
 GONE = 1e-3
-"""The gradient norm in units of its first, below which it has faded."""
+"""The gradient has faded if its norm is below this fraction of the first one."""
 
 SPIKE = 1000.0
-"""A gradient spikes if its norm is so many times the largest of the five records before. Healthy:
+"""A gradient spikes if its norm is this many times the largest of the five records before. Healthy:
 at most 8; broken: 128,000."""
 
 CALM = 0.1
-"""Steps are not large if the median layer's update is below this part of its weights."""
+"""Steps are not large if the median layer's update is below this fraction of its weights."""
 
 CONSTANT = 1e-3
-"""A gradient is clipped in every step if its norm varies by at most this part. Broken: at most
-3e-6. So do healthy ones that are clipped, but their steps have a size of their own, or they
-learn."""
+"""A gradient is clipped in every step if its norm varies by at most this fraction. Broken: at most
+3e-6. It is as constant in healthy trainings that clip, but these learn, or the size of their steps
+does not depend on the gradient's (Adam)."""
 
 SAME = 0.99
-"""The cosine from which on gradients are of one batch: then their norm is the same unclipped."""
+"""From this cosine of successive gradients on, the batch is always the same: then the norm is
+constant without clipping, too."""
 
 
 def without_gradient(history: History) -> Finding | None:
-    """Layers that an optimizer has, and whose gradient was None in every record."""
+    """Layers in an optimizer whose gradient was None in every record."""
     layers = [
         name
         for name, tag in history.layers("weight norm").items()
@@ -61,13 +62,13 @@ def without_gradient(history: History) -> Finding | None:
 
 
 def no_gradient_at_all(history: History) -> Finding | None:
-    """0 in every layer and record: nothing else can be said of such a run."""
+    """The gradient is 0 in every layer and record: nothing else can be said of such a run."""
     tags = history.below("gradient norm")
     return zero_gradient(history) if all(history.is_zero(tag) for tag in tags.values()) else None
 
 
 def zero_gradient(history: History) -> Finding | None:
-    """Layers whose gradient came, and was 0 in every record."""
+    """Layers whose gradient was not None, but 0 in every record."""
     tags = history.layers("gradient norm")
     layers = [name for name, tag in tags.items() if history.is_zero(tag)]
     loss = loss_of(history)
@@ -133,8 +134,8 @@ def faded(history: History) -> Finding | None:
 
 
 def vanished(history: History) -> Finding | None:
-    """Layers whose gradients are small beside those of others of their optimizer, where the loss
-    does not fall as if nothing was the matter."""
+    """Layers whose gradients are small compared with those of other layers of their optimizer,
+    unless the loss has halved all the same."""
     fall = fallen(history)
     if fall is not None and fall > 0.5:
         return None
@@ -162,8 +163,8 @@ def vanished(history: History) -> Finding | None:
 
 
 def beside_the_largest(history: History, names: Iterable[str]) -> dict[str, float]:
-    """The gradient norm of each as a fraction of the largest of them, in the median record of the
-    second half."""
+    """Each layer's gradient norm as a fraction of the largest among ``names``, in the median record
+    of the second half."""
     tags = [(name, f"gradient norm/{name}") for name in names]
     layers = [(name, tag) for name, tag in tags if len(Curve.of(history, tag)) >= LATER]
     if len(layers) < 2:
@@ -179,15 +180,15 @@ def beside_the_largest(history: History, names: Iterable[str]) -> dict[str, floa
 
 
 def late_spikes(history: History) -> Finding | None:
-    """A spike in a run that had gone well until then: large steps are its consequence."""
+    """A spike after at least eight records: large steps after it are its consequence."""
     found = spikes(history)
     before = history.steps("gradient norm/[all]") < (found.step if found else 0)
     return found if before.sum() >= LATER else None
 
 
 def spikes(history: History) -> Finding | None:
-    """Relative to the records just before, as norms fall with the loss; and after steps that were
-    not large, which would be the cause."""
+    """A gradient far larger than in the records just before (not than in all, as norms fall with
+    the loss). Not after large steps: these would be the cause."""
     norm = Curve.of(history, "gradient norm/[all]")
     worst, usual, place = 0.0, 0.0, 0
     for i in range(3, len(norm)):
@@ -211,13 +212,14 @@ def spikes(history: History) -> Finding | None:
 
 
 def steps_have_a_size(history: History) -> bool:
-    """Whether steps have a size of their own, whatever the gradient's, as in Adam and RMSprop."""
+    """Whether the size of steps does not depend on that of the gradient, as in Adam and RMSprop."""
     groups = history.facts().get("param groups", [])
     return any("beta2" in group or "alpha" in group for group in groups)
 
 
 def clipped(history: History) -> Finding | None:
-    """In a training that hardly learns, and whose steps are in proportion to the gradient."""
+    """Reported for a training that hardly learns, and whose steps are proportional to the
+    gradient."""
     norm = Curve.of(history, "gradient norm/[all]")
     late = norm.second_half
     fall = fallen(history)

@@ -14,47 +14,48 @@ from .evidence import LATER, NAMED, Curve, Finding, fallen, falls, loss_of
 UNTOUCHED = "batch norm/never updated, {}"
 
 OFTEN = 0.4
-"""A model is in evaluation mode too often if it is so in this part of the records."""
+"""A model is in evaluation mode too often if it is so in more than this fraction of the records."""
 
 DEAD, MOST_DEAD = 0.5, 0.95
-"""The dead part of a layer's units that is too much in a run that does not learn, and in any run.
-Healthy: at most 0.61; broken: 1."""
+"""The fraction of dead units in a layer that is too much: in a run that does not learn, and in any
+run. Healthy: at most 0.61; broken: 1."""
 
 SATURATED = 0.5
-"""The saturated part of a layer's outputs that is too much in a run that does not learn."""
+"""The fraction of saturated outputs of a layer that is too much in a run that does not learn."""
 
 BORN_SATURATED = 0.75
-"""The saturated part of a layer's outputs in the first record that is too much in any run. Healthy:
-at most 0.56; broken: at least 0.91."""
+"""The fraction of saturated outputs of a layer in the first record that is too much in any run.
+Healthy: at most 0.56; broken: at least 0.91."""
 
 LEARNT = 0.3
-"""A run learns if its loss has fallen by this part of its first value."""
+"""A run learns if its loss has fallen by this fraction of its first value."""
 
 KEEPS = 0.15
-"""A dropout layer keeps at least this part of its input. Healthy: at least 0.25; broken: at most
-0.05."""
+"""A dropout layer should keep at least this fraction of its input. Healthy: at least 0.25; broken:
+at most 0.05."""
 
 GROWN, SHRUNK = 100.0, 0.2
-"""The weight norm in units of its first, from which on, or up to which, weights have grown or
-shrunk too much where the loss does not fall. Healthy weights shrink to 0.58 at least; those that
-grow more than 100 times, from tiny values, learn, and grow in the first half of a run only. Broken:
-106; 0.02 and less."""
+"""The weight norm divided by its first value: if the loss does not fall, weights have grown too
+much from the first number on, and shrunk too much up to the second. Healthy weights stay above
+0.58; those that grow more than 100 times, from tiny values, learn, and grow in the first half of a
+run only. Broken: 106; 0.02 and less."""
 
 GONE = 0.05
-"""The weight norm in units of its first, up to which weights have shrunk too much whatever the loss
-does. Healthy: at least 0.58; broken: at most 0.02."""
+"""The weight norm divided by its first value, up to which weights have shrunk too much whatever the
+loss does. Healthy: at least 0.58; broken: at most 0.02."""
 
 LEAP = 10.0
-"""The weights leap if their norm grows so many times from one record to the next."""
+"""The weights leap if their norm grows more than this many times from one record to the next."""
 
 SHIFTED = 0.2
-"""Standard deviations between a batch's mean and the running one, in the last quarter of at least
-100 steps. Healthy: at most 0.14; broken: at least 0.24."""
+"""Running statistics are off if a batch's mean is this many standard deviations from the running
+one, in the last quarter of a run of at least 100 steps. Healthy: at most 0.14; broken: at least
+0.24."""
 
 
 def evaluation_mode(history: History) -> Finding | None:
-    """Of a model that has Dropout, or BatchNorm that is trained; of all of it, or of layers whose
-    running statistics were never made."""
+    """Looked at for a model that has Dropout, or BatchNorm that is trained: either the whole model
+    is in evaluation mode, or BatchNorm layers whose running statistics were never updated."""
     mode = Curve.of(history, "training mode")
     layers = Curve.of(history, UNTOUCHED.format("in evaluation mode"))
     off = mode.values == 0
@@ -123,7 +124,7 @@ def dropout(history: History) -> Finding | None:
 
 
 def half_dead(history: History) -> Finding | None:
-    """In a run that does not learn, and for which nothing else was found."""
+    """Dead units in a run that does not learn, and for which no earlier rule found anything."""
     if learns_well(history) or len(loss_of(history)) < LATER:
         return None
     return dead_units(history, DEAD)
@@ -157,7 +158,7 @@ def dead_units(history: History, least: float = MOST_DEAD) -> Finding | None:
 
 
 def born_saturated(history: History) -> Finding | None:
-    """Layers that were saturated in the first record, and are in the second half."""
+    """Layers that were saturated in the first record, and still are in the second half."""
     found = saturation(history)
     found = {name: each for name, each in found.items() if each[0] >= BORN_SATURATED}
     return saturated_layers(
@@ -169,7 +170,7 @@ def born_saturated(history: History) -> Finding | None:
 
 
 def saturated(history: History) -> Finding | None:
-    """Where the loss does not fall: what a network learns may saturate it."""
+    """Reported only if the loss does not fall: learning itself may saturate a network."""
     if learns_well(history) or len(loss_of(history)) < LATER:
         return None
     found = saturation(history)
@@ -259,6 +260,6 @@ def learns_no_more(history: History) -> bool:
 
 
 def learns_well(history: History) -> bool:
-    """Whether the loss has fallen well, or is about to, or is not known."""
+    """Whether the loss has fallen well, or is falling, or is not known."""
     fall = fallen(history)
     return fall is None or fall > LEARNT or falls(history)

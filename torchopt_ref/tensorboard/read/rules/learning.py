@@ -1,4 +1,4 @@
-"""Whether it learns, and whether what it learns holds."""
+"""Whether the model learns, and whether it generalises."""
 
 from __future__ import annotations
 
@@ -23,44 +23,46 @@ from .evidence import (
 )
 
 STANDS = 0.05
-"""A classifier's loss stands still if it falls by less than this part from its first third to its
-last, in 200 steps. For other losses, which may be near the noise of their targets, it is a
-fifth."""
+"""A classifier's loss stands still if it falls by less than this fraction from the first third of
+the run to the last, in 200 steps. For other losses, which may be near the noise of their targets,
+the bound is a fifth of this."""
 
 FLAT = 0.03
-"""A loss that is no classifier's is flat if it swings by at most this part: adversaries' swing
-more."""
+"""A loss that is not a classifier's is flat if its standard deviation is less than this fraction of
+it: losses of adversaries vary more."""
 
 LEVEL = 0.25
-"""A loss is level if it stays within this part of its first value."""
+"""A loss is level if it differs from its first value by less than this fraction."""
 
 RISEN, RISEN_FAR = 1.5, 100.0
-"""A loss has risen if it is so many times the largest of its first three, as one batch may be a
-lucky one. The first number is for classifiers, the second for all else, where adversaries and
-moving targets may raise a loss that is none the worse. Losses that begin at 0 or below cannot be
-judged so. Broken: at least 8."""
+"""A loss has risen if it is this many times the largest of its first three values (a single batch
+may be a lucky one). The first number is for classifiers, the second for all other losses, which
+adversaries and moving targets may raise although nothing is wrong. Losses that begin at 0 or below
+cannot be judged in this way. Broken: at least 8."""
 
 AGREE = 0.4
-"""The cosine of successive gradients in the median record, from which on they agree. Broken: at
-least 0.83."""
+"""Successive gradients agree from this cosine on, in the median record. Broken: at least 0.83."""
 
 DEEP = 1000.0
-"""A loss falls without end if it is so many times its first value below 0, and so many in all."""
+"""A loss falls without end if it is negative, and its size is this many times its first value's,
+and at least this."""
 
 OTHERS = {"val", "valid", "validation", "eval", "test", "dev"}
 """Words for data that is not trained on."""
 
 GAP = 0.25
-"""How far validation's accuracy is below the training's if it overfits."""
+"""A model overfits if the validation accuracy is more than this below the training accuracy."""
 
 LEAK = 64.0
-"""MiB by which memory grows in the second half of a run, in four of five records."""
+"""Memory grows too much if it gains more than this many MiB in the second half of a run, and rises
+in more than four of five records."""
 
 FALLEN = 0.1
-"""How far validation's accuracy has fallen from its best if it overfits."""
+"""A model overfits if the validation accuracy has fallen more than this from its best."""
 
 APART = 1.0
-"""How far above the training's loss, relative to it, is a validation loss that has risen."""
+"""A validation loss that has risen counts if it is above the training loss by more than this
+multiple of it."""
 
 
 def not_finite(history: History) -> Finding | None:
@@ -80,7 +82,8 @@ def not_finite(history: History) -> Finding | None:
 
 
 def first_not_finite(history: History) -> str:
-    """From the curves: the run's health was not watched, or it is the loss of an evaluation."""
+    """The first such value in the curves, where the monitor reported none: the run's health was not
+    watched, or it is the loss of an evaluation."""
     found = [
         (step, tag)
         for tag, points in history.curves.items()
@@ -93,7 +96,8 @@ def first_not_finite(history: History) -> str:
 
 
 def ascends(history: History) -> Finding | None:
-    """The loss rises, and the gradients of successive steps agree: too large steps overshoot."""
+    """The loss rises although the gradients of successive steps agree: so it is not that steps are
+    too large and overshoot, as gradients would then disagree."""
     cosine = Curve.of(history, "gradient cosine/[all]")
     loss, least = loss_of(history), least_rise(history)
     if len(loss) < 6 or len(cosine) < 4 or loss.first <= 0 or loss.late < least * loss.first:
@@ -176,8 +180,8 @@ def stands(history: History) -> Finding | None:
 
 
 def overfits(history: History) -> Finding | None:
-    """By the accuracy of validation, and where there is none by its loss; one point is not
-    enough."""
+    """Judged by the validation accuracy, or by the validation loss if there is no accuracy; one
+    point is not enough."""
     ours, theirs = Curve.of(history, "accuracy"), validation(history, "acc")
     if theirs and len(ours) >= 6 and len(theirs) >= 3:
         latest = float(theirs.values[-2:].max())
@@ -222,7 +226,7 @@ def finding_of_overfitting(evidence: str, curves: tuple[str, ...]) -> Finding:
 
 
 def validation(history: History, kind: str) -> Curve | None:
-    """The curve of a validation's loss or accuracy, by the names that are usual for it."""
+    """The curve of the validation loss or accuracy, found by its usual names."""
     for tag in history.logged:
         parts = words(tag)
         if parts & OTHERS and any(part.startswith(kind) for part in parts):
@@ -231,7 +235,7 @@ def validation(history: History, kind: str) -> Curve | None:
 
 
 def memory_grows(history: History) -> Finding | None:
-    """In the second half, in most records."""
+    """Memory rises in the second half of the run, in most records."""
     for tag in history.below("memory").values():
         peak = Curve.of(history, tag)
         half = peak.second_half

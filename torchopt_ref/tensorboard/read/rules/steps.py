@@ -25,32 +25,34 @@ from .evidence import (
 )
 
 BIG_STEP = 0.1
-"""The update of the median layer as a part of its weights, from which on it is too big in a run
-that is harmed. Healthy runs are not harmed, and reach 2,000 where weights are tiny at first;
-broken: at least 0.34, but for a single spike."""
+"""The update of the median layer divided by its weights, from which on it is too big in a run that
+is harmed. Healthy runs are not harmed, although they reach 2,000 if weights are tiny at first;
+broken: at least 0.34, except for a single spike."""
 
 LEARNT = 0.1
-"""A run learns if its loss falls by this part of its first value. Healthy losses that fall by less
-have smaller steps."""
+"""A run learns if its loss falls by this fraction of its first value. Healthy runs whose loss falls
+by less have smaller steps."""
 
 LEAPT = 20.0
-"""A loss that rose to at most so many times its first value has made that good if it halves
-later."""
+"""A loss that rose to at most this many times its first value has recovered if it later falls to
+half its first value."""
 
 SMALL_STEP = 1e-4
-"""The update of the median layer as a part of its weights, in the median record, below which it is
-too small in a run that does not learn. Healthy: at least 1.6e-4 where the loss is not 0; broken:
-at most 7e-5."""
+"""The update of the median layer divided by its weights, in the median record, below which it is
+too small in a run that does not learn. Healthy: at least 1.6e-4 where the loss is not 0; broken: at
+most 7e-5."""
 
 CARRIED = 0.3
-"""The part of a gradient that was there before. Healthy: exactly 0; broken: at least 0.94."""
+"""Gradients are never zeroed if this fraction of a gradient was there before it was computed.
+Healthy: exactly 0; broken: at least 0.94."""
 
 ENDED = 1e-3
-"""The learning rate has ended if it is below this part of its largest value in all of the second
-half. Healthy: at least 0.005; broken: at most 3e-4."""
+"""The learning rate has ended if it is below this fraction of its largest value in all of the
+second half. Healthy: at least 0.005; broken: at most 3e-4."""
 
 UNDER = 0.1
-"""The size of the gradient's elements in units of eps, below which eps decides the step."""
+"""The size of the gradient's elements divided by eps, below which eps decides the size of a
+step."""
 
 
 def no_step(history: History) -> Finding | None:
@@ -85,7 +87,8 @@ def no_step(history: History) -> Finding | None:
 
 
 def carried_over(history: History) -> Finding | None:
-    """The median over the records but the first, where there is nothing to carry over."""
+    """Judged by the median over all records but that of step 1, where there is nothing to carry
+    over."""
     tag = "gradient carried over"
     values, steps = history.values(tag), history.steps(tag)
     later = values[1:] if len(steps) and steps[0] == 1 else values
@@ -128,8 +131,8 @@ def unusual_options(history: History) -> Finding | None:
 
 
 def contradictions(group: dict[str, Any], is_under_way: bool) -> list[str]:
-    """In words. Weight decay is judged once the training is under way: a learning rate that falls
-    as 1 / t may begin by taking all of the weights."""
+    """The contradictions in words. Weight decay is judged only once the training is under way: with
+    a learning rate that falls as 1 / t, the first steps may remove the weights altogether."""
     beta1, beta2 = group.get("beta1"), group.get("beta2")
     said = []
     if beta1 is not None and beta2 is not None and beta1 >= beta2:
@@ -161,9 +164,9 @@ def contradictions(group: dict[str, Any], is_under_way: bool) -> list[str]:
 
 
 def under_epsilon(history: History) -> Finding | None:
-    """Adam divides by the root of the squares and eps: gradients below that make small steps. A
-    layer's gradient has the root mean square ``|g| / sqrt(n)``, and ``sqrt(n)`` is the update's
-    norm in units of ``lr`` times the effective step."""
+    """Adam divides by the root of the averaged squares plus eps: gradients far below eps make small
+    steps. The root mean square of a layer's gradient is ``|g| / sqrt(n)``, where ``sqrt(n)``
+    follows from the update's norm ``|u|``: it is ``|u| / (lr * effective step)``."""
     groups = history.facts().get("param groups", [])
     eps = max((group.get("eps", 0.0) for group in groups if "beta2" in group), default=0.0)
     rates = history.below("learning rate").values()
@@ -190,8 +193,8 @@ def under_epsilon(history: History) -> Finding | None:
 
 
 def big_steps(history: History) -> Finding | None:
-    """The median is taken over layers that have weights in the first record: growth from 0 is not a
-    big step."""
+    """The median is taken over layers whose weights are not 0 in the first record: growth from 0 is
+    not a big step."""
     layers = trained_from_the_start(history)
     if not layers or not is_harmed(history):
         return None
@@ -230,9 +233,9 @@ def big_steps(history: History) -> Finding | None:
 
 
 def is_harmed(history: History) -> bool:
-    """The loss is above where it began, or rose to more than twice that without having lost half
-    of it since; or it has hardly fallen and is not about to, where there are records enough to
-    tell; or it stands still, as all gradients are 0."""
+    """Whether the loss is above its first value; or it rose to more than twice that, and has not
+    recovered (see ``LEAPT``); or it has hardly fallen and is not falling, if there are enough
+    records to tell; or it stands still, as all gradients are 0."""
     loss, fall = loss_of(history), fallen(history)
     if fall is None:
         return False
@@ -275,7 +278,7 @@ def ended_early(history: History) -> Finding | None:
 
 
 def small_steps(history: History) -> Finding | None:
-    """Not while the learning rate is warmed up."""
+    """Steps are too small; not judged while the learning rate is warmed up."""
     layers = trained_from_the_start(history)
     fall, rate = fallen(history), history.values("learning rate/group 0")
     warms_up = len(rate) > 1 and rate[-1] == rate.max() > 1.5 * rate[0]
@@ -299,7 +302,7 @@ def small_steps(history: History) -> Finding | None:
 
 
 def still(history: History) -> Finding | None:
-    """Layers whose gradient is not 0, and whose update is."""
+    """Layers whose gradient is not 0, but whose update is."""
     frozen = [
         name
         for name, tag in history.layers("update to weight").items()
