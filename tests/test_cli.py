@@ -8,11 +8,11 @@ import signal
 import subprocess
 import sys
 import time
-from importlib.metadata import version
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from torchopt_ref import __version__
 from torchopt_ref.cli import main
 from torchopt_ref.experiments import EXPERIMENTS
 from torchopt_ref.testing import configurations
@@ -44,7 +44,7 @@ def test_help(arguments, capsys):
 
 def test_the_version_is_that_of_the_package(capsys):
     assert main(["--version"]) == 0
-    assert capsys.readouterr().out == f"torchopt-ref {version('torchopt-ref')}\n"
+    assert capsys.readouterr().out == f"torchopt-ref {__version__}\n"
     main(["--help"])
     assert "torchopt-ref --version" in capsys.readouterr().out
 

@@ -3,3 +3,5 @@
 ``optim`` (drop-in optimizers), ``init`` (initial values), ``nn`` (BatchNorm, Dropout), ``testing``
 (parity), ``experiments`` (the laboratory), ``data``; the command line is ``torchopt-ref``.
 """
+
+__version__ = "0.1.0"

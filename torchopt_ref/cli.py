@@ -13,7 +13,7 @@
                                         --against keras: that of our Keras dialect to Keras
     torchopt-ref check MODULE:CLASS     hold any optimizer against what torch.optim promises
     torchopt-ref explain A B            what differs between two optimizers, in words and numbers
-    torchopt-ref --version              the version, as pip knows it
+    torchopt-ref --version              the version
 
 A user's mistake is one line on stderr and exit status 2.
 """
@@ -29,10 +29,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import fields, is_dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
+from torchopt_ref import __version__
 from torchopt_ref.devices import check_device
 from torchopt_ref.errors import LARGEST_SEED, UserError, check_path, check_whole, expanded, unknown
 from torchopt_ref.written import near, pasted
@@ -77,10 +77,7 @@ def command(name: str, arguments: list[str]) -> int:
         print(__doc__.strip())
         return 0
     if name == "--version":
-        try:
-            print(f"torchopt-ref {version('torchopt-ref')}")
-        except PackageNotFoundError:
-            print("torchopt-ref, not installed but run where its source is")
+        print(f"torchopt-ref {__version__}")
         return 0
     if name not in COMMANDS:
         raise unknown("command", name, COMMANDS)
