@@ -34,7 +34,6 @@ LESS = {
 }
 """What is added to the README's commands, by their beginning: the longest that fits."""
 ELSEWHERE = {
-    "torchopt-ref run all": "takes minutes",
     "torchopt-ref tensorboard": "ends by Ctrl-C",
     "--download": "needs a network",
     "my_package": "is the reader's",
@@ -102,7 +101,7 @@ def installed(wheel: Path, environment: Path) -> Path:
     commands = environment / ("Scripts" if sys.platform == "win32" else "bin")
     where = "import sysconfig; print(sysconfig.get_path('purelib'))"
     packages = Path(run(commands / "python", "-c", where).strip())
-    # Of a folder in a .pth file no .pth file is read: an editable install of the project is not seen.
+    # A .pth file in a folder that is named here is not read: an editable install is not seen.
     (packages / "others.pth").write_text("\n".join(site.getsitepackages()), encoding="utf-8")
     run(commands / "python", "-m", "pip", "install", "--no-deps", "--no-index", wheel)
     for package in ("torchopt_ref", "numpy_ref"):
@@ -120,11 +119,12 @@ def installed(wheel: Path, environment: Path) -> Path:
 def readme_commands() -> list[str]:
     """The README's commands that can be run here, with less to do."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```\n(.*?)^```$", text, re.S | re.M)
-    lines = [line for block in blocks for line in block.splitlines()]
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.S | re.M)
+    lines = [line for language, block in blocks if not language for line in block.splitlines()]
     found = []
     for line in lines:
         command = re.sub(r"\s+#.*", "", line).removeprefix("$ ")
+        command = command.replace("run all", "run weight-init")  # all would take minutes
         if not command.startswith("torchopt-ref ") or any(part in command for part in ELSEWHERE):
             continue
         if "--against" in command and not find_spec("keras"):

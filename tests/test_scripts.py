@@ -24,7 +24,7 @@ case "$*" in
         mkdir -p "$4/bin"
         for name in python ruff mypy torchopt-ref; do cp "$0" "$4/bin/$name"; done ;;
     "-m pip --version") echo "pip 25.0 from somewhere (python {VERSION})" ;;
-    "-m pip install "*) exit ${{PIP_STATUS:-0}} ;;
+    "-m pip install "*) cat "${{PIP_CONSTRAINT:-/dev/null}}" >>"$LOG.lowest"; exit ${{PIP_STATUS:-0}} ;;
     -c*) exec "{sys.executable}" "$@" ;;
 esac
 """
@@ -90,10 +90,11 @@ def clone(tmp_path):
     return Clone(tmp_path)
 
 
-@pytest.mark.parametrize("script", ["scripts/bootstrap", "scripts/run", "scripts/test", ".ci/run"])
+@pytest.mark.parametrize("script", ["bootstrap", "run", "test", "oldest", "../.ci/run"])
 def test_bash_can_read(script):
-    subprocess.run(["bash", "-n", ROOT / script], check=True)
-    assert os.access(ROOT / script, os.X_OK) == (script != "scripts/bootstrap")
+    path = ROOT / "scripts" / script
+    subprocess.run(["bash", "-n", path], check=True)
+    assert os.access(path, os.X_OK) == (script != "bootstrap")
 
 
 def test_run_creates_the_environment_installs_and_runs_the_main_job(clone):
@@ -260,6 +261,15 @@ def test_an_environment_of_an_unsupported_python_is_built_anew(clone):
     done = clone("scripts/run")
     assert done.returncode == 0
     assert clone.calls[0] == f"{clone.python3} -m venv --clear {clone.venv}"
+
+
+def test_the_oldest_versions_have_an_environment_of_their_own(clone):
+    done = clone("scripts/oldest", "-x")
+    assert done.returncode == 0
+    assert clone.calls[0] == f"{clone.python3} -m venv --clear {clone.venv}-oldest"
+    assert clone.calls[-1] == f"{clone.venv}-oldest/bin/python -m pytest -x"
+    lowest = clone.log.with_name("log.lowest").read_text(encoding="utf-8").splitlines()
+    assert {"torch==2.9", "numpy==2", "optuna==5", "pytest==8"} <= set(lowest)
 
 
 def test_ci_checks_style_and_types_and_runs_the_suite(clone):
