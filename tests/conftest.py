@@ -1,5 +1,6 @@
 import getpass
 import os
+import sys
 import tempfile
 
 import pytest
@@ -19,6 +20,16 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 # made with another ATEN_CPU_CAPABILITY: wrong results, and a crash.
 kernels = f"torchinductor_{getpass.getuser()}_{torch.backends.cpu.get_cpu_capability()}"
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.path.join(tempfile.gettempdir(), kernels))
+
+
+# What consists of forks, signals, limits of a process, or bash.
+if sys.platform == "win32":
+    train = ("checkpoints", "folder", "fsdp", "killed", "processes", "survives")
+    collect_ignore = [
+        *(f"train/test_train_{name}.py" for name in train),
+        *("tensorboard/test_run_lock.py", "test_other_systems.py", "test_scripts.py"),
+        "experiments/test_search_workers.py",
+    ]
 
 
 def pytest_collection_modifyitems(items):

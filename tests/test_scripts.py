@@ -24,7 +24,9 @@ case "$*" in
         mkdir -p "$4/bin"
         for name in python ruff mypy torchopt-ref; do cp "$0" "$4/bin/$name"; done ;;
     "-m pip --version") echo "pip 25.0 from somewhere (python {VERSION})" ;;
-    "-m pip install "*) cat "${{PIP_CONSTRAINT:-/dev/null}}" >>"$LOG.lowest"; exit ${{PIP_STATUS:-0}} ;;
+    "-m pip install "*)
+        cat "${{PIP_CONSTRAINT:-/dev/null}}" >>"$LOG.lowest"
+        exit ${{PIP_STATUS:-0}} ;;
     -c*) exec "{sys.executable}" "$@" ;;
 esac
 """
