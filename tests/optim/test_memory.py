@@ -153,7 +153,9 @@ UNFIT = {
 }
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.filterwarnings(
+    "ignore:.*(prototype|beta|deprecated)"
+)  # what torch says of its tensors
 @pytest.mark.parametrize("kind", UNFIT)
 def test_what_is_no_plain_memory_is_unfit(kind):
     """As a parameter, and beside one of its own shape, as far as it has any."""
