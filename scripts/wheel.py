@@ -24,7 +24,7 @@ LESS = {
     "torchopt-ref train": "--model mlp --epochs 1",
     "torchopt-ref train --model": "--no-augment",
     "torchopt-ref train --find-lr": "--model mlp",
-    "torchopt-ref train --resume": "--epochs 2",
+    "torchopt-ref train --resume": "",
     "torchopt-ref parity": "--steps 2 --dtypes float32 --optimizers Adam",
     "torchopt-ref parity --network": "--steps 2 --optimizers Adam",
     "torchopt-ref run weight-init": "--quick --iterations 20 --jobs 1",
@@ -127,7 +127,7 @@ def readme_commands() -> list[str]:
         if not command.startswith("torchopt-ref ") or any(part in command for part in ELSEWHERE):
             continue
         fitting = [beginning for beginning in LESS if command.startswith(beginning)]
-        found.append(" ".join([command, *(LESS[max(fitting, key=len)] for _ in fitting[:1])]))
+        found.append(f"{command} {LESS[max(fitting, key=len)] if fitting else ''}".rstrip())
     return found
 
 
