@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 EXTRAS = {"tensorboard", "torchvision", "matplotlib", "rich", "tyro", "optuna", "threadpoolctl"}
+EXTRAS |= {"psutil", "sqlalchemy"}
 
 
 def imported_by(*modules: str) -> set[str]:
