@@ -1,9 +1,9 @@
-"""Drop-in optimizers for ``torch.optim``, every step equal to NumPy's.
+"""Drop-in replacements for ``torch.optim``'s optimizers; each step equals the NumPy reference's.
 
 An optimizer's file holds its rule (the update, once, as a pure function) and its class; ``rule``
-says what a rule is, ``optimizer`` makes a ``torch.optim.Optimizer`` of it, ``batch`` finds what
-steps together, ``engines`` run it. ``book`` has the optimizers of the same names as a textbook
-prints them.
+says what a rule is, ``optimizer`` makes a ``torch.optim.Optimizer`` of it, ``batch`` groups the
+parameters that are updated together, ``engines`` run the rule. ``book``, ``keras`` and ``optax``
+have optimizers of the same names with the formulas of a textbook, of Keras and of Optax.
 """
 
 from . import book, keras, optax

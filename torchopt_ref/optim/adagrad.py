@@ -44,7 +44,7 @@ class AdaGrad(Optimizer):
         maximize: ascend: :math:`g_t` becomes :math:`-g_t` (False).
         foreach, differentiable, fused: as for :class:`Optimizer`.
 
-    State: ``step`` (:math:`t`) and ``sum`` (:math:`s`), there from the start.
+    State: ``step`` (:math:`t`) and ``sum`` (:math:`s`), created by the constructor.
 
     Raises ``ValueError`` for a hyper-parameter out of range, no parameters, or one in two groups.
 
@@ -74,7 +74,7 @@ class AdaGrad(Optimizer):
         self.create_state()
 
     def sparse_gradient(self, grad: Tensor, hyper: Group) -> Tensor:
-        """Only touched elements have squares to add, and only they move."""
+        """Only the elements that are in the gradient have squares to add, and only they move."""
         refuse_weight_decay(hyper)
         return grad
 

@@ -113,8 +113,8 @@ class AdamW(Adam):
         \theta_t = (1 - \gamma \lambda) \theta_{t-1} - \frac{\gamma}{1 - \beta_1^t} \,
         \frac{m_t}{\sqrt{v_t} / \sqrt{1 - \beta_2^t} + \epsilon}
 
-    The moments :math:`m_t` and :math:`v_t` are those of :class:`Adam`, of the gradient alone: L2
-    would add :math:`\lambda \theta_{t-1}` to it.
+    The moments :math:`m_t` and :math:`v_t` are computed as in :class:`Adam`, but from the gradient
+    alone; with L2, :math:`\lambda \theta_{t-1}` would be added to it first.
 
     Arguments, state and errors are those of :class:`Adam`.
 

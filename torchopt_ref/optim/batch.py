@@ -1,7 +1,7 @@
-"""What steps together: from a param group to calls of engines that take its step.
+"""Batches: splits the parameters of a param group into calls of the engines that update them.
 
-Everything is gathered afresh at each step. Nothing is kept from one to the next, so that a step
-costs and does the same whatever happened before it.
+Everything is gathered afresh at each step. Nothing is cached between steps, so no change of a
+parameter, gradient, slot or group in between needs special treatment.
 """
 
 import functools
@@ -26,13 +26,13 @@ from .rule import Group, Rule, python_number
 from .state import NUMBERS, ONE, add_state, captured, hyper_parameters
 
 Launch = Callable[[], None]
-"""A step of some parameters, ready to be taken: whatever can be refused has been checked."""
+"""A prepared update of some parameters: every check that can refuse it has been made."""
 
 NONE, STRIDED = type(None), {torch.strided}
 
 
 class HasRule(Protocol):
-    """What is needed of an optimizer to take its step."""
+    """What this module needs of an optimizer."""
 
     rule: ClassVar[Rule]
     state: defaultdict[Tensor, Any]
@@ -44,8 +44,8 @@ class Rows(NamedTuple):
     """Parameters of a group that have a gradient, with what their step needs, in parallel lists.
 
     ``hyper`` has the group's options as numbers; ``steps`` is empty for a rule that does not count;
-    ``fresh`` has the positions whose slots have just been created; ``plain`` says that all tensors
-    are nothing but memory.
+    ``fresh`` has the positions of the rows whose slots have just been created; ``plain`` is true if
+    all tensors are of the types in ``PLAIN``.
     """
 
     rule: Rule
@@ -60,7 +60,7 @@ class Rows(NamedTuple):
     plain: bool
 
     def scalars(self, step: Any, fresh: bool, dtype: torch.dtype) -> dict[str, Any]:
-        """What the rule takes by keyword in the step of this number, computed in ``dtype``."""
+        """The keyword arguments of the rule in step number ``step``, for an update in ``dtype``."""
         found = self.rule.all_scalars(self.hyper, step, fresh, dtype)
         if not NUMBERS.issuperset(map(type, found.values())):
             found = {name: python_number(value) for name, value in found.items()}
@@ -74,7 +74,7 @@ class Rows(NamedTuple):
 
 
 def launches(optimizer: HasRule, group: Group) -> list[Launch]:
-    """The next step of a group."""
+    """The prepared calls that together take the next step of a group."""
     params: list[Tensor] = group["params"]
     grads: list[Any] = [param.grad for param in params]
     if NONE in map(type, grads):
@@ -124,7 +124,7 @@ def gather(optimizer: HasRule, group: Group, params: list[Tensor], grads: list[T
 
 
 def is_for_kernel(group: Group) -> bool:
-    """Whether kernels may take the step, as far as the group's options say."""
+    """Whether kernels may take the step, as far as the group's options and torch's modes allow."""
     if torch.compiler.is_compiling() or group["differentiable"]:
         return False
     foreach, fused = group.get("foreach"), group.get("fused")
@@ -135,7 +135,7 @@ def is_for_kernel(group: Group) -> bool:
 
 @functools.cache
 def kernels() -> bool:
-    """Whether there can be machine code here."""
+    """Whether machine code can be made on this machine; warns once if it cannot."""
     try:
         memory.reader()
     except (OSError, RuntimeError, AttributeError) as error:
@@ -160,7 +160,7 @@ def by_eager(rows: Rows, which: Iterable[int]) -> None:
     with torch.set_grad_enabled(rows.group["differentiable"]), quiet():
         for position in which:
             count = counted(rows.steps[position], stays) if rule.counts else 0
-            # A count that must not be read is told from others by its tensor's identity.
+            # Counts that must not be read are told apart by the identity of their tensors.
             known = id(rows.steps[position]) if isinstance(count, Tensor) else count
             row, wide = rows.row(position), torch.float32
             if rule.rounded_scalars is not None:
@@ -173,9 +173,9 @@ def by_eager(rows: Rows, which: Iterable[int]) -> None:
 
 
 def counted(step: Any, stays: bool) -> Any:
-    """The number of the step now taken; a float64 tensor where it must not be read."""
+    """Add 1 to a step count. Returns it as a number; as a float64 tensor if it must not be read."""
     if stays or step.device.type != "cpu":
-        # Not ONE: the compiler takes 0 + ONE for ONE, whose memory would become the count.
+        # Not ONE: the compiler would simplify 0 + ONE to ONE, and the count would share its memory.
         step += 1
         return step.double()
     step += ONE if type(step) is Tensor and step.is_floating_point() else 1
@@ -183,9 +183,9 @@ def counted(step: Any, stays: bool) -> Any:
 
 
 def by_kernel(rows: Rows) -> list[Launch]:
-    """Rows of one device and the same dtypes together for a kernel; the eager engine for others."""
+    """One kernel for all rows of one device and the same dtypes; the eager engine for the rest."""
     columns = [rows.params, rows.grads, *rows.slots.values()]
-    # Unscaling writes the gradients.
+    # With ``grad_scale`` the step also writes the gradients, unscaled.
     columns, seen = in_memory(columns, rows.plain, unscales=rows.grad_scale is not None)
     count = Count.of(rows)
     which: Sequence[int] = range(len(rows.params))
@@ -208,15 +208,19 @@ def by_kernel(rows: Rows) -> list[Launch]:
 
 
 def run(update: Launch, handles: "array[int]", params: list[Tensor], alive: object) -> None:
-    """Take the step of a batch. ``alive`` holds the tensors of which only addresses are known."""
+    """Take the step of a batch. ``alive`` keeps tensors alive that are known by address only."""
     update()
     memory.count_steps(handles)
     eager.notice_writes(params)
 
 
 class Count(NamedTuple):
-    """The steps that rows are about to take: ``values``, and ``handles`` to count them, where that
-    can be done in the CPU's memory; else ``counters`` on the rows' device."""
+    """The step counts of some rows.
+
+    Where they are in the CPU's memory: ``values``, what they will be after the coming step, and
+    ``handles``, by which machine code adds 1 to them. Where they are on the rows' device:
+    ``counters``, the tensors themselves.
+    """
 
     values: "array[float]"
     handles: "array[int]"
@@ -224,12 +228,12 @@ class Count(NamedTuple):
 
     @classmethod
     def of(cls, rows: Rows) -> "Count | None":
-        """None where machine code cannot count."""
+        """The counts of ``rows``; None where machine code cannot add to them."""
         if not rows.steps:
             return cls(array("d", bytes(8 * len(rows.params))), array("q"), [])
         if PLAIN.issuperset(map(type, rows.steps)):
             read = memory.read_steps(rows.steps)
-            # Where parameters share a count, each is to add to it before the next steps.
+            # If parameters share a count, each must add to it before the next one steps: not here.
             if read is not None and len({*read[0]}) == len(rows.steps):
                 return cls(read[1], read[0], [])
             if all(step.is_cuda and step.dtype == torch.float32 for step in rows.steps):
@@ -243,7 +247,7 @@ class Count(NamedTuple):
         return Count(values, array("q", [self.handles[p] for p in which if self.handles]), [])
 
     def keys(self, fresh: list[bool]) -> Sequence[tuple[Any, bool]]:
-        """Step and freshness of each row, or one pair for all."""
+        """The step of each row and whether its slots are new; one pair if that is equal for all."""
         if self.counters:
             return [(torch.stack(self.counters).double() + 1, any(fresh))]
         if self.values.count(self.values[0]) == len(self.values) and len({*fresh}) <= 1:

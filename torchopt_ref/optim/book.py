@@ -1,7 +1,7 @@
 r"""The textbook's dialect: K. Saito, "Deep Learning from Scratch", O'Reilly Japan 2016, chapter 6.
 
 The optimizers have the book's hyper-parameters and defaults, under the names of ``torch.optim``,
-and its arithmetic, which differs from torch's of the same name. In the formulas :math:`g` is the
+and its arithmetic, which is not that of torch's namesakes. In the formulas :math:`g` is the
 gradient, :math:`\gamma` is ``lr``, :math:`\mu` ``momentum``, :math:`\alpha` ``alpha``,
 :math:`\beta_i` ``betas`` and :math:`\epsilon` ``eps``.
 """
@@ -49,7 +49,7 @@ class SGD(Textbook):
         super().__init__(params, {"lr": lr}, **flags)
 
     def sparse_gradient(self, grad: Tensor, hyper: Group) -> Tensor:
-        """Only touched elements move."""
+        """Only the elements that are in the gradient move."""
         return grad
 
 
@@ -94,7 +94,7 @@ class Momentum(Textbook):
         super().__init__(params, {"lr": lr, "momentum": momentum}, **flags)
 
     def sparse_gradient(self, grad: Tensor, hyper: Group) -> Tensor:
-        """All elements move that have ever been touched."""
+        """Made dense, as every element moves that has ever had a gradient."""
         return grad.to_dense()
 
 
@@ -121,7 +121,7 @@ class AdaGrad(Textbook):
         h_t &= h_{t-1} + g_t^2 \\
         \theta_t &= \theta_{t-1} - \gamma \, \frac{g_t}{\sqrt{h_t} + \epsilon}
 
-    State: ``step`` and ``sum`` (:math:`h`), there from the start.
+    State: ``step`` and ``sum`` (:math:`h`), created by the constructor.
 
     Source: J. Duchi, E. Hazan, Y. Singer, "Adaptive subgradient methods", JMLR 12, 2011.
     """
@@ -135,7 +135,7 @@ class AdaGrad(Textbook):
         self.create_state()
 
     def sparse_gradient(self, grad: Tensor, hyper: Group) -> Tensor:
-        """Only touched elements have squares to add, and only they move."""
+        """Only the elements that are in the gradient have squares to add, and only they move."""
         return grad
 
 

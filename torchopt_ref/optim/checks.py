@@ -65,9 +65,9 @@ CAPTURABLE_DEVICES = ("cuda", "xpu", "hpu", "xla")
 
 
 def check_engine(group: Group, params: Iterable[Tensor]) -> None:
-    """Refuse parameters that torch's engine of the group's flags would refuse."""
+    """Refuse parameters that torch refuses with the group's ``fused`` or ``capturable``."""
     fused = group.get("fused")
-    # Under the compiler, which captures by itself, the flag asks for nothing.
+    # The compiler captures by itself, so under it the flag makes no demands.
     capturable = group.get("capturable") and not torch.compiler.is_compiling()
     for param in params:
         device = param.device.type

@@ -1,4 +1,4 @@
-"""What the classes of the dialects other than torch's have in common."""
+"""The base class of the optimizers of every dialect but torch's."""
 
 from typing import Any, ClassVar, TypedDict
 
@@ -19,7 +19,7 @@ class Flags(TypedDict, total=False):
 
 
 class Dialect(Optimizer):
-    """An optimizer with another's formula and defaults, under the names of ``torch.optim``.
+    """An optimizer with the formula and defaults of a dialect, under the names of ``torch.optim``.
 
     Args:
         params: tensors, ``(name, tensor)`` pairs, or dicts defining param groups.
@@ -28,8 +28,8 @@ class Dialect(Optimizer):
             :class:`Optimizer`.
 
     Raises ``ValueError`` for a hyper-parameter out of range, no parameters, or one in two groups;
-    ``TypeError`` for an option that the dialect does not have. Where ``names`` has it, as what the
-    dialect itself calls an option of ours, the error says which that is.
+    ``TypeError`` for an option that the class does not have. If the option is in ``names``, which
+    maps the dialect's own names to ours, the error says what it is called here.
     """
 
     names: ClassVar[dict[str, str]] = {}
@@ -44,5 +44,5 @@ class Dialect(Optimizer):
 
 
 def momentum_slots(group: Group) -> dict[str, float]:
-    """The slots of a rule that starts its momentum at zero, and needs none without it."""
+    """The slots of a rule whose momentum starts at zero: none if the momentum is off."""
     return {} if is_zero(group["momentum"]) else {"momentum_buffer": 0.0}

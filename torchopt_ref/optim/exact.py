@@ -1,4 +1,4 @@
-"""Operations rounded as IEEE-754 prescribes, where torch's own are not; scalars in a precision."""
+"""Operations rounded as IEEE-754 prescribes where torch's are not; scalars of a given precision."""
 
 import math
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -14,9 +14,9 @@ def sqrt(x: Any) -> Any:
     """The square root of a tensor or a number, correctly rounded on CPU.
 
     ``torch.sqrt`` on CPU may call a vector library whose results are 1 ULP off: for one float32
-    input in six on an AMD EPYC, in some 160 with AVX-512. ``numpy.sqrt`` on the same memory is
-    exact; this is ``torch.sqrt`` where it cannot go: another device, bfloat16, the compiler, a
-    tensor subclass.
+    input in six on an AMD EPYC, for one in some 160 with AVX-512. ``numpy.sqrt`` on the same memory
+    is exact. Where NumPy cannot be used, ``torch.sqrt`` is: on another device, in bfloat16, under
+    the compiler, for a tensor subclass.
     """
     if isinstance(x, np.floating):
         return np.sqrt(x)
@@ -38,10 +38,10 @@ def float32(x: Any) -> Any:
 
 
 def in_precision(x: Any, dtype: torch.dtype) -> Any:
-    """A scalar whose operations are rounded in ``dtype``, float32 or float64."""
+    """A scalar, operations on which are rounded to ``dtype``, float32 or float64."""
     if isinstance(x, Tensor):
         return x.to(dtype)
-    # The compiler would make a tensor of NumPy's number; under it the step is a tensor anyway.
+    # Not under the compiler: it would turn a NumPy scalar into a tensor, which the step is already.
     return np.float32(x) if dtype == torch.float32 and not torch.compiler.is_compiling() else x
 
 
@@ -52,7 +52,7 @@ def quiet() -> AbstractContextManager[object]:
 
 
 def where_positive(condition: Tensor, value: Tensor) -> Tensor:
-    """``value`` where ``condition`` is greater than 0; elsewhere, and where that is NaN, 0."""
+    """``value`` where ``condition`` is greater than 0; else 0, also where ``condition`` is NaN."""
     return torch.where(condition > 0, value, 0.0)
 
 

@@ -20,14 +20,14 @@ State = dict[str, Tree]
 
 
 class Functional:
-    """An optimizer of this package as two pure functions, of the same rule.
+    """An optimizer of this package as two pure functions, made of the same rule.
 
     ``init(params) -> state`` and ``update(grads, state, params) -> (params, state)`` change none of
     their arguments, so that ``torch.func`` may transform them: ``vmap`` trains with many learning
     rates at once, autograd goes through a step.
 
     ``options`` are the hyper-parameters of the class ``optimizer``, as for its constructor, which
-    raises what is wrong with them. Any number may be a 0-dim tensor (whose range is not checked).
+    also checks them. Any number may be a 0-dim tensor (whose range is not checked).
     Options that choose an engine have no meaning here.
 
     Example:
@@ -42,7 +42,7 @@ class Functional:
     def __init__(self, optimizer: Callable[..., Optimizer], **options: Any) -> None:
         numbers = tree_map(lambda value: 0.5 if isinstance(value, Tensor) else value, options)
         made = optimizer([torch.zeros(1)], **numbers)
-        # As where autograd goes through a step: NumPy's numbers are Python's, tensors stay.
+        # As in a differentiable step: NumPy's numbers become Python's, tensors stay tensors.
         hyper = hyper_parameters(made.defaults | options | {"differentiable": True})
         self.rule: Rule = made.rule
         self.hyper: Group = hyper
@@ -74,7 +74,7 @@ class Functional:
     def row(
         self, old: tuple[Tensor, ...], names: list[str], scalars: dict[torch.dtype, State]
     ) -> list[Tensor]:
-        """A new parameter and its slots, of the old parameter, its gradient and its slots."""
+        """The new parameter and slots. ``old`` has the old parameter, gradient and slots."""
         param, grad, *slots = old
         found = tuple(grad.shape) if isinstance(grad, Tensor) else repr(grad)
         if found != param.shape:
@@ -88,7 +88,7 @@ class Functional:
 
 
 def number(step: Tensor) -> Any:
-    """A step as a number or, where ``torch.func`` or the compiler hides it, as float64."""
+    """A step count as a number; as a float64 tensor if ``torch.func`` or the compiler hides it."""
     try:
         return step.double() if torch.compiler.is_compiling() else step.item()
     except RuntimeError:
@@ -96,6 +96,6 @@ def number(step: Tensor) -> Any:
 
 
 def stored_like(old: Tensor, new: Tensor) -> Tensor:
-    """``new`` in the dtype of ``old``, rounded; pairs of reals as complex numbers again."""
+    """``new`` rounded to the dtype of ``old``; pairs of reals become complex numbers again."""
     rounded = new.to(as_real(old).dtype)
     return torch.view_as_complex(rounded) if old.is_complex() else rounded

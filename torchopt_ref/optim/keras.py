@@ -1,13 +1,13 @@
 r"""Keras' dialect: the optimizers of Keras 3, with its defaults and its arithmetic.
 
-The hyper-parameters have the names of ``torch.optim``; ``NAMES`` tells Keras' own. In the formulas
+The hyper-parameters have the names of ``torch.optim``; ``NAMES`` has Keras' own. In the formulas
 :math:`g` is the gradient, :math:`\gamma` is ``lr``, :math:`\mu` ``momentum``, :math:`\alpha`
 ``alpha``, :math:`\beta_i` ``betas``, :math:`\epsilon` ``eps`` and :math:`\lambda` ``weight_decay``.
 
-What all share: the learning rate is kept in float32, whatever the parameters are. A weight decay is
-decoupled, for every optimizer: before the step, :math:`\theta` becomes
-:math:`\theta - \theta \lambda \gamma`. Keras counts the steps of the optimizer, here those of each
-parameter are counted, which differs for one that has no gradient at times.
+All of them keep the learning rate in float32, whatever the dtype of the parameters, and decouple
+the weight decay: before the step, :math:`\theta` becomes :math:`\theta - \theta \lambda \gamma`.
+Keras counts the steps of the optimizer. Here the steps of each parameter are counted, which differs
+for a parameter that sometimes has no gradient.
 """
 
 from collections.abc import Callable
@@ -30,14 +30,14 @@ NAMES = {
     "beta_1": "betas[0]",
     "beta_2": "betas[1]",
 }
-"""What Keras calls an option that has another name here."""
+"""Keras' name of each option that has another name here, and that name."""
 
 
 class Keras(Dialect):
     """An optimizer of Keras; as for every :class:`Optimizer`, ``rule`` is its arithmetic.
 
     Arguments and errors are those of :class:`Dialect`: no number may be negative, and ``betas`` are
-    two in [0, 1).
+    two numbers in [0, 1).
     """
 
     dialect = "keras"
@@ -45,7 +45,7 @@ class Keras(Dialect):
 
 
 def numbers(*names: str) -> Callable[[Group, Any, Any], dict[str, Any]]:
-    """``scalars`` of a rule: the learning rate as Keras keeps it, the others as they are."""
+    """A ``scalars`` function: the learning rate rounded to float32, the named options unchanged."""
 
     def scalars(group: Group, step: Any, fresh: Any) -> dict[str, Any]:
         return {"lr": float32(group["lr"])} | {name: group[name] for name in names}
@@ -124,7 +124,7 @@ class SGD(Keras):
             raise ValueError(f"Invalid momentum value: {options['momentum']}")
 
     def sparse_gradient(self, grad: Tensor, hyper: Group) -> Tensor:
-        """Without momentum only touched elements move; with it, all that have ever been touched."""
+        """Made dense with momentum, which moves every element that has ever had a gradient."""
         refuse_weight_decay(hyper)
         return grad if is_zero(hyper["momentum"]) else grad.to_dense()
 
@@ -156,7 +156,7 @@ class Adagrad(Keras):
         eps: (1e-7).
         weight_decay: decoupled (0).
 
-    State: ``step`` and ``sum`` (:math:`s`), Keras' ``accumulator``, there from the start.
+    State: ``step`` and ``sum`` (:math:`s`), Keras' ``accumulator``, created by the constructor.
 
     Source: ``keras.optimizers.Adagrad``.
     """
@@ -183,7 +183,7 @@ class Adagrad(Keras):
         self.create_state()
 
     def sparse_gradient(self, grad: Tensor, hyper: Group) -> Tensor:
-        """Only touched elements have squares to add, and only they move."""
+        """Only the elements that are in the gradient have squares to add, and only they move."""
         refuse_weight_decay(hyper)
         return grad
 

@@ -1,15 +1,16 @@
 r"""Optax' dialect: its aliases ``sgd``, ``adagrad``, ``rmsprop``, ``adam`` and ``adamw``.
 
-The hyper-parameters have the names of ``torch.optim``; ``NAMES`` tells Optax' own. In the formulas
+The hyper-parameters have the names of ``torch.optim``; ``NAMES`` has Optax' own. In the formulas
 :math:`g` is the gradient, :math:`\gamma` is ``lr``, :math:`\mu` ``momentum``, :math:`\alpha`
 ``alpha``, :math:`\beta_i` ``betas``, :math:`\epsilon` ``eps``, :math:`\epsilon_r` ``eps_root`` and
 :math:`\lambda` ``weight_decay``. Optax has no default for the learning rate; 0.001 is ours.
 
 A moment's correction :math:`c_t = 1 - \beta^t` is computed in the precision of the parameter, as
-Optax does by default: JAX computes in 32 bits. With ``x64=True`` it is computed in float64 and then
-rounded, as with JAX' ``jax_enable_x64``; there XLA multiplies a moment in float32 by the reciprocal
-instead of dividing it, and so does this. Optax counts the steps of the optimizer, here those
-of each parameter are counted, which differs for one that has no gradient at times.
+Optax does by default, since JAX computes in 32 bits. With ``x64=True`` it is computed in float64
+and then rounded, as with JAX' ``jax_enable_x64``; in that mode XLA multiplies a float32 moment by
+the reciprocal of its correction instead of dividing, and so do these optimizers. Optax counts the
+steps of the optimizer. Here the steps of each parameter are counted, which differs for a parameter
+that sometimes has no gradient.
 """
 
 from typing import Any, ClassVar
@@ -29,14 +30,14 @@ NAMES = {
     "b1": "betas[0]",
     "b2": "betas[1]",
 }
-"""What Optax calls an option that has another name here."""
+"""Optax' name of each option that has another name here, and that name."""
 
 
 class Optax(Dialect):
     """An optimizer of Optax; as for every :class:`Optimizer`, ``rule`` is its arithmetic.
 
     Arguments and errors are those of :class:`Dialect`: no number may be negative, and ``betas`` are
-    two in [0, 1).
+    two numbers in [0, 1).
     """
 
     dialect = "optax"
@@ -44,7 +45,7 @@ class Optax(Dialect):
 
 
 def correction(beta: Any, step: Any, dtype: torch.dtype, x64: bool) -> Any:
-    """``1 - beta^step``; its reciprocal where ``multiplies``."""
+    """``1 - beta^step``; its reciprocal if ``multiplies(dtype, x64)``."""
     wide = torch.float64 if x64 else dtype
     power = in_precision(beta, wide) ** in_precision(step, wide)
     found = in_precision(1 - power, dtype)
@@ -52,7 +53,7 @@ def correction(beta: Any, step: Any, dtype: torch.dtype, x64: bool) -> Any:
 
 
 def multiplies(dtype: torch.dtype, x64: bool) -> bool:
-    """Whether XLA makes a multiplication by the reciprocal of the division by a correction."""
+    """Whether XLA replaces the division by a correction by a multiplication with its reciprocal."""
     return x64 and dtype == torch.float32
 
 
@@ -108,7 +109,7 @@ class SGD(Optax):
         super().__init__(params, {"lr": lr, "momentum": momentum, "nesterov": nesterov}, **flags)
 
     def sparse_gradient(self, grad: Tensor, hyper: Group) -> Tensor:
-        """Without momentum only touched elements move; with it, all that have ever been touched."""
+        """Made dense with momentum, which moves every element that has ever had a gradient."""
         return grad if is_zero(hyper["momentum"]) else grad.to_dense()
 
 
@@ -133,7 +134,7 @@ class Adagrad(Optax):
         initial_accumulator_value: :math:`s_0 \ge 0` (0.1).
         eps: (1e-7).
 
-    State: ``step`` and ``sum`` (:math:`s`, Optax' ``sum_of_squares``), there from the start.
+    State: ``step`` and ``sum`` (:math:`s`, Optax' ``sum_of_squares``), created by the constructor.
 
     Source: ``optax.adagrad``.
     """
@@ -155,7 +156,7 @@ class Adagrad(Optax):
         self.create_state()
 
     def sparse_gradient(self, grad: Tensor, hyper: Group) -> Tensor:
-        """Only touched elements have squares to add, and only they move."""
+        """Only the elements that are in the gradient have squares to add, and only they move."""
         return grad
 
 
@@ -315,7 +316,7 @@ def adam_rounded(group: Group, step: Any, dtype: torch.dtype) -> dict[str, Any]:
 
 
 class Adam(Optax):
-    r"""Adam; torch's in other operations, with corrections in the parameter's precision.
+    r"""Adam: torch's formula in another order, with corrections in the parameter's precision.
 
     .. math::
         m_t &= \beta_1 m_{t-1} + (1 - \beta_1) g_t \\
@@ -365,7 +366,7 @@ class Adam(Optax):
 
 
 class AdamW(Optax):
-    r""":class:`Adam` with weight decay, which is added to what is multiplied by the learning rate.
+    r""":class:`Adam` with weight decay, added to the step before the learning rate multiplies both.
 
     .. math::
         \theta_t = \theta_{t-1} - \gamma \left(
@@ -374,7 +375,7 @@ class AdamW(Optax):
 
     torch's multiplies :math:`\theta_{t-1}` by :math:`1 - \gamma \lambda` before.
 
-    Arguments are those of :class:`Adam`, and ``weight_decay`` after ``eps_root`` (1e-4).
+    Arguments are those of :class:`Adam`, with ``weight_decay`` (1e-4) after ``eps_root``.
 
     Source: ``optax.adamw``.
     """

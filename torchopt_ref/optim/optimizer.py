@@ -22,9 +22,10 @@ Loss = TypeVar("Loss")
 class Optimizer(torch.optim.Optimizer):
     """A ``torch.optim.Optimizer`` whose update is the ``rule`` of its class.
 
-    ``dialect`` says whose formula and defaults these are: a class of the same name may exist in
-    several, in a module each. It stands in the param groups, so in the state dict, where none means
-    ``torch.optim``'s; loading the state of another dialect raises ``ValueError``.
+    ``dialect`` says whose formula and defaults these are: several dialects may have a class of the
+    same name, each in its own module. It is an entry of every param group and so of the state dict;
+    one without the entry is ``torch.optim``'s. Loading the state of another dialect raises
+    ``ValueError``.
 
     How a step is run, with the same result (to the bit, on the CPU):
 
@@ -46,14 +47,14 @@ class Optimizer(torch.optim.Optimizer):
         super().__init__(params, defaults | {"dialect": self.dialect})
 
     def create_state(self) -> None:
-        """Create the state of all parameters, where it is there before the first step."""
+        """Create the state of all parameters before the first step, as torch's Adagrad does."""
         for group in self.param_groups:
             for param in group["params"]:
                 add_state(self.state[param], self.rule, self.rule.slots(group), param, group)
 
     @classmethod
     def check(cls, options: Group) -> None:
-        """Raise torch's error for options that cannot be."""
+        """Raise torch's error for invalid options."""
         check_options(options)
 
     @overload
@@ -63,7 +64,7 @@ class Optimizer(torch.optim.Optimizer):
     def step(self, closure: Callable[[], Loss]) -> Loss: ...
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Take one step. ``closure`` reevaluates the model and returns the loss, as does this."""
+        """Take one step; returns the loss of ``closure``, which reevaluates the model."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -73,7 +74,7 @@ class Optimizer(torch.optim.Optimizer):
             self.prepare()
         if (found_inf := getattr(self, "found_inf", None)) is not None and found_inf.item():
             return loss
-        # All launches are made, and so all checks, before one of them writes anything.
+        # All launches are prepared, and so everything is checked, before any of them writes.
         for launch in [each for group in self.param_groups for each in launches(self, group)]:
             launch()
         return loss
@@ -83,7 +84,8 @@ class Optimizer(torch.optim.Optimizer):
         """Create the state before the compiler makes a graph of the step.
 
         The compiler calls this once, outside of the graph, so that the graph of the first step
-        serves all steps. A rule whose first step differs from the others creates its state in it.
+        serves all steps. Where the first step differs from the others, as with SGD's dampening, the
+        state is created within that step instead.
         """
         for group in self.param_groups:
             hyper = hyper_parameters(group)
@@ -94,8 +96,8 @@ class Optimizer(torch.optim.Optimizer):
 
     @staticmethod
     def profile_hook_step(func: Callable[..., Any]) -> Callable[..., Any]:
-        """What torch puts around every step, left out where no hook and no profiler asks for it:
-        it costs as much as the rest of a small model's step."""
+        """torch's wrapper around every step, skipped if no hook and no profiler needs it: for a
+        small model it costs as much as the step itself."""
         around = torch.optim.Optimizer.profile_hook_step(func)
 
         @functools.wraps(func)
@@ -105,16 +107,16 @@ class Optimizer(torch.optim.Optimizer):
         return step
 
     def sparse_gradient(self, grad: Tensor, hyper: Group) -> Tensor:
-        """A sparse gradient in the layout in which a step can be taken. Here, there is none."""
+        """Convert a sparse gradient to a layout that the step can use. By default it is refused."""
         raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")
 
     @property
     def _step_supports_amp_scaling(self) -> bool:
-        """Tells ``GradScaler`` to hand over ``grad_scale`` and ``found_inf``, as to torch's."""
+        """Whether ``GradScaler`` hands over ``grad_scale`` and ``found_inf``: if ``fused``."""
         return bool(self.defaults.get("fused"))
 
     def check_capture(self) -> None:
-        """Refuse to be captured into a CUDA graph that would repeat one and the same step."""
+        """Refuse capture into a CUDA graph that would replay the same step number every time."""
         if torch.compiler.is_compiling() or not torch.cuda.is_initialized():
             return
         if not self.rule.counts or not torch.cuda.is_current_stream_capturing():
@@ -141,12 +143,13 @@ class Optimizer(torch.optim.Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state of this class, or of its counterpart in ``torch.optim``.
 
-        Unlike there, a slot that was saved in a wider dtype than its parameter's keeps it: the
-        float32 average of a bfloat16 parameter is not rounded. A slot that lay in memory in another
-        order, as of a model that was not yet channels-last, is laid out as its parameter.
+        Unlike in torch, a slot that was saved in a wider dtype than its parameter's keeps that
+        dtype: the float32 average of a bfloat16 parameter is not rounded. A slot that was saved in
+        another memory order, as by a model that was not yet channels-last, is copied into the order
+        of its parameter.
 
-        Raises ``TypeError`` for what is no state dict, such as a Keras optimizer or an Optax state,
-        which ``moving.from_keras`` and ``moving.from_optax`` move.
+        Raises ``TypeError`` for anything but a state dict. A Keras optimizer or an Optax state is
+        loaded by ``moving.from_keras`` or ``moving.from_optax``.
         """
         if not isinstance(state_dict, Mapping):
             raise TypeError(
@@ -193,8 +196,8 @@ class Optimizer(torch.optim.Optimizer):
     def absent(self, name: str) -> Any:
         """The value of an option that a loaded state dict lacks.
 
-        A flag is newer than the state dict, so it was off. Where a number is missing, the state is
-        another optimizer's, and refused.
+        If a flag is missing, the state dict is older than the flag, which then was off. If a number
+        is missing, the state is another optimizer's, and is refused.
         """
         if not isinstance(self.defaults[name], (bool, type(None))):
             raise ValueError(
@@ -204,7 +207,7 @@ class Optimizer(torch.optim.Optimizer):
 
 
 def taker(dialect: str, name: str, group: Group) -> str:
-    """Words that name the class of this name in the dialect, where the group has its options."""
+    """The end of an error message: the class of that dialect that takes the group, if one does."""
     module = "torchopt_ref.optim" + ("" if dialect == "torch" else f".{dialect}")
     cls: Any = getattr(sys.modules.get(module), name, None)
     if getattr(cls, "dialect", None) != dialect:

@@ -1,4 +1,4 @@
-"""What an optimizer is made of: a pure update, and how its state and scalars come about."""
+"""Rules: an optimizer's update as a pure function, with its initial state and its scalars."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from .exact import quiet
 
 Slots = dict[str, Tensor]
 Scalar = float | Tensor
-"""A number, or a 0-dim tensor where no number may be read (see ``Rule``)."""
+"""A number, or a 0-dim tensor where its value must not be read into Python (see ``Rule``)."""
 Group = Mapping[str, Any]
 
 
@@ -27,17 +27,17 @@ class Rule:
         the names of the state tensors under these hyper-parameters, with their initial values.
     ``scalars(group, step, fresh)``
         what ``update`` takes by keyword: numbers that may change with every step, and flags
-        (``bool``) that choose its form. ``step`` counts from 1; ``fresh`` is 1 where the slots have
-        just been created, else 0. All are numbers, computed with in float64; or 0-dim tensors
-        where a number must not leave its device or the graph of autograd.
+        (``bool``) that choose its form. ``step`` counts from 1; ``fresh`` is 1 in the step in
+        which the slots have been created, else 0. All are Python numbers, so float64; or 0-dim
+        tensors where a value must not leave its device or autograd's graph.
     ``counts``
-        whether ``state["step"]`` is kept.
+        whether the state has a step count, ``state["step"]``.
     ``rounded_scalars(group, step, dtype)``
-        further ones, for a dialect that does not compute its scalars in float64: ``dtype`` is that
-        in which the parameter is computed, float32 or float64, for ``exact.in_precision``.
+        further scalars, of a dialect that does not compute them in float64: ``dtype``, float32 or
+        float64, is the precision of the update, to be passed to ``exact.in_precision``.
     ``decays``
-        whether ``update`` itself takes ``weight_decay``, when that is not 0, instead of one of
-        torch's two ways going around it.
+        whether ``update`` applies the weight decay itself, and takes ``weight_decay`` by keyword if
+        that is not 0; else ``__call__`` applies it in one of torch's two ways.
     """
 
     update: Callable[..., tuple[Tensor, Slots]]
@@ -50,7 +50,7 @@ class Rule:
     def __call__(
         self, param: Tensor, grad: Tensor, slots: Slots, **scalars: Any
     ) -> tuple[Tensor, Slots]:
-        """``update`` with what goes around every rule.
+        """``update``, preceded by what is the same for all rules.
 
         To maximize: ``g = -g``. L2 decay: ``g += weight_decay p``. Decoupled: ``p *= shrink``,
         where ``shrink = 1 - lr weight_decay``.
@@ -68,9 +68,9 @@ class Rule:
     def all_scalars(
         self, group: Group, step: Any, fresh: Any, dtype: torch.dtype
     ) -> dict[str, Any]:
-        """The keyword arguments of one call: those of ``update`` and those around it.
+        """The keyword arguments of one call: those of ``update`` and those of ``__call__`` itself.
 
-        ``dtype`` is that in which the parameter is computed, float32 or float64.
+        ``dtype``, float32 or float64, is the precision of the update.
         """
         scalars = self.scalars(group, step, fresh)
         if self.rounded_scalars is not None:
@@ -87,25 +87,26 @@ class Rule:
 
 
 def python_number(value: Any) -> Any:
-    """A number of NumPy as Python's. Beside arrays it would not count as a mere number, and widen
-    them to its own dtype."""
+    """A NumPy scalar as a Python number. Unlike that, it would widen the arrays that it is combined
+    with to its own dtype."""
     return value.item() if isinstance(value, (np.generic, np.ndarray)) else value
 
 
 def options(*names: str) -> Callable[[Group, Any, Any], dict[str, Any]]:
-    """``scalars`` of a rule that takes hyper-parameters as they are."""
+    """A ``scalars`` function that hands these hyper-parameters on unchanged."""
     return lambda group, step, fresh: {name: group[name] for name in names}
 
 
 def is_zero(value: Any) -> bool:
-    """Whether a hyper-parameter is off; a tensor, whose value may not be known, never is."""
+    """Whether a hyper-parameter is 0, so off; a tensor, which may be unreadable, counts as on."""
     return not isinstance(value, Tensor) and value == 0
 
 
 def unscaled(grad: Any, scalars: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """The gradient of a loss that was scaled for float16, and the scalars of the rule itself.
+    """Undo the loss scaling of ``GradScaler``: the true gradient, and the rule's own scalars.
 
-    With ``grad_scale`` among the scalars: ``g / grad_scale``, which ``p.grad`` shall hold as well.
+    If ``grad_scale`` is among the scalars, the gradient is divided by it; the caller then stores
+    the result in ``p.grad``, too.
     """
     own = dict(scalars)
     scale = own.pop("grad_scale", None)

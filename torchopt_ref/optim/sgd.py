@@ -98,7 +98,7 @@ class SGD(Optimizer):
             raise ValueError("Nesterov momentum requires a momentum and zero dampening")
 
     def sparse_gradient(self, grad: Tensor, hyper: Group) -> Tensor:
-        """Without momentum only touched elements move; with it, all that have ever been touched."""
+        """Made dense with momentum, which moves every element that has ever had a gradient."""
         refuse_weight_decay(hyper)
         return grad if is_zero(hyper["momentum"]) else grad.to_dense()
 
@@ -148,7 +148,8 @@ class Nesterov(SGD):
         b_t &= \mu b_{t-1} + g_t \\
         \theta_t &= \theta_{t-1} - \gamma (g_t + \mu b_t)
 
-    Arguments, state and errors are those of :class:`SGD`, but for the momentum :math:`\mu > 0`.
+    Arguments, state and errors are those of :class:`SGD` without ``dampening`` and ``nesterov``;
+    the momentum :math:`\mu` is above 0 (0.9).
 
     Source: Y. Nesterov, 1983, in the form of I. Sutskever et al., ICML 2013.
     """

@@ -1,4 +1,4 @@
-"""A param group's options as numbers, and what a parameter's state holds: made, loaded, counted."""
+"""Helpers for a param group's options, and for a parameter's slots and step count."""
 
 from typing import Any
 
@@ -10,11 +10,11 @@ from .engines.memory import PLAIN
 from .rule import Group, Rule, python_number
 
 NUMBERS = frozenset((float, int, bool, str, tuple, list, type(None)))
-"""The types of a group's entries, and of scalars, where none is a tensor or NumPy's."""
+"""The types of options and scalars that need no conversion: no tensors, no NumPy scalars."""
 
 
 def hyper_parameters(group: Group) -> Group:
-    """The group's options as Python's numbers; tensors stay where their values must not be read."""
+    """The options as Python's numbers; one-element tensors stay if they must not be read."""
     kinds = {*map(type, group.values()), *map(type, group.get("betas", ()))}
     if NUMBERS.issuperset(kinds):
         return group
@@ -25,7 +25,7 @@ def hyper_parameters(group: Group) -> Group:
             return value.reshape(()) if stays else value.item()
         if isinstance(value, (np.generic, np.ndarray)) and value.size == 1:
             return python_number(value)
-        # What has several elements is no option, but something that the user keeps in the group.
+        # A tensor of several elements is not an option but something that the user keeps there.
         return tuple(map(scalar, value)) if isinstance(value, (tuple, list)) else value
 
     found = {name: scalar(value) for name, value in group.items() if name != "params"}
@@ -35,14 +35,14 @@ def hyper_parameters(group: Group) -> Group:
 
 
 def captured(group: Group) -> bool:
-    """Whether the step becomes a graph, by the compiler or CUDA: no number can be read."""
+    """Whether the step is captured, by the compiler or as a CUDA graph: no value can be read."""
     return torch.compiler.is_compiling() or group.get("capturable", False)
 
 
 def add_state(
     state: dict[str, Any], rule: Rule, initial: dict[str, float], param: Tensor, group: Group
 ) -> bool:
-    """Create what ``param``'s state lacks; whether there was a slot among it."""
+    """Create what is missing in ``param``'s state; returns whether a slot was missing."""
     if rule.counts and state.get("step") is None:
         state["step"] = step_tensor(0, param, group)
     missing = [name for name in initial if state.get(name) is None]
@@ -54,8 +54,8 @@ def add_state(
 def initial_slot(param: Tensor, value: float) -> Tensor:
     fill = complex(value, value) if param.is_complex() else value
     slot = torch.full_like(param, fill, requires_grad=False)
-    # If the compiler knew that the slot is zero, it would take slot + grad for grad, and return the
-    # gradient's memory as the new slot. ZERO hides the value, and x - 0 is x, also where x is -0.
+    # If the compiler knew that the slot is zero, it would simplify slot + grad to grad, and return
+    # the gradient's memory as the new slot. Subtracting ZERO hides that, and x - 0 is x, even -0.
     return slot - ZERO if torch.compiler.is_compiling() else slot
 
 
@@ -72,16 +72,16 @@ def step_tensor(count: float, param: Tensor, group: Group) -> Tensor:
 
 
 ZERO, ONE = torch.zeros((), device="cpu"), torch.ones((), device="cpu")
-"""torch adds a tensor in a third of the time that a number takes."""
+"""0 and 1 as tensors: torch adds a tensor in a third of the time that adding a number takes."""
 
 
 def is_step(step: Any) -> bool:
-    """Whether a step count is kept as ``step_tensor`` keeps it. Older states have numbers."""
+    """Whether a step count is such a tensor as ``step_tensor`` makes; older states have numbers."""
     return isinstance(step, Tensor) and step.dtype in (torch.float32, torch.float64)
 
 
 def laid_out_as(param: Tensor, slot: Tensor) -> Tensor:
-    """The slot in the memory order of its parameter, in which kernels go through both."""
+    """The slot in the memory order of its parameter, since kernels go through both in one order."""
     plain = type(slot) in PLAIN and type(param) in PLAIN
     if not plain or slot.shape != param.shape or slot.stride() == param.stride():
         return slot

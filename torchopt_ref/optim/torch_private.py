@@ -1,8 +1,8 @@
-"""What optimizers and the monitor use of torch without torch's promise to keep it.
+"""What optimizers and the monitor use of torch that is private, and so may change.
 
-``tests/optim/test_torch_private.py`` has a test for each, which fails when it goes or changes. One
-name stands elsewhere, ``Optimizer._step_supports_amp_scaling``, for which ``GradScaler`` asks
-(``tests/optim/test_amp.py``).
+``tests/optim/test_torch_private.py`` has a test for each, which fails when torch removes or changes
+it. One private name is not here: ``Optimizer._step_supports_amp_scaling``, which ``GradScaler``
+looks for (``tests/optim/test_amp.py``).
 """
 
 import ctypes
@@ -21,13 +21,13 @@ from torch.utils._pytree import tree_map as tree_map
 from torch.utils._pytree import tree_unflatten as tree_unflatten
 
 global_hooks_with_kwargs: dict[int, bool] = torch_module._global_forward_hooks_with_kwargs
-"""The hooks of every module that are given keyword arguments: their handles leave an entry here."""
+"""The global forward hooks that get keyword arguments. torch leaves an entry of a removed one."""
 
 
 def is_watched() -> bool:
     """Whether torch's operations do more than compute.
 
-    So it is inside of a transform of ``torch.func``, whose tensors have no memory of their own, and
+    They do within a transform of ``torch.func``, whose tensors have no memory of their own, and
     under a dispatch mode, which records or replaces operations.
     """
     return (
@@ -37,7 +37,7 @@ def is_watched() -> bool:
 
 
 def is_step_watched(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether a hook or a profiler asks for the steps of the optimizer."""
+    """Whether a hook, a profiler or the compiler needs torch's wrapper around the step."""
     return bool(
         optimizer._optimizer_step_pre_hooks
         or optimizer._optimizer_step_post_hooks
@@ -49,19 +49,19 @@ def is_step_watched(optimizer: torch.optim.Optimizer) -> bool:
 
 
 def in_backward() -> bool:
-    """Whether autograd calls us: a layer that runs now is run again by activation checkpointing."""
+    """Whether a backward pass is running: a layer called in it is recomputed by checkpointing."""
     return torch._C._current_graph_task_id() != -1
 
 
 def constant_for_compiler(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``torch.compiler.assume_constant_result``, which would import the compiler, for seconds."""
+    """``torch.compiler.assume_constant_result``, but without the seconds that its import takes."""
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]
     return function
 
 
 PREFIX = "aoti_torch_"
-"""What the functions of torch's C interface begin with. It is kept stable for compiled models
-(``torch/csrc/inductor/aoti_torch/c/shim.h``); its header is not part of the documentation."""
+"""The prefix of the functions of torch's C interface, which torch keeps stable for compiled models
+but does not document (``torch/csrc/inductor/aoti_torch/c/shim.h``)."""
 
 
 @functools.cache
@@ -88,8 +88,8 @@ def constant(name: str) -> int:
 
 @functools.cache
 def parallel_for() -> Callable[[int, int, int, Any, int], int] | None:
-    """``at::parallel_for`` of the C interface: torch's own threads, as many as it is told to use,
-    make a call. None before torch 2.10."""
+    """``at::parallel_for`` in the C interface: calls a function on torch's own threads, on as many
+    as torch is set to use. None before torch 2.10."""
     found = getattr(c_interface(), "torch_parallel_for", None)
     if found is not None:
         found.argtypes = [ctypes.c_int64] * 3 + [ctypes.c_void_p] * 2
@@ -97,10 +97,10 @@ def parallel_for() -> Callable[[int, int, int, Any, int], int] | None:
 
 
 def offset_of_handle() -> int:
-    """Where in a tensor's Python object the word stands that is its C++ object's address.
+    """The offset, in a tensor's Python object, of the word that holds the C++ object's address.
 
-    The place of such a word is what the C interface calls an ``AtenTensorHandle``. So a tensor
-    costs Python nothing but its ``id``, where asking it for everything takes longer than its step.
+    The address of that word is what the C interface calls an ``AtenTensorHandle``. So all that
+    Python must take of a tensor is its ``id``; asking for everything takes longer than its step.
     """
     tensor = torch.zeros(1)
     for offset in range(16, 48, 8):

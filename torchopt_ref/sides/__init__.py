@@ -1,9 +1,9 @@
 """NumPy and torch side by side: what every comparison of the two needs.
 
 ``KNOWN`` says which reference belongs to which optimizer; ``load_target`` and ``load_reference``
-find those that a command line names. ``NumpySide`` and ``TorchSide`` are parameters with their
-optimizer, ``NumpyNetwork`` and ``TorchNetwork`` whole networks with theirs; ``Twin`` is the torch
-counterpart of a NumPy network. ``ulp_distance`` counts how far two arrays are apart.
+find those that a command line names. ``NumpySide`` and ``TorchSide`` hold parameters with
+their optimizer, ``NumpyNetwork`` and ``TorchNetwork`` a whole network with its optimizer; ``Twin``
+is the torch counterpart of a NumPy network. ``ulp_distance`` counts how far two arrays are apart.
 """
 
 from .factories import (

@@ -1,4 +1,4 @@
-"""What makes an optimizer, a class or a function: found by its name, and asked what it takes."""
+"""Factories of optimizers, which are classes or functions: how to find one, and its options."""
 
 import functools
 import importlib
@@ -76,7 +76,7 @@ def optimizers_of(module_name: str) -> list[str]:
 
 
 def check_switches(option: str, made_by: Callable[..., Any], given: dict[str, Any]) -> None:
-    """``UserError`` for a switch that is neither true nor false: Python takes "no" for true."""
+    """``UserError`` if a switch is given anything but true or false: Python takes "no" for true."""
     try:
         parameters = inspect.signature(made_by).parameters
     except (TypeError, ValueError):  # a function written in C may have no signature
@@ -88,7 +88,7 @@ def check_switches(option: str, made_by: Callable[..., Any], given: dict[str, An
 
 
 def options_of(factory: Callable[..., Any]) -> dict[str, Any]:
-    """A factory's parameters and their defaults; through ``**kwargs``, the parent classes' too."""
+    """A factory's parameters and defaults; if it has ``**kwargs``, its parent classes' too."""
     if isinstance(factory, functools.partial):
         return options_of(factory.func) | factory.keywords
     if not isinstance(factory, type):

@@ -209,7 +209,7 @@ class Configuration(NamedTuple):
         return self.known.ours(params, **self.options, **engine)
 
     def reference(self, dtype: str = "float32") -> optimizers.Optimizer:
-        """The NumPy side; for ``dtype`` "bfloat16" it rounds to that what it stores."""
+        """The NumPy side; for ``dtype`` "bfloat16" it rounds what it stores to bfloat16."""
         made = self.known.reference(**self.options)
         made.storage = "bfloat16" if dtype == "bfloat16" else None
         return made

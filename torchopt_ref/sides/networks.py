@@ -1,4 +1,4 @@
-"""A network on each side: it computes its gradients itself, and trains on mini-batches."""
+"""Networks as sides: each computes its own gradients, and trains on mini-batches."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class NumpyNetwork(NumpySide):
 class TorchNetwork(TorchSide):
     """The ``Twin`` of such a network, with its optimizer.
 
-    torch keeps a weight as the transpose of ``numpy_ref``'s, so arrays are transposed on their way.
+    torch keeps a weight as the transpose of ``numpy_ref``'s, so arrays are transposed both ways.
     """
 
     def __init__(self, twin: Twin, optimizer: torch.optim.Optimizer) -> None:

@@ -20,14 +20,14 @@ class Reference(Protocol):
 
     @property
     def state(self) -> Mapping[str, dict[str, Any]]:
-        """By the parameter's name, its slots by their names."""
+        """For each parameter, by name, its slots by name."""
 
     def update(self, params: Arrays, grads: Arrays) -> None: ...
 
 
 class Side(Protocol):
-    """What can be compared. ``tensors`` has, for each parameter by name, its slots by name; the
-    parameter itself is "param" among them."""
+    """One side of a comparison. ``tensors`` returns, for each parameter by name, its slots by name,
+    with the parameter itself as "param"."""
 
     def step(self, grads: Arrays) -> None: ...
 
@@ -64,9 +64,9 @@ class NumpySide:
 
 
 class NumpyGroups:
-    """NumPy optimizers as one: each updates the parameters whose names it is given.
+    """Several NumPy optimizers used as one: each updates the parameters that are named with it.
 
-    This is what param groups are in torch. A parameter of no group is never updated.
+    This corresponds to torch's param groups. A parameter of no group is never updated.
     """
 
     def __init__(self, *groups: tuple[Reference, Collection[str]]) -> None:
@@ -110,7 +110,7 @@ class TorchSide:
         }
 
     def live(self) -> dict[str, dict[str, torch.Tensor]]:
-        """``tensors`` as they are in torch."""
+        """``tensors`` as torch's own tensors, not copies."""
         state = self.optimizer.state
         return {
             name: {"param": param.detach()}
@@ -119,7 +119,7 @@ class TorchSide:
         }
 
     def in_bfloat16(self) -> set[tuple[str, str]]:
-        """Names and slots of what is in bfloat16, and so a float32 array among ``tensors``."""
+        """The (parameter, slot) names of bfloat16 tensors, which ``tensors`` has in float32."""
         return {
             (name, slot)
             for name, slots in self.live().items()

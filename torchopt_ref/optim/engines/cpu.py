@@ -20,11 +20,11 @@ from .llvm import I64, Builder, Code, Int, Library, Module, Type, Value
 from .memory import Places, address
 
 SHARE = 1 << 15
-"""Elements that are worth a thread, as in torch's own kernels."""
+"""The fewest elements for each thread that takes part, as in torch's own kernels."""
 
 CHUNK = 1 << 19
-"""The most elements that a thread takes at a time. At each step a thread begins with the same ones,
-which its cache may still hold; then threads that are done early take more."""
+"""The most elements that a thread takes at a time. A thread begins every step with the same chunk,
+which its cache may still hold; threads that finish early then take further chunks."""
 
 I16: Type = ir.IntType(16)
 I32: Type = ir.IntType(32)
@@ -40,9 +40,9 @@ MEMORY: dict[torch.dtype, Type] = {
 
 
 def update(kernel: Library, rows: Places, numbers: Sequence[Sequence[float]]) -> None:
-    """One step of all rows, in place. They have the dtypes of the kernel, and do not overlap.
+    """Take one step of all rows, in place. They have the kernel's dtypes, and do not overlap.
 
-    ``numbers`` are those of the formula's ``inputs``, either one list for all rows or one for each.
+    ``numbers`` has the values of the formula's ``inputs``: one list for all rows, or one for each.
     """
     values = array("d", numbers[0] if len(numbers) == 1 else chain.from_iterable(numbers))
     stride = len(numbers[0]) if len(numbers) > 1 else 0
@@ -77,9 +77,9 @@ def compiled(form: Form, dtypes: tuple[torch.dtype, ...]) -> Library:
 def source(known: Formula, dtypes: tuple[torch.dtype, ...]) -> Module:
     """The code of ``update(begin, end, context)``, which each thread calls.
 
-    The elements of all rows are numbered through and cut into chunks. A call computes the chunks
-    from ``begin`` to ``end``, then takes others by a cursor that the threads share, until none is
-    left.
+    The elements of all rows are counted as one sequence and cut into chunks. A call computes the
+    chunks from ``begin`` to ``end``, then takes further ones from a cursor that the threads share,
+    until none is left.
     """
     real = DOUBLE if torch.float64 in dtypes else FLOAT
     module = ir.Module("update")
@@ -98,7 +98,7 @@ def source(known: Formula, dtypes: tuple[torch.dtype, ...]) -> Module:
         stop[0] = position[0] + chunk
 
     take()
-    # ``first`` is the number of elements in earlier rows, to which a thread never goes back.
+    # ``first`` counts the elements of all rows before ``row``. A thread never goes back a row.
     row, first = code.variable(), code.variable()
     with code.repeat(lambda: row[0] < rows):
         line = row[0] * (1 + len(dtypes))
@@ -132,7 +132,7 @@ def elements(
     start: Int,
     stop: Int,
 ) -> None:
-    """The formula for the elements of a row from ``start`` to ``stop``, at least one."""
+    """The loop that computes the elements of a row from ``start`` to ``stop``, at least one."""
     real, b = DOUBLE if torch.float64 in dtypes else FLOAT, code.builder
     before, body, after = b.block, *(code.function.append_basic_block() for _ in range(2))
     b.branch(body)
@@ -198,7 +198,7 @@ def rounded(b: Builder, value: Value, dtype: torch.dtype) -> Value:
         return narrowed(b, value, MEMORY[dtype])
     if value.type == DOUBLE:
         value = b.fptrunc(value, FLOAT)
-    # By integers: the processor's own instruction makes denormals zero.
+    # By integer operations, as the processor's own instruction makes denormals zero.
     bits = b.bitcast(value, I32)
     odd = b.and_(b.lshr(bits, I32(16)), I32(1))
     near = b.lshr(b.add(b.add(bits, I32(0x7FFF)), odd), I32(16))

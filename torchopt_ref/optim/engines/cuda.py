@@ -1,7 +1,8 @@
 """A formula as a Triton kernel: one launch for all tensors of a batch, with the bits of the CPU.
 
-``source`` writes the kernel as text, ``kernel`` makes it a function of Triton, and ``update`` tells
-it by one table of integers where the tensors lie. Triton is imported when a kernel is first needed.
+``source`` writes the kernel as text, ``kernel`` makes it a function of Triton, and ``update``
+launches it with one table of integers that says where the tensors lie. Triton is imported when a
+kernel is first needed.
 """
 
 import functools
@@ -25,7 +26,7 @@ WORDS = 128
 """Integers that one launch of ``write`` takes as arguments."""
 
 OPTIONS: dict[str, Any] = {"num_warps": 4, "enable_fp_fusion": False}
-"""Of every launch. A fused multiply-add would round once where a rule rounds twice."""
+"""The options of every launch. A fused multiply-add would round once where a rule rounds twice."""
 
 TYPES = {
     torch.float16: "tl.float16",
@@ -33,8 +34,9 @@ TYPES = {
     torch.float32: "tl.float32",
     torch.float64: "tl.float64",
 }
-"""What is loaded and stored. bfloat16 is converted by integer operations: Triton's interpreter, in
-which the tests run kernels without a GPU, truncates it and loses its denormals."""
+"""The Triton type in which each dtype is loaded and stored. bfloat16 is converted by integer
+operations: Triton's interpreter, in which the tests run kernels without a GPU, would truncate it
+instead of rounding, and lose its denormals."""
 
 EXPRESSIONS: dict[Any, tuple[str, str]] = {
     operator.add: ("{} + {}",) * 2,
@@ -48,7 +50,8 @@ EXPRESSIONS: dict[Any, tuple[str, str]] = {
     operator.gt: ("{} > {}",) * 2,
     torch.where: ("tl.where({}, {}, {})",) * 2,
 }
-"""An operation of a rule, and what rounds it as IEEE-754 prescribes in float32 and in float64."""
+"""For each operation of a rule, the expressions for float32 and for float64 that are rounded as
+IEEE-754 prescribes."""
 
 HELPERS = '''
 @triton.jit
@@ -116,8 +119,8 @@ def update(table, numbers, rows, stride):
 def source(known: Formula, dtypes: tuple[torch.dtype, ...]) -> str:
     """The text of the kernel for columns of these dtypes: parameter, gradient, slots.
 
-    It computes in float64 if any of them is, else in float32. What is read is widened, what is
-    written rounded once, and a number is rounded before it meets a tensor.
+    It computes in float64 if any of them is, else in float32. Values are widened when they are read
+    and rounded once when they are written; numbers are rounded before they meet a tensor.
     """
     double = torch.float64 in dtypes
     real = "tl.float64" if double else "tl.float32"
@@ -153,12 +156,12 @@ def source(known: Formula, dtypes: tuple[torch.dtype, ...]) -> str:
 
 
 def constant(value: Any, real: str) -> str:
-    """A number that stands in the rule itself."""
+    """A literal number of the rule, as an expression of Triton."""
     return f'tl.full((), float("{float(value)!r}"), tl.float64).to({real})'
 
 
 def compiled(text: str, name: str) -> Any:
-    """A function that this text defines, which Triton finds by ``inspect``."""
+    """The function ``name`` that ``text`` defines. Triton reads its source by ``linecache``."""
     triton = importlib.import_module("triton")
     file = f"<{__name__}.{name} {hash(text)}>"
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
@@ -179,7 +182,7 @@ def kernel(form: Form, dtypes: tuple[torch.dtype, ...]) -> Any:
 def write() -> Any:
     """A kernel that writes its arguments to memory, ``WORDS`` integers."""
     words = [f"w{index}" for index in range(WORDS)]
-    # Their type is given: else it, and with it the kernel, would depend on their values.
+    # Without a declared type Triton would compile a kernel for each type that fits the values.
     arguments = ", ".join(f"{word}: tl.int64" for word in words)
     body = "".join(f"    tl.store(out + {index}, {word})\n" for index, word in enumerate(words))
     head = f"@triton.jit(do_not_specialize={['out', *words]})\ndef write(out, {arguments}):\n"
@@ -187,7 +190,7 @@ def write() -> Any:
 
 
 def written(words: list[int], device: torch.device) -> Tensor:
-    """The words on the device. A CUDA graph keeps them, as the arguments of its launches."""
+    """The words on the device, passed as arguments of launches, which a CUDA graph records."""
     parts = [words[start : start + WORDS] for start in range(0, len(words), WORDS)]
     out = torch.empty(len(parts), WORDS, dtype=torch.int64, device=device)
     for line, part in zip(out, parts, strict=True):
@@ -199,7 +202,7 @@ def written(words: list[int], device: torch.device) -> Tensor:
 def unavailable(device: torch.device) -> str | None:
     """Why no kernel runs on the device; None where one does.
 
-    It is tried with ``write``, which must be loaded before a capture: during one nothing can be.
+    ``write`` is run to find out. That also loads it, which is impossible during a capture.
     """
     try:
         triton = importlib.import_module("triton")
@@ -213,10 +216,10 @@ def unavailable(device: torch.device) -> str | None:
 
 
 def on_device(numbers: list[list[Any]], count: int, device: torch.device) -> Any:
-    """Numbers for ``update``: as they are, or one tensor if any of them is on the device."""
+    """``numbers`` for ``update``: unchanged, or as one tensor if any of them is on the device."""
     if not any(isinstance(number, Tensor) for number in numbers[0]):
         return numbers
-    # Filled, not copied from the host, which could not be captured.
+    # Filled on the device: a copy from the host could not be captured.
     each = [
         number.to(torch.float64)
         if isinstance(number, Tensor)
@@ -229,17 +232,17 @@ def on_device(numbers: list[list[Any]], count: int, device: torch.device) -> Any
 def update(
     kernel: Any, rows: Places, steps: Sequence[int], numbers: Sequence[Sequence[float]] | Tensor
 ) -> None:
-    """One step of all rows, in place, by one launch on the current stream of their device.
+    """Take one step of all rows, in place, by one launch on the current stream of their device.
 
-    The rows have the dtypes of the kernel, and do not overlap. ``steps`` are the addresses of
-    their step counts, float32 on the device, to which one is added; or 0. ``numbers`` are those of
-    the formula's ``inputs``, one list for all rows or one for each; or, where the host may not know
-    them, a float64 tensor on the device with a line for each row.
+    The rows have the kernel's dtypes, and do not overlap. ``steps`` has for each row the address of
+    its step count (float32, on the device), to which the kernel adds 1, or 0 if there is none.
+    ``numbers`` has the values of the formula's ``inputs``: one list for all rows, or one for each;
+    or, where the host may not read them, a float64 tensor on the device with a line for each row.
     """
     count = len(rows.kinds)
     words = np.frombuffer(rows.words, dtype=np.int64).reshape(count, 1 + rows.width)
     sizes = words[:, 0]
-    # An empty tensor has a block too, which counts its step.
+    # An empty tensor gets a block too, which adds 1 to its step count.
     ends = np.cumsum(np.maximum(1, -(-sizes // BLOCK)))
     table = np.concatenate([[0], ends[:-1], sizes, steps, words[:, 1:].T.ravel()])
     before, stride = len(table), len(numbers[0]) if len(numbers) > 1 else 0

@@ -1,4 +1,4 @@
-"""One parameter after the other, whatever it is."""
+"""The eager engine: updates parameters of any kind, one after the other."""
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
@@ -24,7 +24,7 @@ def update(
     """A function that takes one step, in place, of a parameter, its gradient and its slots.
 
     float32 and float64 on the CPU are computed by NumPy, at a third of the cost of torch's
-    operations; everything else by these.
+    operations, which compute everything else.
     """
     by_operations = functools.partial(by_torch, rule, slots, scalars)
     recorded = torch.compiler.is_compiling() or torch.is_grad_enabled() or is_watched()
@@ -49,8 +49,8 @@ def update(
 
 
 def notice_writes(tensors: list[Tensor]) -> None:
-    """Tell autograd of writes that it has not seen: where it has saved what was there before, it
-    then refuses to go backward."""
+    """Tell autograd of writes that it has not seen: a backward pass that needs the old values then
+    raises an error."""
     try:
         torch.autograd.graph.increment_version(tensors)
     except RuntimeError:
@@ -63,8 +63,8 @@ def by_torch(
     """One step by torch's operations.
 
     Complex tensors are computed as pairs of reals; float16 and bfloat16 in float32, rounded once to
-    nearest even when stored; tensors of several dtypes in the widest. A sparse (COO) gradient names
-    the elements it touches, and the others stay as they are.
+    nearest even when stored; tensors of several dtypes in the widest. With a sparse (COO)
+    gradient only the elements that it contains are updated.
     """
     names_elements = columns[1].is_sparse and not columns[0].is_sparse
     dense = [columns[0], *columns[2:]] if names_elements else columns
@@ -95,8 +95,8 @@ def by_torch(
 
 
 def as_arrays(columns: list[Tensor]) -> list[np.ndarray] | None:
-    """The tensors' memory for NumPy. None where only torch may read and write it, or where dtypes
-    differ or are narrow, so that something would be rounded."""
+    """The tensors' memory as NumPy arrays. None where NumPy cannot use it, or where dtypes differ
+    or are narrower than float32, so that something would have to be rounded."""
     if not PLAIN.issuperset(map(type, columns)):
         return None
     try:
@@ -109,7 +109,7 @@ def as_arrays(columns: list[Tensor]) -> list[np.ndarray] | None:
     if first.dtype not in EXACT or any(each.dtype != first.dtype for each in arrays):
         return None
     if any(0 in each.strides for each in (first, *arrays[2:])):
-        return None  # Several elements share one place, which torch refuses to write.
+        return None  # Several elements share one place: torch refuses to write there.
     return arrays if all(each.shape == first.shape for each in arrays) else None
 
 
@@ -121,7 +121,7 @@ def array_function(known: Formula) -> Callable[..., tuple[np.ndarray, ...]]:
     for node in known.calls:
         copies[node] = graph.node_copy(node, copies.__getitem__)
         copies[node].target = ARRAYS.get(node.target, node.target)
-    # A result that is another column is copied: that column may be written before it is read.
+    # A result that is another column, unchanged, is copied: that column may be written first.
     results = [
         copies[node] if node in known.calls or node is known.columns[position]
         else graph.call_function(np.copy, (copies[node],))
@@ -132,7 +132,7 @@ def array_function(known: Formula) -> Callable[..., tuple[np.ndarray, ...]]:
 
 
 def compute_dtype(tensors: Iterable[Tensor]) -> torch.dtype:
-    """The dtype in which a step of these is computed; a complex number is a pair of reals."""
+    """The precision in which these tensors are updated; a complex number counts as two reals."""
     wide = any(tensor.dtype in (torch.float64, torch.complex128) for tensor in tensors)
     return torch.float64 if wide else torch.float32
 
@@ -142,7 +142,7 @@ def as_real(tensor: Tensor) -> Tensor:
 
 
 def readable(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """The tensor for a rule; a copy where autograd records, since what it reads is written."""
+    """The tensor for a rule; a copy if autograd records, since the tensor is then overwritten."""
     if tensor.dtype != dtype:
         return tensor.to(dtype)
     return tensor.clone() if torch.is_grad_enabled() else tensor

@@ -18,15 +18,15 @@ OPERATIONS: frozenset[Callable[..., Any]] = frozenset(
         *(torch.maximum, torch.sqrt, operator.gt, torch.where),
     )
 )
-"""What a formula may be made of. Every kernel rounds each of them as IEEE-754 prescribes. A
-comparison may only be what ``where`` chooses by."""
+"""The operations of formulas. Every kernel rounds each of them as IEEE-754 prescribes. A comparison
+may only be the condition of ``where``."""
 
 OPERANDS = frozenset((fx.Node, float, int, bool))
-"""What they may be applied to. A tensor or a NumPy scalar would bring its own dtype into it."""
+"""The types of their operands. A tensor or NumPy scalar in a rule would bring in its own dtype."""
 
 
 class Form:
-    """A rule under fixed options: names of its slots and numbers, and the flags of its call."""
+    """A rule with fixed options: the names of its slots and numbers, the values of its flags."""
 
     def __init__(
         self, rule: Rule, slots: tuple[str, ...], scalars: tuple[str, ...], flags: tuple[Any, ...]
@@ -40,7 +40,7 @@ class Form:
 
     @staticmethod
     def of(rule: Rule, slots: tuple[str, ...], scalars: Mapping[str, Any]) -> "Form":
-        """The form of a call with these scalars; always the same object for the same form."""
+        """The form of a call with these scalars; equal forms are one object."""
         flags = [each if each is True or each is False else None for each in scalars.values()]
         return only_form(rule, slots, tuple(scalars), tuple(flags))
 
@@ -52,10 +52,10 @@ only_form: Callable[..., Form] = functools.cache(Form)
 class Formula:
     """The operations of a rule with its options, in order.
 
-    ``columns`` stand for parameter, gradient and slots; ``results`` maps the position of a column
-    to what is written there. ``calls`` need tensors, and ``inputs`` are the numbers that they read;
-    ``evaluate`` computes these from the scalars of a step, in float64 (or as 0-dim tensors):
-    ``scalars`` stand for them, and ``alone`` are the operations that need nothing else.
+    ``columns`` stand for parameter, gradient and slots, ``scalars`` for the scalars. ``alone`` are
+    the operations on scalars alone, ``calls`` those on tensors, which read the numbers ``inputs``;
+    ``evaluate`` computes the ``inputs`` from the scalars of a step, in float64 (or as 0-dim
+    tensors). ``results`` maps the position of a column to what is written there.
     """
 
     columns: list[fx.Node]
@@ -70,7 +70,7 @@ class Formula:
 def evaluator(
     names: dict[str, fx.Node], numbers: list[fx.Node], inputs: list[fx.Node]
 ) -> Callable[[Mapping[str, Any]], list[Any]]:
-    """A function from the scalars of these names to the ``inputs``, by way of the ``numbers``."""
+    """A function from the scalars to the ``inputs``; ``numbers`` are the operations between."""
     graph = fx.Graph()
     copies = {node: graph.placeholder(node.name) for node in names.values()}
     for node in numbers:
@@ -84,7 +84,7 @@ def evaluator(
 
 @functools.cache
 def formula(form: Form) -> Formula | None:
-    """The formula of a form; None where there is none, as for a rule that looks at values."""
+    """The formula of a form; None if the rule has none, as one that branches on values."""
     rule, slots = form.rule, form.slots
     graph = fx.Graph()
     tracer = fx.proxy.GraphAppendingTracer(graph)
@@ -104,8 +104,8 @@ def formula(form: Form) -> Formula | None:
         written: dict[int, Any] = {0: new_param} | ({} if own_grad is grad else {1: own_grad})
         written |= {position: new[name] for position, name in enumerate(slots, 2)}
     except (MemoryError, RecursionError):
-        raise  # It says nothing of the rule, and None would be cached for good.
-    except Exception:  # The rule asks a stand-in for its value: eager will run it on tensors.
+        raise  # It says nothing about the rule, and None would stay in the cache.
+    except Exception:  # The rule needs the value of a stand-in: the eager engine takes it.
         return None
     if not all(isinstance(result, fx.Proxy) for result in written.values()):
         return None
@@ -132,8 +132,9 @@ def formula(form: Form) -> Formula | None:
 
 
 def chooses_rightly(node: fx.Node, numeric: set[fx.Node]) -> bool:
-    """Whether tensors are compared only for ``where`` to choose by, and ``where`` chooses between
-    values of which one at least is a tensor: torch and NumPy give two numbers different dtypes."""
+    """Whether a node keeps the rules for comparisons: they are only the condition of ``where``,
+    compare tensors, and choose between values of which at least one is a tensor. Of two numbers
+    torch and NumPy would make different dtypes."""
     truths = [isinstance(arg, fx.Node) and arg.target is operator.gt for arg in node.args]
     if node.target is not torch.where:
         return not any(truths)

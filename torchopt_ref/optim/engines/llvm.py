@@ -22,8 +22,8 @@ I64: Type = ir.IntType(64)
 POINTER: Type = ir.PointerType()
 
 LOCK = threading.RLock()
-"""Held while LLVM is used, and by a fork: else a child of a process where another thread compiles
-would find llvmlite's own lock taken, by a thread that it does not have."""
+"""Held while LLVM is used, and during a fork. Else, if another thread compiles during the fork, the
+child would find llvmlite's own lock taken by a thread that it does not have."""
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
@@ -47,8 +47,8 @@ def compared(how: str) -> Any:
 
 
 class Int:
-    """A 64-bit integer of the code being written: a number, a truth (0 or 1) or an address, of
-    which ``[i]`` is the word that lies ``i`` words behind it."""
+    """A 64-bit integer in the generated code: a number, a truth value (0 or 1) or an address. Of an
+    address, ``[i]`` reads or writes the word that lies ``i`` words after it."""
 
     def __init__(self, builder: Builder, value: Value) -> None:
         self.builder: Builder = builder
@@ -87,7 +87,7 @@ def raw(value: Int | int) -> Value:
 
 
 class Code:
-    """A function of 64-bit integers that returns one, being written."""
+    """A function in the making: it takes 64-bit integers and returns one."""
 
     def __init__(self, module: Module, name: str, arguments: int) -> None:
         self.function: Function = ir.Function(module, ir.FunctionType(I64, [I64] * arguments), name)
@@ -95,7 +95,7 @@ class Code:
         self.arguments: list[Int] = [Int(self.builder, argument) for argument in self.function.args]
 
     def variable(self, value: Int | int = 0) -> Int:
-        """An address of one word, which is set to the value here."""
+        """A local variable: the address of a new word, which is set to ``value`` at this point."""
         with self.builder.goto_entry_block():
             address = Int(self.builder, self.builder.ptrtoint(self.builder.alloca(I64), I64))
         address[0] = value
@@ -128,9 +128,9 @@ class Code:
 class Library:
     """The functions of a module, compiled for this machine. ``library.name(...)`` calls one.
 
-    LLVM rounds each operation by itself unless it is told otherwise, and it is not. To
-    ``vectorize`` takes it longer, and makes loops over many elements several times as fast.
-    A call lets go of Python's lock.
+    LLVM rounds each operation separately unless it is allowed to fuse them, which it is not here.
+    With ``vectorize`` compiling takes longer, and loops over many elements are several times as
+    fast. A call releases Python's global lock.
     """
 
     def __init__(self, module: Module, vectorize: bool) -> None:

@@ -1,4 +1,4 @@
-"""Where tensors lie in memory and what is there, read by machine code.
+"""Where tensors lie in memory, and their sizes, dtypes and layouts, read by machine code.
 
 Asking a thousand tensors for shape, strides, dtype, device and address takes longer in Python than
 their step. Here machine code asks torch's C interface, and Python only hands over the tensors.
@@ -21,7 +21,7 @@ from .. import torch_private
 from .llvm import I64, LOCK, Code, Function, Int, Library, Module
 
 PLAIN = frozenset((Tensor, torch.nn.Parameter))
-"""The types of tensors that are nothing but memory."""
+"""The types of ordinary tensors; a subclass may not have memory of its own."""
 REAL = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 CPU, CUDA = 0, 1
 """torch's numbers for devices."""
@@ -34,10 +34,10 @@ MOST_COLUMNS = 7
 class Places(NamedTuple):
     """Where rows of tensors lie: parameters with their gradients and slots.
 
-    ``words`` has for each row the number of elements and then the address of each column;
-    ``kinds`` a number that is equal for rows of one device and of the same dtypes, or ``UNFIT``;
-    ``spans`` where each tensor begins, sorted, and then where each of these ends; ``overlap``
-    whether any two share memory.
+    ``words`` has for each row the number of elements, then the address of each column; ``kinds``
+    has for each row a number, equal for rows of the same device and dtypes, or ``UNFIT``. ``spans``
+    has where each tensor begins, sorted, then where each of these ends; ``overlap`` says whether
+    any two share memory; ``width`` is the number of columns.
     """
 
     words: array[int]
@@ -81,8 +81,8 @@ def dtypes_of(kind: int, width: int) -> tuple[torch.dtype, ...]:
 
 @functools.cache
 def is_for_kernels(kind: int, width: int) -> bool:
-    """Whether kernels take rows of the kind. They do not mix float64 with 16-bit dtypes, since its
-    values would be rounded twice on their way there."""
+    """Whether kernels take rows of the kind. They do not mix float64 with 16-bit dtypes: on the way
+    to 16 bits its values would be rounded twice."""
     if kind == UNFIT:
         return False
     dtypes = dtypes_of(kind, width)
@@ -98,7 +98,7 @@ def address(words: array[int] | array[float]) -> int:
 
 
 def inspect(columns: Sequence[Sequence[Tensor]]) -> Places:
-    """The rows of parallel columns of tensors, which are ``Tensor`` or ``Parameter``.
+    """Where the rows of these parallel columns lie. All tensors are ``Tensor`` or ``Parameter``.
 
     A row is plain memory if its tensors are real and floating, on one device, of one shape and one
     layout that has neither gaps nor overlaps: then their elements correspond in memory order.
@@ -126,7 +126,7 @@ def overlap(spans: array[int]) -> bool:
 
 def read_steps(steps: Sequence[Tensor]) -> tuple[array[int], array[float]] | None:
     """The step counts as ``count_steps`` takes them, and their values after the coming step. None
-    unless all are numbers in the CPU's memory."""
+    unless all are one float32 or float64 number each, in the CPU's memory."""
     objects, values = array("q", map(id, steps)), array("d", bytes(8 * len(steps)))
     if reader().read_steps(address(objects), len(objects), address(values)):
         return None
@@ -147,14 +147,14 @@ def dtype_of_code() -> dict[int, torch.dtype]:
 
 @functools.cache
 def reader() -> Library:
-    """The machine code of this file. Raises ``RuntimeError`` where there cannot be any."""
+    """The machine code of this file. Raises ``RuntimeError`` if it misreads torch's tensors."""
     module = ir.Module("memory")
     ask = Asking(module)
     write_overlap(module)
     write_inspect(module, ask)
     write_steps(module, ask)
     library = Library(module, vectorize=False)
-    # torch may change how its tensors lie in memory: try tensors whose answers are known.
+    # torch may change how its tensors lie in memory: try it on tensors that are known.
     known = torch.zeros(3, 5, dtype=torch.float64, device="cpu")[:, :4].t()
     tensors = [known, torch.nn.Parameter(known.contiguous())]
     each, words, kinds, spans = array("q", map(id, tensors)), zeros(4), zeros(2), zeros(4)
@@ -175,7 +175,7 @@ class Asking:
         self.functions: dict[str, Function] = {}
 
     def __call__(self, code: Code, name: str, tensor: Int) -> Int:
-        """What ``get_name`` answers for a Python object; 0 if there is an error."""
+        """What torch's ``get_<name>`` answers for the tensor's Python object; 0 if it fails."""
         if name not in self.functions:
             symbol, place = torch_private.function(f"get_{name}")
             with LOCK:
@@ -198,7 +198,7 @@ def write_inspect(module: Module, ask: Asking) -> None:
         fit[0] = fit[0] & condition
 
     def layout(tensor: Int) -> tuple[Int, Int, Int]:
-        """Rank, sizes and strides. Some sparse and nested tensors have none of the latter."""
+        """Rank, sizes and strides. Some sparse and nested tensors have no sizes or strides."""
         rank, sizes = ask(code, "dim", tensor), ask(code, "sizes", tensor)
         strides = ask(code, "strides", tensor)
         there = (sizes != 0) & (strides != 0)
@@ -213,7 +213,7 @@ def write_inspect(module: Module, ask: Asking) -> None:
         index = ask(code, "device_index", param)
         require(device <= CUDA)
         kind[0] = device * 256 + ((index + 1) & 255)
-        # Neither gaps nor overlaps: each stride is the number of elements in all shorter ones.
+        # Neither gaps nor overlaps: a stride is the product of the sizes of all shorter strides.
         with code.loop(rank) as i:
             smaller[0] = 1
             with code.loop(rank) as j:
@@ -257,7 +257,10 @@ def write_inspect(module: Module, ask: Asking) -> None:
 
 
 def write_steps(module: Module, ask: Asking) -> None:
-    """``read_steps`` returns how many it could not read, ``count_steps`` adds one to each."""
+    """``count_steps`` adds one to each count, ``read_steps`` writes what they will be after that.
+
+    Both return how many they could not read.
+    """
     for name, arguments in (("read_steps", 3), ("count_steps", 2)):
         code = Code(module, name, arguments)
         objects, count, *values = code.arguments
@@ -266,7 +269,7 @@ def write_steps(module: Module, ask: Asking) -> None:
             tensor = objects[row]
             dtype, here = ask(code, "dtype", tensor), ask(code, "device_type", tensor) == CPU
             single, start = ask(code, "numel", tensor) == 1, ask(code, "data_ptr", tensor)
-            # Sparse tensors have no memory that is theirs.
+            # Sparse tensors have no memory of their own.
             readable = here & single & (start != 0)
             for name_, kind in (("float32", ir.FloatType()), ("float64", ir.DoubleType())):
                 with code.when(readable & (dtype == torch_private.constant(f"dtype_{name_}"))):

@@ -1,5 +1,5 @@
-"""What is no plain memory but can be seen as such: shards, complex numbers, gradients laid out in
-another order than their parameter."""
+"""Plain memory for tensors that kernels do not take as they are: shards, complex numbers, gradients
+in another memory order than their parameter."""
 
 from array import array
 from collections.abc import Iterable, Sequence
@@ -15,11 +15,11 @@ from .memory import PLAIN, UNFIT, Places, inspect, overlap
 def in_memory(
     columns: list[list[Tensor]], plain: bool, unscales: bool
 ) -> tuple[list[list[Tensor]], Places]:
-    """Parameters, gradients and slots, what is no plain memory replaced by what it can be seen as;
-    and where they lie.
+    """The columns, with a view or copy in plain memory for every tensor that kernels do not take
+    as it is; and where they lie.
 
-    ``plain``: whether all are of the types that are nothing but memory; ``unscales``: whether the
-    gradients are written.
+    ``plain``: whether all tensors are of the types in ``PLAIN``; ``unscales``: whether the step
+    writes the gradients, too.
     """
     unfit: Iterable[int] = range(len(columns[0]))
     given = columns
@@ -64,9 +64,9 @@ def as_memory(tensors: list[Tensor], unscales: bool) -> list[Tensor]:
 
 
 def unsharded(columns: list[list[Any]], unscales: bool) -> list[list[Tensor]]:
-    """The columns with this process's part of what is sharded: a rule is elementwise, so the parts
-    step alone. A gradient that is sharded otherwise, or still to be summed, is brought to the
-    placements of its parameter first."""
+    """The columns with this process's shards in place of DTensors: a rule is elementwise, so each
+    process updates its shards alone. A gradient that is sharded differently, or still to be summed,
+    is first redistributed to the placements of its parameter."""
     if not torch.distributed.is_available():
         return columns
     from torch.distributed.tensor import DTensor
@@ -76,7 +76,7 @@ def unsharded(columns: list[list[Any]], unscales: bool) -> list[list[Tensor]]:
             return row
         param, grad, *slots = row
         mesh, placements = param.device_mesh, param.placements
-        # Comparing meshes takes longer than seeing that they are one.
+        # ``is`` first, since comparing two meshes takes longer.
         one_mesh = all(each.device_mesh is mesh or each.device_mesh == mesh for each in row)
         if not one_mesh or any(placement.is_partial() for placement in placements):
             return row
@@ -94,7 +94,7 @@ def unsharded(columns: list[list[Any]], unscales: bool) -> list[list[Tensor]]:
 
 
 def overlaps_others(seen: Places, given: list[list[Tensor]]) -> bool:
-    """Whether a tensor that is in no kernel's rows shares memory with any."""
+    """Whether a tensor that no kernel takes shares memory with any other tensor."""
     unfit = [position for position, kind in enumerate(seen.kinds) if kind == UNFIT]
     others = [column[position] for position in unfit for column in given]
     extents = [extent(each) for each in others if type(each) in PLAIN and each.numel() > 0]

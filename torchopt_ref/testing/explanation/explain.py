@@ -23,7 +23,7 @@ from .terms import Formula, Term, letter, name
 from .traced import traced
 
 SCALES = (1.0, 1e-3)
-"""Of the ordinary gradients on which the effect is measured."""
+"""The sizes of the ordinary gradients on which the effect is measured."""
 
 
 def explain(
@@ -37,19 +37,20 @@ def explain(
 
     Args:
         a: a name, as of ``torchopt-ref explain`` ("RMSprop", "keras.RMSprop",
-            "package.module:Class"), or a class, or a function of parameters that makes one.
+            "package.module:Class"), or a class, or a function that makes one for parameters.
         b: the other.
         a_kwargs: options of the first, as its constructor takes them.
         b_kwargs: those of the second.
 
-    Words are found by small trainings that tell one form from another, so that every optimizer is
-    asked alike; what they cannot tell is listed as not decided. Formulas are traced from the rules
-    of this package, and of other classes taken from the operations that their step runs. They are
-    compared, and run on hostile gradients, with the same numbers, wherever both have them.
+    Words are found by small trainings that tell one form from another, the same for every
+    optimizer; what they cannot tell is listed as not decided. The formulas of this package are
+    traced from its rules; those of other classes are taken from the operations that a step runs.
+    Formulas are compared, and both optimizers run on hostile gradients, with the same numbers for
+    all options that both have.
 
     Raises:
-        UserError: an unknown name, options that a class does not take, or an optimizer that does
-            not step a parameter alone by its gradient.
+        UserError: an unknown name, options that a class does not take, or an optimizer that needs
+            more for its step than one parameter with its gradient.
     """
     one = subject(a, a_kwargs or {}, "--a-kwargs")
     other = subject(b, b_kwargs or {}, "--b-kwargs")
@@ -89,7 +90,7 @@ def explain(
 def differences(
     both: Mapping[str, tuple[Fact, Fact]], pair: tuple[Subject, Subject]
 ) -> list[Difference]:
-    """What both facts of a topic say otherwise, where both are decided."""
+    """The topics that are decided for both, and on which they differ."""
     return [
         Difference(
             topic,
@@ -104,7 +105,7 @@ def differences(
 
 
 def undecided(side: str, found: Iterable[Fact]) -> list[str]:
-    """The topics of a side that no probe could tell, and why."""
+    """The topics of a side that no probe could decide, and why."""
     return [
         f"{fact.topic} of {side}: {fact.words.removeprefix(NOT_DECIDED).lstrip(': ')}"
         for fact in found
@@ -130,12 +131,12 @@ def formula_of(one: Subject) -> Formula | str:
 
 
 def alike(x: Fact, y: Fact) -> bool:
-    """Whether both do the same. A detail depends on options, but for the place of a decay."""
+    """Whether both do the same. Details, which depend on options, count for weight decay only."""
     return x.words == y.words if x.topic == "weight decay" else x.kind == y.kind
 
 
 def what_it_needs(topic: str, pair: tuple[Subject, Subject]) -> str | None:
-    """The option without which a topic makes no difference, where neither side uses it."""
+    """The option without which a topic makes no difference; None if one of both uses it."""
     option = NEEDS.get(topic)
     used = [option, "beta1"] if option == "momentum" else [option]
     for one in pair:
@@ -147,7 +148,7 @@ def what_it_needs(topic: str, pair: tuple[Subject, Subject]) -> str | None:
 
 
 def options_that_differ(one: Subject, other: Subject) -> list[Option]:
-    """Numbers by torch's names, then switches."""
+    """The options with different values, under torch's names: numbers, then switches."""
     found: dict[str, list[Any]] = {}
     for which, side in enumerate((one, other)):
         switches = {
@@ -173,9 +174,9 @@ def operations(
     comparison: Comparison | None,
     went: Together,
 ) -> list[Operation]:
-    """The parts that differ, line by line, with their values where the parameters part.
+    """The parts of the formulas that differ, with their values where the parameters part.
 
-    Where no line differs, a slot that differs before the step: then it has another start.
+    If no line differs, these are the slots that differ before the step: they start differently.
     """
     if comparison is None:
         return []

@@ -19,19 +19,19 @@ UNARY = {"sqrt": "sqrt", "neg": "neg", "abs": "abs", "sign": "sign", "sgn": "sig
 BINARY = {"add": "+", "sub": "-", "mul": "*", "div": "/", "pow": "^"}
 BINARY |= {"maximum": "max", "minimum": "min", "gt": ">"}
 SAME = ("view", "clone", "detach", "alias", "_to_copy", "lift_fresh", "expand", "positive", "copy")
-"""Operations of torch whose value is that of their (last) operand."""
+"""Operations of torch that return the value of their operand (``copy``: of the last)."""
 STEP = 7
 """The step that is watched: the first ones may be special."""
 
 
 class Watched(TorchDispatchMode):
-    """Writes down what is computed of tensors; a tensor is known by its memory."""
+    """Records as terms what a step computes. A tensor is known by the address of its memory."""
 
     def __init__(self, numbered: Callable[[float], Term]) -> None:
         super().__init__()
         self.numbered = numbered
         self.terms: dict[int, Term] = {}
-        self.kept: list[torch.Tensor] = []  # so that no memory is used twice
+        self.kept: list[torch.Tensor] = []  # kept alive, so that no address is reused
         self.without_sign: str | None = None
 
     def know(self, tensor: torch.Tensor, term: Term) -> None:
@@ -94,9 +94,9 @@ class Watched(TorchDispatchMode):
 
 
 def observed(subject: Subject) -> Formula | str:
-    """What a step writes; or why that cannot be said.
+    """The formula of a step; or why there is none.
 
-    The formula is believed only if it foretells a step from another state, with other options.
+    It is accepted only if it predicts other steps, from another state and with other options.
     """
     own = {key: value for key, value in subject.numbers.items() if value}
     apart = {key: moved(key, value) for key, value in own.items()}
@@ -104,7 +104,7 @@ def observed(subject: Subject) -> Formula | str:
     formula = watched(subject.with_numbers(apart), numbers)
     tried = [(own, STEP - 2), (apart, STEP + 2)]
     if numbers.unexplained and isinstance(formula, Formula):
-        # They are shown as they are with the options themselves, in this step.
+        # Unexplained numbers are shown as they are in this step, with the options as given.
         formula = watched(subject, Numbers(own, numbers.found))
         tried = [(own, STEP)]
     if isinstance(formula, str):
@@ -118,7 +118,7 @@ def observed(subject: Subject) -> Formula | str:
 
 
 def moved(called: str, value: float) -> float:
-    """Another value of an option, unlike all others; one that must be below 1 stays there."""
+    """Another value for an option, changed by a share of its own; below 1 it stays below 1."""
     share = (sum(map(ord, called)) % 89 + 5) / 1000
     return value * (1 - share) if value < 1 else value * (1 + share)
 
@@ -136,7 +136,7 @@ def started(subject: Subject, seed: int, steps: int) -> tuple[Any, torch.Tensor]
 
 
 def slots(optimizer: Any, param: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The state that lies beside the parameter, element by element."""
+    """The tensors of the state that have the shape of the parameter."""
     state = optimizer.state[param]
     return {
         key: value
@@ -158,7 +158,7 @@ def watched(subject: Subject, numbers: Numbers) -> Formula | str:
         return f"it uses torch's {mode.without_sign}, for which there is no sign here"
     found = {slot: mode.term(tensor) for slot, tensor in slots(optimizer, param).items()}
     found = {slot: term for slot, term in found.items() if term.operation}
-    # What another is computed from has fewer parts.
+    # In this order a term comes after those that it is computed from: they have fewer parts.
     order = sorted(found, key=lambda slot: len([*found[slot].parts()]))
     called = {found[slot]: name(letter(slot) + "'") for slot in order}
     results = {slot: rewritten(found[slot], called) for slot in order}
@@ -167,7 +167,7 @@ def watched(subject: Subject, numbers: Numbers) -> Formula | str:
 
 
 def rewritten(term: Term, called: Mapping[Term, Term]) -> Term:
-    """The term with names for the parts that have one, but itself."""
+    """The term with each part that has a name replaced by it; not the whole term."""
     known: dict[Term, Term] = dict(called)
     for part in term.parts():
         if part.operation and (part is term or part not in known):
@@ -177,10 +177,10 @@ def rewritten(term: Term, called: Mapping[Term, Term]) -> Term:
 
 
 class Numbers:
-    """What the numbers of step ``STEP`` are made of: of which options.
+    """Explains the numbers that occur in step ``STEP`` as terms of the options.
 
-    ``found`` has the answers one after the other. Those of another run of the same operations can
-    be given as ``before``: then they stand, and what they left open is the number itself.
+    ``found`` has the answers in order. Those of an earlier run of the same operations can be given
+    as ``before`` and are used again; a number that they do not explain stays a number.
     """
 
     def __init__(self, options: Mapping[str, float], before: Sequence[Term] = ()) -> None:
@@ -213,7 +213,7 @@ class Numbers:
         return None
 
     def products(self) -> Iterator[Term]:
-        """Of two, as a decay with its learning rate; of three, as Adam's corrections."""
+        """Of two terms, such as learning rate and decay; of three, as in Adam's corrected rate."""
         for x, y in itertools.permutations(self.simple, 2):
             yield from (apply("*", x, y), apply("/", x, y))
             yield apply("-", number(1), apply("*", x, y))
@@ -222,7 +222,7 @@ class Numbers:
 
 
 def foretells(formula: Formula, subject: Subject, options: Mapping[str, float], step: int) -> bool:
-    """Whether the formula has what the step from another state writes."""
+    """Whether the formula predicts what this step, taken from another state, writes."""
     optimizer, param = started(subject, 2, step - 1)
     before = slots(optimizer, param)
     columns = {letter(slot): tensor.item() for slot, tensor in before.items()}

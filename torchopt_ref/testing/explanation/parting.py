@@ -18,18 +18,19 @@ from .subject import ROLES, Subject
 from .terms import LETTERS, Formula, Term, letter
 
 STEPS = 100
-"""Of hostile gradients, and of ordinary ones. After half of them the learning rate is halved, so
-that its place shows."""
+"""The steps on hostile gradients, and on ordinary ones. After half of them the learning rate is
+halved, so that its place in the formula shows."""
 DETOUR = 4
+"""How many operations ``Match.smallest_parts`` counts for negating or scaling a part."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """The same result in both formulas, as terms.
+    """One result, the parameter or a slot, as both formulas compute it.
 
     ``kind`` is "same" (to the letter), "rounding" (the same value in other operations), "other", or
     "alone" where one side, whose term is None, has no such slot.
-    ``parts`` are the smallest parts that make a line "other": in place of A's, B has its own.
+    ``parts`` of an "other" line: the smallest part of A, and what B has in its place.
     """
 
     result: str
@@ -50,9 +51,9 @@ class Line:
 class Comparison:
     """Two formulas, result by result.
 
-    ``called`` maps, for A and for B, the name that a slot has in the lines to its own, where that
-    is another; ``negated`` has the slots that B keeps with the other sign; ``steps`` the step of
-    each formula that has numbers of one step alone, else None.
+    ``called`` maps, for A and for B, the name that a slot has in the lines to its own name, if that
+    is another. ``negated`` has the slots that B keeps with the opposite sign; ``steps``, for each
+    formula, the only step that its numbers hold for, or None if they hold for all.
     """
 
     lines: list[Line]
@@ -78,7 +79,7 @@ def compared(
     for order in itertools.permutations(free, min(len(free), len(alone))):
         called: tuple[dict[str, str], dict[str, str]] = {}, {}
         for mine, yours in zip(order, alone, strict=False):
-            # The one of the names for which there is a letter; else A's.
+            # The line has the name that has a letter; if that does not decide, A's.
             if mine not in LETTERS and yours in LETTERS:
                 called[0][yours] = mine
             else:
@@ -101,7 +102,8 @@ def compared(
 
 
 class Match:
-    """Two formulas at values of their names: the same for both, but for what B has negated."""
+    """Two formulas, evaluated at the same values; but in B the ``negated`` slots have -1 times
+    those of A."""
 
     def __init__(
         self,
@@ -115,7 +117,7 @@ class Match:
         self.b: Formula = b
         self.negated: tuple[str, ...] = negated
         self.called: tuple[dict[str, str], dict[str, str]] = called
-        # What is kept by one side alone is, to the other, a part of what is computed of it.
+        # A slot that one side alone keeps is replaced by its term: the other computes it in place.
         self.bare_a: Formula = a.without(a.results.keys() - b.results.keys())
         self.bare_b: Formula = b.without(b.results.keys() - a.results.keys())
         self.mine, self.yours = generic(a, b, numbers)
@@ -143,11 +145,12 @@ class Match:
         return Line(slot, mine, yours, "other", parts)
 
     def smallest_parts(self, a: Term, b: Term, wanted: float) -> tuple[Term, Term]:
-        """What A has where B has something else: put there, it makes B's value the ``wanted``.
+        """A part of A and the part of B in whose place it makes B's value the ``wanted`` one.
 
-        Of all such pairs the one of the fewest operations; at worst the whole. A's may be negated,
-        or times or divided by what A computes of numbers alone, as a correction is; then it counts
-        as ``DETOUR`` operations more. Only numbers stand for numbers.
+        Of all such pairs the one with the fewest operations; at worst both terms whole. A's part
+        may also be negated, or multiplied or divided by what A computes from numbers alone, such as
+        a correction: that counts as ``DETOUR`` more operations. A part made of numbers alone only
+        replaces another such part.
         """
 
         def of_numbers(term: Term) -> bool:
@@ -174,7 +177,7 @@ class Match:
 def generic(
     a: Formula, b: Formula, numbers: tuple[dict[str, float], dict[str, float]]
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Values for all names, among which nothing is equal by chance; for both the same."""
+    """Random values for all names, the same for both, so that nothing is equal by chance."""
     step = a.step or b.step
     columns = sorted((a.names() | b.names()) - numbers[0].keys() - numbers[1].keys() - {"t"})
     rng = np.random.default_rng(0)
@@ -222,26 +225,26 @@ class Parting:
     a: float
     b: float
     states: tuple[Mapping[str, float], Mapping[str, float]]
-    """Of both, of this element, before the step; empty where it is the first."""
+    """The element's parameter and slots before the step, for A and B; slots that exist then."""
 
 
 @dataclass(frozen=True)
 class Together:
-    """How far both went the same way: ``STEPS`` steps, each from the same parameters."""
+    """How long both agreed in ``STEPS`` steps, each taken from the same parameters."""
 
     elements: int
     first_bits: int | None
     """The first step at which any bit of a parameter differed."""
     roundings: float
-    """The largest difference, in roundings of the longest step that the element has taken."""
+    """The largest difference, in roundings of float32 of the element's longest step so far."""
     first_overflow: int | None
-    """The first step after which an element was finite on one side alone. Close to the largest
-    number roundings decide that, so it is no parting."""
+    """The first step after which an element was finite on one side alone. That does not count as
+    parting, since close to the largest number roundings decide it."""
     parting: Parting | None
 
 
 def together(a: Subject, b: Subject) -> Together:
-    """Both on the hostile gradients, in float32, each from its own state, until they part."""
+    """Run both on hostile gradients in float32, each with its own state, until they part."""
     params = {called: p for called, p in workload.parameters("float32").items() if p.size}
     left, right = (workload.torch_side(subject.make, params) for subject in (a, b))
     way = {called: np.zeros(array.shape) for called, array in params.items()}
@@ -290,9 +293,10 @@ def together(a: Subject, b: Subject) -> Together:
 
 
 def roundings(old: np.ndarray, x: np.ndarray, y: np.ndarray, way: np.ndarray) -> np.ndarray:
-    """The difference in roundings of the longest step so far, beyond those of the parameter.
+    """How many roundings of its longest step so far each element of ``x`` and ``y`` differs by.
 
-    ``way`` is what the elements' longest steps were, and is brought up to date.
+    The parameter's own roundings are subtracted first. ``way`` has the longest step of each
+    element, and is updated in place.
     """
     with np.errstate(all="ignore"):
         wide = [array.astype(np.float64) for array in (old, x, y)]
@@ -310,8 +314,8 @@ def numbers_there(
 ) -> dict[str, float] | None:
     """The values of a formula's names at the element where both part.
 
-    None where they are not known: the state before the first step is then that which, of zeros and
-    ones, explains the step.
+    Slots that do not exist before the step are tried as 0 and as 1; None if that does not explain
+    the step.
     """
     options = dict(subject.numbers)
     if parting.step > STEPS // 2 and (lr := subject.own_name("lr")) is not None:
@@ -334,7 +338,7 @@ def numbers_there(
 
 
 def starts(subject: Subject) -> dict[str, float]:
-    """What the slots of an optimizer of this package start as, by their letters."""
+    """The initial values of the slots of this package's optimizers, by their letters."""
     if not subject.is_ours:
         return {}
     made: Any = subject.make([torch.nn.Parameter(torch.zeros(1))])
@@ -353,7 +357,7 @@ def element(tensors: Arrays, place: tuple[int, ...]) -> dict[str, float]:
 
 
 def effect(a: Subject, b: Subject, scale: float) -> tuple[float, float]:
-    """How far B's first step, and then its way in ``STEPS``, is from A's, relative to A's.
+    """How far B is from A after one step and after ``STEPS`` steps, relative to A's way.
 
     On ordinary gradients: normal ones, times ``scale``, in float64.
     """

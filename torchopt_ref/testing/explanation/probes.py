@@ -1,5 +1,5 @@
-"""What an optimizer does, found by numbers: small trainings whose outcome tells one form from all
-others. No formula is read, so that every optimizer is asked alike."""
+"""Probes: small trainings whose outcome tells in which form an optimizer does something. No formula
+is read, so the same probes serve every optimizer."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from torchopt_ref.written import number
 from .subject import Subject
 
 CLOSE = 1e-6
-"""Two numbers closer than this, of their size, are the same: in float64, roundings are smaller."""
+"""Numbers with a relative difference below this are the same: float64's roundings are smaller."""
 LR = 2.0**-10
-"""A learning rate that float32 has, too."""
+"""A learning rate that float32 represents exactly."""
 MOMENTUM = 0.875
 STEPS = 10
-"""Enough for what an optimizer does otherwise at first, as RAdam does for five steps."""
+"""Enough steps to see what an optimizer does only at first, as RAdam does for five steps."""
 NEARLY_ZERO = 1e-30
-"""Nothing beside 1, for what may not be 0."""
+"""Negligible beside 1, for numbers that may not be 0."""
 HUGE, LARGE = 1e8, 1e3
-"""Gradients beside which no start of the squares counts, or little."""
+"""Gradients beside which the start of the squares does not count, or counts little."""
 NOT_DECIDED = "not decided"
 
 
 @dataclass(frozen=True)
 class Fact:
-    """What is found of one ``topic``, in words. What stands in parentheses at their end is a detail
-    that depends on the options."""
+    """What was found about one ``topic``, in words. Parentheses at their end hold a detail that
+    depends on the options."""
 
     topic: str
     words: str
 
     @property
     def decided(self) -> bool:
-        """Not where no form that is known explains the numbers."""
+        """False if no known form explains the numbers."""
         return not self.words.startswith(NOT_DECIDED)
 
     @property
@@ -65,7 +65,7 @@ def facts(subject: Subject) -> list[Fact]:
 
 
 class Refused(Exception):
-    """The optimizer does not take what a probe would need."""
+    """The optimizer refuses what the probe needs, or its steps are of no use to it."""
 
 
 class Laboratory:
@@ -95,10 +95,10 @@ class Laboratory:
         dtype: torch.dtype = torch.float64,
         **switches: bool,
     ) -> np.ndarray:
-        """The parameter after each step, with these numbers by torch's names.
+        """The parameter after each step, with these hyper-parameters under torch's names.
 
-        Without them there is no weight decay, no dampening and no decay of the rate, and switches
-        are off. ``then`` is set after the first step. ``start`` may be many elements.
+        Unless they are given, there is no weight decay, dampening or decay of the rate, and
+        switches are off. ``then`` is set after the first step. ``start`` may have many elements.
         """
         none = {"weight_decay": 0.0, "dampening": 0.0, "lr_decay": 0.0}
         given = {"lr": LR, **none, **numbers}
@@ -124,7 +124,7 @@ class Laboratory:
         return np.array(way)
 
     def updates(self, grads: Sequence[float], numbers: Mapping[str, float], **options: Any) -> Any:
-        """How far each step went down, from 0."""
+        """By how much each step lowered the parameter, which starts at 0."""
         way = self.run(grads, numbers, **options)[:, 0]
         if not np.isfinite(way).all():
             raise Refused("its steps are not finite")
@@ -132,14 +132,14 @@ class Laboratory:
 
     @property
     def alone(self) -> dict[str, float]:
-        """Numbers without which a step depends on earlier ones by their squares alone."""
+        """Momentum and epsilon nearly 0: steps depend on earlier gradients by squares alone."""
         roles = ("momentum", "beta1", "eps")
         return {role: NEARLY_ZERO for role in roles if self.has(role)}
 
     @cached_property
     def divides(self) -> bool | None:
-        """Whether a step is divided by the size of the gradient; None where it is neither so nor
-        proportional to it, or changes from one to the other."""
+        """True if a step is divided by the size of the gradient, on which it then does not depend;
+        False if it is proportional to it; None if it is neither, or not in all steps."""
         once, twice = (self.updates([g] * STEPS, self.alone) for g in (HUGE, 2 * HUGE))
         if np.allclose(once, twice, CLOSE, 0):
             return True
@@ -147,10 +147,10 @@ class Laboratory:
 
     @cached_property
     def memory(self) -> float | None:
-        """``a`` where the divisor's square after ``t`` equal gradients is 1 + a + ... + a^(t-1).
+        """``a`` if the divisor's square grows as 1 + a + ... + a^(t-1) over ``t`` equal gradients.
 
-        1 for a sum of squares, the decay of a moving average as it is, 0 for one that is corrected
-        for its start at zero. None for any other.
+        It is 1 for a sum of squares, the decay for a moving average that is not corrected, 0 for
+        one that is corrected for its start at zero. None if there is no such ``a``.
         """
         steps = self.updates([HUGE] * STEPS, self.alone)
         if not self.divides or not steps.all():
@@ -165,7 +165,7 @@ class Laboratory:
     @cached_property
     def corrected(self) -> bool:
         """Whether the divisor's square is a moving average of squares, divided by the sum of its
-        weights: after one large gradient it is b^(t-1) (1 - b) / (1 - b^t) of that one's square."""
+        weights: after one large gradient g it is b^(t-1) (1 - b) / (1 - b^t) g^2."""
         steps = self.updates([HUGE, *[1.0] * (STEPS - 1)], self.alone)
         if self.memory != 0 or not steps.all():
             return False
@@ -201,7 +201,7 @@ def divisor(lab: Laboratory) -> str | None:
 
 
 def epsilon(role: str) -> Callable[[Laboratory], str | None]:
-    """Where a number beside the root stands: with it in the divisor or its square, straight."""
+    """A probe for where an epsilon is: which grows linearly with it, the divisor or its square?"""
 
     def probe(lab: Laboratory) -> str | None:
         if not lab.has(role):
@@ -222,7 +222,7 @@ def epsilon(role: str) -> Callable[[Laboratory], str | None]:
             slope = (middle - low) / (tried[1] - tried[0])
             if close(high - middle, slope * (tried[2] - tried[1])):
                 start = low - slope * tried[0]
-                # How much it counts beside the gradient, where the divisor is the gradient's size.
+                # The weight of epsilon beside the gradient, if the divisor is the gradient's size.
                 return words + correction(lab, (slope / start * LARGE**power) ** (1 / power))
         return f"{NOT_DECIDED}: neither the divisor nor its square grows straight with it"
 
@@ -239,7 +239,7 @@ def epsilon(role: str) -> Callable[[Laboratory], str | None]:
 
 
 def start(lab: Laboratory) -> str | None:
-    """Where the squares start: what is left in the divisor as the gradient goes to zero."""
+    """Where the squares start: what is left of the divisor's square as the gradient goes to 0."""
     a = lab.memory
     if a is None or (a == 0 and not lab.corrected):
         return None
@@ -257,12 +257,12 @@ def start(lab: Laboratory) -> str | None:
         return "at 0"
     if not a:
         return f"{NOT_DECIDED}: not at 0"
-    # In an average the start counts a, the gradient's square 1 - a; in a sum both count 1.
+    # In an average the start has weight a, the gradient's square 1 - a; in a sum both have 1.
     return f"at {number(ratio if close(a, 1) else ratio * (1 - a) / a, 4)}"
 
 
 def learning_rate(lab: Laboratory) -> str | None:
-    """Of two steps the second has no gradient, and twice the learning rate or not."""
+    """Where the learning rate is: the second step has no gradient, and once or twice the rate."""
     numbers = activated(lab)
     if not numbers or not lab.has("lr"):
         return None
@@ -279,12 +279,12 @@ def learning_rate(lab: Laboratory) -> str | None:
 
 
 def activated(lab: Laboratory) -> dict[str, float]:
-    """Numbers that make an optimizer remember its gradients; none where there are no such."""
+    """Numbers that switch momentum on; empty if the optimizer has none."""
     return {role: MOMENTUM for role in ("momentum", "beta1") if lab.has(role)}
 
 
 def momentum(lab: Laboratory, **switches: bool) -> str | None:
-    """How much the last gradient counts in a step beside the present one of the same size."""
+    """The form of momentum: the weight of the previous gradient relative to the present one's."""
     if not activated(lab):
         return None
     same, turned = (
@@ -296,7 +296,7 @@ def momentum(lab: Laboratory, **switches: bool) -> str | None:
     seen = (same + turned) / (same - turned)
     mu = MOMENTUM
     corrections = [(1 - mu) / (1 - mu**t) for t in (1, 2, 3)]
-    # What the last step's gradient counts, beside what the present one does.
+    # The weight of the previous gradient, relative to that of the present one.
     forms = {
         "plain": mu,
         "Nesterov's": mu * mu / (1 + mu),
@@ -304,7 +304,7 @@ def momentum(lab: Laboratory, **switches: bool) -> str | None:
         / (mu + corrections[1] / corrections[2]),
     }
     first, second = lab.updates([HUGE] * 2, lab.alone)
-    # Where steps are gathered, each has been divided by its own divisor, which may grow.
+    # If the velocity sums up steps, each was divided by its own divisor, which may grow.
     shift = first / second
     for words, ratio in forms.items():
         if close(seen, ratio) or close(seen, ratio * shift):
@@ -313,7 +313,7 @@ def momentum(lab: Laboratory, **switches: bool) -> str | None:
 
 
 def velocity(lab: Laboratory) -> str | None:
-    """What is gathered, by the steps that growing gradients make with and without it."""
+    """What the velocity sums up, found by growing gradients, with momentum and without."""
     if not activated(lab):
         return None
     count, mu = 4, MOMENTUM
@@ -327,7 +327,8 @@ def velocity(lab: Laboratory) -> str | None:
             [sum(mu ** (t - k) * values[k] for k in range(t + 1)) for t in range(count)]
         )
 
-    # With Nesterov's the present one is added again, with the correction of its own step.
+    # Each form without Nesterov's and with it, which adds the present gradient or step again,
+    # corrected for its own step.
     sums, past_steps = gathered(grads), gathered(alone)
     weight = 1 - mu ** np.arange(1.0, count + 2)
     average = (1 - mu) * sums
@@ -354,14 +355,14 @@ def velocity(lab: Laboratory) -> str | None:
 
 
 def nesterov(lab: Laboratory) -> str | None:
-    """The form of the switch, where it is off."""
+    """What ``nesterov`` would do, where it is off."""
     if lab.subject.options.get("nesterov") is not False or not lab.subject.takes("nesterov"):
         return None
     return momentum(lab, nesterov=True)
 
 
 def weight_decay(lab: Laboratory) -> str | None:
-    """What a decay does to a parameter whose gradient is zero, and whether that is remembered."""
+    """What a decay does to a parameter whose gradient is 0, and whether later steps remember it."""
     if not lab.has("weight_decay") or not lab.has("lr"):
         return None
     lr, decay, starts = 2.0**-4, 2.0**-2, (3.0, 5.0)
@@ -387,7 +388,7 @@ def weight_decay(lab: Laboratory) -> str | None:
 
 
 def place_of_decay(lab: Laboratory) -> str:
-    """In which order decay and step meet the parameter, told by their roundings in float32."""
+    """In which order decay and step are applied, told by their roundings in float32."""
     lr, decay = 0.25, 0.3
     p = np.random.default_rng(0).standard_normal(1000).astype(np.float32)
     narrow: dict[str, Any] = {"dtype": torch.float32}
@@ -404,7 +405,7 @@ def place_of_decay(lab: Laboratory) -> str:
 
 
 def float32_rate(lab: Laboratory) -> str | None:
-    """Whether a rate that float32 does not have is taken as the one next to it."""
+    """Whether a learning rate that float32 cannot represent is rounded to float32."""
     if not lab.has("lr"):
         return None
     exact, rounded, other = (
@@ -449,7 +450,7 @@ PROBES: dict[str, Callable[[Laboratory], str | None]] = {
     "precision of lr": float32_rate,
     "correction": float32_correction,
 }
-"""A topic, and how it is looked into. None is the answer of an optimizer that does not have it."""
+"""The probe of each topic, which answers None if the topic does not apply to the optimizer."""
 
 NEEDS = {
     "eps_root": "eps_root",

@@ -20,8 +20,8 @@ MARKS = {"same": "=", "rounding": "~", "other": "!", "alone": " "}
 
 @dataclass(frozen=True)
 class Difference:
-    """What two optimizers do otherwise. It ``needs`` an option that neither of them uses, if that
-    is not None; ``rounding`` where only the last digits differ."""
+    """A topic on which two optimizers differ. ``needs`` is the option, used by neither, without
+    which it makes no difference, or None; ``rounding``: only the last digits differ."""
 
     topic: str
     a: str
@@ -32,8 +32,8 @@ class Difference:
 
 @dataclass(frozen=True)
 class Option:
-    """An option of another value, None where a side has none of that name; and what the class or
-    its own framework calls it, if that is another name."""
+    """An option whose values differ; None where a side does not have it. ``a_name`` and ``b_name``:
+    what the class or its own framework calls it, if that is another name."""
 
     name: str
     a: Any
@@ -44,10 +44,10 @@ class Option:
 
 @dataclass(frozen=True)
 class Operation:
-    """Parts of both formulas that differ, in what is computed as ``result``.
+    """The parts in which both formulas for ``result`` differ.
 
-    With their values where the parameters part, if those are known. Where both parts are the result
-    itself, it differs before the step.
+    ``a_value`` and ``b_value`` are their values where the parameters part, if known. If both parts
+    are the result itself, it differs before the step.
     """
 
     result: str
@@ -62,11 +62,12 @@ class Explanation:
     """What ``explain`` found; ``print`` shows it.
 
     ``alike`` has what both do, by topic; ``undecided`` what no probe could tell. ``options`` are
-    those that differ, ``numbers`` those that both were given for all but ``as_given``. ``formulas``
-    has both, line by line, None where one is not known, for which ``without_formula`` has the
-    reason. ``together`` is their way on hostile gradients, ``operations`` what makes them part.
-    ``effects`` and ``as_given`` have, for each size of ordinary gradients, the relative difference
-    of the first update and of 100.
+    those that differ; ``numbers`` the values that both were given, except for ``as_given``.
+    ``formulas`` has both formulas, line by line; it is None if one is not known, and
+    ``without_formula`` says why. ``together`` is how both went on hostile gradients, ``operations``
+    what makes them part. ``effects`` (with the same numbers) and ``as_given`` (with the options as
+    given) have the relative difference after the first update and after 100, for each size of
+    ordinary gradients.
     """
 
     a: str
@@ -90,8 +91,8 @@ class Explanation:
 
     @property
     def cancelled(self) -> bool:
-        """Whether they part by roundings all the same, which are large where numbers cancel: both
-        formulas have the same value, and the same state before."""
+        """Whether they part by rounding only, which is large where numbers cancel: both formulas
+        have the same value, and so has the state before the step."""
         return self.formulas is not None and bool(self.together.parting) and not self.operations
 
     def verdict(self) -> str:
@@ -285,7 +286,7 @@ def share(value: float) -> str:
 
 
 def wrapped(head: str, text: str, margin: str | None = None) -> list[str]:
-    """The text after ``head``, in lines that go on below its beginning."""
+    """The text after ``head``, wrapped; further lines begin with ``margin``, or below the text."""
     margin = " " * len(head) if margin is None else margin
     return textwrap.wrap(
         text,

@@ -31,7 +31,7 @@ FRAMEWORKS = {"keras": ("Keras", keras.NAMES), "optax": ("Optax", optax.NAMES)}
 
 ROLES = {name: ours for name, ours in keras.NAMES.items() if "[" not in ours}
 ROLES |= {"beta_1": "beta1", "beta_2": "beta2"}
-"""Other names under which a class may have an option, and torch's. (Optax' ``decay`` is left out:
+"""Other names that a class may have for an option, and torch's name. (Optax' ``decay`` is left out:
 elsewhere that is a weight's or a learning rate's.)"""
 
 
@@ -44,7 +44,7 @@ class Subject:
     given: Mapping[str, Any]
 
     def make(self, params: Iterable[torch.nn.Parameter], **options: Any) -> torch.optim.Optimizer:
-        """The optimizer, one parameter after the other; its mistakes are the user's."""
+        """Make the optimizer, if possible one that steps one parameter after the other."""
         one_by_one = {"foreach": False} if self.takes("foreach") else {}
         return self.factory(list(params), **(one_by_one | dict(self.given) | options))
 
@@ -67,7 +67,7 @@ class Subject:
 
     @cached_property
     def numbers(self) -> dict[str, float]:
-        """The options that are numbers, each for itself: ``beta1``, ``beta2`` for ``betas``."""
+        """The options that are numbers; of pairs each part: ``beta1``, ``beta2`` of ``betas``."""
         all_pieces = [pieces(key, value) for key, value in self.options.items()]
         return {
             called: each
@@ -77,14 +77,14 @@ class Subject:
         }
 
     def own_name(self, role: str) -> str | None:
-        """What the class calls the number that torch calls so; None where it has none."""
+        """What the class calls the number that torch calls ``role``; None where it has none."""
         for called in self.numbers:
             if ROLES.get(called, called) == role:
                 return called
         return None
 
     def with_numbers(self, numbers: Mapping[str, float]) -> Subject:
-        """The same with these numbers, by the names in ``numbers``."""
+        """The same with these numbers, under the names of ``self.numbers``."""
         changed = {
             key: assembled(key, value, numbers)
             for key, value in self.options.items()
@@ -93,7 +93,7 @@ class Subject:
         return replace(self, given={**self.given, **changed})
 
     def require_makeable(self, option: str) -> None:
-        """``UserError`` unless an optimizer can be made; ``option`` is where its options stand."""
+        """``UserError`` unless an optimizer can be made; ``option`` is where the user gave any."""
         try:
             made = self.make([torch.nn.Parameter(torch.zeros(1))])
         except (Exception, SystemExit) as error:  # of whatever class a user names
@@ -136,7 +136,7 @@ def pieces(key: str, value: Any) -> dict[str, Any]:
 
 
 def assembled(key: str, value: Any, numbers: Mapping[str, float]) -> Any:
-    """The option with the numbers that have its pieces' names."""
+    """The option with each piece replaced that ``numbers`` has under its name."""
     if not isinstance(value, tuple | list):
         return numbers.get(key, value)
     return tuple(numbers.get(name, each) for name, each in pieces(key, value).items())
@@ -172,10 +172,10 @@ def subject(what: Any, kwargs: Mapping[str, Any], option: str) -> Subject:
 
 
 def with_the_same_numbers(a: Subject, b: Subject) -> tuple[Subject, Subject]:
-    """Both with the same numbers, wherever both have them: so that only formulas differ.
+    """Both with the same numbers for all options that both have, so that only formulas differ.
 
-    A number that was given comes before a default; then one that is not 0, so that what one of them
-    does, such as a weight decay, is done by both; then A's comes before B's.
+    A number that was given is preferred to a default; then one that is not 0 to 0, so that what one
+    of them does, such as weight decay, both do; then A's to B's.
     """
     ours: dict[str, float] = {}
     theirs: dict[str, float] = {}

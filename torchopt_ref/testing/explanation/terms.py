@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 NEGATION, POWER, ATOM = 5, 6, 7
-"""How tightly a sign and a power bind, and what needs no parentheses anywhere."""
+"""The precedence of a sign, of a power, and of what never needs parentheses."""
 
 
 class Operation(NamedTuple):
-    """How an operation is written, how tightly that binds, and NumPy's function for it."""
+    """How an operation is written, its precedence, and NumPy's function for it."""
 
     pattern: str
     strength: int
@@ -41,7 +41,7 @@ OPERATIONS = {
 
 @dataclass(frozen=True, eq=False)
 class Term:
-    """An operation on terms; without operands a name, or where that is empty a number."""
+    """An operation on terms; if that is empty, a name; if that is empty too, a number."""
 
     operation: str = ""
     operands: tuple[Term, ...] = ()
@@ -52,7 +52,7 @@ class Term:
         return self.bound()[0]
 
     def bound(self) -> tuple[str, int]:
-        """The term as text, and how tightly that binds."""
+        """The term as text, and the precedence of that."""
         if not self.operation:
             text = self.name or f"{self.number:.6g}"
             return text, NEGATION if text.startswith("-") else ATOM
@@ -66,7 +66,7 @@ class Term:
         return pattern.format(*texts), strength
 
     def parts(self) -> Iterator[Term]:
-        """The term and all that it is made of, what is computed first before what needs it."""
+        """The term and all its parts, each after the parts that it is computed from."""
         seen: set[Term] = set()
 
         def visit(term: Term) -> Iterator[Term]:
@@ -81,7 +81,7 @@ class Term:
     def values(
         self, names: Mapping[str, Any], instead: Mapping[Term, Any] | None = None
     ) -> dict[Term, Any]:
-        """Each part with its value. ``instead`` has the values of parts that are not computed."""
+        """Each part with its value. Parts in ``instead`` have the values given there."""
         found: dict[Term, Any] = dict(instead or {})
         with np.errstate(all="ignore"):
             for part in self.parts():
@@ -90,7 +90,7 @@ class Term:
                 if part.operation:
                     operands = [found[operand] for operand in part.operands]
                     value = OPERATIONS[part.operation].function(*operands)
-                    # A number of NumPy would widen those of float32 that it meets.
+                    # A NumPy float64 would widen the float32 values that it is combined with.
                     plain = not any(isinstance(each, np.generic) for each in operands)
                     found[part] = value.item() if plain and isinstance(value, np.generic) else value
                 else:
@@ -110,9 +110,9 @@ def number(value: float) -> Term:
 
 
 def apply(operation: str, *operands: Term) -> Term:
-    """An operation on terms, without what 0 and 1 leave as it is.
+    """An operation on terms, simplified where an operand is 0 or 1.
 
-    A sum with the product of a negative number becomes a difference.
+    Adding a term that begins with a minus sign becomes a subtraction.
     """
     first, last = operands[0], operands[-1]
     if operation in ("*", "/", "^") and is_number(last, 1):
@@ -135,7 +135,7 @@ def is_number(term: Term, value: float) -> bool:
 
 
 def without_sign(term: Term) -> Term | None:
-    """What the term is the negative of, where its sign stands at its very left."""
+    """The term without its minus sign, if it begins with one; else None."""
     if term.operation == "neg":
         return term.operands[0]
     if term.operation in ("*", "/"):
@@ -161,7 +161,7 @@ LETTERS = {
 
 
 def letter(slot: str) -> str:
-    """What a slot is called in a formula, where its own name might be that of an option."""
+    """What a slot is called in a formula. Its own name alone might be that of an option, too."""
     return LETTERS.get(slot, f"state.{slot}")
 
 
@@ -175,7 +175,7 @@ class Formula:
 
     results: dict[str, Term]
     step: int | None = None
-    """The only step whose numbers these are, where the formula has some that nothing explains."""
+    """The only step that the formula holds for, if options do not explain all numbers; or None."""
 
     def values(self, names: Mapping[str, Any]) -> dict[str, Any]:
         """What is written, by slot."""
@@ -200,7 +200,7 @@ class Formula:
         )
 
     def without(self, slots: Collection[str]) -> Formula:
-        """The same, with what is written to these slots in place of their names."""
+        """The same without these slots: their terms are put in the place of their names."""
         written = {letter(slot) + "'": self.results[slot] for slot in slots}
 
         def rewritten(term: Term) -> Term:

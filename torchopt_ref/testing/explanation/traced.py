@@ -31,7 +31,7 @@ NAMES = {
 
 
 class Tracer(fx.proxy.GraphAppendingTracer):
-    """Writes operations on hyper-parameters down, and answers questions by their values."""
+    """Records operations on hyper-parameters, and decides comparisons by their values."""
 
     def __init__(self) -> None:
         super().__init__(fx.Graph())
@@ -50,7 +50,7 @@ class Tracer(fx.proxy.GraphAppendingTracer):
 
 
 def term(value: Any, known: Mapping[fx.Node, Term]) -> Term:
-    """What a node of a graph, or a number, is as a term."""
+    """A node of a graph, or a number, as a term."""
     if isinstance(value, fx.Proxy):
         value = value.node
     if not isinstance(value, fx.Node):
@@ -63,7 +63,7 @@ def term(value: Any, known: Mapping[fx.Node, Term]) -> Term:
 def traced(optimizer: Optimizer) -> Formula | None:
     """The formula under the options of the first group, from the second step on.
 
-    An option that is 0 is left out. None where a rule has no formula, as one that looks at values.
+    An option that is 0 is left out. None if the rule has no formula: it may branch on values.
     """
     rule, tracer = optimizer.rule, Tracer()
     group = dict(optimizer.param_groups[0])
@@ -85,7 +85,7 @@ def traced(optimizer: Optimizer) -> Formula | None:
     results: dict[str, Term] = {}  # in the order in which they are computed
     for node in (*known.alone, *known.calls):
         terms[node] = apply(NAMES[node.target], *(term(arg, terms) for arg in node.args))
-        # What is written to a slot has a line of its own; further on it is called by its name.
+        # What is written to a slot has a line of its own; later terms refer to it by name.
         for position, result in known.results.items():
             if result is node:
                 results[columns[position]] = terms[node]

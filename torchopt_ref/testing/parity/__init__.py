@@ -1,9 +1,9 @@
-"""Parity: an optimizer and its reference through the same steps, the difference counted in ULP.
+"""Parity: an optimizer and its reference take the same steps; their difference is counted in ULP.
 
 ``lockstep`` steps two sides and compares them; ``workload`` has the gradients that are hard on an
-optimizer. ``operations`` finds the operation that rounds differently. ``table`` holds all of this
-project's optimizers against NumPy and ``torch.optim``; ``against`` holds the dialects against Keras
-and Optax themselves, of which ``packages`` makes sides. ``network`` trains a whole network.
+optimizer. ``operations`` finds the operation that rounds differently. ``table`` compares all
+optimizers of this project with NumPy and ``torch.optim``; ``against`` compares the dialects with
+Keras and Optax themselves, of which ``packages`` makes sides. ``network`` trains a whole network.
 """
 
 from .against import against_rows

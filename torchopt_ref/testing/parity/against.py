@@ -53,7 +53,7 @@ ALL, ONE_ELEMENT, SEVERAL_ELEMENTS, LONE = (
     "several elements",
     "one, alone",
 )
-"""The arrays that a case is about. Which they are matters for Optax' bias correction only."""
+"""The arrays that a case compares. The choice matters for Optax' bias correction only."""
 
 
 class Case(NamedTuple):
@@ -96,14 +96,14 @@ def names_of(package: str) -> list[str]:
 
 
 def corrects(configuration: Configuration) -> bool:
-    """Whether Optax' bias correction takes part."""
+    """Whether this is an Optax optimizer that corrects the bias of its moments."""
     name, options = configuration.name, configuration.options
     return name in ("optax.Adam", "optax.AdamW") or options.get("bias_correction", False)
 
 
 @dataclass
 class Recorded:
-    """A run of a package: its tensors after each step, from the start, and what XLA did."""
+    """A run of a package: its tensors at the start and after each step, and XLA's own roundings."""
 
     case: Case
     params: Arrays
@@ -122,7 +122,7 @@ def record(
     x64: bool = False,
     exact: bool = False,
 ) -> Recorded:
-    """Run the package through hostile gradients. ``exact``: without XLA's own roundings.
+    """Run the package on hostile gradients. ``exact``: with NumPy's roundings in place of XLA's.
 
     ``x64``: with JAX in 64 bits, also where neither the dtype nor the options ask for it.
     """
@@ -140,7 +140,7 @@ def record_given(
     x64: bool = False,
     exact: bool = False,
 ) -> Recorded:
-    """``record`` with parameters and gradients of one's own, of one dtype."""
+    """``record`` with given parameters and gradients, all of one dtype."""
     ours: Any = case.configuration.known.ours
     options = case.configuration.options
     wide = any(array.dtype == "float64" for array in params.values())
@@ -158,7 +158,7 @@ def record_given(
 
 
 def chosen(kind: str, arrays: Arrays) -> Arrays:
-    """The arrays that a case is about; of one element there are eight, one of each kind."""
+    """The arrays that a case compares; for ``ONE_ELEMENT`` eight, one of each kind of gradient."""
     if kind == ONE_ELEMENT:
         first = arrays["matrix"].ravel()[:8]
         return {f"element {number}": first[number : number + 1] for number in range(8)}
@@ -182,9 +182,9 @@ class Replayed:
 
 
 class Ours:
-    """One of our sides, ``numpy_ref`` or an engine of the torch class, in the package's place.
+    """Our side of the comparison: ``numpy_ref``, or the torch class with one of its engines.
 
-    It takes its steps with denormal numbers as zero, unless ``flush`` is False, and with the
+    It steps with denormal numbers made zero, as XLA does, unless ``flush`` is False, and with the
     learning rates that the package's schedule gave.
     """
 
@@ -218,7 +218,7 @@ class Ours:
 def compare(
     recorded: Recorded, engine: str, *, each_step: bool = True, flush: bool = True
 ) -> ParityReport:
-    """Our side against the run: each step from the package's state, or all from the same start."""
+    """Compare our side with the run. ``each_step``: take each step from the package's state."""
     left, right = Ours(recorded, engine, flush), Replayed(recorded)
     before_step = partial(left.copy_from, right) if each_step else lambda: None
     return in_lockstep(left, right, recorded.gradients, before_step)
@@ -266,13 +266,13 @@ def make_row(recorded: Recorded, engine: str, dtype: str, report: ParityReport) 
 
 
 def stated_bound(case: Case) -> tuple[str, float | None]:
-    """What is bounded, and by what: 0 ULP, but where XLA has its own rounding in Optax.
+    """The measure that is bounded, and its bound: 0 ULP, except where XLA rounds in its own way.
 
-    That is ``rsqrt``; and the bias correction, where XLA divides and our formula multiplies by the
-    reciprocal, or the reverse: for an array that is alone, and with ``x64`` for arrays of one
-    element or, in older versions, for all. A step may then be off by a
-    few units in the last place, by more where a momentum cancels what the step adds. A centered
-    variance is the difference of two corrected numbers, of which nothing may be left: no bound.
+    It does so in Optax' ``rsqrt``; and in the bias correction, where XLA divides but our formula
+    multiplies by the reciprocal, or the reverse: if there is one array only, and with ``x64`` for
+    arrays of one element or, in older versions, for all. A step may then be off by a few units in
+    the last place, by more where momentum cancels the step. A centered variance is the difference
+    of two corrected numbers, which may cancel altogether: no bound.
     """
     name, options = case.configuration.name, case.configuration.options
     correction = case.arrays in (ONE_ELEMENT, LONE) or (options.get("x64") and xla_is_exact())

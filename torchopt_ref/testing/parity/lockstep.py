@@ -18,17 +18,18 @@ from torchopt_ref.sides import (
 from . import workload
 
 ROUNDINGS = 256
-"""Units in the last place that roundings may make in one step: four times the stated bound."""
+"""The largest difference of one step that counts as rounding, in units in the last place: four
+times the largest bound of the parity table."""
 
 NOT_ROUNDING = "not rounding: the formulas differ"
 
 
 @dataclass
 class Entry:
-    """How far one tensor, a parameter (``slot`` is "param") or a state tensor of it, went apart.
+    """How far one tensor, a parameter (``slot`` is "param") or one of its slots, went apart.
 
-    ``max_step_error`` is the largest difference in units in the last place of the larger of the
-    element's old and new magnitude: what is left of the ULP distance where a subtraction cancels.
+    ``max_step_error`` is the largest difference in units in the last place of the element's old or
+    new value, whichever is larger: unlike ``max_ulp`` it stays small where a subtraction cancels.
     ``first_step_error`` is that of the first step that differed, where both are finite; 0 in
     float16 and bfloat16, whose units are too coarse to tell a rounding from anything else.
     """
@@ -98,11 +99,11 @@ class ParityReport:
 
     @property
     def formulas_differ(self) -> bool:
-        """Whether the first step that differed did so by more than any rounding explains.
+        """Whether the sides differed, in the first step that did, by more than rounding explains.
 
-        Both sides were in the same state before it, so the difference is of one step: more than
-        ``ROUNDINGS`` units in the last place are another formula. Fewer may be one too, if what it
-        does otherwise is small in the first step.
+        Both sides were in the same state before it, so the difference was made in one step: if it
+        is more than ``ROUNDINGS`` units in the last place, the formulas differ. If it is less they
+        may differ as well, in something that is small in the first step.
         """
         return any(
             entry.first_divergent_step == self.first_divergent_step
@@ -141,12 +142,12 @@ def check_parity(
     """Run a torch optimizer and its NumPy reference through the same gradients, side by side.
 
     Args:
-        optimizer: makes the torch optimizer of a list of parameters: a class, or a lambda.
+        optimizer: makes the torch optimizer for a list of parameters: a class, or a function.
         reference: the NumPy optimizer; its ``state`` names the slots as the torch side does.
         steps: how many; unused with ``gradients``.
         dtype: of parameters and gradients: "float16", "bfloat16", "float32" or "float64".
-            bfloat16 is in float32 arrays on the NumPy side, whose optimizer must round to it. The
-            others are unused with ``params``.
+            The NumPy side keeps bfloat16 values in float32 arrays, and its optimizer must round to
+            bfloat16. With ``params`` the other three have no effect.
         device: of the torch side.
         seed: of parameters and gradients.
         params: initial arrays instead of ``workload.parameters``.

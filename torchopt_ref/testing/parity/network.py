@@ -30,7 +30,7 @@ TOLERANCE = 1e-9
 
 @dataclass(frozen=True)
 class TensorDifference:
-    """A tensor that differed: ``error`` is relative to the largest value of its kind."""
+    """A tensor that differed: ``error`` is relative to the largest value in the tensor."""
 
     iteration: int
     tensor: str
@@ -147,8 +147,8 @@ def lockstep_batches(iterations: int, seed: int = 0) -> Batches:
 
 
 def compare_networks(mine: NumpyNetwork, theirs: TorchNetwork, batches: Batches) -> NetworkReport:
-    """Train both on ``batches``; after each compare, in this order, every layer's output, the loss,
-    the gradients from the last layer to the first, the running statistics, the parameters.
+    """Train both on ``batches``. After each batch compare, in this order, every layer's output, the
+    loss, the gradients from the last layer to the first, the running statistics, the parameters.
 
     Differences are relative to the largest value of the tensor.
     """
@@ -202,7 +202,7 @@ def torch_step(side: TorchNetwork, x: np.ndarray, t: np.ndarray) -> dict[str, Ar
 
 @contextmanager
 def outputs_of(twin: Twin) -> Iterator[Arrays]:
-    """Within it each layer's output is kept, by its name."""
+    """A context in which the output of each layer is kept, by the layer's name."""
     outputs: Arrays = {}
 
     def keep(name: str) -> Callable[..., None]:

@@ -14,7 +14,7 @@ from .lockstep import NOT_ROUNDING, ParityReport
 
 
 def lerp(a: Any, b: Any, weight: Any) -> Any:
-    """torch's two forms, each from the end that is nearer; 1 - weight is rounded, too."""
+    """As torch computes it: from the end that is nearer. ``1 - weight`` is rounded, too."""
     weight = np.asarray(weight, a.dtype)
     return np.where(weight < 0.5, a + weight * (b - a), b - (b - a) * (1 - weight))
 
@@ -56,10 +56,10 @@ class Tally:
 class OperationAudit(TorchDispatchMode):
     """Within it, every floating-point operation of ``FORMULAS`` is repeated in NumPy and compared.
 
-    ``tallies`` maps the operation's name to its ``Tally``; ``at_fault()`` keeps those that
-    differed. Whether they are why two optimizers differ is another question: ``verdict(report)``
-    answers it. Our optimizers run by torch's operations within it, whatever their options. An
-    operation that is not torch's own, such as ``exact.sqrt`` on the CPU, is not seen.
+    ``tallies`` maps the operation's name to its ``Tally``; ``at_fault()`` returns those that
+    differed. Whether these explain why two optimizers differ, ``verdict(report)`` says. Within the
+    context our optimizers use torch's operations, whatever their options. An operation that is not
+    torch's own, such as ``exact.sqrt`` on the CPU, is not seen.
     """
 
     def __init__(self) -> None:
@@ -83,7 +83,7 @@ class OperationAudit(TorchDispatchMode):
         return result
 
     def at_fault(self) -> dict[str, Tally]:
-        """The operations that did not round as NumPy does; not yet why two optimizers differ."""
+        """The operations that did not round as NumPy does; ``verdict`` says what that explains."""
         return {name: tally for name, tally in self.tallies.items() if tally.different}
 
     def verdict(self, report: ParityReport) -> str:
@@ -111,7 +111,7 @@ def comparable(args: tuple, kwargs: dict[str, Any]) -> bool:
 
 
 def as_numpy(value: Any, beside: torch.Tensor) -> Any:
-    """A copy of a tensor as an array; one without dimensions beside others is a number."""
+    """A copy of a tensor as an array; as a number if it is 0-dim and ``beside`` is not."""
     if not isinstance(value, torch.Tensor):
         return value
     if value.ndim == 0 and beside.ndim > 0:

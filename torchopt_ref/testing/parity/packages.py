@@ -29,14 +29,14 @@ PROVEN = {
 """The packages, and the versions for which the bounds of ``against`` were measured."""
 
 START, STEPS, FACTOR = 0.01, 100, 0.5
-"""The schedule of a case: the learning rate at its start, and by what each STEPS multiply it."""
+"""The learning rates of a scheduled case: START at first, multiplied by FACTOR in STEPS steps."""
 SCHEDULE = f"{START} * {FACTOR} ** (step / {STEPS})"
 
 
 def load(package: str) -> ModuleType:
     """``keras`` on its JAX backend, ``optax`` or ``jax``; ``UserError`` where that cannot be.
 
-    A Keras that the process has imported before stays on the backend that it has.
+    The backend of a Keras that has been imported before cannot be changed.
     """
     if package != "jax":
         load("jax")
@@ -86,14 +86,14 @@ def heading(package: str) -> list[str]:
 
 
 def xla_is_exact() -> bool:
-    """Whether XLA keeps divisions, and rounds ``rsqrt`` as IEEE-754 does, as in JAX 0.6."""
+    """Whether JAX is older than 0.10: then XLA keeps divisions, and rounds ``rsqrt`` exactly."""
     major, minor = version("jax").split(".")[:2]
     return (int(major), int(minor)) < (0, 10)
 
 
 @contextmanager
 def jax_mode(x64: bool) -> Iterator[None]:
-    """Within it JAX computes on the CPU, in 64 bits or in its default of 32."""
+    """A context in which JAX computes on the CPU, in 64 bits or in its default of 32."""
     jax = load("jax")
     # Before JAX 0.8 it was in another module.
     enable_x64 = (jax if hasattr(jax, "enable_x64") else load("jax.experimental")).enable_x64
@@ -107,7 +107,7 @@ def jax_mode(x64: bool) -> Iterator[None]:
 
 @contextmanager
 def keras_mode(x64: bool) -> Iterator[None]:
-    """``jax_mode``, and ``floatx``, in which Keras keeps the learning rate, is its default."""
+    """``jax_mode`` with Keras' ``floatx``, the dtype of its learning rate, at its default."""
     keras = load("keras")
     floatx = keras.config.floatx()
     keras.config.set_floatx("float32")
@@ -119,13 +119,13 @@ def keras_mode(x64: bool) -> Iterator[None]:
 
 
 def flushes() -> bool:
-    """Whether this thread makes denormal numbers zero; torch can set that, but does not tell."""
+    """Whether this thread makes denormal numbers zero; torch can set that, but cannot be asked."""
     return sys.float_info.min / 2 == 0
 
 
 @contextmanager
 def flushed() -> Iterator[None]:
-    """Within it this thread makes denormal numbers zero, as XLA's threads do."""
+    """A context in which this thread makes denormal numbers zero, as XLA's threads do."""
     before = flushes()
     torch.set_flush_denormal(True)
     try:
@@ -140,7 +140,7 @@ def can_flush() -> bool:
 
 
 def their_options(ours: type[Dialect], options: dict[str, Any]) -> dict[str, Any]:
-    """What the package calls these options of ``ours``; ``x64`` is a setting of JAX."""
+    """The options under the package's names. ``x64`` is left out: it is a setting of JAX."""
     names = {mine: theirs for theirs, mine in ours.names.items()}
     found: dict[str, Any] = {}
     for name, value in options.items():
@@ -152,10 +152,11 @@ def their_options(ours: type[Dialect], options: dict[str, Any]) -> dict[str, Any
 
 
 class Package:
-    """An optimizer of a package with its parameters, for ``ours`` with ``options``.
+    """A package's own optimizer with its parameters, as the counterpart of our class ``ours``.
 
-    ``options`` are ours; one that is not given is the package's own default. With ``scheduled``
-    the learning rate is that of a schedule of the package: ``START``, ``STEPS``, ``FACTOR``.
+    ``options`` have our names; for one that is not given the package's default holds. With
+    ``scheduled`` the learning rate follows a schedule of the package, made of ``START``, ``STEPS``
+    and ``FACTOR``.
     ``x64`` says whether JAX computes in 64 bits, as it must for float64.
     """
 
@@ -204,8 +205,8 @@ class Package:
 
 
 class KerasSide(Package):
-    """A schedule is Keras' own for float32. For float64 each learning rate is assigned, as Keras'
-    callbacks do, to the float32 variable; the schedule would hand over float64.
+    """For float32 parameters a schedule is Keras' own. For float64 its learning rates are assigned
+    to Keras' float32 variable, as Keras' callbacks do: the schedule itself would give float64.
     """
 
     mode = staticmethod(keras_mode)
@@ -282,7 +283,7 @@ class OptaxSide(Package):
 
 
 def slots_in(state: Any) -> Iterator[tuple[str, Any]]:
-    """The slots in Optax' state, a tuple of named tuples and of tuples of such."""
+    """The slots in Optax' state, which is made of nested tuples and named tuples."""
     for field, slot in OPTAX_SLOTS.get(type(state).__name__, {}).items():
         yield slot, getattr(state, field)
     for part in state if isinstance(state, tuple) else ():
@@ -293,12 +294,11 @@ SIDES: dict[str, type[Package]] = {"keras": KerasSide, "optax": OptaxSide}
 
 
 class XlaAudit:
-    """Within it, those operations of Optax that XLA rounds in its own way are repeated in NumPy.
+    """A context in which NumPy repeats the operations of Optax that XLA rounds in its own way.
 
-    That is ``jax.lax.rsqrt``, held against ``1 / sqrt(x)``, and the bias correction, which XLA
-    computes by a division or by the reciprocal as it likes. ``tallies`` says how often
-    the results differed. With ``exact`` the package gets NumPy's: what is then equal shows that
-    nothing else is at fault.
+    These are ``jax.lax.rsqrt``, compared with ``1 / sqrt(x)``, and the bias correction, for which
+    XLA divides or multiplies by the reciprocal. ``tallies`` says how often the results differed.
+    With ``exact`` the package gets NumPy's results: if both sides then agree, nothing else differs.
     """
 
     RSQRT = "rsqrt"

@@ -1,4 +1,4 @@
-"""The parity table: every configuration measured, and held against its stated bound."""
+"""The parity table: every configuration measured, and compared with its stated bound."""
 
 import functools
 from collections.abc import Iterator, Sequence
@@ -25,12 +25,13 @@ REFERENCE, TORCH = "numpy_ref", "torch.optim"
 class Row:
     """One line of the parity table.
 
-    ``bound`` is on ``bound_on``, one of the measured fields: for ``against="numpy_ref"`` the ULP
-    distance of parameters and slots over all steps; for ``against="torch.optim"`` the error of one
-    step (``max_step_error`` of ``ParityReport``). None: no bound is stated.
-    ``at_fault`` tells, where the two differ, which operations of the compared optimizer did not
-    round as NumPy does, with how often and how far. With ``formulas_differ`` it is empty: the
-    difference is larger than roundings explain.
+    ``bound`` limits the measure ``bound_on``: "max_ulp", the ULP distance of parameters and slots
+    over all steps, for ``against="numpy_ref"``; "max_step_error", the error of one step (see
+    ``ParityReport``), for ``against="torch.optim"``; one of them for a package. None: no bound is
+    stated.
+    Where the two differ, ``at_fault`` says which operations of the compared optimizer did not round
+    as NumPy does, how often and by how much. With ``formulas_differ`` it is empty: the difference
+    is larger than rounding explains.
     """
 
     optimizer: str
@@ -64,7 +65,7 @@ class Row:
         f"{'param':>8}{'slots':>8}{'step':>8}{'bound':>6}  "
         "options; operations that round differently"
     )
-    """Above the text of rows: largest ULP distances of parameters and slots; error of one step."""
+    """The heading of printed rows: largest ULP of parameters and slots, error of one step."""
 
     def __str__(self) -> str:
         options = ", ".join(f"{key}={value}" for key, value in self.options.items()) or "defaults"
@@ -93,9 +94,9 @@ def parity_rows(
     seed: int = 0,
     engines: Sequence[str] = tuple(ENGINES),
 ) -> Iterator[Row]:
-    """Measure each configuration of ``optimizers`` (all) by each engine against NumPy.
+    """Compare each configuration of ``optimizers`` (default: all), by each engine, with NumPy.
 
-    The first engine, since they compute the same, also against ``torch.optim``.
+    The first engine is also compared with ``torch.optim``; all engines compute the same.
     """
     for configuration in configurations(optimizers):
         for dtype in dtypes:
@@ -149,12 +150,12 @@ def stated_bound(
 ) -> float | None:
     """What a row must not exceed.
 
-    Against NumPy: 0, on the CPU by every engine, on CUDA by the kernel; torch's own operations
-    promise nothing there. Against ``torch.optim`` on the CPU, whose kernels fuse multiply
-    and add and whose square root is 1 ULP off at times, a few roundings: 8 units of one step. An
-    option that adds something to the gradient first (weight decay, a Nesterov or dampened buffer)
-    lets the difference grow where the sum cancels: 64. Centered RMSprop subtracts two nearly equal
-    numbers under the root, which has no bound; nor have other devices, nor float16, in which torch
+    Against NumPy: 0, on the CPU for every engine, on CUDA for the kernel; torch's own operations
+    promise nothing there. Against ``torch.optim`` on the CPU, whose kernels fuse multiply and add
+    and whose square root is sometimes 1 ULP off: a few roundings, 8 units of one step; 64 with an
+    option that first adds something to the gradient (weight decay, a Nesterov or dampened buffer),
+    as the difference grows where that sum cancels. No bound for centered RMSprop, which subtracts
+    two nearly equal numbers under the root; for other devices; and for float16, in which torch
     rounds every result, an epsilon of 1e-8 to 0 and a square to infinity.
     """
     if against == REFERENCE and (device == "cpu" or engine == "kernel"):

@@ -23,13 +23,13 @@ KINDS = (
     *("normal", "alternating", "of any magnitude", "zero", "often zero"),
     *("denormal", "tiny", "huge"),
 )
-"""What the elements' gradients are like, by their position modulo 8."""
+"""The kinds of gradients: an element has that of its position modulo 8."""
 
 
 def parameters(dtype: str, seed: int = 0) -> Arrays:
     """Normal values in the shapes of ``SHAPES``, which include a scalar and an empty tensor.
 
-    ``dtype`` may be "bfloat16": float32 arrays of such values.
+    With ``dtype`` "bfloat16" they are bfloat16 values in float32 arrays.
     """
     rng = np.random.default_rng(seed)
     return {
@@ -59,7 +59,7 @@ def gradients(
 
 @functools.lru_cache(maxsize=4)
 def standard_gradients(dtype: str, steps: int, seed: int = 0) -> list[Arrays]:
-    """``gradients`` for ``parameters``, as a list: drawing them costs as much as a step."""
+    """``gradients`` for ``parameters``, as a list, cached: drawing them costs as much as a step."""
     return list(gradients(parameters(dtype, seed), steps, seed, dtype))
 
 
@@ -89,7 +89,7 @@ def extreme(
 
 
 def kind_of(place: tuple[int, ...], shape: tuple[int, ...]) -> str:
-    """What the gradients of the element at this index are like."""
+    """The kind of gradient that the element at this index gets."""
     position = int(np.ravel_multi_index(place, shape)) if shape else 0
     last = position + 1 == np.prod(shape) > len(KINDS)
     return "overflowing when squared" if last else KINDS[position % len(KINDS)]
@@ -98,7 +98,7 @@ def kind_of(place: tuple[int, ...], shape: tuple[int, ...]) -> str:
 def as_parameter(
     name: str, array: np.ndarray, device: str, dtype: torch.dtype | None = None
 ) -> torch.nn.Parameter:
-    """A copy of ``array``, laid out in memory as its name says, in its ``dtype`` or this one."""
+    """A copy of ``array`` in the memory layout that ``name`` says, in ``dtype`` if given."""
     tensor = torch.from_numpy(array.copy()).to(device, dtype)
     if name == "non_contiguous":
         tensor = tensor.t().contiguous().t()
@@ -110,12 +110,12 @@ def as_parameter(
 def torch_side(
     factory: OptimizerFactory, params: Arrays, device: str = "cpu", dtype: str | None = None
 ) -> TorchSide:
-    """torch's side, of copies of the arrays; in bfloat16 if that is the ``dtype``."""
+    """torch's side, with copies of the arrays; in bfloat16 if that is the ``dtype``."""
     stored = torch.bfloat16 if dtype == "bfloat16" else None
     made = {name: as_parameter(name, array, device, stored) for name, array in params.items()}
     return TorchSide(made, factory([*made.values()]))
 
 
 def numpy_side(optimizer: Reference, params: Arrays) -> NumpySide:
-    """NumPy's side, of copies of the arrays."""
+    """NumPy's side, with copies of the arrays."""
     return NumpySide({name: array.copy() for name, array in params.items()}, optimizer)
