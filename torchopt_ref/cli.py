@@ -9,9 +9,9 @@
     torchopt-ref tensorboard [RUNS]     show the newest run in TensorBoard, on this machine only
     torchopt-ref inspect RUN            what a monitored run shows, in the terminal, and what to try
                                         (--fail-on-findings: exit status 1 if it is not sound)
-    torchopt-ref parity [OPTIONS]       count the difference to the NumPy reference in ULP;
-                                        --against keras: that of our Keras dialect to Keras
-    torchopt-ref check MODULE:CLASS     hold any optimizer against what torch.optim promises
+    torchopt-ref parity [OPTIONS]       count the difference from the NumPy reference in ULP;
+                                        --against keras: of our Keras dialect from Keras itself
+    torchopt-ref check MODULE:CLASS     check any optimizer against what torch.optim promises
     torchopt-ref explain A B            what differs between two optimizers, in words and numbers
     torchopt-ref --version              the version
 
@@ -49,7 +49,7 @@ from torchopt_ref.parser import Parser
 from torchopt_ref.written import near, pasted
 
 READER_GONE = 141
-"""The exit status that a shell gives a program which SIGPIPE ended, as `head` ends others."""
+"""The exit status that a shell reports for a program that SIGPIPE ended, as after `| head`."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
         try:
             return command(name, arguments)
         finally:
-            # An error in writing what is left would be too late for a message at exit.
+            # Flushed here: at exit an error in writing could no longer be reported.
             print(end="", flush=True)
     except UserError as error:
         return failed(str(error))
@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
         if not reader_has_gone():
             raise
         return READER_GONE
-    except OSError as error:  # what the system refuses: a full disk, a folder that is not one's own
+    except OSError as error:  # of the system: a full disk, missing permissions
         discard(sys.stdout)
         what = error.filename or "a file, or what is printed"
         return failed(f"the system refuses {what}: {error.strerror or error}")
@@ -98,8 +98,8 @@ def command(name: str, arguments: list[str]) -> int:
 
 
 def reader_has_gone() -> bool:
-    """Whether the reader of stdout or stderr has gone, as `head` does; the rest is dropped."""
-    if sys.platform == "win32":  # where a pipe cannot be asked
+    """Whether nobody reads stdout or stderr any more, as after `| head`; then discard the rest."""
+    if sys.platform == "win32":  # where pipes cannot be polled: assume so
         discard(sys.stdout)
         return True
     waiting = select.poll()
@@ -112,7 +112,7 @@ def reader_has_gone() -> bool:
 
 
 def discard(stream: TextIO) -> None:
-    """Drop what could not be written, or Python would try again when it exits."""
+    """Discard what could not be written; otherwise Python would try to write it again at exit."""
     try:
         stream.flush()
     except OSError:
@@ -130,7 +130,7 @@ def a_path(text: str) -> Path:
 
 
 def run(arguments: list[str]) -> int:
-    """``torchopt-ref run``: one experiment, its options made from its ``Config``, or all."""
+    """``torchopt-ref run``: one experiment, with its ``Config`` as its options, or all."""
     from torchopt_ref.experiments import EXPERIMENTS, experiment
 
     name, *options = arguments or ["--help"]
@@ -264,7 +264,7 @@ def parse(config: type, options: Sequence[str], prog: str) -> Any:
     except SystemExit as error:
         if not error.code:
             raise
-        # tyro's box: a title, a rule, what is wrong, a rule, hints; the rules may be plain dashes.
+        # tyro's box: title, horizontal line, the error, another line, hints; lines may be dashes.
         _, wrong, *_ = re.split("[─-]{9,}", re.sub("[│╭╮╰╯]", "", message.getvalue()))
         raise UserError(f"{wrong.strip()}: see {prog} --help") from error
     expand_paths(given)
@@ -272,7 +272,7 @@ def parse(config: type, options: Sequence[str], prog: str) -> Any:
 
 
 def expand_paths(config: Any) -> None:
-    """Give every path of a dataclass, and of those in it, the home folder for ``~``."""
+    """Expand ``~`` in every path of a dataclass and of the dataclasses nested in it."""
     for name, value in vars(config).items():
         if isinstance(value, Path):
             setattr(config, name, expanded(value))
@@ -281,7 +281,7 @@ def expand_paths(config: Any) -> None:
 
 
 def option_names(config: Any) -> Iterator[str]:
-    """The fields of a dataclass, and of the dataclasses of options in it."""
+    """The names of the fields of a dataclass and of the dataclasses nested in it."""
     for field in fields(config):
         if is_dataclass(field.default_factory):
             yield from option_names(field.default_factory)
@@ -482,7 +482,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def chosen(kind: str, given: list[str], known: list[str]) -> list[str]:
-    """The known names that ``given`` has, which may be in any case, and separated by commas."""
+    """The known names that ``given`` lists, in any case, each by itself or joined by commas."""
     by_folded = {name.casefold(): name for name in known}
     names = [name for words in given for name in words.split(",") if name]
     for name in names or [""]:
@@ -492,7 +492,7 @@ def chosen(kind: str, given: list[str], known: list[str]) -> list[str]:
 
 
 def playground(arguments: list[str]) -> int:
-    """``torchopt-ref playground``: write a page in which the optimizers run, without a network."""
+    """``torchopt-ref playground``: write a page in which the optimizers run, offline."""
     parser = Parser(prog="torchopt-ref playground", description=playground.__doc__)
     parser.add_argument(
         "--out", type=a_path, default=Path("playground.html"), help="file (playground.html)"

@@ -10,7 +10,7 @@ def check_device(device: str) -> None:
         raise unknown("device", device, ("cpu", "cuda"))
     if kind == "cpu":
         return
-    import torch  # here, since a mistake in the option's form is told without it
+    import torch  # not at the top: a malformed option is reported without loading torch
 
     count = torch.cuda.device_count()
     if int(index or 0) >= count:

@@ -17,15 +17,15 @@ LAB = (
 )
 """The packages that the extra ``lab`` installs, by the names of their modules."""
 LARGEST_SEED = 2**63 - 1
-"""The largest number of 64 bits with a sign, which every generator takes."""
+"""The largest signed 64-bit integer, which every random generator accepts as a seed."""
 LARGEST = 2**31 - 1
-"""The largest number that ``check_whole`` takes where nothing else is said."""
+"""The default upper bound of ``check_whole``."""
 LONGEST_NAME = 255
-"""Bytes of a file's name."""
+"""The most bytes in the name of a file."""
 LONGEST_PATH = 1024
-"""Bytes of a path, which every system takes, so that there is room below it."""
+"""The most bytes in a path that a user gives, so that paths below it are not too long either."""
 LONGEST_LINE = 160
-"""Characters of another library's message that are shown by ``short_line``."""
+"""The most characters of another library's message that ``short_line`` shows."""
 
 
 class UserError(Exception):
@@ -68,7 +68,7 @@ def check_whole(option: str, value: int, least: int, most: int = LARGEST) -> Non
 
 
 def check_path(path: Path | None) -> None:
-    """Raise ``UserError`` for what no file system takes as a path."""
+    """Raise ``UserError`` for a path that no file system accepts."""
     if path is None:
         return
     if "\0" in str(path):
@@ -96,7 +96,7 @@ def json_object(option: str, text: str) -> dict[str, Any]:
 
 
 def without_twins(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """The hook for JSON that refuses a key which stands twice, of which Python takes the last."""
+    """The JSON hook that refuses a repeated key; Python would silently keep its last value."""
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError("a key stands twice")
@@ -104,14 +104,14 @@ def without_twins(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def no_number(text: str) -> float:
-    """The hook for the numbers that JSON lacks; an option may well be infinite."""
+    """The JSON hook for NaN, which it refuses, and Infinity, which an option may well be."""
     if text == "NaN":
         raise ValueError("NaN is no number")
     return float(text)
 
 
 def with_hint(error: ModuleNotFoundError) -> ModuleNotFoundError:
-    """The same error, and how to install the package if the extra ``lab`` has it."""
+    """The same error; if the extra ``lab`` has the package, with the command that installs it."""
     package = (error.name or "").partition(".")[0]
     if package not in LAB:
         return error
@@ -120,12 +120,12 @@ def with_hint(error: ModuleNotFoundError) -> ModuleNotFoundError:
 
 
 def first_line(error: object) -> str:
-    """Of what an error says; its kind, if it says nothing."""
+    """The first line of an error's message; the name of its class, if the message is empty."""
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def short_line(error: object) -> str:
-    """The ``first_line``; if that is long, as a list of all backends is, its first sentence."""
+    """The ``first_line``; if that is too long, its first sentence, shortened if need be."""
     line = first_line(error)
     if len(line) > LONGEST_LINE:
         line = re.split(r"(?<=[.!?])\s", line)[0]

@@ -1,4 +1,4 @@
-"""What reads a command line: ``argparse``, whose errors are the user's."""
+"""The argument parser of the command line."""
 
 import argparse
 import sys

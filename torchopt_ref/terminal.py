@@ -1,10 +1,10 @@
-"""What is printed by rich, to a reader that may go away."""
+"""rich's console, for output into a pipe whose reader may stop reading."""
 
 from rich import console
 
 
 class Console(console.Console):
-    """rich's; where the reader has gone, ``BrokenPipeError`` reaches the command line."""
+    """rich's console, but ``BrokenPipeError`` reaches the command line instead of ending Python."""
 
     def on_broken_pipe(self) -> None:
-        raise  # what rich has just caught
+        raise  # the BrokenPipeError that rich has just caught

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and JSON that says whether it still is."""
+"""Files that are written atomically, and JSON with a digest that shows whether it is intact."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ DIGEST = "digest"
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write the file ``path``, text in UTF-8, whole or not at all: until then the old one stays.
+    """Write ``path`` (text in UTF-8) atomically: until the new file is complete, the old one stays.
 
     Raises:
-        OSError: there is no room for it, or it may not be written; it names ``path``.
+        OSError: the disk is full, or writing is not permitted; its ``filename`` is ``path``.
     """
     partial = path.with_name(f"{path.name}.partial")
     try:
-        if path.exists() and not path.is_file():  # the whole file would take a device's place
+        if path.exists() and not path.is_file():  # os.replace would replace a device
             raise OSError(errno.EEXIST, "it is there, and no file")
         with partial.open("wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)

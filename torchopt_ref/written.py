@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 def number(value: float, digits: int = 2) -> str:
-    """``value`` to so many significant digits: 110, 0.00056, 12,000, 1.8e27; never 1.1e+02.
+    """``value`` with this many significant digits: 110, 0.00056, 12,000, 1.8e27; never 1.1e+02.
 
     Only what is below 0.0001, or ten million and above, has an exponent.
     """
@@ -21,7 +21,7 @@ def number(value: float, digits: int = 2) -> str:
     mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
     rounded = float(f"{mantissa}e{exponent}")
     if rounded == 0 or 1e-4 <= abs(rounded) < 1e7:
-        return f"{rounded + 0.0:,.15g}"  # adding 0 makes 0 of -0
+        return f"{rounded + 0.0:,.15g}"  # adding 0 turns -0 into 0
     return f"{float(mantissa):g}e{int(exponent)}"
 
 
@@ -31,7 +31,7 @@ def counted(count: int, thing: str) -> str:
 
 
 def pasted(name: str, path: Path) -> str:
-    """``torchopt-ref NAME PATH``, to be pasted."""
+    """``torchopt-ref NAME PATH``, for a user to paste into a shell."""
     return command_line(["torchopt-ref", name, str(near(path))])
 
 
@@ -41,7 +41,7 @@ def command_line(words: Sequence[str]) -> str:
 
 
 def near(path: Path) -> Path:
-    """The path as seen from the current folder, if it is in there."""
+    """``path`` relative to the current folder, if it lies in there; else as it is."""
     with suppress(ValueError):
         return path.absolute().relative_to(Path.cwd())
     return path

@@ -32,7 +32,7 @@ SCHEMES: dict[str, Scheme | float] = {
 """The kinds of initial weights."""
 Layers = list[np.ndarray]
 NEAR = 0.1
-"""An activation this near to a bound of its function, or to sigmoid's 0.5, counts as at it."""
+"""An activation this close to a bound of its function, or to sigmoid's 0.5, counts as at it."""
 BEYOND = 3.0
 """ReLU's activations above this are counted in the last bin of a histogram. Some weights make them
 grow without bound; a range that held them all would squeeze the other layers into one bin."""
@@ -42,7 +42,7 @@ grow without bound; a range that held them all would squeeze the other layers in
 class Config(Settings):
     """Send 1,000 standard normal inputs of 100 values through 5 layers of 100 units, no training.
 
-    Back comes the gradient of the sum of layer 5's activations, in the activations of each layer.
+    Then the gradient of the sum of layer 5's activations with respect to each layer's is computed.
 
     Claim: sigmoids gather at 0 and 1 with std 1, so that gradients vanish, and at 0.5 with std
     0.01, which expresses little; Xavier's weights keep them spread; tanh is symmetric about 0
@@ -104,7 +104,7 @@ class Stack:
 
 
 def signals(stack: Stack, side: str, dtype: str, device: str = "cpu") -> tuple[Layers, Layers]:
-    """Each layer's activations, and the gradient of the sum of the last layer's in each of them."""
+    """Each layer's activations, and the gradient of the last layer's sum with respect to them."""
     network = MultiLayerNet(
         stack.width,
         (stack.width,) * stack.depth,

@@ -30,9 +30,9 @@ SCALES = {f"scale-{scale:.3g}": float(scale) for scale in np.logspace(0, -4, 16)
 RATES = {f"lr-{rate:.3g}": float(rate) for rate in np.logspace(-2, 1, 5)}
 """The learning rates, by the names of their trainings."""
 LEARNT, WELL = 0.5, 0.8
-"""Training accuracies from which on a network has learnt something, and has learnt well."""
+"""The training accuracies at which a network has learnt something, and has learnt well."""
 MEASURES = ("epochs", "largest lr", "scales learnt", "range over scales", "gap")
-"""What the places of normalisation are compared by; ``measures`` computes them."""
+"""By these the places of normalisation are compared; ``measures`` computes them."""
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Config(Settings):
 
     Claim: normalising before each activation makes learning faster, allows a larger learning
     rate, and makes the scale of the initial weights matter less. Whether it curbs overfitting is
-    measured too, and all of it for normalising after the activation.
+    measured too. Normalising after the activation is measured in the same ways.
     """
 
     samples: int = 1000
@@ -96,7 +96,7 @@ def train_series(
     seed: int,
     monitor: Path | None = None,
 ) -> Outcome:
-    """Train each by the chosen sides, all on the same mini-batches: the work of a ``Unit``.
+    """Run each training on the chosen sides, all on the same mini-batches: the work of a ``Unit``.
 
     ``samples``, ``batch_size`` and ``iterations`` are the same in all trainings, and ``iterations``
     is a multiple of ``evaluate_every``. Each curve has a point for every ``evaluate_every``
@@ -155,7 +155,7 @@ def measures(results: Results, side: str) -> dict[str, dict[str, np.ndarray]]:
         well = results.curve(place, side, "accuracy/train/lr-0.01") >= WELL
         by_scale = ends(results, place, side, "train_accuracy", SCALES)
         gap = by_rate[place] - ends(results, place, side, "test_accuracy", RATES)
-        # A network that never learns well is found in the added column, behind the last epoch.
+        # argmax finds the first True; the added column is for a network that never learns well.
         found["epochs"][place] = np.pad(well, ((0, 0), (0, 1)), constant_values=True).argmax(1) + 1
         found["largest lr"][place] = ((by_rate[place] > LEARNT) * [*RATES.values()]).max(axis=1)
         found["scales learnt"][place] = (by_scale > LEARNT).sum(axis=1)

@@ -31,7 +31,7 @@ PASSES = (1, 3, 10, 50)
 MEASURES = ("accuracy", "nll", "ece")
 """What ``quality`` measures of the class probabilities."""
 BINS = 15
-"""The number of bins of confidence that the expected calibration error is made of."""
+"""The number of confidence bins in the expected calibration error."""
 
 
 @dataclass
@@ -39,9 +39,9 @@ class Config(Settings):
     """Train the network of ``overfit`` with dropout behind each hidden layer.
 
     The scaling "inverted" divides by 1 - p in training, "inference" multiplies by 1 - p
-    afterwards. They are one method in different units: "inference" does the same with the weights
-    behind dropout divided by 1 - p, and their learning rate by (1 - p)^2. Here both start from the
-    same weights with the same learning rate, so that "inference" learns more slowly.
+    afterwards. They are one method in different units: "inference" trains as "inverted" does if the
+    weights behind dropout are divided by 1 - p, and their learning rate by (1 - p)^2. Here both
+    have the same initial weights and learning rate, so that "inference" learns more slowly.
 
     Claims: the gap between training and test accuracy is smaller; the probabilities averaged over
     50 passes with dropout left on (MC dropout) are better than those of one such pass.
@@ -122,9 +122,9 @@ def quality(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Measures of probabilities (N, classes) for labels (N).
 
     ``accuracy``: the fraction of labels with the largest probability. ``nll``: the mean of
-    ``-log p(label)``. ``ece``: the expected calibration error, in which each of 15 equal bins of
-    confidence, the largest probability, counts with its number of images times the difference of
-    its mean confidence and its accuracy (C. Guo and others, "On Calibration of Modern Neural
+    ``-log p(label)``. ``ece``: the expected calibration error: in each of 15 equal bins of the
+    confidence, which is the largest probability, the absolute difference between mean confidence
+    and accuracy, averaged over all images (C. Guo and others, "On Calibration of Modern Neural
     Networks", ICML 2017).
     """
     # A softmax may round a probability to 0, whose logarithm is infinite.

@@ -31,7 +31,7 @@ DIALECTS = {
     "keras": Words("Keras", "Keras"),
     "optax": Words("Optax", "Optax"),
 }
-"""Whose formulas and defaults the optimizers have, and what a report calls it."""
+"""The dialects, each with what a report calls it: whose formulas and defaults are used."""
 OPTIONS_OF_SGD = {"Momentum": {"momentum": 0.9}, "Nesterov": {"momentum": 0.9, "nesterov": True}}
 """In a dialect without a class for these methods, its SGD with these options computes them."""
 VALLEY_START = (-7.0, 2.0)
@@ -49,8 +49,8 @@ class Config(Settings):
     Claim: momentum and adaptive methods reach SGD's final loss in far fewer iterations, here at
     most half; which is best depends on the problem.
 
-    Another dialect has its own formulas and defaults, but here the textbook's learning rates and
-    momentum (0.9). Its Momentum is its SGD with momentum, where it has no class for it.
+    With another dialect, formulas and defaults are its own, but learning rates and momentum (0.9)
+    are still the textbook's. If it has no class Momentum, its SGD with momentum is used.
     """
 
     iterations: int = 2000
@@ -111,7 +111,7 @@ def in_dialect(method: str, dialect: str, lr: float | None = None) -> Configurat
 
 
 def walk_down_the_valley(side_names: Sequence[str], dialect: str = "book") -> Outcome:
-    """30 steps of each optimizer of a dialect by each side: the work of a ``Unit``.
+    """30 steps of each optimizer of a dialect on each side: the work of a ``Unit``.
 
     ``paths`` has the points (x, y) of each optimizer; the curves ``valley/<optimizer>`` and the
     numbers have f along the path and at its end.
@@ -159,7 +159,7 @@ PATHS = {"numpy": numpy_path, "torch": torch_path}
 
 
 def iterations_to_reach_sgd(results: Results, side: str, name: str) -> np.ndarray:
-    """In each seed the iteration at which the smoothed loss reaches SGD's final one, or inf."""
+    """For each seed, the iteration at which the smoothed loss reaches SGD's final loss, or inf."""
     targets = results.numbers("SGD", side, "loss")
     steps = []
     for target, curve in zip(targets, results.curve(name, side, "loss/train"), strict=True):
@@ -227,7 +227,7 @@ def learning_figure(results: Results, dataset: str, dialect: str) -> Figure:
 
 
 def said_of(dialect: str, words: Words) -> Words:
-    """The words alone for the book's optimizers, else with the name of the dialect behind them."""
+    """``words``, followed by the name of the dialect unless that is the book's."""
     if dialect == "book":
         return words
     name = DIALECTS[dialect]

@@ -16,7 +16,7 @@ NAME = "overfit"
 OVERFITTING = Recipe(hidden_sizes=(100,) * 6, options={"lr": 0.01}, samples=300, batch_size=100)
 """The training that the remedies, weight decay and dropout, start from."""
 STEPS_PER_EPOCH = 3
-"""In so many iterations as many images are drawn as the training set has: 3 batches of 100."""
+"""The iterations in an epoch: 3 batches of 100 are as many images as the training set has."""
 FITTED = 0.99
 """The accuracy on the training images that counts as having learnt them."""
 LARGE_GAP = 0.1

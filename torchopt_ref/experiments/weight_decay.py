@@ -42,11 +42,11 @@ class Config(Settings):
     """Train the network of ``overfit`` with weight decay on the weights, not on the biases.
 
     L2 adds lambda / 2 sum(W^2) to the loss, or, by the optimizer, lambda W to the gradient.
-    Decoupled decay multiplies W by 1 - lr lambda before the step. With SGD that is L2 again,
+    Decoupled decay multiplies W by 1 - lr lambda before the step. With SGD that is the same as L2,
     W - lr (g + lambda W); with Adam, which divides the gradient by its size, it is not.
 
     Claims: the gap between training and test accuracy is smaller; the two forms of L2 coincide;
-    for Adam decoupled decay is something else than L2.
+    for Adam decoupled decay differs from L2.
     """
 
     epochs: int = 200

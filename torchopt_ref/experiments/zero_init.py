@@ -82,8 +82,8 @@ def distinct_units(W: np.ndarray, b: np.ndarray) -> int:
     """How many different units a layer has. Two units differ if a weight or the bias differs.
 
     Differences up to NumPy's tolerance for the rank, eps times the larger dimension times the
-    largest value, are rounding: a matrix product may round equal columns differently, depending on
-    where in the matrix they stand.
+    largest value, are no difference: a matrix product may round equal columns differently,
+    depending on where in the matrix they are.
     """
     units = np.vstack([W, b]).T
     tolerance = np.abs(units).max() * max(W.shape) * np.finfo(units.dtype).eps

@@ -62,7 +62,7 @@ function scaleOf(name, value, { below, zero }) {
   return logarithmic(-6, 1, zero ?? true);
 }
 
-// The key of the words that say what is wrong with a number; null for one that may be.
+// The key of the words that say what is wrong with a number; null for a valid one.
 function wrong(value, { least, zero, below, most }) {
   if (!Number.isFinite(value)) return "any_number";
   if (most !== undefined) return value < least || value > most ? "between" : null;

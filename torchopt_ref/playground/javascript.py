@@ -1,8 +1,8 @@
 """Optimizers as JavaScript, translated from their rules.
 
 The update is the rule's ``formula``, the list of operations that becomes LLVM and Triton. What
-depends on step and hyper-parameters alone is traced from the rule's ``scalars``. Where a rule asks
-something of a hyper-parameter (is the weight decay 0?), both answers are followed, each to a form
+depends on step and hyper-parameters alone is traced from the rule's ``scalars``. Where a rule
+branches on a hyper-parameter (is the weight decay 0?), both branches are traced, each into a form
 of its own. JavaScript's numbers are float64, and its ``+ - * /`` and ``Math.sqrt`` round as
 IEEE-754 prescribes. Powers need more: Chromium's ``Math.pow`` is the C library's, as Python's is.
 """
@@ -23,7 +23,7 @@ from torchopt_ref.optim.engines.formula import Form, formula
 from torchopt_ref.sides import KNOWN, optimizer_name
 
 NEGATION, ATOM = 5, 6
-"""How tightly a sign binds, and what needs no parentheses anywhere."""
+"""The precedence of a sign, and of what needs no parentheses anywhere."""
 
 EXPRESSIONS: dict[Any, tuple[str, int]] = {
     operator.add: ("{} + {}", 3),
@@ -43,13 +43,13 @@ EXPRESSIONS: dict[Any, tuple[str, int]] = {
     operator.gt: ("{} > {}", 2),
     operator.ge: ("{} >= {}", 2),
 }
-"""An operation of a rule, what it is in JavaScript, and how tightly that binds."""
+"""The operations of a rule, each with its form in JavaScript and the precedence of that."""
 
 VALUE = "value"
-"""What begins the name of a value that has none in the rule."""
+"""The prefix of the names of values that have no name in the rule."""
 
 NUMBERS = (bool, int, float, tuple)
-"""What a hyper-parameter is that can be chosen: a truth, a number, several numbers."""
+"""The types of hyper-parameters that the page can change: a bool, a number, several numbers."""
 
 RESERVED = (
     *("case", "const", "default", "delete", "enum", "function", "let", "new", "static"),
@@ -69,7 +69,7 @@ def optimizers() -> str:
 
 
 def optimizer(cls: type[Optimizer]) -> str:
-    """An object: name, dialect, hyper-parameters, and the forms that these choose from.
+    """A JavaScript object: name, dialect, hyper-parameters, and the forms that they choose from.
 
     ``form(h, t, fresh)`` is the index of the form in step ``t``; a form has ``slots(h)``, the names
     and initial values of the state, and ``step(h, t, fresh, param, grad, slots)``, which changes
@@ -97,10 +97,10 @@ def made(cls: Any, **options: Any) -> Optimizer:
 
 
 def description(cls: type[Optimizer], name: str, value: Any) -> dict[str, Any]:
-    """A hyper-parameter's default, and the range that the constructor's own checks leave.
+    """A hyper-parameter's default, and the range that the constructor's own checks allow.
 
     ``least`` is 0 where it may not be negative, and then ``zero`` says whether it may be 0;
-    ``below`` is 1 where it must be less, ``most`` is 1 where it may not be more.
+    ``below`` is 1 where it must be below 1, ``most`` is 1 where it may not be above 1.
     """
     found: dict[str, Any] = {"value": value}
     if isinstance(value, bool):
@@ -131,7 +131,7 @@ class Way(NamedTuple):
 
 
 def every_way(trace: Callable[[Sequence[bool]], Way]) -> Iterator[Way]:
-    """All ways through a rule. ``trace`` is given the first answers; all others are yes."""
+    """All ways through a rule. ``trace`` gets the first answers; all later ones are yes."""
     pending: list[tuple[bool, ...]] = [()]
     while pending:
         answers = pending.pop()
@@ -142,9 +142,9 @@ def every_way(trace: Callable[[Sequence[bool]], Way]) -> Iterator[Way]:
 
 
 def decision(ways: Sequence[tuple[dict[str, bool], int]]) -> str:
-    """An expression that asks what the ways asked, in their order, and is the number of one.
+    """An expression that asks the ways' questions, in their order, and gives the form's number.
 
-    What makes no difference is not asked.
+    A question that makes no difference is left out.
     """
     if len({number for _, number in ways}) == 1:
         return str(ways[0][1])
@@ -163,7 +163,7 @@ def decision(ways: Sequence[tuple[dict[str, bool], int]]) -> str:
 
 
 class Tracer(fx.proxy.GraphAppendingTracer):
-    """Writes operations on hyper-parameters down, and answers the questions about them."""
+    """Records operations on hyper-parameters, and answers the questions that branches ask."""
 
     def __init__(self, answers: Sequence[bool]) -> None:
         super().__init__(fx.Graph())
@@ -198,7 +198,7 @@ def traced(
             group[name] = tuple(tracer.number(f"h.{name}[{i}]") for i in range(len(value)))
         else:
             number = tracer.number(f"h.{name}")
-            # A truth chooses the form, whatever the rule does with it.
+            # A bool always chooses the form, whatever the rule does with it.
             group[name] = bool(number) if isinstance(value, bool) else number
     initial = cls.rule.slots(group)
     scalars = cls.rule.all_scalars(group, tracer.number("t"), tracer.number("fresh"), torch.float64)
@@ -211,14 +211,14 @@ def traced(
     text = Text(taken)
     for slot, array in arrays.items():
         text.add(f"const {array} = slots.{slot};")
-    # What needs numbers alone, once for all elements.
+    # What depends on numbers alone is computed once for all elements.
     names = dict(tracer.names)
     read = needed(known.inputs)
     for name, node in known.scalars.items():
         if node in read:
             names[node] = text.constant(name, value_of(scalars[name], tracer.names))
     text.assign(dict.fromkeys(known.inputs, VALUE), names)
-    # What needs tensors, for each element. All is read before anything is written.
+    # What depends on tensors, for each element; all is read before anything is written.
     text.add("for (let i = 0; i < param.length; i++) {")
     text.margin = "  "
     columns = ["param", "grad", *arrays.values()]
@@ -249,7 +249,7 @@ class Text:
         return name
 
     def assign(self, results: Mapping[fx.Node, str], names: dict[fx.Node, str]) -> None:
-        """Give the results the names wanted, and before them what is used more than once."""
+        """Name the results as wanted, and before them every value that is used more than once."""
         order = [node for node in needed(results, names) if node not in names]
         uses = [arg for node in order for arg in node.args if isinstance(arg, fx.Node)]
         for node in sorted(order):
@@ -269,7 +269,7 @@ def new_name(wanted: str, taken: set[str]) -> str:
 
 
 def needed(results: Iterable[fx.Node], known: Iterable[fx.Node] = ()) -> list[fx.Node]:
-    """The results and all that they are computed from, but for what the ``known`` are."""
+    """The results and all that they are computed from; the inputs of ``known`` are left out."""
     found: dict[fx.Node, None] = {}
     stop, pending = set(known), list(results)
     while pending:
@@ -289,7 +289,7 @@ def expression(value: Any, names: Mapping[fx.Node, str]) -> str:
 
 
 def bound(value: Any, names: Mapping[fx.Node, str]) -> tuple[str, int]:
-    """An expression, and how tightly it binds."""
+    """An expression, and its precedence."""
     if not isinstance(value, fx.Node):
         text = literal(value)
         return text, NEGATION if text.startswith("-") else ATOM
@@ -309,7 +309,7 @@ def bound(value: Any, names: Mapping[fx.Node, str]) -> tuple[str, int]:
 
 
 def literal(value: Any) -> str:
-    """A number or truth of Python."""
+    """A number or bool of Python, in JavaScript."""
     if isinstance(value, bool):
         return json.dumps(value)
     text = repr(float(value)).removesuffix(".0")

@@ -6,7 +6,7 @@ let before = 0; // when the last frame was drawn
 let request = 0; // for the next one
 
 function frame(now) {
-  // A frame may have begun before play was pressed in it.
+  // The frame's time may be earlier than the moment at which play was pressed.
   const seconds = clamp((now - before) / 1000, 0, 0.1);
   before = now;
   if (players[playing].advance(seconds)) request = requestAnimationFrame(frame);

@@ -130,7 +130,7 @@ function drawAxes(context, { view: [left, right, bottom, top], minima }, frame) 
   context.textAlign = "center";
   for (const x of ticks(left, right)) context.fillText(written(x), across(x), height - 5);
   context.textAlign = "left";
-  const below = (y) => down(y) > 26; // the axis's name
+  const below = (y) => down(y) > 26; // leaves room for the axis's name
   for (const y of ticks(bottom, top).filter(below)) context.fillText(written(y), 5, down(y) + 4);
   context.font = "italic 13px system-ui, sans-serif";
   context.fillText("x", width - 14, height - 6);

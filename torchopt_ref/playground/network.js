@@ -65,7 +65,7 @@ Activation.FUNCTIONS = {
   relu: { f: (x) => Math.max(x, 0), derivative: (y) => (y > 0 ? 1 : 0) },
 };
 
-// In training by the batch's own mean and variance, else by running ones.
+// Normalises by the batch's own mean and variance in training, else by the running ones.
 class BatchNorm {
   constructor(gamma, beta, gradgamma, gradbeta) {
     Object.assign(this, { gamma, beta, gradgamma, gradbeta, momentum: 0.1, eps: 1e-5 });

@@ -11,7 +11,7 @@ function formOf(optimizer, h, t = 1) {
 }
 
 // One step. param and grad are Float64Arrays of one length; param and the state change in place.
-// The hyper-parameters h may change between steps. Slots that are not there yet begin as new.
+// The hyper-parameters h may change between steps. Slots that are missing are made.
 function takeStep(optimizer, h, state, param, grad) {
   const t = state.t + 1;
   const form = formOf(optimizer, h, t);

@@ -185,7 +185,7 @@ function sampled(surface, columns, rows) {
   return values;
 }
 
-// Levels with about as much of the picture between any two, closer together where it is low.
+// Contour levels: about equal parts of the picture between them, smaller ones where it is low.
 function levels(values, count) {
   const sorted = Float64Array.from(values).sort();
   const found = [];

@@ -246,7 +246,7 @@ function named(key, name) {
   return WORDS[language][key] ?? name;
 }
 
-// Write all words that stand in the page's elements: their text, and the names of what has none.
+// Write all words into the page's elements: their text, or the label of those without text.
 function translate() {
   document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
   document.title = t("title");

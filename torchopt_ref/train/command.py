@@ -19,7 +19,7 @@ from .stopping import Stopped
 
 
 def run_command(config: Config) -> int:
-    """Train; 0, or 128 + the number of the signal that stopped it, or 1 if a process is lost.
+    """Train, and return 0, 128 + the number of a signal that stopped it, or 1 for a lost process.
 
     Args:
         config: the options.
@@ -28,7 +28,7 @@ def run_command(config: Config) -> int:
         UserError: for every mistake of a user.
     """
     first = os.environ.get("RANK", "0") == "0"
-    warnings.filterwarnings("ignore", "not finite", RuntimeWarning)  # --on-nan says more
+    warnings.filterwarnings("ignore", "not finite", RuntimeWarning)  # --on-nan reports more
     try:
         folder = train(config)
     except Stopped as stopped:
@@ -58,7 +58,7 @@ def run_command(config: Config) -> int:
 
 
 def resume_command(folder: Path, config: Config) -> str:
-    """What goes on with the run in ``folder``."""
+    """The command that continues the run in ``folder``."""
     options = ["--out", str(folder.parent), "--name", folder.name, "--resume"]
     if folder.parent == RunOptions.out:
         options = options[2:]

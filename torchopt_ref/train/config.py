@@ -19,7 +19,7 @@ LEAST = {
     **dict.fromkeys(("seed", "warmup", "workers", "checkpoint_every", "image_size"), 0),
 }
 MOST = {"seed": 2**62, "workers": 1024, "image_size": 2**15}
-"""A seed has room for the rank that each process adds to it; each worker takes memory."""
+"""The largest values: each process adds its rank to the seed, and each worker takes memory."""
 FRACTIONS = ("validation", "ema", "label_smoothing")
 MAY_CHANGE = {
     *("device", "workers", "data_root", "download", "timeout", "checkpoint_every", "keep"),
@@ -67,9 +67,9 @@ class OptimizerOptions:
     epochs: int = 12
     """passes through the training images"""
     batch_size: int = 128
-    """images in an optimizer's step, over all processes and parts; at the end of an epoch fewer"""
+    """images per step of the optimizer, over all processes and parts; fewer at an epoch's end"""
     accumulate: int = 1
-    """parts in which a batch goes through the model; with BatchNorm of at least two images"""
+    """parts in which a batch goes through the model, each at least two images with BatchNorm"""
     optimizer: str = "Adam"
     """of this project (Adam, book.Adam, keras.Adam), or package.module:Class (torch.optim:Adam)"""
     lr: float = 2e-3
@@ -81,7 +81,7 @@ class OptimizerOptions:
     label_smoothing: float = 0.0
     """the share of the target that is spread over all classes"""
     clip: float = 0.0
-    """the largest norm of all gradients together; 0: any"""
+    """clip the norm of all gradients together to this; 0: do not clip"""
     ema: float = 0.0
     """decay of an exponential moving average of the weights, which is then evaluated; 0: none"""
     on_nan: str = "stop"
@@ -199,7 +199,7 @@ class Config:
         return {key: value for key, value in self.as_json().items() if key not in MAY_CHANGE}
 
     def check(self) -> None:
-        """Raise ``UserError`` for a value that cannot be."""
+        """Raise ``UserError`` for an impossible value."""
         options = self.options()
         for name, choices in CHOICES.items():
             if options[name] not in choices:
@@ -227,7 +227,7 @@ class Config:
 
 
 def check_name(name: str) -> None:
-    """Raise ``UserError`` for what names no folder, or one that no later command could name."""
+    """Raise ``UserError`` unless ``name`` is a folder's name that later commands can give."""
     if Path(name).name != name or name.startswith(("-", ".")) or not name.isprintable():
         raise UserError(
             f"--name {name!r}: give a plain name that begins with neither - nor ., and its folder "

@@ -121,6 +121,6 @@ def joined_processes(device: torch.device, timeout: int) -> Iterator[Processes]:
 
 
 def is_lost_connection(error: Exception) -> bool:
-    """Whether another process has gone: torch has no class of its own for all such errors."""
+    """Whether the error says that another process has gone: torch has no one class for that."""
     signs = ("gloo", "Connection closed", "Connection reset", "Broken pipe", "Timed out")
     return isinstance(error, dist.DistError) or any(sign in str(error) for sign in signs)

@@ -1,4 +1,4 @@
-"""``torchopt-ref train --find-lr``: a range test with what would be trained."""
+"""``torchopt-ref train --find-lr``: a range test of learning rates for this training."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .stopping import Stop, Stopped
 
 LOWEST, HIGHEST, STEPS = 1e-7, 10.0, 200
 COLUMNS = 79
-"""Of a terminal."""
+"""The width of the text in a terminal."""
 
 
 def check_alone() -> None:

@@ -12,7 +12,7 @@ from .state import TrainingState
 from .stopping import Stop
 
 LOOK_EVERY = 10
-"""Steps between two points of a curve, and between two looks at what a GPU has computed."""
+"""Steps between two points of a curve, and between two looks at a GPU's results."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Looks:
         stop: tells of a signal.
         every_batch: whether to look after every batch.
         checkpoint_every: steps between checkpoints within an epoch; 0: none.
-        batches: of an epoch.
+        batches: how many an epoch has.
     """
 
     def __init__(
@@ -74,14 +74,14 @@ class Looks:
         self._sums = torch.zeros(5, dtype=torch.float64, device=training.device)
 
     def after(self, sums: Tensor) -> Look | None:
-        """Add a batch's loss, hits and images; the look, if there is one after this batch."""
+        """Add a batch's loss, hits and images; return the look, if one follows this batch."""
         self._sums[:3] += sums
         position = self._training.position
         step = position.step + 1
         ends = position.batch + 1 == self._batches
         draws = step % LOOK_EVERY == 0
         every = self._checkpoint_every
-        saves = every > 0 and step % every == 0 and not ends  # the epoch's end has its own
+        saves = every > 0 and step % every == 0 and not ends  # the end of an epoch saves anyway
         if not (self._every_batch or draws or saves or ends):
             return None
         self._sums[3] = self._not_finite.zero()

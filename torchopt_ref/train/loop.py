@@ -186,7 +186,7 @@ class Trainer:
                 display.epoch(row | {"images/s": speed})
 
             loss, accuracy = self.evaluate("test", self.data.test)
-            # One step on: a finished run that is resumed tests again, and replaces this point.
+            # One step on, so that a finished run that is resumed replaces this point by its own.
             curves.log({"loss/test": loss, "accuracy/test": accuracy}, position.step + 1)
             result = {
                 "epochs": position.epoch,
@@ -207,8 +207,8 @@ class Trainer:
         saved = self.checkpoints.read_last(self.training)
         if saved:
             self.training.load_state_dict(saved)
-        # What no checkpoint can hold is refused now, not after an epoch. Each part is asked by
-        # itself, since asking a sharded optimizer without state makes torch take a step.
+        # What no checkpoint can hold is refused now, not after an epoch. Each part's own state is
+        # taken, since ``training.state_dict`` would make a sharded optimizer take a step.
         for part in (self.training.model, self.training.optimizer, self.training.schedule):
             canonical(part.state_dict(), type(part).__name__)
         return saved is not None
@@ -266,7 +266,7 @@ class Trainer:
         self.checkpoints.save(self.training.state_dict(), self.training.position.step, best)
 
     def saved_and_stopped(self) -> Stopped:
-        """Save; the exception that says so. The signal may have come to another process only."""
+        """Save; return the exception. The signal may have come to another process only."""
         self.save()
         self.checkpoints.wait()
         number = self.stop.signal or signal.SIGTERM

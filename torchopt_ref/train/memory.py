@@ -45,8 +45,8 @@ def estimate(
 
     Two images go through a copy of the model; the bytes that autograd keeps of them are multiplied
     by ``images`` / 2. The work space of kernels and what torch itself needs are not counted.
-    ``copies`` of the weights are 2 with an average of them; ``shards`` is the number of processes
-    that share them.
+    There are 2 ``copies`` of the weights if their average is kept; ``shards`` is the number of
+    processes that share them.
 
     Raises:
         UserError: the model cannot take such inputs.
@@ -79,7 +79,7 @@ def estimate(
 
 
 def kept_for_backward(model: nn.Module, x: Tensor) -> int:
-    """The bytes of all tensors but the parameters that autograd keeps of ``model(x)``."""
+    """The bytes that autograd keeps for ``model(x)``, besides parameters and buffers."""
     own = {each.untyped_storage().data_ptr() for each in (*model.parameters(), *model.buffers())}
     kept: dict[int, Any] = {}
 

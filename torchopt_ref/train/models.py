@@ -29,7 +29,7 @@ def model_by_name(name: str, image: tuple[int, int, int], classes: int) -> nn.Mo
     known = models.list_models(module=models)
     if name not in known:
         raise unknown("model", name, [*OWN, *known])
-    # These two have auxiliary outputs to train, and are slow to draw their weights.
+    # By default these two train auxiliary outputs, and are slow to draw their initial weights.
     plain = {"aux_logits": False, "init_weights": False}
     options = plain if name in ("googlenet", "inception_v3") else {}
     return models.get_model(name, num_classes=classes, **options)

@@ -17,7 +17,7 @@ from .state import TrainingState
 from .warning import warn
 
 PATIENCE = 10
-"""Batches in a row that are skipped or rolled back before the training stops."""
+"""The most bad batches in a row: one more, and the training stops."""
 Named = tuple[str, Tensor]
 
 
@@ -26,7 +26,7 @@ class Diverged(UserError):
 
 
 class NotFinite:
-    """By ``action``: stop the training, skip the batch, or roll back to the last checkpoint.
+    """Does its ``action``: stop the training, skip the batch, or roll back to the last checkpoint.
 
     A batch is bad if its loss, a gradient, or a buffer after it, such as a BatchNorm's statistics,
     is not finite. Its step is not made, and what its forward pass wrote into buffers is undone. It
@@ -91,7 +91,7 @@ class NotFinite:
         """Look at all that a checkpoint would hold; if it is not finite, roll back.
 
         Raises:
-            Diverged: it is not finite, and the action is another one, or cannot help.
+            Diverged: it is not finite, and the action is not to roll back, or that cannot help.
         """
         if self._state_is_finite():
             return
@@ -131,8 +131,8 @@ class NotFinite:
     def _left_by_batch(self) -> Iterator[Named]:
         """The buffers, and the gradients except where ``GradScaler`` handles them.
 
-        It omits steps and halves its scale until the scaled gradients are finite. If they are not
-        at a scale below 1 either, it cannot help.
+        It skips steps and halves its scale until the scaled gradients are finite. If they are not
+        finite even at a scale below 1, it cannot help.
         """
         model, scaler = self._training.model, self._training.scaler
         yield from ((f"the buffer {name}", buffer) for name, buffer in model.named_buffers())
@@ -180,9 +180,9 @@ def leaves(name: str, value: Any) -> Iterator[Named]:
 def zero_if_finite(tensors: Iterable[Tensor]) -> Tensor:
     """0, or NaN if one is not finite, as a float64 tensor, without waiting for a GPU.
 
-    It is computed of minima and maxima, since a sum of finite numbers can overflow.
+    It is computed from minima and maxima, since a sum of finite numbers can overflow.
     """
-    # Of a DTensor this process looks at its own shard. Importing the class imports the compiler.
+    # Of a DTensor, its shard in this process. Importing the class would import torch's compiler.
     here = (each.to_local() if hasattr(each, "to_local") else each for each in tensors)
     filled = (each for each in here if each.is_floating_point() and each.numel())
     ends = [end.double() for each in filled for end in each.detach().aminmax()]

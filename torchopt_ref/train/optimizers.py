@@ -27,8 +27,8 @@ TO_THE_END: dict[type, Callable[[float, int], dict[str, Any]]] = {
     lr_scheduler.PolynomialLR: lambda lr, steps: {"total_iters": steps},
     lr_scheduler.OneCycleLR: lambda lr, steps: {"max_lr": lr, "total_steps": steps + 1},
 }
-"""Schedulers that make a step with each of the optimizer's, by the arguments that make them end
-with the training. All others make a step at the end of each epoch."""
+"""Schedulers that step after each step of the optimizer, with the arguments that make them end
+with the training. All others step at the end of each epoch."""
 
 
 def make_optimizer(model: nn.Module, options: OptimizerOptions) -> torch.optim.Optimizer:
@@ -64,15 +64,15 @@ def make_optimizer(model: nn.Module, options: OptimizerOptions) -> torch.optim.O
 class Schedule:
     """Learning rate = the optimizer's, times the factor of the warm-up, times the scheduler's.
 
-    A scheduler computes its rate from the one in the param group, or sets one without looking. So
-    it must never find a rate with the warm-up in it. ``_rates`` are the rates of the groups without
+    A scheduler computes its rate from the one in the param group, or ignores that. So the rate that
+    it finds there must not contain the warm-up. ``_rates`` are the rates of the groups without
     the warm-up; they are put into the groups while the scheduler makes its step.
 
     Args:
         optimizer: whose learning rates are set.
         options: the scheduler, its arguments and the warm-up.
         lr: ``--lr``, the largest rate of a one-cycle schedule.
-        steps: that the optimizer makes in the whole training.
+        steps: how many the optimizer makes in the whole training.
 
     Raises:
         UserError: an unknown scheduler, or arguments that it does not take.
@@ -91,7 +91,7 @@ class Schedule:
         self._warm_up()
 
     def step(self) -> None:
-        """After each step of the optimizer, also one that ``GradScaler`` made it omit."""
+        """To be called after each step of the optimizer, also one that ``GradScaler`` skipped."""
         self._step += 1
         self._cool_down()
         if self._scheduler and not self._steps_with_epochs:
@@ -99,7 +99,7 @@ class Schedule:
         self._warm_up()
 
     def end_epoch(self, loss: float) -> None:
-        """After each epoch; a scheduler that waits for a plateau looks at ``loss``."""
+        """To be called after each epoch; a scheduler that waits for a plateau looks at ``loss``."""
         self._cool_down()
         if self._scheduler and self._steps_with_epochs:
             waits = isinstance(self._scheduler, lr_scheduler.ReduceLROnPlateau)
@@ -118,7 +118,7 @@ class Schedule:
             set_rate(group, rate)
 
     def _warm_up(self) -> None:
-        """Note the rates in the groups, and multiply them by the factor of the warm-up."""
+        """Remember the rates in the groups, and multiply them by the factor of the warm-up."""
         groups = self._optimizer.param_groups
         # A rate can be a tensor, which the optimizer reads, and which is written in place.
         self._rates = [copy.deepcopy(group["lr"]) for group in groups]

@@ -1,4 +1,4 @@
-"""From the command line, a TOML file and the options of the run that is resumed to a Config."""
+"""Makes a Config from the command line, a TOML file and the options of a run to be resumed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class CommandLine(Config):
 
 
 def read_options(arguments: Sequence[str], parse: Parse) -> Config:
-    """The ``Config`` of a command line; each of these overrides those before it.
+    """The ``Config`` of a command line, from these sources; each overrides those before it.
 
     1. the defaults
     2. with ``--resume``, the options that the run was started with
@@ -83,7 +83,7 @@ def imported(config: Config) -> dict[str, str]:
 
 
 def check_unchanged(started: Config, now: Config, folder: Path) -> None:
-    """Raise ``UserError`` if an option is another that may not change in a resumed run."""
+    """Raise ``UserError`` if an option differs that may not change when a run is resumed."""
     before = started.lasting()
     for key, value in now.lasting().items():
         if before[key] != value:
@@ -204,7 +204,7 @@ def named_from_here(config: Config) -> list[str]:
 def import_from_elsewhere(target: str, option: str) -> None:
     """Import the module of ``package.module:Class``, but not from the current folder.
 
-    The saved options of the run name it, not the command line. They may come from somebody else,
+    The saved options of the run name it, not the command line. A run may come from somebody else,
     who could have put a module of that name beside them.
     """
     here, module = Path.cwd(), target.partition(":")[0]

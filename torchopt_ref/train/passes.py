@@ -46,10 +46,10 @@ class Passes:
     """Batches through the model of ``training``, in the way that its options say.
 
     Args:
-        training: of whose model the batches make gradients.
-        options: ``accumulate`` and ``label_smoothing`` count.
-        device: ``amp`` and ``channels_last`` count.
-        normalise: makes inputs of uint8 images.
+        training: whose model gets the gradients.
+        options: ``accumulate`` and ``label_smoothing`` are used.
+        device: ``amp`` and ``channels_last`` are used.
+        normalise: turns uint8 images into the model's inputs.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Passes:
         """Add the gradient of the mean loss of a batch, part by part.
 
         DDP and FSDP take the mean over the processes, whose shares need not be equally large. The
-        factor below makes of it the mean over all images of the batch.
+        factor below turns that into the mean over all images of the batch.
 
         Args:
             model: that of the training, or what wraps it to train.
@@ -109,7 +109,7 @@ class Passes:
     def evaluate(self, model: nn.Module, batches: Batches, stop: Stop) -> tuple[float, float, bool]:
         """Mean loss and accuracy over all images, without label smoothing.
 
-        The third value is True if a signal came in some process: the first two are of no use then.
+        The third value is True if a signal came in some process: then the first two mean nothing.
         """
         model.eval()
         self._processes.share_buffers(model)
@@ -120,7 +120,7 @@ class Passes:
             sums[1] += hits[:own].sum()
             if stop.signal:
                 sums[3] = 1.0
-                if not self._sharded:  # a process needs the others' parts of the parameters
+                if not self._sharded:  # the others need this process's part of the parameters
                     break
         sums[2] = batches.images
         loss, hit, _, cut = self._processes.sum(sums).tolist()

@@ -14,13 +14,13 @@ from .config import OptimizerOptions, ScheduleOptions
 from .optimizers import Schedule, make_optimizer
 
 MOST_STEPS = 100_000
-"""Steps of the schedule that are tried, which takes a second or two."""
+"""The most steps of the schedule that are tried, which takes a second or two."""
 
 
 def rehearse(
     options: OptimizerOptions, schedule: ScheduleOptions, steps_in_epoch: int, device: torch.device
 ) -> None:
-    """Make a step of the optimizer, and all steps of the schedule, on a model of no use.
+    """Make a step of the optimizer, and all steps of the schedule, on a throw-away model.
 
     Raises:
         UserError: one of them refuses its arguments, cannot be used as the training does, or has

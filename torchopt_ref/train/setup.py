@@ -125,7 +125,7 @@ def make_training(
 
 
 def wrapped(training: TrainingState, options: DeviceOptions) -> nn.Module:
-    """The model as batches go through it to train: compiled, and with DDP, where there is need."""
+    """The model as it is trained: compiled if asked for, in DDP if it has several processes."""
     if options.compile or options.cuda_graphs:
         training.model.compile(mode="reduce-overhead" if options.cuda_graphs else None)
     if training.processes.count > 1 and not training.sharded:
@@ -147,7 +147,7 @@ def make_checkpoints(folder: RunFolder, config: Config, processes: Processes) ->
 
 
 ORPHANS = 30
-"""Seconds within which processes have stopped after their torchrun died."""
+"""Seconds to wait until the processes of a torchrun that died have left the run's folder."""
 
 
 def make_folder(

@@ -60,7 +60,7 @@ class ShardedTraining(TrainingState):
     sharded = True
 
     def weights(self) -> dict[str, Any]:
-        """This process's part, in a form that other numbers of processes can read, too."""
+        """This process's part, in a form that any number of processes can read."""
         of_model, of_optimizer = get_state_dict(self.model, self.optimizer)
         average = get_model_state_dict(self.ema) if self.ema else {}
         return {"model": of_model, "optimizer": of_optimizer, "ema": average}

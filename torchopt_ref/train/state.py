@@ -31,11 +31,11 @@ class Position:
     batch: int = 0
     """batches of this epoch that are finished"""
     step: int = 0
-    """steps that the optimizer made, or that ``GradScaler`` made it omit"""
+    """steps of the optimizer, those included that ``GradScaler`` skipped"""
     loss: float = 0.0
     """the sum of the losses of this epoch's images"""
     hits: int = 0
-    """this epoch's images that got their label"""
+    """images of this epoch that were classified correctly"""
     images: int = 0
     best: float = -1.0
     """the highest accuracy of an epoch so far"""
@@ -90,7 +90,7 @@ class TrainingState:
         self.position.step += 1
 
     def step_optimizer(self, clip: float) -> None:
-        """Let the optimizer make a step, with gradients of a norm of at most ``clip``; 0: any."""
+        """Let the optimizer make a step, with the gradients' norm clipped to ``clip``, unless 0."""
         if clip:
             self.scaler.unscale_(self.optimizer)
             clip_grad_norm_(self.model.parameters(), clip)
@@ -117,8 +117,8 @@ class TrainingState:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from ``state``.
 
-        Each process takes the random numbers of its rank. Where there are more processes than then,
-        the others keep their own.
+        Each process takes the random numbers of its rank. Where there are more processes than in
+        ``state``, the others keep their own.
 
         Raises:
             UserError: ``state`` does not fit this training.

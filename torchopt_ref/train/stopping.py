@@ -30,8 +30,8 @@ class Stopped(Exception):
 class Stop:
     """Within the context the first SIGTERM or SIGINT is noted; a second one ends the process.
 
-    It also asks to stop where torchrun, which started the process, is gone: the processes of the
-    restarted job wait for the run's folder.
+    It also asks to stop if torchrun, which started the process, is gone: the processes of a
+    restarted job may be waiting for the run's folder.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""How a training warns of what it goes on without."""
+"""The warnings of a training that goes on, for example without a checkpoint."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from contextlib import suppress
 
 
 def warn(text: str) -> None:
-    with suppress(OSError):  # where stderr goes, there may be no room either
+    with suppress(OSError):  # stderr may go to the same full disk
         print(f"torchopt-ref: {text}", file=sys.stderr, flush=True)

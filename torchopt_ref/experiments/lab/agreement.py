@@ -17,10 +17,10 @@ from .training import Recipe, batches, make_trainers, train_on_each_side
 from .words import Words, listed, number
 
 LOSS_BOUND = 1e-9
-"""The largest relative difference of the sides' losses in the first 100 float64 iterations."""
+"""The bound for the relative difference of the sides' losses, in 100 iterations in float64."""
 STEP_ULP = 4.0
-"""The bound for SGD and Momentum: how far apart, in the ULP of ``weight_difference``, one
-float64 step from the same weights may set the sides.
+"""The bound for SGD and Momentum: how many ULP (see ``weight_difference``) the sides may be apart
+after one float64 step from the same weights.
 
 The sides' gradients differ, because each side sums the products over a mini-batch in its own order.
 The difference times the learning rate is less than the ULP of the weights. What remains is a weight
@@ -37,7 +37,7 @@ larger bound: see :func:`step_bound`.
 Names = Mapping[str, str | Words]
 """What a report calls the trainings; a training that is not listed is called by its own name."""
 PREFIX = "agreement-"
-"""Begins the names of the units that compare the two sides."""
+"""The prefix of the names of the units that compare the two sides."""
 
 
 def agreement_units(trainings: dict[str, Recipe], settings: Settings) -> list[Unit]:
@@ -62,8 +62,8 @@ def agreement_units(trainings: dict[str, Recipe], settings: Settings) -> list[Un
 def agreement(training: Recipe, settings: Settings, seed: int) -> Outcome:
     """Measure how far the sides are apart, under the key ``agreement``.
 
-    ``loss`` is the largest relative difference of their losses in 100 iterations in which each
-    side goes its own way. The other entries are those of ``apart`` (see
+    ``loss`` is the largest relative difference of their losses in 100 iterations in which
+    each side trains by itself. The other entries are those of ``apart`` (see
     :func:`train_on_each_side`) after 30 iterations in lockstep, and the ``bound`` that ``step ULP``
     must keep.
     """
@@ -87,9 +87,9 @@ def bound_of(configuration: Configuration) -> float:
 def step_bound(optimizer: str, magnified: float = 1e5) -> float:
     """The bound for a step of an optimizer that magnifies differences of gradients near 0.
 
-    ``magnified`` is the factor lr / eps. The bound is the first power of two from ``2 lr / eps``
-    on, but at least ``ADAPTIVE_STEP_ULP``. An optimizer with eps inside the root magnifies less, by
-    lr / sqrt(eps), and so keeps the bound, too.
+    ``magnified`` is the factor lr / eps. The bound is the least power of two that is not below
+    ``2 lr / eps``, but at least ``ADAPTIVE_STEP_ULP``. An optimizer with eps inside the root
+    magnifies less, by lr / sqrt(eps), and so keeps the bound, too.
     """
     if optimizer.rpartition(".")[2] in ("SGD", "Momentum", "Nesterov"):
         return STEP_ULP
@@ -102,7 +102,7 @@ def agreement_claims(results: Results, names: Names = MappingProxyType({})) -> l
     if not found:
         return []
     losses = np.array([part["loss"] for part in found.values()])
-    farthest = called(list(found)[int(losses.argmax())], names)  # argmax takes a NaN for largest
+    farthest = called(list(found)[int(losses.argmax())], names)  # argmax counts NaN as the largest
     return [
         Claim(
             Words(
@@ -156,8 +156,8 @@ def steps_claim(
 ) -> Claim:
     """The claim that each training's ``step ULP`` is within its ``bound``.
 
-    ``step`` is the same difference, absolute. For each bound the evidence names the training that
-    is farthest apart.
+    ``step`` is the same difference, absolute. For each bound the evidence names the training whose
+    sides are farthest apart.
     """
     farthest = farthest_steps(found)
     absolute = [f"{found[name]['step']:.1e}" for name in farthest.values()]
@@ -195,7 +195,7 @@ def steps_claim(
 
 
 def farthest_steps(found: Mapping[str, Mapping[str, float]]) -> dict[float, str]:
-    """For each bound, smallest first, the training whose steps are farthest apart."""
+    """For each bound, smallest first, the training whose sides are farthest apart after a step."""
     farthest: dict[float, str] = {}
     for name in sorted(found, key=lambda name: found[name]["step ULP"]):
         farthest[found[name]["bound"]] = name

@@ -28,7 +28,7 @@ from .svg import (
 from .words import Words, in_language, number
 
 POINT, STRIP = 2.8, 8
-"""The least distance in pixels between points that are drawn, and between those to be read."""
+"""The least distance in pixels between points that are drawn, and between those with hover text."""
 SIGNS = ("m-4,0a4,4 0 1,0 8,0a4,4 0 1,0 -8,0z", "m0,-5l5,5l-5,5l-5,-5z", "m0,-5l5,9h-10z")
 """A circle, a diamond, a triangle."""
 SQUARE = "m-5,-5h10v10h-10z"
@@ -39,7 +39,7 @@ class PlottedCurve:
     """Values of shape (seeds, points): their mean is drawn as a line, their range as a band.
 
     Where a value of a seed is not finite, the other seeds are drawn. If that is so at the end, the
-    curve's name says it.
+    label of the curve says so.
     """
 
     name: Words
@@ -57,7 +57,7 @@ class PlottedCurve:
         return np.ma.masked_array(self.values, mask=~axis.shows(self.values))
 
     def label(self, axis: Axis, lang: str) -> str:
-        """The name, and those of the last values that the axis cannot show."""
+        """The name; if the axis cannot show the last value of some seeds, also that value."""
         hidden = [value for value in self.values[:, -1] if not axis.shows(value)]
         if not hidden:
             return in_language(self.name, lang)
@@ -101,7 +101,7 @@ class Lines(Panel):
         return "".join(parts)
 
     def _readings(self, lang: str, width: float) -> list[tuple[float, str]]:
-        """The texts to read on pointing at x, at as many x as a plot of this width has room for."""
+        """The hover texts, for as many x as a plot of this width has room for."""
         longest = max((curve.x for curve in self.curves), key=len)
         readings = []
         for x in np.asarray(longest)[some(len(longest), int(width / STRIP))]:
@@ -144,7 +144,7 @@ class Bars(Panel):
         frame = framed(self, [], heights, 12, x, y)
         parts = [heading(self, lang), frame.axes(lang, x_ticks=False)]
         width = min(0.8 * (frame.x(1) - frame.x(0)) / len(self.values), 70.0)
-        right, above = -math.inf, 0.0  # where the last value that was written ends, and its height
+        right, above = -math.inf, 0.0  # right edge and height of the last value that was written
         for i, group in enumerate(self.groups):
             name = in_language(group, lang)
             parts.append(text(name, frame.x(i), frame.bottom + 17, anchor="middle"))
@@ -218,8 +218,7 @@ class Histograms(Panel):
     """Histograms of the layers, as in ``results.Outcome``, each with its own vertical scale.
 
     Above each histogram stands the share of its tallest bar. A bar more than three times as tall as
-    all others is cut, since nothing would be seen of the others; then an arrow stands before its
-    share.
+    any other is cut off, so that the others can be seen; then an arrow stands before its share.
     """
 
     x: Axis
@@ -330,7 +329,7 @@ def framed(
 
 
 def traced(curve: PlottedCurve, frame: Frame, dots: bool) -> tuple[str, str, tuple[float, float]]:
-    """A curve's band, its line, broken where values are missing, and where the line ends."""
+    """A curve's band and line, with gaps where values are missing, and the point where it ends."""
     values = curve.drawn(frame.y_axis)
     at = some(len(curve.x), int((frame.right - frame.left) / POINT))
     xs = frame.x(np.asarray(curve.x, dtype=float)[at])
@@ -359,7 +358,7 @@ def traced(curve: PlottedCurve, frame: Frame, dots: bool) -> tuple[str, str, tup
 
 
 def name_heights(ends: Sequence[tuple[float, float]], frame: Frame) -> list[float]:
-    """How high the names of curves with these ends stand, so that none is printed over another."""
+    """The y of each curve's name, near the end of the curve, but without names that overlap."""
     order = sorted(range(len(ends)), key=lambda i: ends[i][1])
     places = [min(max(ends[i][1], frame.top), frame.bottom) for i in order]
     for i in range(1, len(places)):
@@ -372,5 +371,5 @@ def name_heights(ends: Sequence[tuple[float, float]], frame: Frame) -> list[floa
 
 
 def some(count: int, most: int) -> np.ndarray:
-    """Indices of ``count`` points, thinned out evenly to ``most``; first and last point stay."""
+    """At most ``most`` indices, spread evenly over ``count`` points from the first to the last."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))

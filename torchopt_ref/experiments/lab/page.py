@@ -86,7 +86,7 @@ def write_page(page: Path, summaries: Summaries, lang: str) -> None:
         f"<nav><ol>\n{contents}</ol></nav></header>\n{body}</body></html>\n"
     )
     try:
-        # The names of files may hold bytes that are not UTF-8.
+        # Names of files may hold bytes that are not UTF-8, which are then written as references.
         write_whole(page, html.encode(errors="xmlcharrefreplace").decode())
     except OSError as error:
         raise UserError(
@@ -98,8 +98,8 @@ def latest_runs(runs: Path, experiments: Iterable[str]) -> dict[Path, dict[str, 
     """The summary of each experiment's latest finished run in ``runs``, by its folder.
 
     They are in the order of the ``experiments``, unknown ones at the end. A damaged one is omitted,
-    and a line on stderr says so. The ``results.json`` of a ``torchopt-ref train`` is passed
-    over.
+    and a line on stderr says so. The ``results.json`` of a ``torchopt-ref train`` is
+    skipped.
 
     Raises:
         UserError: there is no finished run.

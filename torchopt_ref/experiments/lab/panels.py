@@ -15,7 +15,7 @@ from .svg import COLORS, DASHES, PLAIN, Axis
 from .words import Words, percent, sentences
 
 WINDOW = 20
-"""A loss is shown as the mean of this many iterations, if there are ten times as many or more."""
+"""A loss curve of at least ten times as many iterations is shown as means of this many."""
 ITERATION = Axis(Words("iteration", "迭代次数"), whole=True)
 EPOCH = Axis(Words("epoch", "epoch（轮）"), whole=True)
 LAYER = Axis(Words("layer", "层"))
@@ -32,8 +32,8 @@ def curves(
 ) -> list[PlottedCurve]:
     """Curves by name, of values (seeds, points), over x or 1, 2, 3 ...
 
-    Colour and dash follow from a curve's place. ``plain`` draws the first one in grey, as that with
-    which the others are compared.
+    Colour and dash follow from a curve's place. ``plain`` draws the first one in grey, as the
+    baseline of the others.
     """
     styles = list(zip(COLORS, DASHES, strict=True))
     if plain:
@@ -51,7 +51,7 @@ def training_losses(
     log: bool = False,
     chance: float | None = None,
 ) -> Lines:
-    """Losses (seeds, iterations), smoothed if there are many, and the loss of guessing."""
+    """Losses (seeds, iterations), smoothed if there are many; ``chance``: the loss of guessing."""
     length = next(iter(losses.values())).shape[1]
     window = smoothing(length)
     kernel = np.ones(window) / window

@@ -20,17 +20,17 @@ from .results import Outcome, Unit
 
 
 def cores() -> int:
-    """How many this process may use; where the system does not say that, how many there are."""
+    """How many cores this process may use or, where the system does not say, how many there are."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def context() -> BaseContext:
-    """How processes are started that need not spend seconds on imports.
+    """A context of ``multiprocessing`` whose processes need not spend seconds on imports.
 
-    They are forks of a server that has imported what they need and has done nothing else: to fork
-    the calling process would copy its threads' locks in whatever state they are. Where there is no
+    They are forks of a server that has imported what they need and has done nothing else; a fork of
+    the calling process would have its threads' locks in whatever state they were. Where there is no
     forking, each process imports for itself.
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
@@ -42,7 +42,7 @@ def context() -> BaseContext:
 
 
 def computed(units: list[Unit], processes: int) -> Iterator[tuple[Unit, Outcome]]:
-    """Each ``(unit, outcome)`` as soon as it is finished, by processes of one thread each."""
+    """Yield ``(unit, outcome)`` as soon as a unit is finished; each process has one thread."""
     if min(processes, len(units)) == 1:
         with one_thread():
             for unit in units:
@@ -77,7 +77,7 @@ def ignore_interrupt() -> None:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let NumPy and torch compute in one thread: small matrix products are fastest so."""
+    """Let NumPy and torch compute in one thread: that is fastest for small matrix products."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

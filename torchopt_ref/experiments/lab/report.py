@@ -31,7 +31,7 @@ MEANINGLESS = Words(
 
 
 def write_markdown(folder: Path, summary: Mapping[str, Any]) -> str:
-    """Write ``report.md``, in English, from the content of ``results.json``; the text written."""
+    """Write ``report.md``, in English, from the content of ``results.json``; return its text."""
 
     def text(words: str | Sequence[str]) -> str:
         return in_language(words, "en")

@@ -15,14 +15,14 @@ Outcome = dict[str, Any]
 """What a unit returns, in plain values. Under the name of each side that ran: ``curves``, by tag a
 list of values or of ``[step, value]`` pairs; ``numbers`` by name; ``seconds``; perhaps
 ``histograms``, by tag the ``counts`` of bins of equal width over ``range``. What concerns both
-sides has a name beside theirs, such as ``apart``."""
+sides has a key of its own, such as ``apart``."""
 
 
 class Unit(NamedTuple):
-    """A piece of work, ``work(**arguments)``: an interrupted run goes on from its finished units.
+    """A piece of work, ``work(**arguments)``; a run that was interrupted keeps its finished units.
 
-    A process of its own may do it: so ``work`` is a function of a module, and ``arguments`` can be
-    pickled.
+    It may be done in another process: so ``work`` is defined at the top of a module, and
+    ``arguments`` can be pickled.
     """
 
     variant: str
@@ -37,7 +37,7 @@ class Unit(NamedTuple):
     def with_monitor(self, folder: Path) -> Unit:
         """The same unit, watched: ``work`` gets the argument ``monitor``, if it takes one.
 
-        It is a folder of the unit's own in ``folder``.
+        The argument is the folder for its monitor, a subfolder of ``folder``.
         """
         if "monitor" not in signature(self.work).parameters:
             return self
@@ -91,7 +91,7 @@ SIDES: dict[str, str | Words] = {
     "torch": "torch",
     "both": Words("both sides", "两种实现"),
 }
-"""What a report calls a side, or both, by the name that stands in ``results.json``."""
+"""What a report calls a side, or both; the keys are the names in ``results.json``."""
 HOLDS, FAILS, UNDECIDED = OUTCOMES = ("holds", "fails", "undecided")
 """The possible outcomes of a claim."""
 NOT_FINITE = Words("a deciding number is infinite or NaN", "起决定作用的数值中有无穷大或 NaN")
@@ -100,7 +100,7 @@ QUICK = Words("a quick run decides nothing", "快速运行（--quick）不作判
 
 
 class Decision(NamedTuple):
-    """What the numbers of one side decide of a claim.
+    """What the numbers of one side decide about a claim.
 
     ``outcome`` is one of ``OUTCOMES``; ``evidence`` is a sentence with the numbers; ``because``
     says why a claim is not decided.
@@ -162,7 +162,7 @@ class Table(NamedTuple):
 
 
 def over_seeds(values: Any) -> str:
-    """``mean ± standard deviation`` of a value for each seed; of one seed the value itself.
+    """``mean ± standard deviation`` of one value per seed; if there is one seed, its value.
 
     Both are rounded to the deviation's second digit: further digits of the mean say nothing.
     """

@@ -1,4 +1,4 @@
-"""Running an experiment: its units in parallel, kept one by one, then figures, claims, report."""
+"""Running an experiment: units in parallel, each saved at its end, then figures, claims, report."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def run_experiment(experiment: Experiment, report: ExperimentReport, config: Set
 
     The folder's name follows from the options that decide the results, so the same call finds it
     again. Finished units are not run again unless ``config.force``. ``results.json`` is the same
-    for the same options, but for its ``environment``.
+    for the same options, except for its ``environment``.
     """
     config.check()
     config = config.as_run()
@@ -115,7 +115,7 @@ def unit_outcomes(
             for unit, outcome in computed(waiting, config.processes):
                 if unit.seed == first_seed:
                     write_curves(folder, unit, outcome, config)
-                # Last, since a unit that has its file is not done again.
+                # Last, since a unit whose file is there is not computed again.
                 folder.write_json(f"units/{unit.name}.json", with_digest(outcome))
                 outcomes[unit.name] = outcome
                 advance(unit.name)
@@ -129,7 +129,7 @@ def conclude(
     folder: RunFolder,
     outcomes: Mapping[tuple[str, int], Outcome],
 ) -> dict[str, Any]:
-    """Write figures, ``results.json`` and report; what stands in ``results.json``."""
+    """Write figures, ``results.json`` and report; return the content of ``results.json``."""
     results = Results(outcomes, config.side_names)
     claims = report.claims(results, config)
     if config.quick:

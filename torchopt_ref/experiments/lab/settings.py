@@ -21,7 +21,7 @@ WITHOUT_EFFECT = ("out", "jobs", "force", "data_root", "download", "monitor", "l
 """The options that do not change what an experiment computes."""
 MAY_BE_ZERO = ("seed", "jobs", "workers")
 MOST = {"seed": 2**62, "jobs": 1024, "workers": 1024}
-"""The largest values of options: later seeds are added to ``seed``, and processes cost memory."""
+"""The largest values of options: more seeds follow after ``seed``; processes cost memory."""
 
 
 @dataclass
@@ -53,7 +53,7 @@ class Settings:
     monitor: bool = False
     """watch the first seed's trainings by the torch side, and say what is wrong with them"""
     lang: str = "en"
-    """what is printed is in English (en) or Chinese (zh)"""
+    """the language of what is printed: en (English) or zh (Chinese)"""
     out: Path = Path("runs")
     """where the experiment's folder is made"""
 

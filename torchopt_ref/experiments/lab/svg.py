@@ -1,8 +1,9 @@
 """Figures as SVG: panels that stand beside each other, or below each other on a narrow screen.
 
 A figure is one SVG document, which may also be set into an HTML page. There its text has the colour
-of the page, and where the window is narrow its panels are stacked; by itself it has a ground and a
-colour of its own, light or dark as the reader prefers. It has no ids, so that several never clash.
+of the page, and where the window is narrow its panels are stacked; by itself it has its own
+background and text colour, light or dark as the reader prefers. It has no ids, so that several
+figures on a page do not clash.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from .words import Words, in_language, number
 NOTHING = Words("", "")
 
 COLUMN = 370
-"""The width of a column, and so of most panels. A text of 13 is 11 pixels high on a telephone."""
+"""The width of a column, and so of most panels. Text of size 13 is 11 pixels high on a phone."""
 FULL, HALF = (COLUMN, 260), (COLUMN // 2, 180)
-"""The sizes of panels: one of them, or two beside each other, fill a column."""
+"""The sizes of panels: one full panel, or two half ones beside each other, fill a column."""
 TEXT, LINE = 13, 17
 COLORS = ("#2a7fd0", "#d55e00", "#009e73", "#a25fd0", "#8f8800", "#d6456e")
-"""Told apart by colour-blind readers; each has a contrast of 3 to 1 on white and on dark grey."""
+"""Colour-blind readers tell them apart; each has a contrast of 3 to 1 on white and on dark grey."""
 PLAIN = "#7d8590"
-"""The colour of what the others are compared with."""
+"""The colour of the baseline with which others are compared."""
 DASHES = ("none", "7 3", "3 2", "9 3 2 3", "5 2", "1 2")
 STYLE = """
 .tor-figure{font:13px system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans","Noto Sans CJK SC",
@@ -172,7 +173,7 @@ def sample(key: Key, x: float, y: float) -> str:
 
 
 class Axis(NamedTuple):
-    """A name with its unit, and how values stand on the axis; ``whole``: ticks at whole numbers."""
+    """A name with its unit, and how values are shown; ``whole``: ticks at whole numbers only."""
 
     name: Words
     log: bool = False
@@ -209,7 +210,7 @@ class Axis(NamedTuple):
 
 
 class Frame:
-    """The plot of a panel: from values to pixels, the axes, and what is read on hovering."""
+    """The plot of a panel: it turns values into pixels, and draws the axes and the hover texts."""
 
     def __init__(
         self, x: Axis, y: Axis, xs: Any, ys: Any, box: tuple[float, float, float, float]
@@ -277,7 +278,7 @@ class Frame:
         )
 
     def strips(self, texts: Sequence[tuple[float, str]]) -> str:
-        """An upright strip of the plot for each x, which shows a text on pointing at it."""
+        """A vertical strip of the plot for each x, which shows a text on hovering."""
         xs = [float(self.x(x)) for x, _ in texts]
         middles = [(a + b) / 2 for a, b in pairwise(xs)]
         bounds = [self.left, *middles, self.right]
@@ -296,7 +297,7 @@ class Frame:
 
 
 def part(value: Any, limits: tuple[float, float], log: bool) -> Any:
-    """Where a value stands between the limits, 0 to 1; far outside is cut to -2 and 3."""
+    """Where a value lies between the limits, 0 to 1; values far outside are clipped to -2 and 3."""
     low, high = limits
     if log:
         value, low, high = np.log10(value), math.log10(low), math.log10(high)
@@ -350,8 +351,8 @@ def wrapped(content: str, width: float, size: float = TEXT) -> Iterator[str]:
 
 
 def pieces(content: str) -> Iterator[str]:
-    """The pieces that a line is not broken in: a word with the space behind it, a Chinese character
-    with the punctuation behind it.
+    """The pieces between which a line may be broken: a word with the space after it, or a Chinese
+    character with the punctuation after it.
     """
     current = ""
     for c in content:

@@ -22,7 +22,7 @@ class Trainer(ABC):
     seconds: float = 0.0
 
     def step(self, x: np.ndarray, t: np.ndarray) -> float:
-        """Take one training step on a mini-batch; the loss before it."""
+        """Take one training step on a mini-batch; return the loss before the step."""
         start = time.perf_counter()
         loss = self._step(x, t)
         self.seconds += time.perf_counter() - start
@@ -64,7 +64,7 @@ class NumpyTrainer(Trainer):
 
 
 class TorchTrainer(Trainer):
-    """Trains the twin of such a network; the side that a monitor can watch."""
+    """Trains the torch twin of such a network; this side can be watched by a monitor."""
 
     def __init__(self, side: TorchNetwork) -> None:
         self.side: TorchNetwork = side
@@ -79,7 +79,7 @@ class TorchTrainer(Trainer):
             warnings.catch_warnings(),
             Monitor(self.side.twin, self.side.optimizer, folder) as self.monitor,
         ):
-            # Some trainings are meant to fail. Then the diagnosis says so, and no warning need.
+            # Some trainings are meant to diverge. The diagnosis says so; no warning is needed.
             warnings.filterwarnings("ignore", "not finite", RuntimeWarning)
             yield
         self.monitor = None

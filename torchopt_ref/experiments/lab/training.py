@@ -171,7 +171,7 @@ def train_on_each_side(
     watch: Callable[[Arrays], dict[str, float]] | None = None,
     monitor: Path | None = None,
 ) -> tuple[dict[str, Trainer], Outcome]:
-    """Train on each chosen side: the trainers, and the outcome of the training.
+    """Train on each chosen side; return the trainers, and the outcome of the training.
 
     Curves: ``loss/train`` at every iteration; at every evaluation ``accuracy/train`` (on the
     ``samples``, or on as many training images as there are test images), ``accuracy/test``, and the
@@ -248,7 +248,7 @@ def differences(
 
 
 def largest_differences(curves: dict[str, list[Any]]) -> dict[str, float]:
-    """The maxima of the curves of :func:`differences`; NaN if there is one."""
+    """The maxima of the curves of :func:`differences`; NaN where a curve has a NaN."""
     loss = curves["sides/loss_difference"]
     largest = {"first 100": np.max(loss[:100]), "ever": np.max(loss)}
     if "lockstep/max_ulp" in curves:
@@ -260,10 +260,10 @@ def largest_differences(curves: dict[str, list[Any]]) -> dict[str, float]:
 def weight_difference(a: Arrays, b: Arrays) -> tuple[float, float]:
     """The largest difference between two sets of weights, in ULP and absolute.
 
-    The unit is that in the last place of the largest value in the layer; ``W1``, ``b1`` and
-    ``gamma1`` are of one layer. Counted in units of each value, a difference would have no bound
-    where values pass zero. Counted in units of each tensor, it would have none for the biases
-    before a batch normalisation, which are nothing but rounding. The result is NaN if a weight is.
+    An ULP here is that of the largest value in the layer, to which ``W1``, ``b1`` and ``gamma1``
+    belong alike. In the ULP of each value, a difference would have no bound where values pass
+    through zero. In the ULP of each tensor, it would have none for the biases before a batch
+    normalisation, which are only rounding errors. The result is NaN if a weight is NaN.
     """
     largest: dict[str, float] = {}
     for name, array in b.items():

@@ -17,7 +17,7 @@ class Words(NamedTuple):
 
 
 def in_language(text: str | Sequence[str], lang: str) -> str:
-    """A text in one of the ``LANGUAGES``; a bare string, a name or a number, is in all of them."""
+    """A text in one of the ``LANGUAGES``; a plain string (name, number) is the same in all."""
     return text if isinstance(text, str) else text[LANGUAGES.index(lang)]
 
 

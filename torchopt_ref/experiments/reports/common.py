@@ -21,7 +21,7 @@ GAP = Words("gap", "差距")
 
 
 def conditions(config: Settings, images: bool = True) -> Words:
-    """From how many seeds, by which sides and on which ``images`` an experiment ran."""
+    """From how many seeds, on which sides and, with ``images``, on which data an experiment ran."""
     seeds = "1 seed" if config.seeds == 1 else f"{config.seeds} seeds"
     names = [SIDES[name] for name in config.side_names]
     if len(names) == 2:
@@ -52,7 +52,7 @@ def claim(
 
 
 def by_name(values: Mapping[Any, Any]) -> Words:
-    """Each value with its name behind it; an array as mean and deviation over the seeds."""
+    """Each value, followed by its name; an array as mean and deviation over the seeds."""
     found = []
     for name, value in values.items():
         en, zh = name if isinstance(name, Words) else (name, name)
@@ -91,7 +91,7 @@ def measures_by_variant(
 ) -> Table:
     """A row for each measure and side.
 
-    ``rows`` has for each measure its name and a function that gives, of a side, the values of every
+    ``rows`` has for each measure its name and a function from a side to the values of every
     variant.
     """
     return Table(

@@ -27,7 +27,7 @@ BETTER = {
     "nll": Words("has a lower negative log likelihood", "的负对数似然更低"),
     "ece": Words("has a lower calibration error", "的校准误差更低"),
 }
-"""For each measure of ``quality`` the words that say of two networks which is better."""
+"""For each measure of ``quality``, the words between the names of a better and a worse network."""
 
 
 def tried(config: Config) -> Words:
@@ -106,7 +106,7 @@ def claims(results: Results, config: Config) -> list[Claim]:
 
 
 def improves(results: Results, side: str, scaling: str, measure: str) -> Decision:
-    """Whether averaging improves one measure; accuracy is better higher, the others lower."""
+    """Whether averaging improves one measure: raises the accuracy, or lowers one of the others."""
     curve = results.curve(scaling, side, f"{measure}/mc_dropout")
     one, mean = curve[:, 0], curve[:, -1]
     off = over_seeds(results.numbers(scaling, side, measure))

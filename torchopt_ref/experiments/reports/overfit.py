@@ -121,7 +121,7 @@ def accuracies(results: Results, variant: str, side: str) -> list[str]:
 
 
 def gaps_and_tests(results: Results, side: str, names: Mapping[str, Words]) -> Words:
-    """The gap of each variant, with its test accuracy: a network that learns nothing has no gap."""
+    """Each variant's gap and test accuracy: a network that learns nothing has no gap either."""
     found = []
     for variant, name in names.items():
         _, test, gap = accuracies(results, variant, side)

@@ -160,7 +160,7 @@ def agrees_with_the_test(results: Results) -> Decision:
 def standard_errors(results: Results) -> np.ndarray:
     """For each seed the standard error of test accuracy minus validation accuracy.
 
-    It is that of the chosen setting, if its true accuracy is the same on both sets of images.
+    It supposes that the setting's true accuracy is the same on both sets of images.
     """
     validation, tested, validation_images, test_images = (
         results.numbers("chosen", "torch", name)

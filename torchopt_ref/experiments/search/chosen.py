@@ -16,7 +16,7 @@ def tested(
 ) -> dict[tuple[str, int], Outcome]:
     """Train with the chosen setting from each seed's initial weights; then read the test data.
 
-    The outcome of each seed stands under ``("chosen", seed)``. ``monitor`` is the folder for
+    The outcome of each seed has the key ``("chosen", seed)``. ``monitor`` is the folder for
     ``Trainer.under_monitor``, which watches the first seed's training. Raises ``UserError`` if the
     test data cannot be read.
     """

@@ -20,17 +20,17 @@ class Config(Settings):
     A fifth of the images validates. The first round samples at random, log-uniformly; each later
     one samples in the ranges of the best quarter so far. The best setting is trained from the
     initial weights of each seed and tested; before that no test file is opened.
-    A search that was killed goes on where it stopped. For one seed random sampling without
-    pruning finds the same with any number of workers; else only with one worker.
+    A search that was killed goes on where it stopped. With random sampling and no pruning, a seed
+    gives the same result with any number of workers; otherwise only with one worker.
     """
 
     sides: str = "torch"
     """the search is run by torch alone"""
     read_at_start: ClassVar[tuple[str, ...]] = ("train",)
     trials: int = 50
-    """of the first round; each later one has half as many"""
+    """trials in the first round; each later round has half as many"""
     rounds: int = 3
-    """the first, random one and those that narrow the ranges"""
+    """rounds: a random one, then those that narrow the ranges"""
     sampler: str = "random"
     """random or tpe"""
     pruner: str = "none"
@@ -38,7 +38,7 @@ class Config(Settings):
     workers: int = 0
     """processes that share the study, each with one thread; 0: as --jobs says"""
     storage: str = ""
-    """of the study, for several machines: journal file or database URL; empty: in the folder"""
+    """the study's journal file or database URL, for several machines; empty: in the folder"""
     samples: int = 500
     """images of the training set that are used, validation included"""
     epochs: int = 50

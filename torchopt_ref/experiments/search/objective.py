@@ -86,7 +86,7 @@ class Objective:
         weight_decay: float,
         stop: Stop = never,
     ) -> Outcome:
-        """Train by torch: an ``Outcome`` whose curves have a point for each epoch.
+        """Train by torch; return an ``Outcome`` whose curves have a point for each epoch.
 
         ``stop`` is called after every epoch. The outcome's ``state`` is ``complete``, ``pruned``
         if ``stop`` ended the training, or ``failed`` if the loss became infinite or NaN.

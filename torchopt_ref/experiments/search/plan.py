@@ -34,7 +34,7 @@ class SearchPlan:
     """What is searched and where it is kept.
 
     ``storage`` is a database URL or the path of a journal; ``rounds`` has the number of points of
-    each round, ``ranges`` those that the first round samples from. No trial is pruned in its first
+    each round; the first round samples from ``ranges``. No trial is pruned in its first
     ``warmup`` epochs.
     """
 
@@ -89,8 +89,8 @@ class SearchPlan:
 def attempts_by_point(trials: list[FrozenTrial]) -> dict[int, list[FrozenTrial]]:
     """The trials of each point, in the order of their numbers.
 
-    A trial that repeats a point names it. The others stand for the points 0, 1, 2 ... in the order
-    of their numbers.
+    A trial that repeats a point has it as its attribute ``point``. The others are the first trials
+    of the points 0, 1, 2 ... in this order.
     """
     found: dict[int, list[FrozenTrial]] = {}
     for trial in trials:
@@ -103,7 +103,7 @@ def settled(attempts: list[FrozenTrial]) -> FrozenTrial | None:
     for trial in attempts:
         outcome = trial.user_attrs.get("outcome", {"state": None})
         # A process may die after it has written the outcome and before the trial's value. Then
-        # another one marks the trial as failed, though its outcome is no failure: it is repeated.
+        # another one marks the trial as failed, though its outcome is no failure: try again.
         lost = trial.state == TrialState.FAIL and outcome["state"] != "failed"
         if trial.state.is_finished() and not lost:
             return trial
@@ -112,7 +112,7 @@ def settled(attempts: list[FrozenTrial]) -> FrozenTrial | None:
 
 
 def narrowed(ranges: Ranges, trials: list[FrozenTrial]) -> Ranges:
-    """The ranges that the best quarter of the complete trials covers, at least two of them.
+    """The ranges that the best complete trials cover: a quarter of them, but at least two.
 
     Of equally good trials the earlier counts as better.
     """

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from torchopt_ref.errors import UserError
 
 LOCK_GRACE = 5
-"""Seconds after which the lock on a journal is taken over: its process has died."""
+"""Seconds after which the lock on a journal is taken over: whoever held it must have died."""
 
 
 @contextmanager
@@ -44,7 +44,7 @@ def mend(path: Path, lock: JournalFileOpenLock) -> None:
     """Cut off the line that a process left unfinished when it was killed while writing."""
     if not path.exists() or path.read_bytes()[-1:] in (b"", b"\n"):
         return
-    # The line may also be one that another process is writing now: with the lock nobody writes.
+    # Another process may be writing this line now; while this one has the lock, nobody writes.
     lock.acquire()
     try:
         content = path.read_bytes()

@@ -44,8 +44,8 @@ def run_study(
         return
     processes = start(plan, objective, workers)
     try:
-        # ``sum`` asks every process: being asked clears a dead one away, and as long as it is not
-        # cleared away, it looks alive to the workers.
+        # ``sum``, since ``any`` would not ask every process: ``is_alive`` reaps one that has died,
+        # and until it is reaped, it looks alive to the workers.
         while sum(process.is_alive() for process in processes):
             time.sleep(LOOK)
             yield from news()
@@ -64,7 +64,7 @@ def run_study(
 
 def start(plan: SearchPlan, objective: Objective, workers: int) -> Sequence[BaseProcess]:
     starting = context()
-    # Every start method's context has it, though their common class has not.
+    # Every start method's context has ``Process``; their common base class does not declare it.
     process = starting.Process  # type: ignore[attr-defined]
     processes = [process(target=work, args=(plan, objective)) for _ in range(workers)]
     for process in processes:

@@ -1,4 +1,4 @@
-"""What one process does of a search.
+"""The part of a search that one process does.
 
 Several processes may work on one search, on one machine or on many. They do not talk to each other:
 all they share is the study, which the storage keeps.
@@ -25,9 +25,9 @@ from .plan import ATTEMPTS, Ranges, SearchPlan, attempts_by_point, narrowed, set
 BEAT = 30.0
 """Seconds between two signs of life of a trial."""
 LOST_AFTER = 300.0
-"""Seconds without a sign of life after which a trial of another machine is lost."""
+"""Seconds without a sign of life after which a trial counts as lost, on any machine."""
 UNSIGNED = 10.0
-"""Seconds after which a trial is lost whose worker has not yet written that it is its owner."""
+"""Seconds after which a running trial counts as lost if no worker has signed as its owner."""
 POLL = 0.05
 """Seconds to wait when there is no trial to run yet."""
 
@@ -97,7 +97,7 @@ class Worker:
                 alive()
             self.record(trial, self.outcome(trial, point, alive))
         except UpdateFinishedTrialError:
-            # Another worker took this trial for lost and repeats its point: its result counts.
+            # Another worker took this trial for lost and repeats its point: that result counts.
             return
 
     def outcome(self, trial: optuna.Trial, point: int, alive: Callable[[], None]) -> Outcome:
@@ -119,7 +119,7 @@ class Worker:
         except UpdateFinishedTrialError:
             raise
         except (RuntimeError, MemoryError) as error:
-            # These are what is raised where memory runs out, on the CPU or on the device.
+            # Raised where memory runs out, on the CPU or on the device.
             return {"state": "failed", "failure": str(error)}
 
     def ranges(self, number: int) -> Ranges:

@@ -1,4 +1,4 @@
-"""Conformance: any optimizer held against what ``torch.optim.Optimizer`` promises its users.
+"""Conformance: any optimizer checked against what ``torch.optim.Optimizer`` promises its users.
 
 ``check_optimizer`` makes a report, ``optimizer_checks`` one pytest test per promise, and
 ``torchopt-ref check`` a table on the command line. ``docs/conformance.md`` is the guide.

@@ -1,4 +1,4 @@
-"""Tensors and states held against each other."""
+"""Comparing tensors and states."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ def dense(tensor: Tensor) -> Tensor:
 
 
 def same(a: Tensor, b: Tensor) -> bool:
-    """Equal in shape, dtype and value; NaN equals NaN."""
+    """Equal in shape, dtype, device and value; NaN equals NaN."""
     if a.shape != b.shape or a.dtype != b.dtype or a.device != b.device:
         return False
     a, b = dense(a), dense(b)
@@ -27,7 +27,7 @@ def same(a: Tensor, b: Tensor) -> bool:
 
 
 def require_same(what: str, seen: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
-    """Fail unless each tensor equals its expectation in every bit."""
+    """Fail unless each tensor is the ``same`` as the one expected."""
     for index, (one, other) in enumerate(zip(seen, expected, strict=True)):
         if not same(one.detach(), other.detach()):
             raise Failure(f"{what}: parameter {index} {difference(one, other)}")
@@ -36,7 +36,7 @@ def require_same(what: str, seen: Sequence[Tensor], expected: Sequence[Tensor]) 
 def require_close(
     what: str, seen: Sequence[Tensor], expected: Sequence[Tensor], *, rtol: float, atol: float
 ) -> None:
-    """Fail unless each tensor is near its expectation, as ``torch.allclose`` defines it."""
+    """Fail unless each tensor is close to the one expected, as ``torch.allclose`` defines it."""
     for index, (one, other) in enumerate(zip(seen, expected, strict=True)):
         if one.dtype != other.dtype or not torch.allclose(
             one.detach(), other.detach(), rtol=rtol, atol=atol, equal_nan=True

@@ -28,11 +28,11 @@ HINTS = {
         "it differentiates the gradient again, which the checks cannot offer: they cannot try it"
     ),
 }
-"""By what an error says."""
+"""A hint for each pattern that an error's message may match."""
 
 
 def hint_for(message: str) -> str | None:
-    """The first hint whose words are in the message."""
+    """The first hint whose pattern the message matches."""
     for words, hint in HINTS.items():
         if re.search(words, message, re.IGNORECASE):
             return hint

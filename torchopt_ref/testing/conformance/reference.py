@@ -20,7 +20,7 @@ NEVER_HANDED_OVER = (*FLAGS, "decoupled_weight_decay")
 
 
 def is_of_torch(reference: Callable[..., Any]) -> bool:
-    """Whether it makes an optimizer of parameters, as torch's classes do; NumPy's take none."""
+    """Whether it makes an optimizer from parameters, as torch's classes do; NumPy's take none."""
     if isinstance(reference, functools.partial):
         return is_of_torch(reference.func)
     if isinstance(reference, type):
@@ -32,7 +32,7 @@ def is_of_torch(reference: Callable[..., Any]) -> bool:
 
 
 def options_for(reference: Callable[..., Any], subject: Subject) -> dict[str, Any]:
-    """The options of the optimizer that its reference has too, as the optimizer has them.
+    """The options that optimizer and reference share, with the optimizer's values.
 
     Left out are those that are bound to the reference already (``functools.partial``), flags that
     choose an implementation, and a switch that the optimizer's own constructor does not have: it
@@ -63,7 +63,7 @@ def without_refused(
             rest = {name: value for name, value in options.items() if name not in named}
             return without_refused(rest, reference, subject)
     except (Exception, SystemExit):
-        return options  # Why it cannot be made is for require_makeable to say.
+        return options  # require_makeable reports why it cannot be made.
     return options
 
 
@@ -74,7 +74,7 @@ def make(reference: Callable[..., Any], subject: Subject, options: dict[str, Any
 
 
 def suggestion(factory: Callable[..., Any]) -> str | None:
-    """The reference that an optimizer's name calls for: one of ours, or one of ``torch.optim``."""
+    """The reference that an optimizer's name suggests: one of ours, or one of ``torch.optim``."""
     if isinstance(factory, functools.partial):
         return suggestion(factory.func)
     name = getattr(factory, "__name__", "").casefold()

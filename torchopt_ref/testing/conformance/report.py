@@ -13,7 +13,7 @@ PASSED, FAILED, SKIPPED, EXPECTED = "passed", "failed", "skipped", "expected"
 """How a check may end; expected: it failed, and a reason was given for that beforehand."""
 
 COMMON = 3
-"""So many checks that raise the same error have one cause, and are told together."""
+"""If this many checks raise the same error, they have one cause, and are reported together."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class ConformanceReport:
 
     @property
     def passed(self) -> bool:
-        """Whether no check failed that was not expected to."""
+        """Whether all checks that failed were expected to."""
         return not self.with_outcome(FAILED)
 
     def with_outcome(self, outcome: str) -> list[Result]:
@@ -67,7 +67,7 @@ class ConformanceReport:
         return "\n".join([*others, *self.failures(), self.summary()])
 
     def failures(self) -> list[str]:
-        """The lines about what failed; checks that raise the same error are told once."""
+        """The lines about what failed; checks that raise the same error are reported once."""
         lines: list[str] = []
         told: set[str] = set()
         failed = self.with_outcome(FAILED)

@@ -18,10 +18,10 @@ MIXED_SHAPES = ((4, 3), (5,), (3, 3))
 MATRIX_SHAPES = ((4, 3), (5, 2), (3, 3))
 
 FACTORS = {1.0: "at its default lr", 0.1: "at a tenth of it", 0.01: "at a hundredth of it"}
-"""Of the default lr: those that are tried where the default may be too large for the problem."""
+"""Factors of the default lr, tried in turn where the default may be too large for the problem."""
 
 UNDER_WAY = 12
-"""Steps after which every optimizer moves and has all its state: some rest until the tenth."""
+"""Steps after which every optimizer has moved and has all its state; some begin at the tenth."""
 
 Params = list[Parameter]
 Gradients = Sequence[Tensor | None]

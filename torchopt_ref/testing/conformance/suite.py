@@ -139,7 +139,7 @@ def check_optimizer(
     max_ulp: int | None = 0,
     expected_failures: Mapping[str, str] | None = None,
 ) -> ConformanceReport:
-    """Hold an optimizer against what ``torch.optim.Optimizer`` promises its users.
+    """Check an optimizer against what ``torch.optim.Optimizer`` promises its users.
 
     Args:
         factory: makes the optimizer of parameters: its class, or any callable. Bind options with
@@ -151,8 +151,8 @@ def check_optimizer(
         slow: also run the checks that take seconds (``torch.compile``).
         max_ulp: how far from the reference a parameter or slot may be, in units in the last place;
             None where only the formula is of interest.
-        expected_failures: the names of checks that are known to fail, each with the reason. Such a
-            failure is no failure of the report; that such a check passes is one.
+        expected_failures: the names of checks that are known to fail, each with the reason. The
+            report does not count such a failure; if such a check passes, it counts that as one.
 
     Returns:
         The report; ``print(report)`` shows it as a table.

@@ -1,7 +1,7 @@
-"""Checkpoints that are whole or not there.
+"""Checkpoints that are complete or not there at all.
 
 ``files`` writes each as one file; ``sharded`` as a folder, into which every process writes its part
-(it is imported for a sharded training only). ``canonical`` makes equal states equal files.
+(it is imported for a sharded training only). ``canonical`` gives equal states equal files.
 """
 
 from .canonical import canonical

@@ -23,7 +23,7 @@ EQUAL = {np.float64: float, np.bool_: bool}
 
 
 def canonical(value: Any, place: str = "") -> Any:
-    """A copy that makes the same file as any equal value, and reads back as it is.
+    """A copy that makes the same file for all equal values, and reads back unchanged.
 
     Equal values need not make equal files: pickle writes an object once and then refers to it, and
     a string that is one object in a program may be several after it was read from a file.
@@ -58,7 +58,7 @@ def canonical(value: Any, place: str = "") -> Any:
 
 
 def reads_back(tensor: torch.Tensor) -> bool:
-    """Whether ``torch.load`` gives back the same class; tried, but for torch's own classes."""
+    """Whether ``torch.load`` gives back the same class; submodules of torch need no trial."""
     if type(tensor).__module__.startswith("torch.") and not vars(tensor):
         return True
     file = io.BytesIO()

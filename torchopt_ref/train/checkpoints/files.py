@@ -84,7 +84,7 @@ class Checkpoints:
                 hashing = Hashing(file)
                 try:
                     torch.save(state, hashing)  # type: ignore[arg-type]
-                except RuntimeError as error:  # torch hides what the file said
+                except RuntimeError as error:  # torch hides the file's OSError in it
                     raise hashing.failure or error from error
                 file.flush()
                 os.fsync(file.fileno())
@@ -93,7 +93,7 @@ class Checkpoints:
             self.give_up(step, error)
 
     def read_last(self, training: TrainingState) -> dict[str, Any] | None:
-        """What the latest one has for ``TrainingState.load_state_dict``; None if there is none.
+        """The latest one's content, for ``TrainingState.load_state_dict``; None if there is none.
 
         Raises:
             UserError: it is of another training, or not a checkpoint.
@@ -248,7 +248,7 @@ def parts_of(path: Path) -> tuple[str, int, str]:
 
 
 def remove(path: Path) -> None:
-    """Delete a file or a folder, if it is there; at no moment a part of it has its name."""
+    """Delete a file or a folder, if it is there; a folder is renamed before it is incomplete."""
     if path.is_dir():
         going = path.with_name("removing")
         shutil.rmtree(going, ignore_errors=True)

@@ -37,7 +37,7 @@ class ShardedCheckpoints(Checkpoints):
     """Folders in the format of ``torch.distributed.checkpoint``, written in the background.
 
     ``save`` copies the state and returns. When every process has written its part, the first one
-    renames the folder; before that the checkpoint is not there. Other numbers of processes can read
+    renames the folder; before that the checkpoint is not there. Any number of processes can read
     it, and ``python -m torch.distributed.checkpoint.format_utils dcp_to_torch`` makes one
     file of it.
     """

@@ -79,7 +79,7 @@ class Transformed(Dataset[Batch]):
         self.seed: int = seed
 
     def __getitem__(self, share: Share) -> Batch:
-        # The other processes wait for one without a share: its image will not count.
+        # The others wait for a process without a share: it takes an image that will not count.
         indices = share.indices or [0]
         images, labels = self.images.take(indices)
         if self.transform is not None:
@@ -109,7 +109,7 @@ class Batches:
     Attributes:
         images: their number.
         workers: the processes that load images, once they are started.
-        silence: says so where the workers were killed because of ``timeout``; else empty.
+        silence: a message if the workers were killed because of ``timeout``; else empty.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class Batches:
         return min(self._shares.sizes)
 
     def epoch(self, epoch: int = 0, first: int = 0) -> Iterator[tuple[Tensor, Tensor, int, int]]:
-        """From batch ``first`` on: images, labels, how many count here, and in all processes."""
+        """Batches from ``first`` on: images, labels, how many count here, and in all processes."""
         self._shares.epoch, self._shares.first = epoch, first
         try:
             for number, (images, labels) in enumerate(self._loaded(), start=first):

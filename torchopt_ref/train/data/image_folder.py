@@ -81,7 +81,7 @@ def is_hidden(name: str) -> bool:
 def read_image(path: str, pixels: bool = True) -> Tensor:
     """The pixels of an image file in 8-bit RGB; without ``pixels`` only the header is checked.
 
-    Of 16 bits the upper eight are taken, in grey as in colour. Transparency is omitted. A palette,
+    Of 16 bits the upper eight are taken, in grey as in colour. Transparency is dropped. A palette,
     CMYK, and black and white are converted to the colours that they show.
 
     Raises:

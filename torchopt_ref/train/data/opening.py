@@ -1,4 +1,4 @@
-"""Open a data set: its parts as batches, and what a model takes of them.
+"""Open a data set: its parts as batches, and the inputs and classes for a model.
 
 This imports torchvision, which imports torch's compiler, which takes longer than torch itself.
 """

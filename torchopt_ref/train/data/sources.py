@@ -126,7 +126,7 @@ def usual_augmentation(options: DataOptions) -> nn.Module | None:
 
 
 def usual_crop(options: DataOptions) -> nn.Module | None:
-    """The fixed transformation that makes images equally large; None where they are."""
+    """The fixed transformation that makes images equally large; None where they already are."""
     if options.dataset != "folder":
         return None
     size = options.image_size or 224
@@ -134,7 +134,7 @@ def usual_crop(options: DataOptions) -> nn.Module | None:
 
 
 def usual_normalisation(options: DataOptions, colour: bool) -> nn.Module:
-    """Makes float32 inputs of uint8 batches, normalised; ``colour`` makes three channels of one."""
+    """Turns uint8 batches into normalised float32; ``colour`` turns one channel into three."""
     mean, std = MEAN_AND_STD[options.dataset]
     steps: list[nn.Module] = [v2.RGB()] if colour else []
     if options.image_size:

@@ -14,7 +14,7 @@ DYING = 2.0
 
 
 class LostWorker(Exception):
-    """A process that loads images has ended, or gives none any more."""
+    """A process that loads images has ended, or delivers none any more."""
 
 
 def death(workers: list[BaseProcess]) -> str:
@@ -34,7 +34,7 @@ def death(workers: list[BaseProcess]) -> str:
 
 
 def end(workers: list[BaseProcess]) -> None:
-    """Kill ``workers``: they ignore SIGTERM, after which torch and Python would wait for ever."""
+    """Kill ``workers``: they ignore SIGTERM; torch and Python would send it and wait for ever."""
     for worker in workers:
         worker.kill()
     for worker in workers:

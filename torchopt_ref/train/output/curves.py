@@ -9,7 +9,7 @@ from torchopt_ref.tensorboard.write import TrainingEventFile
 
 
 class CurveFile:
-    """Writes curves into ``folder``. They go on after ``step``: later points are replaced.
+    """Writes curves into ``folder``. They go on after ``step``: older points after it are replaced.
 
     Without a folder it writes nothing. Where the disk is full it warns once.
     """

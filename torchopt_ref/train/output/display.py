@@ -78,7 +78,7 @@ class Display:
             self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def step(self, images: int) -> None:
-        """After each batch; ``images`` is how many it had."""
+        """To be called after each batch, with its number of images."""
         if not self._speaks:
             return
         self._images += images

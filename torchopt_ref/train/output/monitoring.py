@@ -15,7 +15,7 @@ from ..state import TrainingState
 WITHOUT_PARAMETERS = ("activations", "speed")
 """What the first process can record where it holds a part of each parameter only."""
 READ_AT_THE_END = 30 * 2**20
-"""The most bytes of event files that are read when a training ends, in ten seconds."""
+"""The most bytes of event files that are read at a training's end; they take ten seconds."""
 
 
 def make_monitor(

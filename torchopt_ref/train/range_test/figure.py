@@ -51,7 +51,7 @@ class Scale:
         return f"{LEFT + (math.log10(rate) - self.decades[0]) * width:.1f}"
 
     def y(self, loss: float) -> str:
-        # The plot cuts what lies outside; but SVG has no infinity.
+        # What lies outside the plot is not shown; but it must be finite, as SVG has no infinity.
         height = min(max((loss - self.low) / (self.high - self.low), -1.0), 2.0)
         return f"{BOTTOM - height * (BOTTOM - TOP):.1f}"
 
@@ -146,7 +146,7 @@ def shown(smoothed: Sequence[float]) -> tuple[float, float]:
     """The range of losses that is drawn: from the least to somewhat above the first."""
     if not math.isfinite(smoothed[0]):
         return 0.0, 1.0
-    # Not up to float64's ends, so that their difference is a number, too.
+    # Clipped, so that their difference does not overflow.
     least, first = (min(max(loss, -1e300), 1e300) for loss in (min(smoothed), smoothed[0]))
     room = first - least
     if room < max(1e-6 * abs(first), 1e-300):  # labels could not tell the two apart

@@ -15,12 +15,12 @@ from .figure import draw
 from .restored import restored
 
 HALF = 4
-"""Losses on either side that a smoothed loss is the median of."""
+"""A smoothed loss is the median of a loss and this many on either side."""
 FEWEST = 50
 """The least number of steps: with fewer, neighbouring rates would be far apart."""
 SURE = 0.85
-"""The loss has fallen if, in this share of all pairs of one of the first losses and one of those
-before the least, the later one is lower. For mere noise (normal, exponential or Cauchy, 200 steps)
+"""The loss has fallen if the later loss is lower in this share of all pairs of one of the first
+losses and one of those before the least. For mere noise (normal, exponential or Cauchy, 200 steps)
 the share was above 0.82 in one test of 300; for networks that learn it was at least 0.89."""
 
 
@@ -155,7 +155,7 @@ def lr_range_test(
 
 
 def judged(rates: list[float], losses: list[float], first: int, ended: str) -> LRRange:
-    """The smoothed losses, and what follows from them; ``first`` losses are the start."""
+    """The smoothed losses, and what follows from them; ``first`` is how many are the start."""
     finite = [loss if math.isfinite(loss) else math.inf for loss in losses]
     smoothed = [median(finite[max(0, k - HALF) : k + HALF + 1]) for k in range(len(finite))]
     least = smoothed.index(min(smoothed))

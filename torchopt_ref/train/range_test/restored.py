@@ -17,7 +17,7 @@ from torch import Tensor, nn
 def restored(
     model: nn.Module, optimizer: torch.optim.Optimizer, others: Sequence[Any] = ()
 ) -> Iterator[None]:
-    """After the context, also after an error in it, these are as before, bit for bit.
+    """After the context, also after an error in it, all of this is as before, bit for bit.
 
     Parameters, buffers, gradients, the optimizer's state, groups and defaults, whether modules
     train or evaluate, and the global generators of torch (CPU, CUDA), NumPy and Python. Tensors are

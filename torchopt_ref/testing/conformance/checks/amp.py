@@ -12,9 +12,9 @@ from ..verdicts import Skip, refusal
 
 
 def grad_scaler_skips_overflow(subject: Subject) -> None:
-    """A step that ``torch.amp.GradScaler`` skips leaves parameters and state; the next one counts.
+    """A step that ``torch.amp.GradScaler`` skips changes no parameter or state; the next counts.
 
-    The scaler's first steps overflow by design. Fused optimizers skip by themselves.
+    The scaler's first steps overflow by design. Fused optimizers do the skipping themselves.
 
     Remedy: set ``_step_supports_amp_scaling`` only where the step itself unscales by ``grad_scale``
     and skips for ``found_inf``.

@@ -75,7 +75,7 @@ def checkpoint_loads_safely(subject: Subject) -> None:
 
 
 def reason(error: Exception) -> str:
-    """What torch refused, out of a page of advice."""
+    """What torch refused: one line of its page of advice."""
     lines = [line.strip() for line in str(error).splitlines()]
     return next((line for line in lines if "WeightsUnpickler" in line), short_line(error))
 

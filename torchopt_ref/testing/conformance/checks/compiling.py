@@ -16,8 +16,8 @@ def compiled_step_equals_eager(subject: Subject) -> str:
     """``torch.compile`` of the step takes the eager steps, and compiles nothing after four.
 
     A step count that is a Python number is a constant to the compiler: it compiles every step
-    anew, until it gives up. Traced by Dynamo and run without code generation, so that what is
-    compared is the optimizer. Bound: 1e-5 relative or 1e-7.
+    anew, until it gives up. The step is traced by Dynamo and run without code generation, so that
+    the optimizer is compared, not the compiler. Bound: 1e-5 relative or 1e-7.
 
     Remedy: count steps in a tensor of ``state``; let no Python number or string change from step to
     step.

@@ -10,7 +10,8 @@ from ..verdicts import Failure
 
 STEPS = 100
 FELL = 0.999
-"""Some defaults are slow at first: 100 steps of 1e-4 go 0.01 far, those of LARS half of that."""
+"""The share of its start below which the loss must fall. Some defaults are slow: 100 steps of 1e-4
+go 0.01 far, those of LARS half of that."""
 
 
 def descends_on_a_quadratic(subject: Subject) -> str:
@@ -29,7 +30,7 @@ def descends_on_a_quadratic(subject: Subject) -> str:
 def descends_on_rosenbrock(subject: Subject) -> str:
     """It lowers Rosenbrock's function within 100 steps, at its default lr, a tenth or a hundredth.
 
-    Neural networks are curved and not convex: a step must follow the gradient where it turns.
+    Networks' losses are curved and not convex: a step must follow the gradient where it turns.
 
     Remedy: see that the step uses the gradient of this step, not one kept from before.
     """

@@ -17,7 +17,7 @@ from ..verdicts import Skip, require
 def state_is_as_large_as_declared(subject: Subject) -> str:
     """The bytes of state per byte of parameters are those of the trait ``state_bytes``.
 
-    Optimizer state decides which model fits. Without the trait it is a measurement.
+    Optimizer state decides which model fits. Without the trait the size is only measured.
 
     Remedy: drop the slot that is not needed, or declare what is: --state-bytes.
     """

@@ -21,17 +21,17 @@ STEPS = 100
 STEPS_OF_FORMULAS = 40
 """The steps in which two formulas are compared; after half of them the lr is halved."""
 WAY = 1e-4
-"""The largest difference that is taken for rounding, as a share of the way that an element went.
+"""The largest difference that counts as rounding, as a share of the way: how far an element moved.
 
 Roundings of float64 explain 1e-13 of it; numbers that an optimizer keeps in float32, such as
 ``1 - beta2 ** step``, 1e-5. The smallest error of a formula that the tests know makes 1e-2.
 """
 LARGER = {"lr": 0.1}
-"""Beside a changed option, so that the order of a step and its weight decay shows."""
+"""Set beside a changed option, to show whether weight decay comes before the step or after it."""
 
 
 def has_the_formula_of_its_reference(subject: Subject) -> str:
-    """Computed in float64, it goes its reference's way, to 1e-4 of the way that an element went.
+    """In float64 it takes its reference's steps, to 1e-4 of the way that an element went.
 
     This is about what an optimizer computes; all checks but this and the next are about how it
     behaves. Rounding explains a billionth of the bound. A bias correction that was forgotten, an
@@ -68,7 +68,7 @@ def has_the_formula_of_its_reference(subject: Subject) -> str:
 
 @dataclass(frozen=True)
 class FormulaDifference:
-    """``share`` of the way that an element went, and the first step at which it was too much."""
+    """A difference as a share of the way, and the first step at which it was more than ``WAY``."""
 
     share: float
     step: int
@@ -167,7 +167,7 @@ def formula_difference(
 
 
 def share_of_way(seen: Tensor, expected: Tensor, start: Tensor, way: Tensor) -> float:
-    """The largest difference as a share of the way, beyond the last digits of the values."""
+    """The largest difference as a share of the way; the last digits of the values do not count."""
     digits = 1e-13 * torch.maximum(start.abs(), expected.abs())
     gap = ((seen - expected).abs() - digits).clamp(min=0)
     share = torch.where(gap == 0, 0.0, gap / torch.maximum(way, digits))
@@ -176,7 +176,7 @@ def share_of_way(seen: Tensor, expected: Tensor, start: Tensor, way: Tensor) -> 
 
 
 def gradients(params: Params, step: int) -> list[Tensor]:
-    """Of magnitudes from 1e-10 to 1e3, each element's its own; every fifth is often zero."""
+    """Each element has its own magnitude, from 1e-10 to 1e3; every fifth is often zero."""
     grads = []
     for param in params:
         generator = seeded(1000 * step + param.numel())
@@ -217,7 +217,7 @@ class NumpyReference:
         self.side: NumpySide = workload.numpy_side(factory(**options), arrays)
 
     def halve_lr(self) -> bool:
-        """Those of ``numpy_ref`` have their lr in ``hyper``; where another's is, is not known."""
+        """Those of ``numpy_ref`` have their lr in ``hyper``; where others have it is unknown."""
         hyper = getattr(self.side.optimizer, "hyper", {})
         if "lr" in hyper:
             hyper["lr"] = hyper["lr"] * 0.5

@@ -10,7 +10,7 @@ from ..subject import UNDER_WAY, Params, Subject
 from ..verdicts import Failure, Skip, refusal, require
 
 SWITCHES = ("maximize", "foreach", "fused", "amsgrad", "centered", "nesterov")
-"""Options that take another way through the step; one that is refused is not tried."""
+"""Options with another path through the step; one that the optimizer refuses is not tried."""
 
 
 def leaves_gradients_alone(subject: Subject) -> None:

@@ -14,7 +14,7 @@ GROUPS = "group|per-parameter"
 def lr_zero_moves_nothing(subject: Subject) -> None:
     """With lr = 0 from the start, nothing moves, not even by weight decay.
 
-    Warm-up and annealing reach 0, and users freeze a group so.
+    Warm-up and annealing reach 0, and users freeze a group this way.
 
     Remedy: multiply all that moves a parameter by the lr, decoupled weight decay too; add nothing
     to the lr.

@@ -48,7 +48,7 @@ def step_hooks_fire_once(subject: Subject) -> None:
 
 
 def add_hooks_to_parents(cls: type[Optimizer]) -> None:
-    """Do to the parent classes what making an optimizer of them does."""
+    """Add the hooks to the ``step`` of the parent classes, as making an optimizer of them does."""
     for parent in cls.__mro__[1:]:
         makeable = parent is not Optimizer and not inspect.isabstract(parent)
         if issubclass(parent, Optimizer) and makeable:
@@ -110,7 +110,7 @@ def profiler_sees_the_step(subject: Subject) -> None:
     """
     params, optimizer = subject.trained(range(1))
     add_hooks_to_parents(type(optimizer))
-    # A running profiler writes to stderr; what it would be told is enough.
+    # A running profiler writes to stderr; so only the calls of record_function are counted.
     profiler = torch.autograd.profiler
     running = mock.patch.object(profiler, "_is_profiler_enabled", True)
     told = mock.patch.object(profiler, "record_function", wraps=profiler.record_function)

@@ -1,4 +1,4 @@
-"""Where parameters lie, and who else looks there."""
+"""The parameters' memory, which others look at, too."""
 
 import copy
 from typing import Any
@@ -29,7 +29,7 @@ def parameters_keep_their_memory(subject: Subject) -> None:
     except Failure:
         raise
     except Exception:
-        return  # What it takes is for non_contiguous_parameters_train_alike to say.
+        return  # non_contiguous_parameters_train_alike reports what it does not take.
 
 
 def require_kept(subject: Subject, params: Params) -> None:

@@ -38,7 +38,7 @@ def skip_if_draws_differ(subject: Subject) -> None:
 
 
 def transposed(tensor: Tensor) -> Tensor:
-    """The same values in column-major order; a vector in every second place."""
+    """The same values in column-major order; a vector with a stride of 2."""
     if tensor.dim() < 2:
         return torch.stack([tensor, tensor], dim=-1)[..., 0]
     return tensor.t().contiguous().t()
@@ -159,7 +159,7 @@ def float16_parameters_train(subject: Subject) -> None:
 def bfloat16_parameters_train(subject: Subject) -> None:
     """bfloat16 parameters stay bfloat16 and finite and move against the gradient, or are refused.
 
-    Large models are trained so.
+    Large models are trained this way.
 
     Remedy: keep ``param.dtype``; compute in float32 and round once when storing; or refuse in
     words.
@@ -181,8 +181,8 @@ def require_trains_in(subject: Subject, dtype: torch.dtype) -> None:
 
 
 def moved_along_gradient(subject: Subject, dtype: torch.dtype, factor: float) -> list[float]:
-    """How far each parameter goes along a constant gradient; failing if it becomes another dtype
-    or not finite."""
+    """How far each parameter goes along a constant gradient; ``Failure`` if its dtype changes or
+    it is not finite."""
     params = [Parameter(param.detach() / 100) for param in subject.parameters(dtype)]
     start = [param.detach().float() for param in params]
     grads = subject.gradients(params, 0)

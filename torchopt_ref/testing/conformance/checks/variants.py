@@ -14,7 +14,7 @@ from ..verdicts import refusal, require
 def foreach_equals_per_tensor(subject: Subject) -> None:
     """``foreach=True`` takes the steps of ``foreach=False``, to 1e-5 relative or 1e-7.
 
-    It is documented as an implementation. The bound covers fused multiply-adds over 10 steps.
+    It is documented as an implementation only. The bound covers fused multiply-adds over 10 steps.
 
     Remedy: compare the two paths option by option: weight decay, maximize and bias correction
     first.
@@ -25,7 +25,7 @@ def foreach_equals_per_tensor(subject: Subject) -> None:
 def fused_equals_per_tensor(subject: Subject) -> None:
     """``fused=True`` takes the steps of the per-tensor path, to 1e-5 relative or 1e-7.
 
-    It is documented as an implementation. The bound covers fused multiply-adds over 10 steps.
+    It is documented as an implementation only. The bound covers fused multiply-adds over 10 steps.
 
     Remedy: compare the two paths option by option: weight decay, maximize and bias correction
     first.
@@ -82,7 +82,7 @@ def differentiable_steps_keep_the_graph(subject: Subject) -> None:
     params: list[Any] = [start.clone() for start in starts]
     with refusal("differentiable"):
         optimizer = subject.build(params, differentiable=True)
-        # One step, but for optimizers that rest at first.
+        # One step; more for optimizers that do not move at first.
         for step in range(UNDER_WAY):
             subject.train(optimizer, params, [step])
             if not same(params[0].detach(), starts[0].detach()):
