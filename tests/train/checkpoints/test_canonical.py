@@ -85,3 +85,9 @@ def test_a_scheduler_whose_state_cannot_be_read_back_is_refused_before_the_train
     (line,) = train.err.splitlines()
     assert f"['seen'] is a {'numpy' if kind == 'ndarray' else ''}" in line
     assert "torch.load(weights_only=True)" in line
+
+
+def test_a_tensor_is_not_saved_to_see_whether_it_can_be(monkeypatch):
+    monkeypatch.setattr(torch, "save", None)
+    tensors = [torch.ones(2), torch.nn.Parameter(torch.ones(2))]
+    assert [id(each) for each in canonical(tensors)] == [id(each) for each in tensors]

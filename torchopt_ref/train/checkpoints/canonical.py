@@ -58,8 +58,8 @@ def canonical(value: Any, place: str = "") -> Any:
 
 
 def reads_back(tensor: torch.Tensor) -> bool:
-    """Whether ``torch.load`` gives back the same class; submodules of torch need no trial."""
-    if type(tensor).__module__.startswith("torch.") and not vars(tensor):
+    """Whether ``torch.load`` gives back the same class. Those of torch need no trial."""
+    if type(tensor).__module__.partition(".")[0] == "torch" and not vars(tensor):
         return True
     file = io.BytesIO()
     try:
