@@ -137,7 +137,8 @@ def run(arguments: list[str]) -> int:
     if name in ("-h", "--help"):
         print("usage: torchopt-ref run NAME [OPTIONS]\n")
         print("NAME is all, or one of these, whose options NAME --help lists:")
-        print("\n".join(f"  {key:<12} {text}" for key, text in EXPERIMENTS.items()))
+        width = max(map(len, EXPERIMENTS))
+        print("\n".join(f"  {key:<{width}} {text}" for key, text in EXPERIMENTS.items()))
         return 0
     from torchopt_ref.experiments.lab.report import SEE_CURVES
     from torchopt_ref.experiments.lab.run import run_experiment
