@@ -4,12 +4,11 @@ import math
 
 import pytest
 
-from tests.tensorboard.read.made import FACTS, at, growth, late, line, run
+from tests.tensorboard.read.rules.made import CLASSIFIER, FACTS, at, growth, late, line, run
 from torchopt_ref.tensorboard import diagnose
 from torchopt_ref.tensorboard.read.diagnosis import unjudged
 from torchopt_ref.tensorboard.read.rules import data, gradients, layers, learning, steps
 
-CLASSES = {"classes/number": 10, "classes/largest share of labels": 0.1}
 NORM, WEIGHTS = "gradient norm/[all]", "weight norm/[all]"
 
 CURVES = {
@@ -24,7 +23,7 @@ CURVES = {
     gradients.no_gradient_at_all: {"gradient norm/o": 0, NORM: 0},
     data.never_negative: {"model output/smallest": 0, "model output/zeros": 0.95},
     data.constant_input: {"model input/std between samples": 0},
-    data.same_batch: {"model input/repeated": 0.5, **CLASSES},
+    data.same_batch: {"model input/repeated": 0.5, **CLASSIFIER},
     data.one_class_batches: {
         "classes/largest share in a batch": 1,
         "classes/most frequent label": [0, 1] * 6,
@@ -32,11 +31,11 @@ CURVES = {
     layers.dropout: {"dropout keep rate/2": 0.05},
     data.unscaled: {"model input/std": 50, "model input/mean": 0},
     layers.born_saturated: {"saturated/1 Tanh": 0.9},
-    data.far_off: {"cross-entropy of the output/mean": late(2, 20), **CLASSES},
+    data.far_off: {"cross-entropy of the output/mean": late(2, 20), **CLASSIFIER},
     layers.shrunk: {WEIGHTS: late(0.01)},
     learning.bottomless: {"loss": late(-2000)},
     gradients.late_spikes: {NORM: at(9, 5000, 1)},
-    learning.ascends: {"loss": late(3), "gradient cosine/[all]": 0.9, **CLASSES},
+    learning.ascends: {"loss": late(3), "gradient cosine/[all]": 0.9, **CLASSIFIER},
     steps.big_steps: {"update to weight/a": 0.5, "weight norm/a": 1, "gradient norm/a": 1},
     layers.grown: {WEIGHTS: growth(200)},
     gradients.spikes: {NORM: at(6, 5000, 1)},
@@ -59,9 +58,9 @@ CURVES = {
     gradients.clipped: {NORM: 1},
     steps.ended_early: {"learning rate/group 0": [1] * 4 + [0] * 8},
     steps.small_steps: {"update to weight/t": 5e-5, "weight norm/t": 1, "gradient norm/t": 1},
-    learning.rises: {"loss": late(3), **CLASSES},
+    learning.rises: {"loss": late(3), **CLASSIFIER},
     learning.memory_grows: {"memory/process": line(1000, 5000)},
-    data.one_class_predicted: {"classes/largest share of predictions": 1, **CLASSES},
+    data.one_class_predicted: {"classes/largest share of predictions": 1, **CLASSIFIER},
     learning.stands: {"loss": 1},
     layers.half_dead: {"dead units/4 ReLU": 0.6},
     learning.overfits: {"accuracy": 0.85, "val acc": 0.2},

@@ -1,10 +1,27 @@
 """Histories made of curves, without a training."""
 
 import json
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from torchopt_ref.tensorboard import History
 
 FACTS = "what is trained"
+CLASSIFIER = {"classes/number": 10, "classes/largest share of labels": 0.1}
+ENTROPY = "cross-entropy of the output/mean"
+
+
+class Line(NamedTuple):
+    """What is varied; the history that it makes; a value with which it is healthy, one with which
+    it is not; and of the finding a part of its evidence, its layers and its step."""
+
+    varied: str
+    made: Callable[[Any], History]
+    healthy: Any
+    broken: Any
+    says: str = ""
+    layers: tuple[str, ...] = ()
+    step: int = 0
 
 
 def run(curves, records=12, every=10, start=1, logged=(), **facts):
