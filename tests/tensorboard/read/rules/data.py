@@ -161,6 +161,11 @@ TABLE = {
             *(1.95, 2.05),
         ),
         Line(
+            "the first of few records of a loss",
+            lambda x: unscaled(FEW, loss=late(2, x, 7)),
+            *(-0.4, 0.4),
+        ),
+        Line(
             "records of a loss that rises by a half",
             lambda n: unscaled(FEW, loss=late(1.5, records=n)),
             *(7, 8),

@@ -74,7 +74,12 @@ TABLE = {
         Line(
             "more layers than are named",
             lambda names: run({}, layers_in_no_param_group=names),
-            *([], list("abcd"), "4 layers can be trained", ("a", "b", "c")),
+            *([], list("abcd"), "has their parameters: a, b, c and 1 more.", ("a", "b", "c")),
+        ),
+        Line(
+            "as many layers as are named",
+            lambda names: run({}, layers_in_no_param_group=names),
+            *([], list("abc"), "has their parameters: a, b, c.", ("a", "b", "c")),
         ),
         Line(
             "parameters",

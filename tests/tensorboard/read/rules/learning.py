@@ -108,6 +108,11 @@ TABLE = {
             lambda x: guesses(late(x, 3)),
             *(0.96 * math.log(10), 0.98 * math.log(10), "which is that of guessing."),
         ),
+        Line(
+            "classes",
+            lambda of: run({"loss": late(0.6), ENTROPY: 2.3, "accuracy": 0.1, **of}, every=20),
+            *({}, CLASSIFIER),
+        ),
         Line("accuracy of one that guesses", lambda x: guesses(accuracy=late(x, 0)), 0.16, 0.14),
         Line("last step of one that guesses", lambda start: guesses(every=13, start=start), 6, 7),
         Line("records of one that guesses", lambda n: guesses(every=30, entropy=[2.3] * n), 7, 8),
