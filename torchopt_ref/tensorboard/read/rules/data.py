@@ -74,7 +74,7 @@ def of_softmax(history: History) -> tuple[str, str] | None:
 def is_sigmoid_twice(history: History) -> bool:
     low, high = (Curve.of(history, f"model output/{end}") for end in ("smallest", "largest"))
     loss = loss_of(history)
-    if len(low) < 6 or len(loss) < 6:
+    if min(len(low), len(high), len(loss)) < 6:
         return False
     within = low.values.min() >= 0 and high.values.max() <= 1
     certain = low.late < 0.05 and high.late > 0.95 and high.late - low.late > 0.9
@@ -155,7 +155,7 @@ def unscaled(history: History) -> Finding | None:
     run learns badly."""
     std = Curve.of(history, "model input/std")
     middle = Curve.of(history, "model input/mean")
-    if len(std) < 3 or not history.facts().get("floating input"):
+    if len(std) < 3 or not len(middle) or not history.facts().get("floating input"):
         return None
     fall = fallen(history)
     slow = fall is not None and len(std) >= LATER and fall < 0.25
