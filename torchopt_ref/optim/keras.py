@@ -54,7 +54,7 @@ def numbers(*names: str) -> Callable[[Group, Any, Any], dict[str, Any]]:
 
 
 def decayed(param: Tensor, weight_decay: Any, lr: Any) -> Tensor:
-    """The parameter after its weight decay, in the order in which Keras multiplies."""
+    """The parameter after its weight decay, multiplied in Keras' order."""
     return param if weight_decay is None else param - param * weight_decay * lr
 
 

@@ -26,7 +26,7 @@ def rmsprop(
     if "grad_avg" in slots:
         new["grad_avg"] = m = alpha * slots["grad_avg"] + (1 - alpha) * grad
         square = m * m
-        # Where the gradient hardly changes, rounding can make s the smaller one.
+        # Where the gradient hardly changes, rounding can make s smaller than the square.
         variance = torch.maximum(s, square) - square
     denom = sqrt(variance) + eps
     if "momentum_buffer" in slots:

@@ -28,7 +28,7 @@ def sgd(
 
 
 def sgd_slots(group: Group) -> dict[str, float]:
-    # -0 + g is g, the sign of a zero included, so that b is g after the first step.
+    # The buffer starts at -0: then -0 + g is g, even for g = -0, and b = g after the first step.
     return {} if is_zero(group["momentum"]) else {"momentum_buffer": -0.0}
 
 

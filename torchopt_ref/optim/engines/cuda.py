@@ -76,7 +76,7 @@ def pointer(address, TYPE: tl.constexpr, ALIGNED: tl.constexpr):
 
 @triton.jit
 def row_of(block, table, rows):
-    """The last row whose first block is not behind this one."""
+    """The row that the block belongs to: the last whose first block is at or before it."""
     row = block * 0
     end = rows
     while row + 1 < end:
@@ -108,7 +108,7 @@ def update(table, numbers, rows, stride):
     if (start == 0) & (step != 0):
         count = step.to(tl.pointer_type(tl.float32))
         tl.store(count, tl.load(count) + 1)
-    # Only without a mask, and where addresses are aligned, a thread loads 16 bytes at once.
+    # A thread loads 16 bytes at once only if there is no mask and addresses are aligned.
     if (start + {block} <= size) & (({addresses}) % 16 == 0):
         elements(table, rows, numbers, start, size, True)
     else:

@@ -155,7 +155,7 @@ def watched(subject: Subject, numbers: Numbers) -> Formula | str:
     with mode:
         subject.step(optimizer)
     if mode.without_sign:
-        return f"it uses torch's {mode.without_sign}, for which there is no sign here"
+        return f"it uses torch's {mode.without_sign}, which has no notation here"
     found = {slot: mode.term(tensor) for slot, tensor in slots(optimizer, param).items()}
     found = {slot: term for slot, term in found.items() if term.operation}
     # In this order a term comes after those that it is computed from: they have fewer parts.
