@@ -72,7 +72,7 @@ def drop_sign(node):
 def change_number(node):
     operands = (node.left, node.right) if isinstance(node, ast.BinOp) else ()
     for operand in operands:
-        if isinstance(operand, ast.Constant):
+        if isinstance(operand, ast.Constant) and isinstance(operand.value, (int, float)):
             operand.value += 1
             return True
     return False
