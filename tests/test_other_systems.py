@@ -76,7 +76,7 @@ def trained(tmp_path_factory):
     return train
 
 
-@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+@pytest.mark.parametrize("method", ["forkserver", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_loaders_may_be_started_in_any_way(trained, method):
     """Forked on Linux before Python 3.14, by a server since then, spawned on macOS and Windows."""
     assert trained(method) == trained("fork")

@@ -49,7 +49,13 @@ def test_this_projects_optimizers_pass_and_equal_their_reference(known):
     assert report.passed, report
 
 
-@pytest.mark.parametrize("name", TORCHS)
+OF_EACH_KIND = ("SGD", "AdamW", "SparseAdam", "LBFGS")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name not in OF_EACH_KIND)) for name in TORCHS],
+)
 def test_torchs_optimizers_fail_at_most_what_is_documented(name):
     """At most: another release of torch may have mended it."""
     report = check_optimizer(getattr(torch.optim, name), traits=TRAITS.get(name, Traits()))
