@@ -280,6 +280,7 @@ def test_ci_checks_style_and_types_and_runs_the_suite(clone):
     assert clone.calls[1:] == [
         *clone.install("test"),
         "ruff check .",
+        "ruff check --preview --select PLW1514 numpy_ref torchopt_ref scripts",
         "ruff format --check .",
         "mypy ",
         *(line for line in clone.calls if line.startswith("mypy --platform win32 ")),
