@@ -244,7 +244,8 @@ def make_row(recorded: Recorded, engine: str, dtype: str, report: ParityReport) 
     case = recorded.case
     bound_on, bound = stated_bound(case)
     differs = report.first_divergent_step is not None and not report.formulas_differ
-    return Row(
+    return Row.of(
+        report,
         optimizer=case.configuration.name,
         dialect=case.configuration.dialect,
         engine=engine,
@@ -252,16 +253,9 @@ def make_row(recorded: Recorded, engine: str, dtype: str, report: ParityReport) 
         device="cpu",
         options=case.shown,
         against=case.configuration.dialect,
-        steps=report.steps,
-        max_ulp_param=report.max_ulp_param,
-        max_ulp_state=report.max_ulp_state,
-        max_abs=report.max_abs,
-        max_step_error=report.max_step_error,
-        first_divergent_step=report.first_divergent_step,
         bound_on=bound_on,
         bound=bound if can_flush() else None,
         at_fault=recorded.at_fault if differs else {},
-        formulas_differ=report.formulas_differ,
     )
 
 

@@ -1,5 +1,7 @@
 """The parity table: every configuration measured, and compared with its stated bound."""
 
+from __future__ import annotations
+
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -51,6 +53,20 @@ class Row:
     bound: float | None
     at_fault: dict[str, Tally]
     formulas_differ: bool = False
+
+    @classmethod
+    def of(cls, report: ParityReport, **others: Any) -> Row:
+        """A row with the report's measures; ``others`` are the fields that no report has."""
+        return cls(
+            steps=report.steps,
+            max_ulp_param=report.max_ulp_param,
+            max_ulp_state=report.max_ulp_state,
+            max_abs=report.max_abs,
+            max_step_error=report.max_step_error,
+            first_divergent_step=report.first_divergent_step,
+            formulas_differ=report.formulas_differ,
+            **others,
+        )
 
     @property
     def passed(self) -> bool:
@@ -120,7 +136,8 @@ def make_row(
     ours = functools.partial(configuration.ours, **ENGINES[engine])
     compared = ours if against == REFERENCE else configuration.torchs
     first = report.first_divergent_step
-    return Row(
+    return Row.of(
+        report,
         optimizer=configuration.name,
         dialect=configuration.dialect,
         engine=engine,
@@ -128,12 +145,6 @@ def make_row(
         device=run["device"],
         options=configuration.options,
         against=against,
-        steps=report.steps,
-        max_ulp_param=report.max_ulp_param,
-        max_ulp_state=report.max_ulp_state,
-        max_abs=report.max_abs,
-        max_step_error=report.max_step_error,
-        first_divergent_step=first,
         bound_on="max_ulp" if against == REFERENCE else "max_step_error",
         bound=stated_bound(configuration, engine, against, run["device"], run["dtype"]),
         at_fault=(
@@ -141,7 +152,6 @@ def make_row(
             if first is None or report.formulas_differ
             else operations_at_fault(compared, run, first)
         ),
-        formulas_differ=report.formulas_differ,
     )
 
 
