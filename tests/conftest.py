@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from tests.train.starter import Starter
+from tests.starter import Starter
 
 settings.register_profile("default", deadline=None, max_examples=40)
 settings.load_profile("default")

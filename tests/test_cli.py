@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -202,9 +203,10 @@ def endless_run(tmp_path):
 
     arguments = ["run", "optimizers", "--iterations", "50", "--seeds", "1000"]
     arguments += ["--jobs", "2", "--out", str(tmp_path)]
-    process = python("-m", "torchopt_ref", *arguments, preexec_fn=listen)
+    process = python("-m", "torchopt_ref", *arguments, preexec_fn=listen, start_new_session=True)
     yield process
-    process.kill()
+    with suppress(ProcessLookupError):  # it has ended, and its workers with it
+        os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
 
 
@@ -224,8 +226,8 @@ def test_ctrl_c_leaves_whole_event_files_and_says_so(endless_run):
     assert said == "Interrupted"
     assert where.startswith("The event files are complete: ")
     assert where.endswith(f": torchopt-ref tensorboard {folder}")
-    for engine in ("numpy", "torch"):
-        steps = [event.step for event in losses(os.path.join(folder, f"SGD-{engine}"))]
+    for side in ("numpy", "torch"):
+        steps = [event.step for event in losses(os.path.join(folder, f"SGD-{side}"))]
         assert steps == list(range(1, 51))
     finished = os.listdir(os.path.join(folder, "units"))
     assert "SGD-seed0.json" in finished

@@ -1,11 +1,14 @@
 """Short real trainings on the embedded digits, some healthy, some broken on purpose."""
 
 import functools
+import os
+import signal
 from itertools import pairwise
 
 import torch
 from torch import nn
 
+from tests.starter import wait_for
 from torchopt_ref.data import load
 from torchopt_ref.tensorboard import Monitor
 
@@ -117,3 +120,33 @@ def watched_by_hand(model, optimizer, folder, steps=30, **options):
             right = int((output.argmax(1) == y).sum())
             kept[step] = before, gradients, arrays(params), loss.item(), right
     return kept
+
+
+ENDLESS = """
+import sys, torch
+from torch import nn
+from torchopt_ref.tensorboard import JsonLines, Monitor
+folder, every = sys.argv[1], int(sys.argv[2])
+model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 1))
+optimizer = torch.optim.Adam(model.parameters())
+sinks = [JsonLines(folder + "/a.jsonl")]
+with Monitor(model, optimizer, folder, every=every, sinks=sinks) as monitor:
+    while True:
+        loss = model(torch.randn(8, 4)).square().mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        monitor.log(loss=loss)
+        if monitor.step % every == 1:
+            print(monitor.step, flush=True)
+"""
+
+
+def killed(starter, folder, every):
+    """Kill a training that records every so many steps; the last step that it printed."""
+    log = folder / "log"
+    process = starter.start([folder, every], log, code=ENDLESS)
+    wait_for(lambda: log.exists() and log.read_text().count("\n") > 20)
+    os.kill(process, signal.SIGKILL)
+    assert starter.wait(process) == -signal.SIGKILL
+    return int(log.read_text().split()[-1])

@@ -8,7 +8,8 @@ import signal
 
 import pytest
 
-from tests.train.training_cases import TINY, results, wait_for
+from tests.starter import wait_for
+from tests.train.training_cases import TINY, results
 from torchopt_ref.cli import main
 
 

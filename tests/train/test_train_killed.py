@@ -8,7 +8,8 @@ import time
 import pytest
 import torch
 
-from tests.train.training_cases import TINY, curves, last_checkpoint, results, wait_for
+from tests.starter import wait_for
+from tests.train.training_cases import TINY, curves, last_checkpoint, results
 
 LONG = [*TINY, "--epochs", "12", "--checkpoint-every", "2", "--quiet"]
 STEPS = 120

@@ -7,15 +7,8 @@ import psutil
 import pytest
 import torch
 
-from tests.train.training_cases import (
-    DEADLINE,
-    TINY,
-    curves,
-    last_checkpoint,
-    last_state,
-    results,
-    wait_for,
-)
+from tests.starter import DEADLINE, wait_for
+from tests.train.training_cases import TINY, curves, last_checkpoint, last_state, results
 
 EQUAL = {
     "two": (2, []),

@@ -13,8 +13,9 @@ import psutil
 import pytest
 import torch
 
+from tests.starter import wait_for
 from tests.train.test_train_processes import workers
-from tests.train.training_cases import TINY, last_checkpoint, results, wait_for
+from tests.train.training_cases import TINY, last_checkpoint, results
 from torchopt_ref.train import Config
 from torchopt_ref.train.data import LostWorker
 from torchopt_ref.train.data.opening import open_data

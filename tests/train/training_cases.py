@@ -2,7 +2,6 @@
 
 import json
 import struct
-import time
 
 import numpy as np
 import torch
@@ -10,8 +9,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from torchopt_ref.data import load
 
-DEADLINE = 120
-"""Seconds."""
 TINY = ["--model", "mlp", "--no-augment", "--epochs", "2", "--batch-size", "45", "--warmup", "3"]
 """Twenty steps on a data root that ``write_small_mnist`` has filled."""
 
@@ -55,10 +52,3 @@ def curves(folder):
         tag: [(event.step, event.value) for event in events.Scalars(tag)]
         for tag in events.Tags()["scalars"]
     }
-
-
-def wait_for(condition):
-    end = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)

@@ -18,7 +18,7 @@ from tests.experiments.search.cases import (
     trials_of,
     without_curves,
 )
-from tests.train.training_cases import wait_for
+from tests.starter import wait_for
 from torchopt_ref.errors import UserError
 from torchopt_ref.experiments.search.study import run_study
 from torchopt_ref.experiments.search.worker import Worker

@@ -89,14 +89,20 @@ def test_an_update_that_overflows_is_named_by_its_parameter_and_step(bad_step, s
     ]
 
 
-def test_a_device_that_is_not_waited_for_is_read_at_the_record():
-    """As on an accelerator, here on the CPU: the step is exact, the place is what is left of it."""
+def not_waited_for():
+    """The health of a training on such a device, and the list of what it will write."""
     model = mlp(hidden=(20,))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     written = []
     layers = Layers({"": model}, {"": optimizer}, 50)
     health = Health(layers, [optimizer], "warn", False, False, lambda *found: written.append(found))
     steps = Steps(optimizer, 50, 0)
+    return model, optimizer, health, steps, written
+
+
+def test_a_device_that_is_not_waited_for_is_read_at_the_record():
+    """As on an accelerator, here on the CPU: the step is exact, the place is what is left of it."""
+    model, optimizer, health, steps, written = not_waited_for()
     for step, (x, y) in enumerate(batches(6), start=1):
         x[0, 0] = torch.inf if step == 3 else 0
         optimizer.zero_grad()
@@ -112,12 +118,7 @@ def test_a_device_that_is_not_waited_for_is_read_at_the_record():
 
 
 def test_a_step_without_gradients_is_none_to_look_at_on_a_device_that_is_not_waited_for():
-    model = mlp(hidden=(20,))
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    written = []
-    layers = Layers({"": model}, {"": optimizer}, 50)
-    health = Health(layers, [optimizer], "warn", False, False, lambda *found: written.append(found))
-    steps = Steps(optimizer, 50, 0)
+    _, optimizer, health, steps, written = not_waited_for()
     steps.begin(1, has_closure=False)
     health.before_step(steps)
     health.written(Record(1, optimizer))

@@ -1,7 +1,6 @@
 """Event files: valid after a kill, continued by a resumed run, and a disk that fails."""
 
 import os
-import signal
 import stat
 import warnings
 
@@ -9,8 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.tensorboard.trainings import batches, mlp
-from tests.train.training_cases import wait_for
+from tests.tensorboard.trainings import batches, killed, mlp
 from torchopt_ref.errors import UserError
 from torchopt_ref.tensorboard import Monitor
 
@@ -48,34 +46,11 @@ def test_a_run_from_the_start_replaces_what_the_folder_showed(tmp_path, read):
     assert read(tmp_path).steps("loss") == [1, 2, 4, 8, 10, 20]
 
 
-FOREVER = """
-import sys, torch
-from torch import nn
-from torchopt_ref.tensorboard import Monitor
-model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 1))
-optimizer = torch.optim.Adam(model.parameters())
-with Monitor(model, optimizer, sys.argv[1], every=10) as monitor:
-    while True:
-        loss = model(torch.randn(8, 4)).square().mean()
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        monitor.log(loss=loss)
-        if monitor.step % 10 == 5:
-            print(monitor.step, flush=True)
-"""
-
-
 def test_after_kill_9_the_file_is_valid_and_holds_every_record_that_was_made(
     starter, tmp_path, read
 ):
-    log, folder = tmp_path / "log", tmp_path / "run"
-    process = starter.start([folder], log, code=FOREVER)
-    wait_for(lambda: log.exists() and log.read_text().count("\n") > 20)
-    os.kill(process, signal.SIGKILL)
-    assert starter.wait(process) == -signal.SIGKILL
-    said = int(log.read_text().split()[-1])
-    steps = read(folder).steps("loss")
+    said = killed(starter, tmp_path, 10)
+    steps = read(tmp_path).steps("loss")
     assert steps[:5] == [1, 2, 4, 8, 10]
     assert steps[5:] == list(range(20, steps[-1] + 1, 10))
     assert steps[-1] >= said - 5

@@ -2,9 +2,7 @@
 
 import copy
 import json
-import os
 import pickle
-import signal
 import sys
 import warnings
 
@@ -12,8 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.tensorboard.trainings import batches, mlp, train
-from tests.train.training_cases import wait_for
+from tests.tensorboard.trainings import batches, killed, mlp, train
 from torchopt_ref.errors import UserError
 from torchopt_ref.tensorboard import JsonLines, Monitor
 
@@ -187,32 +184,8 @@ def test_half_a_line_of_a_killed_session_is_dropped(tmp_path):
         assert lines(path)[-1]["step"] == 12
 
 
-FOREVER = """
-import sys, torch
-from torch import nn
-from torchopt_ref.tensorboard import JsonLines, Monitor
-model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 1))
-optimizer = torch.optim.Adam(model.parameters())
-folder = sys.argv[1]
-with Monitor(model, optimizer, folder, every=5, sinks=[JsonLines(folder + "/a.jsonl")]) as monitor:
-    while True:
-        loss = model(torch.randn(8, 4)).square().mean()
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        monitor.log(loss=loss)
-        if monitor.step % 5 == 1:
-            print(monitor.step, flush=True)
-"""
-
-
 def test_after_kill_9_every_record_that_was_made_is_a_line(starter, tmp_path):
-    log = tmp_path / "log"
-    process = starter.start([tmp_path], log, code=FOREVER)
-    wait_for(lambda: log.exists() and log.read_text().count("\n") > 20)
-    os.kill(process, signal.SIGKILL)
-    assert starter.wait(process) == -signal.SIGKILL
-    said = int(log.read_text().split()[-1])
+    said = killed(starter, tmp_path, 5)
     *whole, _ = (tmp_path / "a.jsonl").read_bytes().split(b"\n")
     steps = [each["step"] for each in map(json.loads, whole) if "loss" in each]
     assert steps[:6] == [1, 2, 4, 5, 10, 15]

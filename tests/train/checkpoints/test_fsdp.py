@@ -7,7 +7,8 @@ import pytest
 import torch
 import torch.distributed.checkpoint as dcp
 
-from tests.train.training_cases import DEADLINE, TINY, curves, results, wait_for
+from tests.starter import DEADLINE, wait_for
+from tests.train.training_cases import TINY, curves, results
 from torchopt_ref.train.checkpoints.files import digest_of
 
 

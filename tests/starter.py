@@ -5,10 +5,13 @@ import os
 import socket
 import subprocess
 import sys
+import time
 
 COMMAND = "import sys; from torchopt_ref.cli import main; sys.exit(main(sys.argv[1:]))"
 """What ``torchopt-ref`` is."""
 
+DEADLINE = 120
+"""Seconds."""
 STARTER = """
 import contextlib, json, os, signal, sys, time, traceback
 import torch
@@ -123,3 +126,10 @@ class Starter:
         """Its exit status, minus the number of the signal that killed it; ``"hangs"`` is none."""
         status = self._ask(pid=pid, deadline=deadline)
         return status if status == "hangs" else int(status)
+
+
+def wait_for(condition):
+    end = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
