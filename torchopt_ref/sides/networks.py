@@ -38,8 +38,9 @@ class NumpyNetwork(NumpySide):
     def follow(self, other: TorchNetwork) -> None:
         """Take over parameters, slots and statistics, bit for bit."""
         self.copy_from(other)
+        theirs = other.statistics()
         for name, statistic in self.statistics().items():
-            statistic[...] = other.statistics()[name]
+            statistic[...] = theirs[name]
 
 
 class TorchNetwork(TorchSide):
