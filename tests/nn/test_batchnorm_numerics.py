@@ -75,7 +75,13 @@ def assert_within(bounds, expected, actual, scales):
 
 @pytest.mark.parametrize("fused", [False, True], ids=["handwritten", "fused"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("shape", BOUNDS, ids=str)
+@pytest.mark.parametrize(
+    "shape",
+    [
+        pytest.param(shape, marks=pytest.mark.slow if np.prod(shape) > 5e6 else (), id=str(shape))
+        for shape in BOUNDS
+    ],
+)
 def test_against_the_reference(shape, dtype, fused):
     for seed in range(1 if np.prod(shape) > 1e6 else 10):
         rng = np.random.default_rng(seed)

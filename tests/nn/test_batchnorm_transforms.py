@@ -182,7 +182,7 @@ def test_forward_mode_through_the_parameters():
 
 
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("dynamic", [True, False])
+@pytest.mark.parametrize("dynamic", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_compiled_without_a_graph_break(training, dynamic):
     torch._dynamo.reset()
     eager = pair(kind="2d")[1].train(training)
@@ -199,7 +199,7 @@ def test_compiled_without_a_graph_break(training, dynamic):
     assert_close(dict(layer.named_buffers()), dict(eager.named_buffers()))
 
 
-@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("training", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_compiled_low_precision(training):
     torch._dynamo.reset()
     eager = pair(kind="2d", dtype=torch.float32)[1].train(training)
@@ -214,6 +214,7 @@ def test_compiled_low_precision(training):
 
 
 @needs_compiler
+@pytest.mark.slow
 def test_generated_code_matches():
     torch._dynamo.reset()
     theirs, ours = pair(kind="2d", dtype=torch.float32)

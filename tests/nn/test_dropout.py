@@ -324,6 +324,7 @@ def test_is_one_graph_for_the_compiler():
 
 
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.slow
 def test_runs_compiled():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.thinned import in_turn
 from torchopt_ref.optim import Rule
 from torchopt_ref.optim.engines import cuda, memory
 from torchopt_ref.optim.engines.formula import Form, formula
@@ -25,7 +26,7 @@ if tuple(map(int, triton.__version__.split(".")[:2])) < (3, 6):
     pytest.skip("the kernels are for Triton 3.6 or newer", allow_module_level=True)
 
 CPU = torch.device("cpu")
-CASES = [pytest.param(each, id=str(each)) for each in configurations()]
+CASES = list(configurations())
 DTYPES = {
     "float32": (torch.float32, torch.float32),
     "float64": (torch.float64, torch.float64),
@@ -135,8 +136,8 @@ def distinct():
     """The cases without those whose formula another one has, with other numbers."""
     found = {}
     for case in CASES:
-        known = formula(Recipe.of(case.values[0]).form())
-        assert known is not None, f"{case.id} has an operation that kernels do not have"
+        known = formula(Recipe.of(case).form())
+        assert known is not None, f"{case} has an operation that kernels do not have"
         found.setdefault(cuda.source(known, (torch.float32,) * len(known.columns)), case)
     return list(found.values())
 
@@ -144,25 +145,8 @@ def distinct():
 FORMULAS = distinct()
 
 
-def by_dtype(always):
-    """Each formula with each of the dtypes; those for which not ``always(case, dtype)`` are slow.
-
-    What differs between dtypes, loading and rounding, is the same text for every formula.
-    """
-    return [
-        pytest.param(
-            *case.values,
-            dtypes,
-            id=f"{case.id}-{name}",
-            marks=[] if always(case, name) else [pytest.mark.slow],
-        )
-        for case in FORMULAS
-        for name, dtypes in DTYPES.items()
-    ]
-
-
-def of_torch(case):
-    return case.values[0].dialect == "torch"
+by_dtype = pytest.mark.parametrize(("configuration", "dtype"), in_turn(FORMULAS, DTYPES))
+"""What differs between dtypes, loading and rounding, is the same text for every formula."""
 
 
 def check_steps(configuration, dtypes, device, sizes=SIZES):
@@ -188,17 +172,14 @@ def check_steps(configuration, dtypes, device, sizes=SIZES):
         assert all(count is None or count == step for count in counts)
 
 
-@pytest.mark.parametrize(
-    ("configuration", "dtypes"),
-    by_dtype(lambda case, dtype: of_torch(case) or dtype in ("float32", "float64")),
-)
-def test_kernel_equals_the_rule(configuration, dtypes, interpreted):
+@by_dtype
+def test_kernel_equals_the_rule(configuration, dtype, interpreted):
     """Several blocks by two formulas only: what finds an element is the same text for all."""
     sizes = SIZES if str(configuration) in ("SGD()", "Adam()") else (5, 200)
-    check_steps(configuration, dtypes, CPU, sizes)
+    check_steps(configuration, DTYPES[dtype], CPU, sizes)
 
 
-@pytest.mark.parametrize("configuration", CASES)
+@pytest.mark.parametrize("configuration", CASES, ids=str)
 def test_kernel_equals_the_reference(configuration, interpreted):
     recipe = Recipe.of(configuration)
     form = recipe.form()
@@ -371,19 +352,23 @@ def check_instructions(text):
 
 
 @pytest.mark.parametrize(
-    ("configuration", "dtypes"),
-    by_dtype(lambda case, dtype: dtype == "float32" or case.id == "Adam()"),
+    ("configuration", "dtype"),
+    [
+        *in_turn([each for each in FORMULAS if not each.options], DTYPES),
+        *(
+            pytest.param(each, dtype, marks=pytest.mark.slow, id=f"{each}-{dtype}")
+            for each in FORMULAS
+            if each.options
+            for dtype in DTYPES
+        ),
+    ],
 )
-def test_compiled_operations_are_exact(configuration, dtypes, ptx):
-    check_instructions(ptx(Recipe.of(configuration).form(), dtypes, 80))
+def test_compiled_operations_are_exact(configuration, dtype, ptx):
+    check_instructions(ptx(Recipe.of(configuration).form(), DTYPES[dtype], 80))
 
 
-@pytest.mark.parametrize(
-    ("configuration", "dtypes"),
-    by_dtype(lambda case, dtype: dtype == "float32" and case.id.startswith("Adam(")),
-)
-def test_compiled_operations_are_exact_on_a_newer_gpu(configuration, dtypes, ptx):
-    check_instructions(ptx(Recipe.of(configuration).form(), dtypes, 90))
+def test_compiled_operations_are_exact_on_a_newer_gpu(ptx):
+    check_instructions(ptx(AMSGRAD, DTYPES["float32"], 90))
 
 
 AMSGRAD = next(
@@ -418,7 +403,7 @@ def gpu():
 
 @pytest.mark.cuda
 @pytest.mark.parametrize("dtypes", DTYPES.values(), ids=DTYPES)
-@pytest.mark.parametrize("configuration", FORMULAS)
+@pytest.mark.parametrize("configuration", FORMULAS, ids=str)
 def test_a_gpu_has_the_bits_of_the_cpu(configuration, dtypes, gpu):
     check_steps(configuration, dtypes, gpu)
 

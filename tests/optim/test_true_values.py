@@ -22,6 +22,7 @@ import torch
 from mpmath import mpf
 from torch.func import vmap
 
+from tests.thinned import in_turn
 from torchopt_ref import optim
 from torchopt_ref.optim import book, keras, optax
 from torchopt_ref.optim.functional import Functional
@@ -238,8 +239,9 @@ def off(value, found):
     return mpmath.inf if not np.isfinite(found) else abs(mpf(float(found)) - value)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda dtype: dtype.__name__)
-@pytest.mark.parametrize("configuration", [*configurations()], ids=str)
+@pytest.mark.parametrize(
+    ("configuration", "dtype"), in_turn(configurations(), [np.float32, np.float64])
+)
 def test_a_step_from_a_hostile_state(configuration, dtype):
     mpmath.mp.dps = 60
     info = np.finfo(dtype)

@@ -14,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.thinned import in_turn
 from torchopt_ref.cli import main
 from torchopt_ref.optim import keras, optax
 from torchopt_ref.sides import BY_NAME, Configuration
@@ -46,8 +47,7 @@ def assert_equal(recorded, **how):
         assert (report.max_ulp_param, report.max_ulp_state) == (0, 0), f"{engine}\n{report}"
 
 
-@each_dtype
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize(("case", "dtype"), in_turn(CASES, ["float32", "float64"]))
 def test_each_step_is_the_packages(case, dtype):
     """To the bit; where XLA rounds in its own way within the bound, and to the bit without that."""
     recorded = record(case, dtype, steps=4)
@@ -163,7 +163,7 @@ def test_a_correction_by_the_reciprocal_is_named():
         assert at_fault["bias correction"].max_ulp == 1
 
 
-@each_dtype
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
 def test_what_is_not_flushed_differs_in_denormal_numbers_only(dtype):
     """But where epsilon is 0, so that it is divided by what is 0 in the package."""
     smallest = np.finfo(dtype).tiny
@@ -214,8 +214,7 @@ EXTREMES = {
 }
 
 
-@each_dtype
-@pytest.mark.parametrize("name", EXTREMES)
+@pytest.mark.parametrize(("name", "dtype"), in_turn(EXTREMES, ["float32", "float64"]))
 def test_infinite_undefined_and_extreme_numbers_are_treated_alike(name, dtype):
     for options in EXTREMES[name]:
         params, gradients = special(dtype)
@@ -317,6 +316,7 @@ def test_what_is_not_offered_is_refused_in_one_line(options, said, capsys):
     assert err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_keras_with_another_backend_is_one_line():
     code = "import sys, keras; from torchopt_ref.cli import main; "
     code += "sys.exit(main(['parity', '--against', 'keras']))"

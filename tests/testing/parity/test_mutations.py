@@ -2,7 +2,6 @@
 in the scalars that it is given."""
 
 import ast
-import copy
 import dataclasses
 import functools
 import inspect
@@ -17,6 +16,7 @@ from torchopt_ref.optim import keras, optax, sgd
 from torchopt_ref.optim.rule import unscaled
 from torchopt_ref.sides import KNOWN, configurations
 from torchopt_ref.testing import check_parity
+from torchopt_ref.testing.parity.workload import parameters, standard_gradients
 
 SWAPPED = {
     ast.Add: ast.Sub,
@@ -44,10 +44,10 @@ USERS = {
 
 def mutants(function):
     """Copies of a function, each with one operation, sign or number of a formula changed."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-    for position, _ in enumerate(ast.walk(tree)):
+    source = textwrap.dedent(inspect.getsource(function))
+    for position, _ in enumerate(ast.walk(ast.parse(source))):
         for change in (swap_operation, drop_sign, change_number):
-            mutant = copy.deepcopy(tree)
+            mutant = ast.parse(source)
             node = next(itertools.islice(ast.walk(mutant), position, None))
             if change(node):
                 namespace = dict(inspect.getmodule(function).__dict__)
@@ -78,17 +78,27 @@ def change_number(node):
     return False
 
 
+def of_one_tensor(arrays):
+    return {"matrix": arrays["matrix"]}
+
+
 def survives(optimizer, replace, dtype="float64"):
     """Whether parity stays perfect in every configuration with ``replace(rule)`` for each rule.
 
     By the eager engine: a kernel would be compiled for every mutant.
     """
+    params, gradients = of_one_tensor(parameters(dtype)), standard_gradients(dtype, 4)
     for configuration in configurations([optimizer]):
         original = configuration.known.ours
         mutant = type("Mutant", (original,), {"rule": replace(original.rule)})
         factory = functools.partial(mutant, **configuration.options, foreach=False)
         try:
-            report = check_parity(factory, configuration.reference(), steps=6, dtype=dtype)
+            report = check_parity(
+                factory,
+                configuration.reference(),
+                params=params,
+                gradients=map(of_one_tensor, gradients),
+            )
         except (ArithmeticError, ValueError):
             return False
         if report.first_divergent_step is not None:
