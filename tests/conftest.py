@@ -30,7 +30,7 @@ if sys.platform == "win32":
     collect_ignore = [
         *(f"train/test_train_{name}.py" for name in train),
         "train/checkpoints",
-        *("tensorboard/write/test_run_lock.py", "test_other_systems.py", "test_scripts.py"),
+        *("tensorboard/test_run_lock.py", "test_other_systems.py", "test_scripts.py"),
         "experiments/search/test_study.py",
     ]
 

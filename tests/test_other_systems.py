@@ -21,7 +21,7 @@ from torchopt_ref.experiments import weight_init
 from torchopt_ref.experiments.lab import processes
 from torchopt_ref.experiments.lab.run import run_experiment
 from torchopt_ref.experiments.reports import weight_init as report
-from torchopt_ref.tensorboard.write import run_lock
+from torchopt_ref.tensorboard import run_lock
 from torchopt_ref.train.checkpoints import Checkpoints
 from torchopt_ref.train.data import workers
 from torchopt_ref.train.distributed import Processes
