@@ -8,6 +8,7 @@ import torch
 from hypothesis import settings
 
 from tests.starter import Starter
+from torchopt_ref.testing.conformance.subject import seed_torch
 
 settings.register_profile("default", deadline=None, max_examples=40)
 settings.load_profile("default")
@@ -38,13 +39,13 @@ if sys.platform == "win32":
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup():
     """What a test draws does not depend on the tests before it."""
-    torch.manual_seed(0)
+    seed_torch(0)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_call():
     """Nor on the fixtures that were made for it alone, or for others too."""
-    torch.manual_seed(0)
+    seed_torch(0)
 
 
 @pytest.fixture(scope="session")
