@@ -51,6 +51,8 @@ def pytest_runtest_call():
 @pytest.fixture(scope="session")
 def starter(tmp_path_factory):
     """Starts processes that need not import torch first."""
+    if sys.platform == "win32":
+        pytest.skip("processes are forked from one that has imported torch")
     with Starter(tmp_path_factory.mktemp("logs")) as starter:
         yield starter
 

@@ -295,7 +295,7 @@ def test_an_interrupted_run_resumes_from_the_last_finished_unit(tmp_path, capsys
     assert whole == resumed
 
 
-@pytest.mark.parametrize("dialect", ["torch", "keras"])
+@pytest.mark.parametrize("dialect", ["keras", pytest.param("torch", marks=pytest.mark.slow)])
 def test_another_dialect_is_run_told_and_kept_apart(run, dialect):
     """Both sides compute it alike, and its learning rates are the book's."""
     folder, book = run(1, "--dialect", dialect), run(1)

@@ -83,10 +83,7 @@ def named(factory):
 
 @pytest.mark.parametrize(
     "factory",
-    [
-        pytest.param(each, marks=[pytest.mark.slow] * (each is not optim.Adam))
-        for each in COMPILED
-    ],
+    [pytest.param(each, marks=[pytest.mark.slow] * (each is not optim.Adam)) for each in COMPILED],
     ids=named,
 )
 def test_compiled_steps_equal_eager_ones(factory):

@@ -80,7 +80,7 @@ def test_pytest_reports_each_outcome(outcomes_of):
 
 @pytest.fixture
 def outcomes_of(starter, tmp_path):
-    """Runs tests of a file whose names have one of the words, in a pytest of its own; its output."""
+    """Runs those tests of a file that one of the words names in a pytest of its own; its output."""
 
     def run(source, *words):
         file = tmp_path / "test_it.py"
