@@ -7,12 +7,13 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from contextlib import suppress
 
+import psutil
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.starter import wait_for
 from torchopt_ref import __version__
 from torchopt_ref.cli import main
 from torchopt_ref.experiments import EXPERIMENTS
@@ -177,61 +178,84 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def test_a_full_disk_is_one_line_that_names_the_folder(tmp_path):
+def test_a_full_disk_is_one_line_that_names_the_folder(starter, tmp_path):
     """The system refuses to let a file grow, in TensorBoard's writing thread, as on a full disk."""
-    pytest.importorskip("resource", reason="file size limits are POSIX")
-    process = python("-c", LIMITED, *RUN, "--iterations", "200", "--out", str(tmp_path))
-    out, err = process.communicate(timeout=120)
+    log = tmp_path / "log"
+    options = ["--sides", "torch", "--jobs", "1", "--out", tmp_path]
+    pid = starter.start(["run", "optimizers", "--iterations", "100", *options], log, LIMITED)
+    assert starter.wait(pid) == 2
     (folder,) = (tmp_path / "optimizers").iterdir()
-    writing, *rest = err.splitlines()
-    assert process.returncode == 2
-    assert out == ""
-    assert writing == f"Writing to {folder}"
-    assert rest == [
+    assert log.read_text().splitlines() == [
+        f"Writing to {folder}",
         f"torchopt-ref: cannot write {folder}: File too large: make room there, or choose another "
-        "folder with --out"
+        "folder with --out",
     ]
 
 
+INTERRUPTED = """
+import multiprocessing, os, signal, sys
+from torchopt_ref.cli import main
+from torchopt_ref.experiments.lab import processes
+
+os.setsid()  # so that the workers can be counted
+# A test suite that runs in the background may have been told to ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+method = sys.argv.pop(1)
+processes.context = lambda: multiprocessing.get_context(method)
+sys.exit(main(sys.argv[1:]))
+"""
+
+
 @pytest.fixture
-def endless_run(tmp_path):
-    """A run of the main job in another process, to which Ctrl-C can be sent."""
+def endless_run(starter, tmp_path):
+    """``endless_run(METHOD)``: the number of a process of the main job, to which Ctrl-C can be
+    sent; its workers are started by that method."""
+    started = []
 
-    def listen():
-        # A test suite that runs in the background may have been told to ignore Ctrl-C.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    def start(method):
+        arguments = ["run", "optimizers", "--iterations", "50", "--seeds", "1000"]
+        arguments += ["--jobs", "2", "--out", tmp_path]
+        started.append(starter.start([method, *arguments], tmp_path / "log", INTERRUPTED))
+        return started[0]
 
-    arguments = ["run", "optimizers", "--iterations", "50", "--seeds", "1000"]
-    arguments += ["--jobs", "2", "--out", str(tmp_path)]
-    process = python("-m", "torchopt_ref", *arguments, preexec_fn=listen, start_new_session=True)
-    yield process
-    with suppress(ProcessLookupError):  # it has ended, and its workers with it
-        os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    yield start
+    for pid in started:
+        with suppress(ProcessLookupError):  # it has ended, and its workers with it
+            os.killpg(pid, signal.SIGKILL)
 
 
-def test_ctrl_c_leaves_whole_event_files_and_says_so(endless_run):
-    """It ends the workers too: they hold the pipes that ``communicate`` reads to their end."""
-    folder = endless_run.stderr.readline().split()[-1]
-    first = os.path.join(folder, "units", "SGD-seed0.json")
-    deadline = time.monotonic() + 90
-    while endless_run.poll() is None and not os.path.exists(first):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    endless_run.send_signal(signal.SIGINT)
-    out, err = endless_run.communicate(timeout=60)
-    assert endless_run.returncode == 130
-    assert out == ""
-    *_, said, where = err.splitlines()
+# The server that forks the workers imports torch first, which takes most of the time.
+@pytest.mark.parametrize("method", ["fork", pytest.param("forkserver", marks=pytest.mark.slow)])
+def test_ctrl_c_leaves_whole_event_files_and_says_so(method, starter, endless_run, tmp_path):
+    """It ends the workers, too."""
+    pid = endless_run(method)
+    wait_for(lambda: [*tmp_path.glob("optimizers/*/units/SGD-seed0.json")])
+    (folder,) = (tmp_path / "optimizers").iterdir()
+    assert len(processes_of_session(pid)) >= 3
+    os.kill(pid, signal.SIGINT)
+    assert starter.wait(pid, 60) == 130
+    wait_for(lambda: not processes_of_session(pid))
+    writing, *progress, said, where = (tmp_path / "log").read_text().splitlines()
+    assert writing == f"Writing to {folder}"
+    assert all(re.fullmatch(r"optimizers: \d+ of \d+, .*|", line) for line in progress)
     assert said == "Interrupted"
     assert where.startswith("The event files are complete: ")
     assert where.endswith(f": torchopt-ref tensorboard {folder}")
     for side in ("numpy", "torch"):
-        steps = [event.step for event in losses(os.path.join(folder, f"SGD-{side}"))]
+        steps = [event.step for event in losses(str(folder / f"SGD-{side}"))]
         assert steps == list(range(1, 51))
-    finished = os.listdir(os.path.join(folder, "units"))
+    finished = os.listdir(folder / "units")
     assert "SGD-seed0.json" in finished
     assert not [name for name in finished if not name.endswith(".json")]
+
+
+def processes_of_session(pid):
+    """Those that ``pid`` has started in its session, and itself."""
+    found = []
+    for each in psutil.pids():
+        with suppress(ProcessLookupError):
+            found += [each] if os.getsid(each) == pid else []
+    return found
 
 
 def losses(folder):
@@ -249,19 +273,21 @@ class Missing:
         if name.partition(".")[0] == sys.argv[1]:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Missing)
+for name in [*sys.modules]:  # the starter's
+    if name.startswith((sys.argv[1], "torchopt_ref.tensorboard")):
+        del sys.modules[name]
 from torchopt_ref.cli import main
 sys.exit(main(sys.argv[2:]))
 """
 
 
 @pytest.mark.parametrize("module", ["tyro", "tensorboard", "rich"])
-def test_a_missing_extra_names_the_line_that_installs_it(module, tmp_path):
-    process = python("-c", BLOCKED, module, *RUN, "--out", str(tmp_path))
-    assert process.communicate(timeout=60) == (
-        "",
-        f"torchopt-ref: {module} is not installed: pip install 'torchopt-ref[lab]'\n",
-    )
-    assert process.returncode == 2
+def test_a_missing_extra_names_the_line_that_installs_it(module, starter, tmp_path):
+    log = tmp_path / "log"
+    pid = starter.start([module, *RUN, "--out", tmp_path / "out"], log, BLOCKED)
+    assert starter.wait(pid) == 2
+    said = f"torchopt-ref: {module} is not installed: pip install 'torchopt-ref[lab]'\n"
+    assert log.read_text() == said
 
 
 def test_parity_shows_a_table_and_writes_rows(tmp_path, capsys):

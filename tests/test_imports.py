@@ -1,5 +1,6 @@
 """Which way imports point, and what each package loads in a fresh interpreter."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,11 +11,20 @@ EXTRAS = {"tensorboard", "torchvision", "matplotlib", "rich", "tyro", "optuna", 
 EXTRAS |= {"PIL", "psutil", "sqlalchemy"}
 
 
-def imported_by(*modules: str) -> set[str]:
-    """The top-level packages that are there once ``modules`` are imported."""
-    code = f"import {', '.join(modules)}, sys; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return {name.partition(".")[0] for name in done.stdout.split()}
+CODE = """
+import importlib, json, sys
+for step, modules in json.loads(sys.argv[1]).items():
+    for name in modules:
+        importlib.import_module(name)
+    print(json.dumps([step, [*sys.modules]]))
+"""
+
+
+def imported_in_turn(steps: dict[str, tuple[str, ...]]) -> dict[str, set[str]]:
+    """The names in ``sys.modules`` of a new process after it has imported each step's modules."""
+    command = [sys.executable, "-c", CODE, json.dumps(steps)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return {step: set(names) for step, names in map(json.loads, done.stdout.splitlines())}
 
 
 def test_imports_keep_the_contracts_of_pyproject():
@@ -30,43 +40,49 @@ sys.exit(lint_imports(no_cache=True, no_logo=True))"""
     assert done.returncode == 0, done.stdout
 
 
-def test_the_library_needs_neither_an_extra_nor_the_reference():
-    packages = ("optim", "nn", "init", "data", "train.range_test")
-    imported = imported_by(*(f"torchopt_ref.{package}" for package in packages))
-    assert not imported & (EXTRAS | {"numpy_ref"})
+STEPS = {
+    "options": ("torchopt_ref.train", "torchopt_ref.cli"),
+    "optimizers": ("torchopt_ref.optim",),
+    "library": tuple(f"torchopt_ref.{name}" for name in ("nn", "init", "data", "train.range_test")),
+    "proof": ("torchopt_ref.testing", "torchopt_ref.playground"),
+}
 
 
-def test_the_optimizers_leave_the_compiler_for_when_it_is_needed():
+@pytest.fixture(scope="module")
+def loaded() -> dict[str, set[str]]:
+    """What is imported after each step; the steps follow each other in one process."""
+    return imported_in_turn(STEPS)
+
+
+def test_options_of_a_training_need_neither_torch_nor_an_extra(loaded):
+    assert not loaded["options"] & (EXTRAS | {"torch", "numpy"})
+
+
+def test_the_optimizers_leave_the_compiler_for_when_it_is_needed(loaded):
     """It takes longer to import than half of torch."""
-    code = "import torchopt_ref.optim, sys; assert 'torch._dynamo' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert "torch._dynamo" not in loaded["optimizers"]
 
 
-def test_the_training_script_leaves_the_compiler_for_when_it_is_needed():
-    """torchvision imports it, and so does what shards a model."""
-    code = "import torchopt_ref.train.command, sys; assert 'torch._dynamo' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
+def test_the_library_needs_neither_an_extra_nor_the_reference(loaded):
+    assert not loaded["library"] & (EXTRAS | {"numpy_ref"})
 
 
-def test_options_of_a_training_need_neither_torch_nor_an_extra():
-    assert not imported_by("torchopt_ref.train", "torchopt_ref.cli") & (EXTRAS | {"torch", "numpy"})
+def test_parity_and_the_playground_need_no_extra(loaded):
+    assert not loaded["proof"] & EXTRAS
 
 
-def test_the_monitor_loads_nothing_of_the_proof():
-    code = "import torchopt_ref.tensorboard, sys; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not [name for name in done.stdout.split() if name.startswith("torchopt_ref.testing")]
-
-
-def test_parity_and_the_playground_need_no_extra():
-    assert (
-        not imported_by("torchopt_ref.testing", "torchopt_ref.cli", "torchopt_ref.playground")
-        & EXTRAS
+def test_the_monitor_loads_nothing_of_the_proof_and_a_training_no_compiler():
+    """torchvision imports the compiler, and so does what shards a model."""
+    loaded = imported_in_turn(
+        {"monitor": ("torchopt_ref.tensorboard",), "training": ("torchopt_ref.train.command",)}
     )
+    assert not [name for name in loaded["monitor"] if name.startswith("torchopt_ref.testing")]
+    assert "torch._dynamo" not in loaded["training"]
 
 
 def test_the_reference_imports_numpy_and_the_standard_library_only():
-    packages = ("optimizers", "layers", "network", "init", "gradient")
-    imported = imported_by(*(f"numpy_ref.{package}" for package in packages))
+    modules = ("optimizers", "layers", "network", "init", "gradient")
+    loaded = imported_in_turn({"reference": tuple(f"numpy_ref.{name}" for name in modules)})
+    imported = {name.partition(".")[0] for name in loaded["reference"]}
     allowed = sys.stdlib_module_names | {"numpy", "numpy_ref", "sitecustomize", "usercustomize"}
     assert {name for name in imported if not name.startswith("_")} <= allowed

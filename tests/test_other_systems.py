@@ -6,7 +6,6 @@ import functools
 import os
 import runpy
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +20,7 @@ from torchopt_ref.experiments import weight_init
 from torchopt_ref.experiments.lab import processes
 from torchopt_ref.experiments.lab.run import run_experiment
 from torchopt_ref.experiments.reports import weight_init as report
-from torchopt_ref.tensorboard.write import run_lock
+from torchopt_ref.tensorboard import run_lock
 from torchopt_ref.train.checkpoints import Checkpoints
 from torchopt_ref.train.data import workers
 from torchopt_ref.train.distributed import Processes
@@ -40,9 +39,17 @@ def test_cores_are_counted_where_no_process_is_bound_to_some(monkeypatch):
     assert weight_init.Config().processes == 1
 
 
-def test_an_experiment_has_its_processes_where_none_can_be_forked(tmp_path, monkeypatch):
+@pytest.fixture
+def no_forks(monkeypatch):
     monkeypatch.setattr(processes.multiprocessing, "get_all_start_methods", lambda: ["spawn"])
+
+
+def test_processes_are_spawned_where_none_can_be_forked(no_forks):
     assert processes.context().get_start_method() == "spawn"
+
+
+@pytest.mark.slow
+def test_an_experiment_has_its_processes_where_none_can_be_forked(tmp_path, no_forks):
     config = weight_init.Config(iterations=2, jobs=2, seeds=1, sides="torch", out=tmp_path)
     folder = run_experiment(weight_init, report, config)
     assert (folder / "results.json").exists()
@@ -52,25 +59,24 @@ TRAIN = """
 import multiprocessing, sys
 from torchopt_ref.cli import main
 
-if __name__ == "__main__":
-    multiprocessing.set_start_method(sys.argv[1])
-    sys.exit(main(["train", *sys.argv[2:]]))
+multiprocessing.set_forkserver_preload(["torchopt_ref.train.command"])  # once, not in each loader
+multiprocessing.set_start_method(sys.argv[1])
+sys.exit(main(["train", *sys.argv[2:]]))
 """
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(starter, tmp_path_factory):
     """``trained(METHOD)``: the last checkpoint of a training whose loaders are started that way."""
     folder = tmp_path_factory.mktemp("started")
     root = write_small_mnist(folder)
-    script = folder / "script.py"
-    script.write_text(TRAIN, encoding="utf-8")
 
     @functools.cache
     def train(method: str) -> str:
         options = [*TINY, "--no-monitor", "--workers", "1", "--data-root", root, "--name", method]
-        command = [sys.executable, script, method, *options, "--out", folder]
-        subprocess.run(command, check=True, capture_output=True, text=True)
+        log = folder / f"{method}.log"
+        pid = starter.start([method, *options, "--out", folder], log, TRAIN)
+        assert starter.wait(pid) == 0, log.read_text()
         return last_checkpoint(folder / method).name
 
     return train

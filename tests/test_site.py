@@ -36,15 +36,18 @@ def public_names():
                 yield f"{module.__name__}.{name}"
 
 
-def test_every_public_name_and_optimizer_is_on_the_site(tmp_path):
+SPHINX = "import sys; from sphinx.cmd.build import main; sys.exit(main(sys.argv[1:]))"
+
+
+def test_every_public_name_and_optimizer_is_on_the_site(starter, tmp_path):
     """Read as ``sphinx-build`` does, but not written. It changes the signatures of what it
     documents, so it has a process of its own."""
     from docutils import nodes
 
-    places = ["-b", "dummy", "-d", str(tmp_path), str(DOCS), str(tmp_path / "out")]
-    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", *places]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    places = ["-b", "dummy", "-d", tmp_path, DOCS, tmp_path / "out"]
+    log = tmp_path / "log"
+    pid = starter.start(["-q", "-W", "--keep-going", *places], log, SPHINX)
+    assert starter.wait(pid) == 0, log.read_text()
     environment = pickle.loads((tmp_path / "environment.pickle").read_bytes())
     objects = environment.domaindata["py"]["objects"]
     missing = set(public_names()) - set(objects)

@@ -30,7 +30,7 @@ def run(out):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, agrees_soon):
     # Some trainings diverge, and no warning of that may be seen.
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
@@ -80,7 +80,7 @@ def test_every_file_is_strict_json_and_a_loss_that_is_not_finite_is_null(folder)
 def test_the_sides_agree(folder):
     for place in ("none", "before"):
         found = strict_json(folder / f"units/agreement-{place}-seed0.json")["agreement"]
-        # Measured: 5e-16 over 100 iterations; 2e-16, one rounding of a weight below 2, in a step.
+        # Measured over 100 iterations: 5e-16; 2e-16, one rounding of a weight below 2, in a step.
         assert found["loss"] < 1e-14
         assert found["step"] < 1e-15
     losses = [
@@ -92,7 +92,7 @@ def test_the_sides_agree(folder):
     assert steps["outcome"] == "holds"
 
 
-def test_after_the_activation_single_steps_agree():
+def test_after_the_activation_single_steps_agree(agrees_soon):
     config = batchnorm.Config(**SMALL, dtype="float64")
     found = agreement(batchnorm.trainings("after", config)["lr-0.01"], config, 0)["agreement"]
     # Measured: 2e-16. The losses of free runs differ by 8e-12 (MNIST) to 8e-4 (Fashion-MNIST).

@@ -24,7 +24,7 @@ TINY = {"epochs": 1, "seeds": 1, "jobs": 1}
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, agrees_soon):
     return run_experiment(
         dropout, report, dropout.Config(out=tmp_path_factory.mktemp("out"), **TINY)
     )

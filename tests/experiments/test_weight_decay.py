@@ -19,7 +19,7 @@ TINY = {"epochs": 1, "seeds": 1, "jobs": 1}
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, agrees_soon):
     out = tmp_path_factory.mktemp("out")
     return run_experiment(weight_decay, report, weight_decay.Config(out=out, **TINY))
 

@@ -15,7 +15,7 @@ from torch import nn
 from tests.browser import Browser
 from torchopt_ref.errors import UserError
 from torchopt_ref.tensorboard import Monitor, RunFolder
-from torchopt_ref.tensorboard.write.run_lock import locked
+from torchopt_ref.tensorboard.run_lock import locked
 from torchopt_ref.train import Config, train
 
 torchvision = pytest.importorskip("torchvision")

@@ -11,8 +11,8 @@ from tests.tensorboard.trainings import mlp, train
 from torchopt_ref.cli import main
 from torchopt_ref.tensorboard import Monitor
 from torchopt_ref.tensorboard.first_view import hints, runs_in, shown
+from torchopt_ref.tensorboard.run_lock import locked
 from torchopt_ref.tensorboard.write.event_file import EventFile, scalar_values
-from torchopt_ref.tensorboard.write.run_lock import locked
 
 URL = "http://127.0.0.1:6006/"
 

@@ -63,7 +63,7 @@ def test_training_is_bit_for_bit_the_same_with_and_without(name, rule, tmp_path)
         optimizer = OPTIMIZERS[rule](model.parameters())
         monitor = Monitor(model, optimizer, tmp_path, every=7, record=ALL) if monitored else None
         with monitor or warnings.catch_warnings():
-            for x, y in batches(100):
+            for x, y in batches(30):
                 optimizer.zero_grad()
                 output = model(x + torch.rand(1))
                 loss = nn.functional.cross_entropy(output, y)

@@ -1,7 +1,11 @@
 """Short trainings by the command."""
 
+import functools
+import io
+import json
 import random
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +35,25 @@ def same_torch_afterwards():
 def small_mnist(tmp_path_factory):
     """The options that choose a data root of 500 images."""
     return ["--data-root", str(write_small_mnist(tmp_path_factory.mktemp("data")))]
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, small_mnist):
+    """``trained("--lr", "0.1")``: as ``train``, but once for all tests, which only read it.
+
+    Returns the folder and the lines of ``--json-log``.
+    """
+    parent = tmp_path_factory.mktemp("trained")
+
+    @functools.cache
+    def run(*options):
+        name = str(len([*parent.iterdir()]))
+        where = ["--out", str(parent), "--name", name, *small_mnist]
+        with redirect_stdout(io.StringIO()) as out:
+            assert main(["train", *TINY, *where, "--json-log", *options]) == 0
+        return parent / name, [json.loads(line) for line in out.getvalue().splitlines()]
+
+    return run
 
 
 @pytest.fixture

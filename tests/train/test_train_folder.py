@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -18,10 +19,18 @@ from torchopt_ref.train.checkpoints.files import digest_of
 from torchopt_ref.whole_file import with_digest
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, small_mnist):
+    out = tmp_path_factory.mktemp("finished")
+    options = [*TINY, "--epochs", "1", *small_mnist, "--out", str(out), "--name", "run"]
+    assert main(["train", *options]) == 0
+    return out / "run"
+
+
 @pytest.fixture
-def run(train):
+def run(train, finished, tmp_path):
     """The folder of a finished run, and what ``--resume`` of it says, which is one line."""
-    folder = train(tiny=[*TINY, "--epochs", "1"])
+    folder = shutil.copytree(finished, tmp_path / "runs" / "run")
 
     def resume(*options, status=2):
         train("--resume", *options, status=status, tiny=[])

@@ -65,17 +65,6 @@ def test_the_default_is_the_embedded_subset(train, tmp_path):
     assert results(tmp_path / "runs" / "default")["steps"] == 18
 
 
-def same_training(train, options, others, rtol=1e-5):
-    """Both trainings have the same losses, but for rounding."""
-    train("--json-log", *options, name="one")
-    one = rows(train)
-    train("--json-log", *others, name="two")
-    two = rows(train)
-    for mine, its in zip(one, two, strict=True):
-        for key in mine.keys() - {"images/s"}:
-            assert mine[key] == pytest.approx(its[key], rel=rtol), key
-
-
 EQUAL = {
     "parts": ([], ["--accumulate", "4"]),
     "parts that are more than images": (
@@ -91,10 +80,15 @@ EQUAL = {
 
 
 @pytest.mark.parametrize(("options", "others"), EQUAL.values(), ids=EQUAL)
-def test_ways_to_the_same(train, options, others):
+def test_ways_to_the_same(train, trained, options, others):
+    """The same losses, but for rounding."""
     if "--model" in options:
         options, others = [*options, "--lr", "1e-4"], [*others, "--lr", "1e-4"]
-    same_training(train, ["--epochs", "1", *options], ["--epochs", "1", *others], rtol=1e-4)
+    _, expected = trained("--epochs", "1", *options)
+    train("--json-log", "--epochs", "1", *others)
+    for mine, its in zip(rows(train), expected, strict=True):
+        for key in mine.keys() - {"images/s"}:
+            assert mine[key] == pytest.approx(its[key], rel=1e-4), key
 
 
 DIFFERENT = {
@@ -112,9 +106,9 @@ DIFFERENT = {
 
 
 @pytest.mark.parametrize("options", DIFFERENT.values(), ids=DIFFERENT)
-def test_an_option_makes_a_difference(train, options):
-    plain = last_state(train(name="plain"))["model"]
-    other = last_state(train(*options, name="other"))["model"]
+def test_an_option_makes_a_difference(train, trained, options):
+    plain = last_state(trained()[0])["model"]
+    other = last_state(train(*options))["model"]
     assert not torch.equal(plain["1.weight"], other["1.weight"])
 
 

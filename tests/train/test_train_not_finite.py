@@ -161,9 +161,9 @@ def test_skip_undoes_what_a_bad_batch_did_to_statistics(train):
 
 
 @pytest.mark.parametrize("action", ["stop", "skip", "rollback"])
-def test_nothing_changes_where_all_is_finite(train, action):
-    plain = train(name="plain")
-    watched = train("--on-nan", action, name=action)
+def test_nothing_changes_where_all_is_finite(train, trained, action):
+    plain, _ = trained()
+    watched = train("--on-nan", action)
     assert last_checkpoint(plain).name == last_checkpoint(watched).name
 
 

@@ -87,27 +87,34 @@ def test_all_judge_with_the_statistics_of_the_first(starter, tmp_path, small_mni
     assert results(tmp_path / "run") == result
 
 
-def test_a_process_that_dies_ends_the_others_with_a_message(starter, tmp_path, small_mnist):
-    arguments = ["train", *TINY, *small_mnist, "--epochs", "500", "--out", str(tmp_path)]
-    first, second = starter.start_many(2, [*arguments, "--name", "run"], "dies")
-    wait_for(lambda: list(tmp_path.glob("run/checkpoints/step-*.pt")))
-    os.kill(second, signal.SIGKILL)
+def test_a_process_that_dies_ends_the_others_with_a_message_and_all_resume(
+    starter, tmp_path, small_mnist
+):
+    """As torchrun restarts them."""
+    arguments = ["train", *TINY, *small_mnist, "--optimizer", "troublemakers:Interrupted"]
+    arguments += ["--out", str(tmp_path), "--name", "run", "--resume"]
+    first, second = starter.start_many(2, arguments, "dies", TROUBLE="KILL 15")
     assert starter.wait(first, DEADLINE) == 1
     assert starter.wait(second) == -signal.SIGKILL
     last = (starter.folder / "dies-0").read_text().splitlines()[-1]
     assert last.startswith("torchopt-ref: process 0 lost another one")
     assert "--resume goes on from the last checkpoint" in last
+    again = starter.start_many(2, arguments, "restarted", TROUBLE="")
+    assert [starter.wait(pid, DEADLINE) for pid in again] == [0, 0]
+    said = (starter.folder / "restarted-0").read_text()
+    assert (said.count("Writing to"), said.count("Resuming")) == (0, 1)
+    assert results(tmp_path / "run")["steps"] == 20
 
 
 def test_a_signal_to_one_stops_all_in_the_same_step_and_all_resume(starter, tmp_path, small_mnist):
-    arguments = ["train", *TINY, *small_mnist, "--epochs", "20", "--out", str(tmp_path)]
-    whole = starter.start_many(2, [*arguments, "--name", "whole"], "whole")
+    arguments = ["train", *TINY, *small_mnist, "--optimizer", "troublemakers:Interrupted"]
+    arguments += ["--out", str(tmp_path), "--name"]
+    whole = starter.start_many(2, [*arguments, "whole"], "whole", TROUBLE="")
     assert [starter.wait(pid, DEADLINE) for pid in whole] == [0, 0]
-    first, second = starter.start_many(2, [*arguments, "--name", "run"], "stops")
-    wait_for(lambda: list(tmp_path.glob("run/checkpoints/step-*.pt")))
-    os.kill(second, signal.SIGTERM)
-    assert [starter.wait(pid, DEADLINE) for pid in (first, second)] == [143, 143]
-    resumed = starter.start_many(2, [*arguments, "--name", "run", "--resume"], "resumed")
+    stopped = starter.start_many(2, [*arguments, "run"], "stops", TROUBLE="TERM 13")
+    assert [starter.wait(pid, DEADLINE) for pid in stopped] == [143, 143]
+    assert "step-00000020" not in last_checkpoint(tmp_path / "run").name
+    resumed = starter.start_many(2, [*arguments, "run", "--resume"], "resumed", TROUBLE="")
     assert [starter.wait(pid, DEADLINE) for pid in resumed] == [0, 0]
     assert results(tmp_path / "run") == results(tmp_path / "whole")
     assert last_checkpoint(tmp_path / "run").name == last_checkpoint(tmp_path / "whole").name
@@ -116,6 +123,7 @@ def test_a_signal_to_one_stops_all_in_the_same_step_and_all_resume(starter, tmp_
 TORCHRUN = "from torch.distributed.run import main; main()"
 
 
+@pytest.mark.slow
 def test_torchrun_restarts_from_the_last_checkpoint(starter, tmp_path, small_mnist):
     """As it is used: the real torchrun, one worker killed by SIGKILL."""
     options = [*TINY, *small_mnist, "--epochs", "20", "--out", str(tmp_path), "--name", "run"]

@@ -9,7 +9,21 @@ import pytest
 from tests.train.training_cases import curves, last_checkpoint, last_state, results
 
 INTERRUPTED = ["--optimizer", "troublemakers:Interrupted"]
-KINDS = {
+TOGETHER = {
+    "dropout, augmentation, average, accumulation, a cycle": [
+        *("--model", "cnn", "--augment", "--ema", "0.9", "--accumulate", "3"),
+        *("--label-smoothing", "0.1", "--scheduler", "OneCycleLR", "--deterministic"),
+    ],
+    "ours, with BatchNorm, and a plateau": [
+        *("--model", "small_norms", "--ours", "--batch-size", "90"),
+        *("--scheduler", "ReduceLROnPlateau", "--weight-decay", "0.1"),
+    ],
+    "float16, epochs of a scheduler": [
+        *("--amp", "fp16", "--clip", "1"),
+        *("--scheduler", "MultiStepLR", "--scheduler-args", '{"milestones":[1]}'),
+    ],
+}
+ALONE = {
     "plain": [],
     "dropout, augmentation": ["--model", "cnn", "--augment"],
     "ours, with BatchNorm": ["--model", "small_norms", "--ours", "--batch-size", "90"],
@@ -27,7 +41,16 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("options", KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize(
+    "options",
+    [
+        *(pytest.param(options, id=name) for name, options in TOGETHER.items()),
+        *(
+            pytest.param(options, id=name, marks=pytest.mark.slow)
+            for name, options in ALONE.items()
+        ),
+    ],
+)
 def test_stopped_and_resumed_is_the_same_as_never_stopped(train, options, monkeypatch):
     uninterrupted = train(*INTERRUPTED, *options, name="uninterrupted")
     steps = last_state(uninterrupted)["position"]["step"]

@@ -4,8 +4,6 @@ import contextlib
 import os
 import resource
 import signal
-import subprocess
-import sys
 import time
 from threading import Timer
 
@@ -13,7 +11,7 @@ import psutil
 import pytest
 import torch
 
-from tests.starter import wait_for
+from tests.starter import COMMAND, wait_for
 from tests.train.test_train_processes import workers
 from tests.train.training_cases import TINY, last_checkpoint, results
 from torchopt_ref.train import Config
@@ -131,37 +129,32 @@ def test_a_run_has_one_training_at_a_time_and_a_dead_one_does_not_count(
     assert starter.wait(third) == 143
 
 
-def test_a_process_whose_torchrun_was_killed_saves_and_stops(tmp_path, small_mnist):
-    """Its parent here is a shell in torchrun's place."""
+IN_TORCHRUNS_PLACE = f"""
+import os
+orphan = os.fork()
+if orphan == 0:
+    {COMMAND}
+print(orphan, flush=True)
+os.wait()
+"""
+
+
+def test_a_process_whose_torchrun_was_killed_saves_and_stops(starter, tmp_path, small_mnist):
     arguments = [*LONG, *small_mnist, "--out", str(tmp_path), "--name", "run"]
     place = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
-    job = subprocess.Popen(
-        [
-            "sh",
-            "-c",
-            '"$@" & echo $!; wait',
-            "sh",
-            sys.executable,
-            "-m",
-            "torchopt_ref",
-            *arguments,
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ
-        | place
-        | {"MASTER_PORT": "0", "TORCHELASTIC_RUN_ID": "test", "OMP_NUM_THREADS": "1"},
-    )
-    orphan = int(job.stdout.readline())
+    place |= {"MASTER_PORT": "0", "TORCHELASTIC_RUN_ID": "test"}
+    log = tmp_path / "log"
+    job = starter.start(arguments, log, code=IN_TORCHRUNS_PLACE, **place)
+    wait_for(has_checkpoints(tmp_path))
+    orphan = workers(job)[0]
     try:
-        wait_for(has_checkpoints(tmp_path))
-        job.kill()
+        os.kill(job, signal.SIGKILL)
+        assert starter.wait(job) == -signal.SIGKILL
         wait_for(lambda: not lives(orphan))
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.kill(orphan, signal.SIGKILL)
-    assert "torchopt-ref: stopped by SIGTERM; saved in" in job.communicate()[1]
+    assert "torchopt-ref: stopped by SIGTERM; saved in" in log.read_text()
 
 
 @contextlib.contextmanager
@@ -219,19 +212,23 @@ def test_no_room_when_a_run_is_resumed_is_one_line_and_keeps_what_is_there(train
     assert before.items() <= {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}.items()
 
 
-@pytest.mark.parametrize("options", [["--json-log"], []], ids=["JSON", "a table"])
-def test_a_log_on_a_full_disk_is_one_warning(tmp_path, small_mnist, options):
+ON_A_FULL_DISK = f"""
+import io, os, sys
+os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
+if os.environ["PYTHONUNBUFFERED"]:
+    sys.stdout = io.TextIOWrapper(io.FileIO(1, "w"), write_through=True)
+{COMMAND}
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "unbuffered"), [(["--json-log"], ""), ([], "1")], ids=["JSON", "a table"]
+)
+def test_a_log_on_a_full_disk_is_one_warning(starter, tmp_path, small_mnist, options, unbuffered):
     """The log is where stdout goes; what is left in its buffer must not fail at exit either."""
-    program = "import os, sys; os.dup2(os.open('/dev/full', os.O_WRONLY), 1)\n"
-    program += "from torchopt_ref.cli import main; sys.exit(main(sys.argv[1:]))"
-    arguments = ["train", *TINY, *small_mnist, *options, "--out", str(tmp_path)]
-    done = subprocess.run(
-        [sys.executable, "-c", program, *arguments, "--name", "run"],
-        stderr=subprocess.PIPE,
-        text=True,
-        timeout=120,
-        env=os.environ | {"PYTHONUNBUFFERED": "" if "--json-log" in options else "1"},
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count("cannot print any more: No space left on device") == 1
+    arguments = ["train", *TINY, *small_mnist, *options, "--out", str(tmp_path), "--name", "run"]
+    log = tmp_path / "log"
+    pid = starter.start(arguments, log, code=ON_A_FULL_DISK, PYTHONUNBUFFERED=unbuffered)
+    assert starter.wait(pid) == 0, log.read_text()
+    assert log.read_text().count("cannot print any more: No space left on device") == 1
     assert results(tmp_path / "run")["steps"] == 20

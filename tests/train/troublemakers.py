@@ -15,12 +15,15 @@ from torchopt_ref.optim import Adam
 
 
 class Interrupted(Adam):
-    """Sends its process a signal in one of its steps: TROUBLE is ``"TERM 7"``, ``"KILL 12"``."""
+    """Sends its process a signal in one of its steps: TROUBLE is ``"TERM 7"``, ``"KILL 12"``.
+
+    Of several processes the first is spared.
+    """
 
     def step(self, closure=None):
         name, _, at = os.environ.get("TROUBLE", "").partition(" ")
         self.steps = getattr(self, "steps", 0) + 1
-        if name and self.steps == int(at):
+        if name and self.steps == int(at) and os.environ.get("RANK") != "0":
             os.kill(os.getpid(), signal.Signals[f"SIG{name}"])
         return super().step(closure)
 

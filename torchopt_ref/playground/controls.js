@@ -194,7 +194,7 @@ function optimizerCard(run, rate, then) {
     rest.append(element("summary", { data: { t: "all_hyper" } }), ...made.slice(1));
     hyper.replaceChildren(made[0]);
     if (made.length > 1) hyper.append(rest);
-    translate();
+    translate(card);
   };
   // The learning rate, moved from outside.
   card.showRate = () => hyper.querySelector('[data-hyper="lr"]')?.show(run.h.lr);

@@ -90,6 +90,10 @@ function speak(chosen) {
   language = chosen;
   translate();
   showPlaying();
+  redraw();
+}
+
+function redraw() {
   for (const player of Object.values(players)) player.redraw();
 }
 
@@ -102,11 +106,11 @@ players.spirals = new SpiralsPlayer();
 for (const button of document.querySelectorAll("button[data-language]")) {
   button.addEventListener("click", () => speak(button.dataset.language));
 }
-const redraw = () => Object.values(players).forEach((player) => player.redraw());
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   readTheme();
   redraw();
 });
-new ResizeObserver(redraw).observe(document.body);
-speak(language);
+translate();
+showPlaying();
+new ResizeObserver(redraw).observe(document.body); // which also draws all in its final size
 if (!matchMedia("(prefers-reduced-motion: reduce)").matches) play("paths");

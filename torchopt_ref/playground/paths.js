@@ -319,7 +319,7 @@ class PathsPlayer {
       run.body.replaceChildren(
         ...names.map((name, i) => element("tr", {}, stateName(name), ...run.cells[i])),
       );
-      translate();
+      translate(run.body);
     }
     names.forEach((name, i) =>
       run.cells[i].forEach((cell, j) => (cell.textContent = written(columns[name][2 * step + j]))),

@@ -246,19 +246,19 @@ function named(key, name) {
   return WORDS[language][key] ?? name;
 }
 
-// Write all words into the page's elements: their text, or the label of those without text.
-function translate() {
+// Write all words into the elements of a part: their text, or the label of those without text.
+function translate(part = document) {
   document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
   document.title = t("title");
-  for (const element of document.querySelectorAll("[data-t]"))
+  for (const element of part.querySelectorAll("[data-t]"))
     element.textContent = t(element.dataset.t, element.dataset);
-  for (const element of document.querySelectorAll("[data-named]")) {
+  for (const element of part.querySelectorAll("[data-named]")) {
     element.textContent = named(element.dataset.named, element.dataset.name);
   }
-  for (const element of document.querySelectorAll("[data-label]")) {
+  for (const element of part.querySelectorAll("[data-label]")) {
     element.setAttribute("aria-label", t(element.dataset.label));
   }
-  for (const button of document.querySelectorAll("button[data-language]")) {
+  for (const button of part.querySelectorAll("button[data-language]")) {
     button.setAttribute("aria-pressed", button.dataset.language === language);
   }
 }

@@ -2,20 +2,25 @@
 
 ``Monitor`` watches any torch training; ``lightning`` and ``transformers`` wrap it as callbacks.
 ``diagnose`` says in words what a run's curves show; ``RunFolder`` is the folder of an experiment or
-a training. ``session`` runs a monitor: ``measure`` fills records, ``write`` writes them, and
-``read`` reads and judges them. ``server`` starts TensorBoard, and prints an address that opens it
-on a page with curves.
+a training, which ``run_lock`` reserves for one process. ``session`` runs a monitor: ``measure``
+fills records, ``write`` writes them, and ``read`` reads and judges them. ``server`` starts
+TensorBoard, and prints an address that opens it on a page with curves.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from torchopt_ref.errors import with_hint
 
 try:
-    from .measure import NonFiniteError
-    from .monitor import Monitor
     from .read import Finding, History, diagnose
-    from .write import JsonLines, RunFolder, Sink
 except ModuleNotFoundError as error:
     raise with_hint(error) from error
+
+if TYPE_CHECKING:
+    from .measure import NonFiniteError
+    from .monitor import Monitor
+    from .write import JsonLines, RunFolder, Sink
 
 __all__ = [
     "Finding",
@@ -27,3 +32,20 @@ __all__ = [
     "Sink",
     "diagnose",
 ]
+HOMES = {
+    "JsonLines": ".write",
+    "Monitor": ".monitor",
+    "NonFiniteError": ".measure",
+    "RunFolder": ".write",
+    "Sink": ".write",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the rest when it is first asked for: runs are read and shown without torch."""
+    if name not in HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return getattr(import_module(HOMES[name], __name__), name)
+    except ModuleNotFoundError as error:
+        raise with_hint(error) from error

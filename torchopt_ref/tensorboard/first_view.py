@@ -21,7 +21,7 @@ from torchopt_ref.written import pasted
 from .event_format import PREFIX
 from .read.history import ABOUT
 from .read.inspection import run_folders
-from .write.run_lock import LOCK
+from .run_lock import LOCK
 
 CUSTOM_SCALARS, TIME_SERIES = 40, 500
 """By default TensorBoard selects all folders of event files, on each of these pages, if there are

@@ -19,7 +19,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchopt_ref.errors import UserError
 from torchopt_ref.init import initialize
 from torchopt_ref.tensorboard import RunFolder
-from torchopt_ref.tensorboard.write import locked
+from torchopt_ref.tensorboard.run_lock import locked
 from torchopt_ref.whole_file import with_digest
 
 from .checkpoints import Checkpoints

@@ -67,7 +67,13 @@ def test_a_side_named_twice_runs_once():
 LOSS_BOUNDS = {"SGD": 1e-14, "Momentum": 1e-14, "AdaGrad": 1e-12, "RMSprop": 1e-6, "Adam": 1e-13}
 
 
-@pytest.mark.parametrize("name", LOSS_BOUNDS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name in ("Momentum", "AdaGrad")))
+        for name in LOSS_BOUNDS
+    ],
+)
 def test_in_float64_the_losses_agree_for_100_iterations(name):
     numpy, torch_ = trained(name, 100)
     assert relative_difference(numpy, torch_).max() < LOSS_BOUNDS[name]
@@ -145,7 +151,7 @@ def test_the_claim_on_steps_holds_if_every_training_keeps_its_bound():
         assert claim.sides["both"].outcome == outcome
 
 
-def test_losses_that_are_nan_are_not_in_agreement():
+def test_losses_that_are_nan_are_not_in_agreement(agrees_soon):
     training = deep("SGD", options={"lr": 1e200})
     with one_thread(), np.errstate(all="ignore"):
         found = agreement(training, Settings(dtype="float64"), 0)["agreement"]
@@ -168,7 +174,7 @@ def test_one_thread_while_training_and_as_many_as_before_afterwards():
         torch.set_num_threads(before)
 
 
-def test_each_training_has_an_agreement_unit_and_quick_has_one(monkeypatch):
+def test_each_training_has_an_agreement_unit_and_quick_has_one(agrees_soon, monkeypatch):
     trainings = {name: deep(name) for name in ("SGD", "Adam")}
     units = agreement_units(trainings, Settings())
     assert [unit.name for unit in units] == ["agreement-SGD-seed0", "agreement-Adam-seed0"]

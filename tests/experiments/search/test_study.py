@@ -28,6 +28,8 @@ def test_the_same_options_find_the_same_with_one_worker_or_two(searched, tmp_pat
     assert without_curves(found(TINY, tmp_path / "two", workers=2)) == trials_of(searched)
 
 
+# tests/experiments/search/test_worker.py has what a dead process leaves, of each kind.
+@pytest.mark.slow
 def test_a_killed_search_goes_on_and_finds_what_an_undisturbed_one_finds(starter, tmp_path):
     config = replace(TINY, epochs=40, trials=8, rounds=2, workers=2, out=tmp_path / "killed")
     code = (

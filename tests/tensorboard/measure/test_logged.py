@@ -29,8 +29,16 @@ def step(folder, log, classes=4, every=1):
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 
 
+OF_ALL = ("int8", "int64", "uint8", "uint64")
+"""One of each sign that torch can and that it cannot compute with; the others are slow."""
+
+
 @pytest.mark.parametrize(
-    ("dtype", "classes"), [*((each, 20) for each in INTEGERS), ("uint8", 200), ("int64", 100)]
+    ("dtype", "classes"),
+    [
+        *(pytest.param(e, 20, marks=[pytest.mark.slow] * (e not in OF_ALL)) for e in INTEGERS),
+        *(("uint8", 200), ("int64", 100)),
+    ],
 )
 def test_a_label_that_is_none_of_the_classes_is_ignored_in_every_dtype(
     dtype, classes, tmp_path, read

@@ -496,20 +496,35 @@ def test_ctrl_c_ends_tensorboard_without_a_traceback(runs):
 
 BLOCKED = """
 import sys
+missing, *arguments = sys.argv[1:]
 class Missing:
     def find_spec(name, path, target=None):
-        if name.partition(".")[0] == "tensorboard":
+        if name.partition(".")[0] == missing:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Missing)
 from torchopt_ref.cli import main
-sys.exit(main(sys.argv[1:]))
+sys.exit(main(arguments))
 """
+
+
+def without(package, command, folder):
+    arguments = [sys.executable, "-c", BLOCKED, package, command, str(folder)]
+    return subprocess.run(arguments, capture_output=True, text=True, timeout=120)
+
+
+def test_runs_are_read_and_shown_without_torch(runs, tmp_path):
+    """Which takes seconds to import."""
+    done = without("torch", "inspect", runs / "healthy")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("Nothing stands out.\n")
+    done = without("torch", "tensorboard", tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"torchopt-ref: no run in {tmp_path}: ")
 
 
 @pytest.mark.parametrize("command", ["inspect", "tensorboard"])
 def test_a_missing_tensorboard_names_the_line_that_installs_it(command, tmp_path):
-    arguments = [sys.executable, "-c", BLOCKED, command, str(tmp_path)]
-    done = subprocess.run(arguments, capture_output=True, text=True, timeout=120)
+    done = without("tensorboard", command, tmp_path)
     assert done.returncode == 2
     assert done.stderr == (
         "torchopt-ref: tensorboard is not installed: pip install 'torchopt-ref[lab]'\n"

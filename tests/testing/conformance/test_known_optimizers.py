@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from torchopt_ref import optim
-from torchopt_ref.sides import KNOWN
+from torchopt_ref.sides import BY_NAME, KNOWN
 from torchopt_ref.testing import Traits, check_optimizer
 
 TRAITS = {
@@ -43,13 +43,22 @@ def failed(report):
     return {result.check for result in report.results if result.outcome == "failed"}
 
 
-@pytest.mark.parametrize("known", KNOWN, ids=lambda known: known.name)
-def test_this_projects_optimizers_pass_and_equal_their_reference(known):
+# Every dialect and every method; each formula is compared in tests/testing/parity, too.
+OURS = ("SGD", "AdamW", "book.AdaGrad", "keras.RMSprop", "optax.Adam")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name not in OURS)) for name in BY_NAME],
+)
+def test_this_projects_optimizers_pass_and_equal_their_reference(name):
+    known = BY_NAME[name]
     report = check_optimizer(known.ours, known.reference)
     assert report.passed, report
 
 
-OF_EACH_KIND = ("SGD", "AdamW", "SparseAdam", "LBFGS")
+# SGD and Adam are checked by the command's tests, without any failure.
+OF_EACH_KIND = ("SparseAdam", "LBFGS")
 
 
 @pytest.mark.parametrize(
@@ -66,7 +75,6 @@ COMPILED = [
     *(known.ours for known in KNOWN),
     *(getattr(torch.optim, name) for name in TORCHS if name not in TRAITS),
 ]
-QUICK = (optim.SGD, optim.Adam, torch.optim.AdamW)
 
 
 def named(factory):
@@ -75,7 +83,7 @@ def named(factory):
 
 @pytest.mark.parametrize(
     "factory",
-    [*QUICK, *(pytest.param(each, marks=pytest.mark.slow) for each in COMPILED)],
+    [pytest.param(each, marks=[pytest.mark.slow] * (each is not optim.Adam)) for each in COMPILED],
     ids=named,
 )
 def test_compiled_steps_equal_eager_ones(factory):

@@ -2,8 +2,6 @@
 
 import functools
 import json
-import subprocess
-import sys
 import textwrap
 import unittest
 
@@ -70,7 +68,8 @@ def test_pytest_reports_each_outcome(outcomes_of):
         )
         def test_conformance(check):
             check()
-        """
+        """,
+        *("scheduled_lr", "bfloat16", "descends", "equals_its"),
     )
     assert "scheduled_lr_is_obeyed_at_the_next_step] FAILED" in outcomes
     assert "bfloat16_state_keeps_its_dtype_through_load] XFAIL" in outcomes
@@ -80,14 +79,18 @@ def test_pytest_reports_each_outcome(outcomes_of):
 
 
 @pytest.fixture
-def outcomes_of(tmp_path):
-    """Runs a test file in a pytest of its own and gives what it printed."""
+def outcomes_of(starter, tmp_path):
+    """Runs those tests of a file that one of the words names in a pytest of its own; its output."""
 
-    def run(source):
-        (tmp_path / "test_it.py").write_text(textwrap.dedent(source))
-        command = [sys.executable, "-m", "pytest", "-v", "-p", "no:randomly", "test_it.py"]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-        return done.stdout
+    def run(source, *words):
+        file = tmp_path / "test_it.py"
+        file.write_text(textwrap.dedent(source))
+        chosen = ["-k", " or ".join(words), "--rootdir", tmp_path]
+        code = "import pytest, sys; sys.exit(pytest.main(sys.argv[1:]))"
+        log = tmp_path / "log"
+        pid = starter.start(["-v", "-p", "no:randomly", file, *chosen], log=log, code=code)
+        assert starter.wait(pid) == 1
+        return log.read_text()
 
     return run
 
@@ -190,7 +193,16 @@ def test_the_reference_has_the_optimizers_options_and_differences_of_defaults_ar
                                   "nesterov, maximize")  # fmt: skip
 
 
-@pytest.mark.parametrize("known", [known for known in KNOWN_OPTIMIZERS if known.torchs])
+# tests/testing/parity compares all of them with torch's, too.
+@pytest.mark.parametrize(
+    "known",
+    [
+        pytest.param(known, marks=[pytest.mark.slow] * (known.name not in ("SGD", "Adam")))
+        for known in KNOWN_OPTIMIZERS
+        if known.torchs
+    ],
+    ids=lambda known: known.name,
+)
 def test_torchs_formulas_are_those_of_the_reference(known):
     name = "has_the_formula_of_its_reference"
     result = check_named(name, known.torchs, known.reference).result()

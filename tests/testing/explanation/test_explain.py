@@ -13,7 +13,7 @@ import torch
 
 from torchopt_ref import optim
 from torchopt_ref.cli import main
-from torchopt_ref.sides import KNOWN
+from torchopt_ref.sides import BY_NAME
 from torchopt_ref.testing import explain
 
 OUTSIDE, INSIDE = "outside the root, sqrt(s) + eps", "inside the root, sqrt(s + eps)"
@@ -210,9 +210,16 @@ def test_both_have_the_same_numbers_those_given_before_defaults():
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("known", KNOWN, ids=lambda known: known.name)
-def test_nothing_differs_from_itself(known):
-    found = explained(known.name, known.name)
+# Every dialect and every method.
+OF_EACH_KIND = ("Nesterov", "AdamW", "book.AdaGrad", "keras.RMSprop", "optax.Adam")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name not in OF_EACH_KIND)) for name in BY_NAME],
+)
+def test_nothing_differs_from_itself(name):
+    found = explained(name, name)
     assert found.nothing_differs
     assert "Nothing differs" in found.verdict()
     assert found.together.parting is None
@@ -396,7 +403,11 @@ def test_a_rule_of_ones_own_is_traced():
 
 
 @pytest.mark.parametrize(
-    "name", ["NAdam", "RAdam", "Adadelta", "Adamax", "ASGD", "Rprop", "Adafactor"]
+    "name",
+    [
+        *("NAdam", "Adafactor", "Rprop"),
+        *(pytest.param(x, marks=pytest.mark.slow) for x in ("RAdam", "Adadelta", "Adamax", "ASGD")),
+    ],
 )
 def test_what_cannot_be_told_is_said_to_be_undecided(name):
     """Neither is one of these taken for what it is not."""

@@ -16,8 +16,10 @@ from .settings import Settings
 from .training import Recipe, batches, make_trainers, train_on_each_side
 from .words import Words, listed, number
 
+FREE, LOCKED = 100, 30
+"""The iterations in which each side trains by itself, and those in lockstep."""
 LOSS_BOUND = 1e-9
-"""The bound for the relative difference of the sides' losses, in 100 iterations in float64."""
+"""The bound for the relative difference of the sides' losses while each trains by itself."""
 STEP_ULP = 4.0
 """The bound for SGD and Momentum: how many ULP (see ``weight_difference``) the sides may be apart
 after one float64 step from the same weights.
@@ -62,18 +64,19 @@ def agreement_units(trainings: dict[str, Recipe], settings: Settings) -> list[Un
 def agreement(training: Recipe, settings: Settings, seed: int) -> Outcome:
     """Measure how far the sides are apart, under the key ``agreement``.
 
-    ``loss`` is the largest relative difference of their losses in 100 iterations in which
+    ``loss`` is the largest relative difference of their losses in the ``FREE`` iterations in which
     each side trains by itself. The other entries are those of ``apart`` (see
-    :func:`train_on_each_side`) after 30 iterations in lockstep, and the ``bound`` that ``step ULP``
-    must keep.
+    :func:`train_on_each_side`) after ``LOCKED`` iterations in lockstep, and the ``bound`` that
+    ``step ULP`` must keep.
     """
-    free = replace(training, iterations=100, lockstep=False)
+    free = replace(training, iterations=FREE, lockstep=False)
     trainers = make_trainers(free, settings, seed)
     errors = []
     for x, t in batches(free, settings, seed):
         by_torch, by_numpy = trainers["torch"].step(x, t), trainers["numpy"].step(x, t)
         errors.append(abs(by_torch - by_numpy) / abs(by_torch))
-    _, locked = train_on_each_side(replace(training, iterations=30, lockstep=True), settings, seed)
+    together = replace(training, iterations=LOCKED, lockstep=True)
+    _, locked = train_on_each_side(together, settings, seed)
     bound = bound_of(Configuration(BY_NAME[training.optimizer], training.options))
     return {"agreement": {"loss": float(np.max(errors)), **locked["apart"], "bound": bound}}
 
@@ -106,8 +109,8 @@ def agreement_claims(results: Results, names: Names = MappingProxyType({})) -> l
     return [
         Claim(
             Words(
-                "The losses of both sides agree for 100 iterations in float64",
-                "在 float64 下，两种实现的损失在前 100 次迭代中一致",
+                f"The losses of both sides agree for {FREE} iterations in float64",
+                f"在 float64 下，两种实现的损失在前 {FREE} 次迭代中一致",
             ),
             Words(
                 f"The relative difference is at most {LOSS_BOUND:.0e} in every training compared.",
@@ -127,8 +130,8 @@ def agreement_claims(results: Results, names: Names = MappingProxyType({})) -> l
         ),
         steps_claim(
             Words(
-                "Each of the first 30 steps, taken from the same weights, agrees in float64",
-                "在 float64 下，从相同权重出发，前 30 步中的每一步都一致",
+                f"Each of the first {LOCKED} steps, taken from the same weights, agrees in float64",
+                f"在 float64 下，从相同权重出发，前 {LOCKED} 步中的每一步都一致",
             ),
             found,
             names,
@@ -217,10 +220,10 @@ def why_curves_part(results: Results, names: Names) -> Words:
     return Words(
         "The two sides' optimizer steps have the same bits, but matrix products are summed in "
         "another order on each side, and training amplifies that rounding: so the curves may "
-        "part. As a proof, put back to the same weights before each of 30 steps in float64, and "
-        "each with its own gradients, the sides end a step at most this far apart: "
+        f"part. As a proof, put back to the same weights before each of {LOCKED} steps in float64, "
+        "and each with its own gradients, the sides end a step at most this far apart: "
         f"{told.en}.",
         "两种实现的优化器更新逐位相同，但矩阵乘积的求和顺序不同，训练会放大这种舍入误差，因此曲线"
         "可能逐渐分开。证据：在 float64 下，每一步之前都让两者回到相同的权重，再各自计算梯度，连续 "
-        f"30 步中单步之后的最大差别为：{told.zh}。",
+        f"{LOCKED} 步中单步之后的最大差别为：{told.zh}。",
     )

@@ -18,7 +18,8 @@ import torch
 from torchopt_ref.errors import UserError
 from torchopt_ref.tensorboard import RunFolder
 from torchopt_ref.tensorboard.read import MONITOR, inspect, run_folders
-from torchopt_ref.tensorboard.write import counted_histogram_value, locked
+from torchopt_ref.tensorboard.run_lock import locked
+from torchopt_ref.tensorboard.write import counted_histogram_value
 from torchopt_ref.whole_file import with_digest
 from torchopt_ref.written import near
 

@@ -2,17 +2,15 @@
 
 ``record`` is what is written at one step, ``output`` writes it: to an ``event_file`` and the user's
 ``sinks``, with the verdict of the diagnosis and a ``dashboard``. ``run_folder`` is the folder of an
-experiment or a training, which ``run_lock`` reserves for one process.
+experiment or a training.
 """
 
 from .event_file import EventFile, TrainingEventFile, counted_histogram_value
 from .facts import hparams_values
 from .run_folder import RunFolder
-from .run_lock import LOCK, locked
 from .sinks import JsonLines, Sink
 
 __all__ = [
-    "LOCK",
     "EventFile",
     "JsonLines",
     "RunFolder",
@@ -20,5 +18,4 @@ __all__ = [
     "TrainingEventFile",
     "counted_histogram_value",
     "hparams_values",
-    "locked",
 ]

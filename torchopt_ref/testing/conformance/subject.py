@@ -81,7 +81,7 @@ class Subject:
                     loss = loss + (grad * param.detach()).sum().real.float().cpu()
             return loss
 
-        torch.manual_seed(step)
+        seed_torch(step)
         closure()
         if self.traits.needs_closure:  # which some call for a second gradient, as SAM does
             optimizer.step(closure)  # type: ignore[arg-type]
@@ -121,6 +121,14 @@ class Subject:
     def require_independent_parameters(self) -> None:
         if self.traits.couples_parameters:
             raise Skip("each parameter's step depends on the others (couples_parameters)")
+
+
+def seed_torch(seed: int) -> None:
+    """``torch.manual_seed``, but a hundred times as fast: that keeps a stack trace of each call for
+    every kind of device that is not in use yet."""
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
 
 
 def seeded(seed: int) -> torch.Generator:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..subject import FACTORS, Subject, has_lr, set_lr
+from ..subject import FACTORS, Subject, has_lr, seed_torch, set_lr
 from ..verdicts import Failure
 
 STEPS = 100
@@ -71,7 +71,7 @@ def loss_after(
         return loss
 
     for step in range(STEPS):
-        torch.manual_seed(step)
+        seed_torch(step)
         closure()
         if subject.traits.needs_closure:
             optimizer.step(closure)  # type: ignore[arg-type]

@@ -44,11 +44,13 @@ def has_the_formula_of_its_reference(subject: Subject) -> str:
     """
     reference = given_reference(subject)
     options = options_for(reference, subject)
+    params = subject.parameters(torch.float64)
+    grads = [gradients(params, step) for step in range(STEPS_OF_FORMULAS)]
     agreed: list[str] = []
     differed: list[str] = []
     worst = FormulaDifference(0.0, 0)
     for changed in changes(subject, reference, options):
-        found = formula_difference(subject, reference, options | changed, changed)
+        found = formula_difference(subject, reference, options | changed, changed, grads)
         if found is None:
             continue
         named = [f"{name}={value}" for name, value in changed.items() if name not in LARGER]
@@ -136,8 +138,12 @@ def formula_difference(
     reference: Callable[..., Any],
     options: dict[str, Any],
     changed: dict[str, Any],
+    drawn: list[list[Tensor]],
 ) -> FormulaDifference | None:
-    """How far apart both went with ``options``; None where a changed option is refused."""
+    """How far apart both went with ``options``, given each step's gradients in ``drawn``.
+
+    None where a changed option is refused.
+    """
     params = subject.parameters(torch.float64)
     start = [param.detach().clone() for param in params]
     try:
@@ -149,10 +155,9 @@ def formula_difference(
         raise
     way = [torch.zeros_like(tensor) for tensor in start]
     worst = FormulaDifference(0.0, 0)
-    for step in range(STEPS_OF_FORMULAS):
+    for step, grads in enumerate(drawn):
         if step == STEPS_OF_FORMULAS // 2 and has_lr(optimizer) and other.halve_lr():
             set_lr(optimizer, 0.5)
-        grads = gradients(params, step)
         with refusal("float64|double|dtype"):
             subject.step(optimizer, params, grads, step)
         for index, (param, expected) in enumerate(

@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from torchopt_ref.errors import UserError
-from torchopt_ref.tensorboard.write.run_lock import locked
+from torchopt_ref.tensorboard.run_lock import locked
 
 
 @pytest.fixture
