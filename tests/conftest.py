@@ -1,3 +1,4 @@
+import gc
 import getpass
 import os
 import sys
@@ -34,6 +35,17 @@ if sys.platform == "win32":
         *("tensorboard/test_run_lock.py", "test_other_systems.py", "test_scripts.py"),
         "experiments/search/test_study.py",
     ]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """What it makes stays until the end: the garbage collector need not look at it."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)
