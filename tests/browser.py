@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--window-size=1400,1000"),
+    *("--headless", "--no-sandbox", "--disable-gpu"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
     "--no-first-run",
 )
@@ -21,10 +21,11 @@ function look(node) {
     if (node.nodeType === Node.ELEMENT_NODE) {
         if (unseen.includes(node.nodeName) || !node.checkVisibility({visibilityProperty: true}))
             return;
-        const corners = (node.getAttribute('d') || '').split('L').length;
-        const {width, height} = node.getBoundingClientRect();
-        if (node.nodeName === 'path' ? corners > 3 && width > 100 : node.nodeName === 'IMG')
-            drawn += height > 0;
+        if (node.nodeName === 'path' || node.nodeName === 'IMG') {
+            const {width, height} = node.getBoundingClientRect();
+            const corners = (node.getAttribute('d') || '').split('L').length;
+            drawn += height > 0 && (node.nodeName === 'IMG' || (corners > 3 && width > 100));
+        }
         if (node.shadowRoot) node.shadowRoot.childNodes.forEach(look);
     }
     node.childNodes.forEach(look);
@@ -53,9 +54,12 @@ return found;
 
 
 class Browser:
-    """Chromium with a profile of its own in ``folder``, and a page of its own; use as a context."""
+    """Chromium with a profile of its own in ``folder``, and a page of its own; use as a context.
 
-    def __init__(self, folder, home="about:blank"):
+    The larger its window, the longer pictures take.
+    """
+
+    def __init__(self, folder, size):
         webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
         places = {name: shutil.which(name) for name in PROGRAMS}
         for name, place in places.items():
@@ -63,12 +67,11 @@ class Browser:
                 pytest.skip(f"{name} is not installed (CONTRIBUTING.md has the line)")
         options = webdriver.ChromeOptions()
         options.binary_location = places["chromium"]
-        for flag in (*FLAGS, f"--user-data-dir={folder}"):
+        for flag in (*FLAGS, f"--user-data-dir={folder}", f"--window-size={size}"):
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         service = webdriver.ChromeService(places["chromedriver"])
         self._driver = webdriver.Chrome(options=options, service=service)
-        self.home = home
 
     def __enter__(self):
         return self

@@ -15,7 +15,7 @@ def address(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def chromium(address, tmp_path_factory):
-    with Browser(tmp_path_factory.mktemp("profile")) as browser:
+    with Browser(tmp_path_factory.mktemp("profile"), "1000,700") as browser:
         browser.devtools(
             "Emulation.setEmulatedMedia",
             features=[{"name": "prefers-reduced-motion", "value": "reduce"}],
