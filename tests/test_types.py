@@ -8,6 +8,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 
+CACHE = ROOT / ".mypy_cache" / "scripts"
+
 # Most of torch is not needed for these scripts, and would take most of the time.
 CONFIG = """
 [mypy]
@@ -18,7 +20,11 @@ follow_imports = skip
 follow_imports = skip
 [mypy-torch.distributed.*,torch.distributions.*,torch.onnx.*,torch.profiler.*,torch.testing.*]
 follow_imports = skip
-[mypy-torch.fx.experimental.*,sympy.*,filelock.*]
+[mypy-torch._library.*,torch._native.*,torch.backends.*,torch.cuda.*,torch.fx.*,torch.jit.*]
+follow_imports = skip
+[mypy-torch.masked.*,torch.nested.*,torch.package.*,torch.quantization.*,torch.utils.data.*]
+follow_imports = skip
+[mypy-numpy.f2py.*,numpy.polynomial.*,numpy.testing.*,optree.*,sympy.*,filelock.*]
 follow_imports = skip
 """
 
@@ -108,7 +114,7 @@ def test_each_mistake_in_a_users_script_is_found_and_nothing_else(tmp_path):
     for name, text in {"mypy.ini": CONFIG, **scripts}.items():
         (tmp_path / name).write_text(text)
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", "cache", *scripts],
+        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", CACHE, *scripts],
         cwd=tmp_path,
         env=os.environ | {"MYPYPATH": str(ROOT)},
         capture_output=True,

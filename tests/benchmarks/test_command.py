@@ -1,7 +1,6 @@
 """The command: a table, JSON, a figure and event files; mistakes are one line."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,15 +14,15 @@ from torchopt_ref.benchmarks.report import cpu_model
 BENCH = Path(__file__).parents[2] / "scripts" / "bench.py"
 
 
-def test_the_command_prints_a_table_and_writes_json(tmp_path):
-    path = tmp_path / "results.json"
-    command = [sys.executable, BENCH, "layers", "--only", "BatchNorm1d (128, 100), forward"]
-    printed = subprocess.run(
-        [*command, "--rounds", "2", "--threads", "1", "--json", path],
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
+SCRIPT = "import runpy, sys; del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
+
+
+def test_the_command_prints_a_table_and_writes_json(starter, tmp_path):
+    path, log = tmp_path / "results.json", tmp_path / "log"
+    command = [BENCH, "layers", "--only", "BatchNorm1d (128, 100), forward"]
+    pid = starter.start([*command, "--rounds", "2", "--threads", "1", "--json", path], log, SCRIPT)
+    assert starter.wait(pid) == 0
+    printed = log.read_text()
     written = json.loads(path.read_text())
     assert written["suite"] == "layers"
     assert written["machine"]["threads"] == 1
@@ -32,7 +31,7 @@ def test_the_command_prints_a_table_and_writes_json(tmp_path):
     assert [r["contestant"] for r in written["results"]] == names * 2
     assert all(r["ratio"]["low"] <= r["ratio"]["high"] for r in written["results"])
     assert all(printed.count(f"  {name} ") == 2 for name in names)
-    assert list(tmp_path.iterdir()) == [path]
+    assert {*tmp_path.iterdir()} == {path, log}
 
 
 def test_ratios_against_another_contestant(bench, capsys):

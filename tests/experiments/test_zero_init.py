@@ -25,7 +25,7 @@ def run(out):
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
+def results(tmp_path_factory, agrees_soon):
     return run(tmp_path_factory.mktemp("first"))
 
 

@@ -46,7 +46,7 @@ def test_tpe_with_pruning_prunes_and_is_repeatable_with_one_worker(tmp_path):
     assert {*states} == {"complete", "pruned"}
     assert all((n < 10) == (state == "pruned") for n, state in zip(lengths, states, strict=True))
     assert min(lengths) > config.epochs // 5
-    random = found(replace(config, sampler="random", pruner="none"), tmp_path / "c")
+    random = found(replace(config, sampler="random", pruner="none", epochs=1), tmp_path / "c")
     differs = [one[i]["params"] != random[i]["params"] for i in range(13)]
     # The first ten of TPE are random, too.
     assert differs == [False] * 10 + [True] * 3

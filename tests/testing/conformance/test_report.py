@@ -331,6 +331,16 @@ def test_a_check_leaves_the_random_state_and_the_grad_mode():
     assert torch.equal(torch.rand(1), expected)
 
 
+class Noisy(Healthy):
+    def direction(self, param, grad, group):
+        return super().direction(param, grad, group) + 0.1 * torch.randn_like(param)
+
+
+def test_an_optimizer_that_draws_gets_the_same_numbers_in_each_run():
+    check = check_named("pickle_is_independent", Noisy, traits=Traits(stochastic=True))
+    assert check.result().outcome == "passed"
+
+
 def test_slow_checks_are_listed_but_left_out():
     *_, last = optimizer_checks(Healthy)
     assert last.result().outcome == "skipped"

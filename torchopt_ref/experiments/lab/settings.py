@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -107,7 +108,8 @@ class Settings:
             raise UserError(f"--batch-size: the training set has {images['train']} images")
 
     def data(self) -> data.Dataset:
-        return data.load(self.dataset, self.data_root, download=self.download, dtype=self.dtype)
+        """Both splits, which the trainings of a process share: nothing writes to them."""
+        return loaded(self.dataset, self.data_root, self.download, self.dtype)
 
     def split(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Images and labels of the split ``"train"`` or ``"test"``; the other is not opened."""
@@ -118,3 +120,8 @@ class Settings:
     def as_json(self) -> dict[str, Any]:
         """The options that decide what is computed, as plain values for ``results.json``."""
         return {name: value for name, value in asdict(self).items() if name not in WITHOUT_EFFECT}
+
+
+@functools.lru_cache(maxsize=1)
+def loaded(dataset: str, root: Path | None, download: bool, dtype: str) -> data.Dataset:
+    return data.load(dataset, root, download=download, dtype=dtype)
