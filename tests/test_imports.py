@@ -74,7 +74,10 @@ def test_parity_and_the_playground_need_no_extra(loaded):
 def test_the_monitor_loads_nothing_of_the_proof_and_a_training_no_compiler():
     """torchvision imports the compiler, and so does what shards a model."""
     loaded = imported_in_turn(
-        {"monitor": ("torchopt_ref.tensorboard",), "training": ("torchopt_ref.train.command",)}
+        {
+            "monitor": ("torchopt_ref.tensorboard.monitor",),
+            "training": ("torchopt_ref.train.command",),
+        }
     )
     assert not [name for name in loaded["monitor"] if name.startswith("torchopt_ref.testing")]
     assert "torch._dynamo" not in loaded["training"]

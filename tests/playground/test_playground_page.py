@@ -42,15 +42,18 @@ def test_every_optimizer_of_every_dialect_can_be_chosen(opened):
             choice.dispatchEvent(new Event("change"));
             const card = document.querySelector("#cards .card");
             const named = [...card.querySelectorAll("[data-hyper]")].map((e) => e.dataset.hyper);
-            found.push([option.value, named, PATHS.runs[0].path.position.every(Number.isFinite)]);
+            const worded = [...card.querySelectorAll("[data-t], [data-named]")];
+            const silent = worded.filter((each) => !each.textContent).map((each) => each.outerHTML);
+            const finite = PATHS.runs[0].path.position.every(Number.isFinite);
+            found.push([option.value, named, finite, silent]);
           }
         }
         return found;
         """
     )
-    assert [name for name, _, _ in found] == [known.name for known in KNOWN]
-    assert all(finite for _, _, finite in found)
-    shown = {name: named for name, named, _ in found}
+    assert [name for name, *_ in found] == [known.name for known in KNOWN]
+    assert all(finite and not silent for _, _, finite, silent in found)
+    shown = {name: named for name, named, *_ in found}
     assert shown["book.Adam"] == ["lr", "betas[0]", "betas[1]", "eps"]
     assert {"momentum", "dampening", "nesterov", "maximize", "weight_decay"} < {*shown["SGD"]}
 

@@ -106,12 +106,23 @@ def test_no_scheduler_of_torch_is_forgotten():
     assert set(lr_scheduler.__all__) - {"LRScheduler"} <= KINDS.keys()
 
 
-@pytest.mark.parametrize("rate", [float, torch.Tensor], ids=["numbers", "tensors"])
-@pytest.mark.parametrize("kind", KINDS)
+AS_TENSORS = ("ChainedScheduler", "CyclicLR", "LinearLR", "OneCycleLR", "ReduceLROnPlateau")
+"""With these a rate that is a tensor is tested, too; with the others that is slow."""
+
+
+@pytest.mark.parametrize(
+    ("rate", "kind"),
+    [
+        *((float, kind) for kind in KINDS),
+        *(
+            pytest.param(torch.Tensor, kind, marks=[] if kind in AS_TENSORS else [pytest.mark.slow])
+            for kind in KINDS
+            if kind != "a user's"
+        ),
+    ],
+)
 def test_the_rate_is_that_of_an_unwarmed_twin_times_the_warm_up(kind, rate):
     """Also if the training is stopped and goes on with new objects, after each step."""
-    if kind == "a user's" and rate is torch.Tensor:
-        rate = float
     optimizer, twin = optimizer_of(rate), optimizer_of(float)
     schedule = schedule_of(optimizer, kind, WARMUP)
     cls, arguments = KINDS[kind]
