@@ -60,7 +60,17 @@ def test_what_is_finished_is_not_watched(runs, capsys):
     assert "no training was watched" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", sorted(EXPERIMENTS.keys() - {"activations", "search"}))
+OF_THEIR_OWN = ("batchnorm", "dropout")
+"""They train by a function of their own, the others by the same one as ``runs``."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name not in OF_THEIR_OWN))
+        for name in sorted(EXPERIMENTS.keys() - {"activations", "search"})
+    ],
+)
 def test_every_experiment_that_trains_can_be_watched(name, tmp_path):
     module = experiment(name)
     config = module.Config(quick=True, sides="torch").as_run()
