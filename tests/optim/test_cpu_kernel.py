@@ -524,9 +524,8 @@ atexit.register(lambda: (step(), print((param == param[0]).all().item(), param[0
 """
 
 
-@pytest.mark.parametrize(
-    ("before", "value"), [("", -1.0), pytest.param("step()", -2.0, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("before", "value"), [("", -1.0), ("step()", -2.0)])
 def test_a_step_at_the_interpreters_end(before, value):
     code = AT_EXIT.format(threads=2, share=SHARE, before=before)
     done = subprocess.run(

@@ -168,7 +168,9 @@ def test_gradients_are_matched_by_name():
     assert (moved["a"], moved["b"]) == (-7, -1)
 
 
-@pytest.mark.parametrize("cls", [optim.Adam, optim.keras.Adam])
+@pytest.mark.parametrize(
+    "cls", [optim.keras.Adam, pytest.param(optim.Adam, marks=pytest.mark.slow)]
+)
 def test_it_compiles_to_the_same(cls):
     pure = Functional(cls, lr=0.1)
     params, grads = tensors(0, torch.float64), tensors(1, torch.float64)

@@ -118,14 +118,9 @@ class TorchSide:
             for name, param in self.params.items()
         }
 
-    def in_bfloat16(self) -> set[tuple[str, str]]:
-        """The (parameter, slot) names of bfloat16 tensors, which ``tensors`` has in float32."""
-        return {
-            (name, slot)
-            for name, slots in self.live().items()
-            for slot, tensor in slots.items()
-            if tensor.dtype == torch.bfloat16
-        }
+    def in_bfloat16(self, name: str, slot: str) -> bool:
+        """Whether a tensor is bfloat16, which ``tensors`` has in float32."""
+        return self.live()[name][slot].dtype == torch.bfloat16
 
     def copy_from(self, other: Side) -> None:
         """Take over the parameters, and those slots that there are on this side, bit for bit."""

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import inspect
+import itertools
 import json
 import os
 import subprocess
@@ -29,8 +30,9 @@ if MISSING:
     )
 
 CASES = [case for package in packages.SIDES for case in cases(names_of(package))]
+WIDE = ("float32", "float64")
 OURS = ("kernel", against.REFERENCE)
-each_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
+each_dtype = pytest.mark.parametrize("dtype", WIDE)
 
 own_rounding = pytest.mark.skipif(
     packages.xla_is_exact(), reason="the XLA of this JAX rounds as IEEE-754"
@@ -47,7 +49,23 @@ def assert_equal(recorded, **how):
         assert (report.max_ulp_param, report.max_ulp_state) == (0, 0), f"{engine}\n{report}"
 
 
-@pytest.mark.parametrize(("case", "dtype"), in_turn(CASES, ["float32", "float64"]))
+def seen_only_here(case):
+    """Other options are tried below, in fewer steps and for fewer tensors that XLA compiles."""
+    small = case.arrays in (against.ONE_ELEMENT, against.LONE)
+    return small or case.scheduled or not case.configuration.options
+
+
+@pytest.mark.parametrize(
+    ("case", "dtype"),
+    [
+        *in_turn(filter(seen_only_here, CASES), WIDE),
+        *(
+            pytest.param(case, dtype, marks=pytest.mark.slow, id=f"{case}-{dtype}")
+            for case, dtype in itertools.product(CASES, WIDE)
+            if not seen_only_here(case)
+        ),
+    ],
+)
 def test_each_step_is_the_packages(case, dtype):
     """To the bit; where XLA rounds in its own way within the bound, and to the bit without that."""
     recorded = record(case, dtype, steps=4)
@@ -214,7 +232,7 @@ EXTREMES = {
 }
 
 
-@pytest.mark.parametrize(("name", "dtype"), in_turn(EXTREMES, ["float32", "float64"]))
+@pytest.mark.parametrize(("name", "dtype"), in_turn(EXTREMES, WIDE))
 def test_infinite_undefined_and_extreme_numbers_are_treated_alike(name, dtype):
     for options in EXTREMES[name]:
         params, gradients = special(dtype)

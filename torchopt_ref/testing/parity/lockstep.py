@@ -28,6 +28,7 @@ NOT_ROUNDING = "not rounding: the formulas differ"
 class Entry:
     """How far one tensor, a parameter (``slot`` is "param") or one of its slots, went apart.
 
+    ``bfloat16`` says whether the arrays are float32 arrays of bfloat16 values.
     ``max_step_error`` is the largest difference in units in the last place of the element's old or
     new value, whichever is larger: unlike ``max_ulp`` it stays small where a subtraction cancels.
     ``first_step_error`` is that of the first step that differed, where both are finite; 0 in
@@ -36,6 +37,7 @@ class Entry:
 
     tensor: str
     slot: str
+    bfloat16: bool = False
     max_ulp: int = 0
     max_abs: float = 0.0
     max_step_error: float = 0.0
@@ -48,23 +50,23 @@ class Entry:
         before: np.ndarray | np.floating,
         a: np.ndarray,
         b: np.ndarray,
-        bfloat16: bool = False,
     ) -> None:
-        if same_bits(a, b) or not (distance := ulp_distance(a, b, bfloat16=bfloat16)).any():
+        distance = ulp_distance(a, b, bfloat16=self.bfloat16)
+        if not distance.any():
             return
         with np.errstate(all="ignore"):
             difference = np.abs(a.astype(np.float64) - b.astype(np.float64))
             difference = np.where(distance == NOT_EQUAL, np.inf, difference)
             difference = np.where(distance == 0, 0.0, difference)
             unit = np.spacing(np.maximum(np.abs(before), np.abs(a))).astype(np.float64)
-            unit = unit * 2**16 if bfloat16 else unit
+            unit = unit * 2**16 if self.bfloat16 else unit
             error = np.where(distance == 0, 0.0, difference / unit)
         self.max_ulp = max(self.max_ulp, int(distance.max()))
         self.max_abs = max(self.max_abs, float(difference.max()))
         self.max_step_error = max(self.max_step_error, float(error.max()))
         if self.first_divergent_step is None:
             self.first_divergent_step = step
-            coarse = bfloat16 or a.itemsize < 4
+            coarse = self.bfloat16 or a.itemsize < 4
             finite = np.isfinite(error)
             self.first_step_error = 0.0 if coarse else float(error[finite].max(initial=0.0))
 
@@ -207,20 +209,18 @@ def in_lockstep(
             side.step({name: array.copy() for name, array in grad.items()})
         report.steps = step
         theirs = right.tensors()
-        bfloat16 = left.in_bfloat16() if isinstance(left, TorchSide) else set()
         for name, slots in left.tensors().items():
             if slots.keys() != theirs[name].keys():
                 only = ", ".join(sorted(slots.keys() ^ theirs[name].keys()))
                 raise ValueError(f"{name}: only one side has the state {only}")
             for slot, mine in slots.items():
-                entry = entries.setdefault((name, slot), Entry(name, slot))
-                entry.record(
-                    step,
-                    before[name].get(slot, mine.dtype.type(0)),
-                    mine,
-                    theirs[name][slot].astype(mine.dtype, copy=False),
-                    (name, slot) in bfloat16,
-                )
+                if (name, slot) not in entries:
+                    bfloat16 = isinstance(left, TorchSide) and left.in_bfloat16(name, slot)
+                    entries[name, slot] = Entry(name, slot, bfloat16)
+                other = theirs[name][slot].astype(mine.dtype, copy=False)
+                if not same_bits(mine, other):
+                    old = before[name].get(slot, mine.dtype.type(0))
+                    entries[name, slot].record(step, old, mine, other)
     report.entries = list(entries.values())
     return report
 
