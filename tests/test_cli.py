@@ -344,8 +344,10 @@ def test_parity_against_a_package_that_is_missing_is_one_line(
 CLOSED = """
 import os, sys
 from torchopt_ref.cli import main
-os.dup2(int(sys.argv[1]), 1)
-status = main(sys.argv[2:])
+reader, writer = os.pipe()
+os.close(reader)
+os.dup2(writer, 1)
+status = main(sys.argv[1:])
 sys.stdout.flush()
 os._exit(status)
 """
@@ -355,19 +357,16 @@ os._exit(status)
     "arguments",
     [[], ["list"], ["report", "{runs}"], [*PARITY, "--dtypes", "float32", "--engines", "kernel"]],
 )
-def test_a_reader_that_has_gone_ends_a_command_quietly(arguments, tmp_path):
+def test_a_reader_that_has_gone_ends_a_command_quietly(arguments, starter, tmp_path):
     run = tmp_path / "dropout" / "one"
     run.mkdir(parents=True)
     found = {name: ["x", "x"] for name in ("title", "why", "tried", "seen", "sides")}
     found |= {"experiment": "x", "config": {}, "figures": {}, "claims": [], "tables": []}
     (run / "results.json").write_text(json.dumps(found | {"environment": {"finished": "now"}}))
-    reader, writer = os.pipe()
-    os.close(reader)
-    words = [each.format(runs=tmp_path) for each in arguments]
-    process = python("-c", CLOSED, str(writer), *words, pass_fds=[writer])
-    os.close(writer)
-    assert process.communicate(timeout=120) == ("", "")
-    assert process.returncode == 128 + signal.SIGPIPE
+    log = tmp_path / "log"
+    pid = starter.start([each.format(runs=tmp_path) for each in arguments], log, CLOSED)
+    assert starter.wait(pid) == 128 + signal.SIGPIPE
+    assert log.read_text() == ""
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="it is Linux's")

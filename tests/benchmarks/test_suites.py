@@ -1,8 +1,10 @@
 """Every suite: who takes part, that they compute the same, and that another would be refused."""
 
+import runpy
 import shutil
 import sys
 from functools import partial
+from subprocess import CompletedProcess
 
 import pytest
 import torch
@@ -241,17 +243,24 @@ def test_all_take_the_same_first_step():
     assert case.sample(limit) == 0.1
 
 
-def test_the_first_step_is_taken_in_a_process_of_its_own_that_finds_no_compiler(monkeypatch):
+def test_the_first_step_is_taken_by_a_command_that_finds_no_compiler(monkeypatch, capfd):
+    """The command is carried out here: a process of its own would import torch first."""
     case = first_step.case()
     assert [c.name for c in case.contestants] == ["torch fused", "ours", "100 ms"]
     environments = []
 
-    def noted(*args, run=first_step.subprocess.run, **options):
-        environments.append(options["env"])
-        return run(*args, **options)
+    def run_here(command, env, **options):
+        environments.append(env)
+        python, flag, module, *arguments = map(str, command)
+        assert (python, flag) == (sys.executable, "-m")
+        monkeypatch.setattr(sys, "argv", [module, *arguments])
+        monkeypatch.delitem(sys.modules, module)
+        capfd.readouterr()
+        runpy.run_module(module, run_name="__main__")
+        return CompletedProcess(command, 0, *capfd.readouterr())
 
     monkeypatch.setenv("CXX", "c++")
-    monkeypatch.setattr(first_step.subprocess, "run", noted)
+    monkeypatch.setattr(first_step.subprocess, "run", run_here)
     _, ours, limit = (contestant.make() for contestant in case.contestants)
     params, seconds = ours.process()
     assert seconds > 0

@@ -42,6 +42,10 @@ def said(found):
     return {each.topic: (strip(each.a), strip(each.b)) for each in found.differences}
 
 
+slow = functools.partial(pytest.param, marks=pytest.mark.slow)
+
+
+# What is slow differs in what one of the others differs in, too.
 @pytest.mark.parametrize(
     ("a", "b", "options", "topics", "operation"),
     [
@@ -57,7 +61,7 @@ def said(found):
             },
             ("sqrt(s') + eps", "sqrt(s' + eps)"),
         ),
-        (
+        slow(
             "RMSprop",
             "optax.RMSprop",
             ("{}", "{}"),
@@ -78,7 +82,7 @@ def said(found):
             {"precision of lr": (ROUNDED, GIVEN)},
             None,
         ),
-        (
+        slow(
             "Adam",
             "book.Adam",
             ("{}", "{}"),
@@ -97,7 +101,7 @@ def said(found):
             },
             ("(sqrt(v') / sqrt(1 - beta2^t) + eps) * sqrt(1 - beta2^t)", "sqrt(v') + eps"),
         ),
-        ("Adam", "optax.Adam", ("{}", "{}"), {"correction": (EXACT, NARROW)}, None),
+        slow("Adam", "optax.Adam", ("{}", "{}"), {"correction": (EXACT, NARROW)}, None),
         ("Adam", "optax.Adam", ("{}", '{"x64": true}'), {}, None),
         (
             "optax.Adam",
@@ -139,7 +143,7 @@ def said(found):
             {"momentum": ("plain", "Nesterov's")},
             ("b'", "g + momentum * b'"),
         ),
-        (
+        slow(
             "AdamW",
             "keras.AdamW",
             ("{}", '{"eps": 1e-8}'),
@@ -158,7 +162,7 @@ def said(found):
             {"weight decay": (SHRINKS, IN_THE_STEP), "correction": (EXACT, NARROW)},
             None,
         ),
-        (
+        slow(
             "Adam",
             "AdamW",
             ("{}", "{}"),
