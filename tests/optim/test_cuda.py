@@ -179,7 +179,13 @@ def test_kernel_equals_the_rule(configuration, dtype, interpreted):
     check_steps(configuration, DTYPES[dtype], CPU, sizes)
 
 
-@pytest.mark.parametrize("configuration", CASES, ids=str)
+@pytest.mark.parametrize(
+    "configuration",
+    [
+        pytest.param(each, marks=pytest.mark.slow if each.options else (), id=str(each))
+        for each in CASES
+    ],
+)
 def test_kernel_equals_the_reference(configuration, interpreted):
     recipe = Recipe.of(configuration)
     form = recipe.form()
