@@ -10,6 +10,7 @@ import psutil
 import pytest
 import torch
 
+from tests.thinned import only
 from tests.train.training_cases import TINY, curves, last_checkpoint, last_state, results
 from torchopt_ref.train import Config
 from torchopt_ref.train.memory import available
@@ -68,8 +69,8 @@ def test_the_default_is_the_embedded_subset(train, tmp_path):
 EQUAL = {
     "parts": ([], ["--accumulate", "4"]),
     "parts that are more than images": (
-        ["--batch-size", "3"],
-        ["--accumulate", "9", "--batch-size", "3"],
+        ["--batch-size", "3", "--validation", "0.9"],
+        ["--accumulate", "9", "--batch-size", "3", "--validation", "0.9"],
     ),
     "workers": (["--augment"], ["--augment", "--workers", "2"]),
     "torch's Adam": ([], ["--optimizer", "torch.optim:Adam"]),
@@ -79,9 +80,13 @@ EQUAL = {
 }
 
 
-@pytest.mark.parametrize(("options", "others"), EQUAL.values(), ids=EQUAL)
-def test_ways_to_the_same(train, trained, options, others):
+RARE = {"torch's Adam", "a clip that is not reached", "no average"}
+
+
+@pytest.mark.parametrize("case", only(EQUAL.keys() - RARE, EQUAL))
+def test_ways_to_the_same(train, trained, case):
     """The same losses, but for rounding."""
+    options, others = EQUAL[case]
     if "--model" in options:
         options, others = [*options, "--lr", "1e-4"], [*others, "--lr", "1e-4"]
     _, expected = trained("--epochs", "1", *options)
@@ -107,8 +112,8 @@ DIFFERENT = {
 
 @pytest.mark.parametrize("options", DIFFERENT.values(), ids=DIFFERENT)
 def test_an_option_makes_a_difference(train, trained, options):
-    plain = last_state(trained()[0])["model"]
-    other = last_state(train(*options))["model"]
+    plain = last_state(trained("--epochs", "1")[0])["model"]
+    other = last_state(train("--epochs", "1", "--no-monitor", *options))["model"]
     assert not torch.equal(plain["1.weight"], other["1.weight"])
 
 

@@ -7,6 +7,7 @@ import warnings
 import pytest
 import torch
 
+from tests.thinned import only
 from tests.train.training_cases import last_checkpoint, last_state, results
 from torchopt_ref.cli import main
 
@@ -50,8 +51,18 @@ UNSEEN_BY_THE_LOSS = {
 }
 
 
-@pytest.mark.parametrize("kind", UNSEEN_BY_THE_LOSS)
-@pytest.mark.parametrize("action", ["stop", "skip", "rollback"])
+@pytest.mark.parametrize(
+    ("kind", "action"),
+    only(
+        [
+            ("a gradient", "skip"),
+            ("weights by a step that overflows", "stop"),
+            ("what the optimizer remembers", "skip"),
+            ("what the optimizer remembers", "rollback"),
+        ],
+        [(kind, action) for kind in UNSEEN_BY_THE_LOSS for action in ("stop", "skip", "rollback")],
+    ),
+)
 def test_what_the_loss_does_not_show_is_noticed_before_it_is_saved(
     train, monkeypatch, kind, action
 ):

@@ -8,9 +8,17 @@ import pytest
 import torch
 
 from tests.starter import DEADLINE, wait_for
+from tests.thinned import only
 from tests.train.training_cases import TINY, curves, last_checkpoint, last_state, results
 
 EQUAL = {
+    "three, batches of fewer images, augmented, in parts, averaged": (
+        3,
+        [
+            *("--augment", "--accumulate", "2", "--ema", "0.9", "--clip", "1"),
+            *("--batch-size", "2", "--validation", "0.9"),
+        ],
+    ),
     "two": (2, []),
     "four, and batches of fewer images": (
         4,
@@ -26,9 +34,10 @@ EQUAL = {
 }
 
 
-@pytest.mark.parametrize(("count", "options"), EQUAL.values(), ids=EQUAL)
-def test_many_processes_have_the_losses_of_one(starter, tmp_path, small_mnist, count, options):
+@pytest.mark.parametrize("case", only([next(iter(EQUAL))], EQUAL))
+def test_many_processes_have_the_losses_of_one(starter, tmp_path, small_mnist, case):
     """But for sums in another order: to 1e-6 of every loss."""
+    count, options = EQUAL[case]
     arguments = ["train", *TINY, *small_mnist, "--json-log", "--out", str(tmp_path), *options]
     one = starter.start([*arguments, "--name", "one"])
     assert starter.wait(one, DEADLINE) == 0
@@ -40,7 +49,7 @@ def test_many_processes_have_the_losses_of_one(starter, tmp_path, small_mnist, c
         assert actual[tag] == [(step, pytest.approx(value, rel=1e-6)) for step, value in points]
 
 
-@pytest.mark.parametrize("ours", [True, False])
+@pytest.mark.parametrize("ours", only([True], [True, False]))
 def test_our_batchnorm_makes_the_step_of_one_process(starter, tmp_path, small_mnist, ours):
     """In the first step: later ones make more and more of sums that were taken in another order.
 

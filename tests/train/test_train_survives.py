@@ -43,7 +43,10 @@ def lives(pid):
     ("number", "options", "line"),
     [
         (signal.SIGKILL, [], "which loaded images, ended by SIGKILL"),
-        (signal.SIGSEGV, ["--validation", "0"], "which loaded images, ended by SIGSEGV"),
+        pytest.param(
+            *(signal.SIGSEGV, ["--validation", "0"], "which loaded images, ended by SIGSEGV"),
+            marks=pytest.mark.slow,
+        ),
         (signal.SIGSTOP, ["--timeout", "1"], "no image was loaded in 1 seconds (--timeout)"),
     ],
     ids=["killed", "a fault", "stopped"],
@@ -71,7 +74,7 @@ def test_a_training_that_was_stopped_longer_than_the_timeout_goes_on(
     pid = starter.start([*arguments, "--name", "run"], "suspended")
     wait_for(has_checkpoints(tmp_path))
     everyone = [pid, *workers(pid)]
-    for _ in range(3):  # the training waits for a loader at most moments, not at all
+    for _ in range(2):  # the training waits for a loader at most moments, not at all
         for number in (signal.SIGSTOP, signal.SIGCONT):
             for each in everyone:
                 os.kill(each, number)
@@ -89,7 +92,9 @@ def test_a_run_that_was_moved_is_not_written_to_where_another_may_be(train, monk
     assert last_checkpoint(folder.with_name("run-old"))
 
 
+@pytest.mark.slow
 def test_a_loader_that_dies_ends_all_processes(starter, tmp_path, small_mnist):
+    """Both halves are seen by default: a loader ends its process, and a process all others."""
     arguments = [*LONG, *small_mnist, "--workers", "1", "--out", str(tmp_path), "--name", "run"]
     pids = starter.start_many(2, arguments, "both")
     wait_for(has_checkpoints(tmp_path))

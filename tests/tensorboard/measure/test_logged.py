@@ -29,8 +29,8 @@ def step(folder, log, classes=4, every=1):
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 
 
-OF_ALL = ("int8", "int64", "uint8", "uint64")
-"""One of each sign that torch can and that it cannot compute with; the others are slow."""
+OF_ALL = ("int8", "uint64")
+"""One that torch can compute with and one that it cannot; the others are slow."""
 
 
 @pytest.mark.parametrize(

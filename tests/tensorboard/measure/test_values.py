@@ -283,7 +283,8 @@ def test_record_chooses_what_is_written(tmp_path, read):
     for quantity in Monitor.QUANTITIES:
         model = mlp(nn.Tanh, hidden=(20,))
         folder = tmp_path / quantity
-        watched_by_hand(model, torch.optim.Adam(model.parameters()), folder, record=[quantity])
+        optimizer = torch.optim.Adam(model.parameters())
+        watched_by_hand(model, optimizer, folder, steps=10, record=[quantity])
         groups = {tag.partition("/")[0] for tag in read(folder).scalars} - LOGGED
         assert groups == GROUPS[quantity], quantity
 

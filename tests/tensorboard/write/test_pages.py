@@ -93,7 +93,7 @@ def test_the_learning_rate_is_the_one_that_was_set_not_the_first_of_its_warm_up(
     optimizer = torch.optim.SGD(model.parameters(), lr=0.3)
     schedule(optimizer)
     assert optimizer.param_groups[0]["lr"] < 0.1
-    watched_by_hand(model, optimizer, tmp_path)
+    watched_by_hand(model, optimizer, tmp_path, steps=2)
     found = hyper_parameters(read(tmp_path))
     assert found["lr"] == 0.3
     assert not {"initial_lr", "max_lr"} & found.keys()

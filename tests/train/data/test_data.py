@@ -110,7 +110,7 @@ def test_no_batch_size_is_advised_that_the_images_do_not_have(train, held_out, r
 
 
 def test_an_epoch_can_begin_in_its_middle_and_epochs_differ():
-    data = open_as(model="mlp", batch_size=500)
+    data = open_as(model="mlp", batch_size=100, validation=0.8)
     whole = list(data.train.epoch(1))
     for (x, y, *counts), (x_again, y_again, *counts_again) in zip(
         whole[7:], data.train.epoch(1, 7), strict=True

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.thinned import in_turn
 from torchopt_ref import optim
 from torchopt_ref.train import lr_range_test
 
@@ -168,10 +169,15 @@ OPTIMIZERS = {
 }
 
 
-@pytest.mark.parametrize("ending", [None, ZeroDivisionError, KeyboardInterrupt])
-@pytest.mark.parametrize("trained", [True, False])
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_all_is_as_before_bit_for_bit(name, trained, ending):
+@pytest.mark.parametrize(
+    ("made", "ending"),
+    in_turn(
+        [(name, trained) for name in OPTIMIZERS for trained in (True, False)],
+        [None, ZeroDivisionError, KeyboardInterrupt],
+    ),
+)
+def test_all_is_as_before_bit_for_bit(made, ending):
+    name, trained = made
     torch.manual_seed(0)
     model = Net()
     weights = [each for each in model.parameters() if each.requires_grad]
