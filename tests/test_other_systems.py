@@ -3,7 +3,10 @@
 import errno
 import fcntl
 import functools
+import importlib.util
+import multiprocessing.forkserver
 import os
+import pickle
 import runpy
 import signal
 import sys
@@ -21,9 +24,13 @@ from torchopt_ref.experiments.lab import processes
 from torchopt_ref.experiments.lab.run import run_experiment
 from torchopt_ref.experiments.reports import weight_init as report
 from torchopt_ref.tensorboard import run_lock
+from torchopt_ref.train import Config
 from torchopt_ref.train.checkpoints import Checkpoints
 from torchopt_ref.train.data import workers
+from torchopt_ref.train.data.opening import open_data
 from torchopt_ref.train.distributed import Processes
+
+CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -42,6 +49,14 @@ def test_cores_are_counted_where_no_process_is_bound_to_some(monkeypatch):
 @pytest.fixture
 def no_forks(monkeypatch):
     monkeypatch.setattr(processes.multiprocessing, "get_all_start_methods", lambda: ["spawn"])
+
+
+def test_processes_are_forked_from_a_server_that_imports_what_there_is():
+    context = processes.context()
+    assert context.get_start_method() == "forkserver"
+    preloaded = multiprocessing.forkserver._forkserver._preload_modules
+    assert preloaded
+    assert all(importlib.util.find_spec(name) for name in preloaded)
 
 
 def test_processes_are_spawned_where_none_can_be_forked(no_forks):
@@ -82,7 +97,18 @@ def trained(starter, tmp_path_factory):
     return train
 
 
-@pytest.mark.parametrize("method", ["forkserver", pytest.param("spawn", marks=pytest.mark.slow)])
+def test_what_a_loader_is_given_can_be_sent_to_a_process_that_is_no_fork():
+    for option in (True, False):
+        data = open_data(Config.of(model="mlp", augment=option, workers=1), CPU, Processes())
+        loader = data.train._loader
+        sent = pickle.dumps((loader.dataset, loader.worker_init_fn, loader.collate_fn))
+        share = next(iter(loader.sampler))
+        for here, there in zip(loader.dataset[share], pickle.loads(sent)[0][share], strict=True):
+            assert torch.equal(here, there)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
 def test_loaders_may_be_started_in_any_way(trained, method):
     """Forked on Linux before Python 3.14, by a server since then, spawned on macOS and Windows."""
     assert trained(method) == trained("fork")

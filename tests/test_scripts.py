@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.thinned import in_turn
+
 ROOT = Path(__file__).parents[1]
 VERSION = "{}.{}".format(*sys.version_info[:2])
 EXTRAS = {"run": ["lab"], "test": ["lab", "integrations", "dialects", "docs", "dev"]}
@@ -123,8 +125,10 @@ def test_the_second_call_installs_nothing_and_says_nothing(clone, script):
     ]
 
 
-@pytest.mark.parametrize("script", ["run", "test"])
-@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["optimizers", "--help"]])
+@pytest.mark.parametrize(
+    ("arguments", "script"),
+    in_turn([["--help"], ["-h"], ["optimizers", "--help"]], ["run", "test"]),
+)
 def test_help_installs_nothing_and_goes_on_once_all_is_there(clone, script, arguments):
     done = clone(f"scripts/{script}", *arguments)
     assert (done.returncode, done.stderr, clone.calls) == (0, "", [])

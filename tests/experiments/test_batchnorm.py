@@ -25,8 +25,13 @@ SMALL = {"seeds": 1, "samples": 100, "epochs": 2, "batch_size": 25}
 RUN = {"seeds": 1, "samples": 100, "epochs": 4, "batch_size": 100, "jobs": 1}
 
 
+SOME_SCALES = ["scale-1", "scale-0.158", "scale-0.0001"]
+
+
 def run(out):
-    return run_experiment(batchnorm, report, batchnorm.Config(out=out, **RUN))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batchnorm, "SCALES", {name: batchnorm.SCALES[name] for name in SOME_SCALES})
+        return run_experiment(batchnorm, report, batchnorm.Config(out=out, **RUN))
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +57,7 @@ def test_the_folder_holds_report_figures_and_curves(folder):
     } <= names
     tags = EventAccumulator(str(folder / "before-torch")).Reload().Tags()["scalars"]
     assert set(tags) == {
-        f"{kind}/train/{name}" for kind in ("loss", "accuracy") for name in [*SCALES, *RATES]
+        f"{kind}/train/{name}" for kind in ("loss", "accuracy") for name in [*SOME_SCALES, *RATES]
     }
     for claim, _, label in report.CLAIMS.values():
         assert (folder / "report.md").read_text().count(f": {claim.en}. In every seed") == 1

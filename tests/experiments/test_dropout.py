@@ -10,6 +10,7 @@ from hypothesis import given, settings, strategies
 from numpy_ref.network import MultiLayerNet
 from numpy_ref.optimizers import SGD
 from numpy_ref.random import Generator
+from tests.experiments.fashion_files import write_fashion
 from tests.experiments.made_up_reports import check_both_languages
 from torchopt_ref import data
 from torchopt_ref.experiments import dropout
@@ -25,9 +26,11 @@ TINY = {"epochs": 1, "seeds": 1, "jobs": 1}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, agrees_soon):
-    return run_experiment(
-        dropout, report, dropout.Config(out=tmp_path_factory.mktemp("out"), **TINY)
-    )
+    """The passes with dropout left on take most of the time: there are few test images."""
+    out, rng = tmp_path_factory.mktemp("out"), np.random.default_rng(0)
+    write_fashion(out, train=(300, rng), t10k=(300, rng))
+    config = dropout.Config(dataset="fashion", data_root=out, out=out, **TINY)
+    return run_experiment(dropout, report, config)
 
 
 def results_of(folder):

@@ -1,5 +1,6 @@
 """The optimizer comparison from its command line: event files, figures, results."""
 
+import functools
 import json
 import shlex
 
@@ -55,6 +56,7 @@ def small(run):
     return run(3, "--lockstep")
 
 
+@functools.cache
 def events(folder):
     accumulator = EventAccumulator(str(folder), {"scalars": 0, "images": 0})
     accumulator.Reload()
@@ -216,9 +218,27 @@ def test_one_side_alone_runs_as_beside_the_other(folder, run, side):
     assert apart(alone, "SGD") is None
 
 
-def test_two_processes_give_the_same_results_as_one(run):
+STARTED = """
+import multiprocessing, sys
+from torchopt_ref.cli import main
+from torchopt_ref.experiments.lab import processes
+
+method = sys.argv.pop(1)
+processes.context = lambda: multiprocessing.get_context(method)
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+# The server that forks the processes imports torch first, which takes most of the time.
+@pytest.mark.parametrize("method", ["fork", pytest.param("forkserver", marks=pytest.mark.slow)])
+def test_two_processes_give_the_same_results_as_one(method, run, starter, tmp_path):
     one = results(run(3, "--sides", "torch"))
-    two = results(run(3, "--sides", "torch", "--jobs", "2"))
+    options = ["--quick", "--iterations", "30", "--sides", "torch", "--jobs", "2"]
+    arguments = [method, "run", "optimizers", *options, "--out", tmp_path / "out"]
+    log = tmp_path / "log"
+    assert starter.wait(starter.start(arguments, log, STARTED)) == 0, log.read_text()
+    (folder,) = (tmp_path / "out" / "optimizers").iterdir()
+    two = results(folder)
     assert one.pop("environment").keys() == two.pop("environment").keys()
     assert one == two
 

@@ -11,7 +11,18 @@ from torchopt_ref.cli import main
 from torchopt_ref.experiments import EXPERIMENTS, experiment
 from torchopt_ref.tensorboard.read.inspection import inspect
 
-SHORT = ["--sides", "torch", "--seeds", "2", "--iterations", "120", "--jobs", "1"]
+SHORT = [
+    "--sides",
+    "torch",
+    "--seeds",
+    "2",
+    "--iterations",
+    "100",
+    "--batch-size",
+    "50",
+    "--jobs",
+    "1",
+]
 WEIGHT_INIT = ["run", "weight-init", *SHORT]
 
 

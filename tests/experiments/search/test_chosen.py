@@ -53,7 +53,10 @@ def test_other_test_images_change_the_test_accuracy_and_nothing_else(tmp_path):
     assert one == other
 
 
-@pytest.mark.parametrize(("fault", "workers"), [("is missing", 1), ("is corrupt", 2)])
+@pytest.mark.parametrize(
+    ("fault", "workers"),
+    [("is corrupt", 1), pytest.param("is missing", 2, marks=pytest.mark.slow)],
+)
 def test_before_the_last_stage_no_test_file_is_opened(tmp_path, fault, workers):
     write_data(tmp_path, test_seed=1)
     file = tmp_path / "FashionMNIST" / "raw" / "t10k-labels-idx1-ubyte"

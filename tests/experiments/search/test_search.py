@@ -38,13 +38,13 @@ def test_another_seed_finds_something_else(searched, tmp_path):
 
 
 def test_tpe_with_pruning_prunes_and_is_repeatable_with_one_worker(tmp_path):
-    config = replace(TINY, sampler="tpe", pruner="median", epochs=10, rounds=1, trials=13)
+    config = replace(TINY, sampler="tpe", pruner="median", epochs=5, rounds=1, trials=13)
     one, other = (found(config, tmp_path / name) for name in "ab")
     assert one == other
     lengths = [len(trial["torch"]["curves"]["loss/train"]) for trial in one.values()]
     states = [trial["state"] for trial in one.values()]
     assert {*states} == {"complete", "pruned"}
-    assert all((n < 10) == (state == "pruned") for n, state in zip(lengths, states, strict=True))
+    assert all((n < 5) == (state == "pruned") for n, state in zip(lengths, states, strict=True))
     assert min(lengths) > config.epochs // 5
     random = found(replace(config, sampler="random", pruner="none", epochs=1), tmp_path / "c")
     differs = [one[i]["params"] != random[i]["params"] for i in range(13)]

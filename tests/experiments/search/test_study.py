@@ -1,5 +1,7 @@
 """The processes of a search: what they find together, and what survives their death."""
 
+import json
+import multiprocessing
 import os
 import signal
 from dataclasses import replace
@@ -20,12 +22,28 @@ from tests.experiments.search.cases import (
 )
 from tests.starter import wait_for
 from torchopt_ref.errors import UserError
-from torchopt_ref.experiments.search.study import run_study
+from torchopt_ref.experiments.search import study
 from torchopt_ref.experiments.search.worker import Worker
 
+FOUND = """
+import json, multiprocessing, sys
+from pathlib import Path
+from tests.experiments.search.cases import TINY, found, without_curves
+from torchopt_ref.experiments.search import study
 
-def test_the_same_options_find_the_same_with_one_worker_or_two(searched, tmp_path):
-    assert without_curves(found(TINY, tmp_path / "two", workers=2)) == trials_of(searched)
+method, folder = sys.argv[1:]
+study.context = lambda: multiprocessing.get_context(method)
+outcomes = without_curves(found(TINY, Path(folder, "two"), workers=2))
+Path(folder, "found.json").write_text(json.dumps(outcomes))
+"""
+
+
+# The server that forks the workers imports torch first, which takes most of the time.
+@pytest.mark.parametrize("method", ["fork", pytest.param("forkserver", marks=pytest.mark.slow)])
+def test_the_same_options_find_the_same_with_one_worker_or_two(method, searched, starter, tmp_path):
+    log = tmp_path / "log"
+    assert starter.wait(starter.start([method, tmp_path], log, FOUND)) == 0, log.read_text()
+    assert json.loads((tmp_path / "found.json").read_text()) == trials_of(searched)
 
 
 # tests/experiments/search/test_worker.py has what a dead process leaves, of each kind.
@@ -74,7 +92,8 @@ class Killing:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_the_death_of_all_workers_is_reported(tmp_path):
+def test_the_death_of_all_workers_is_reported(tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "context", lambda: multiprocessing.get_context("fork"))
     plan = plan_in(tmp_path, rounds=(3,))
     with pytest.raises(UserError, match=r"exit statuses -9, -9.*--workers"):
-        list(run_study(plan, Killing(), 2))
+        list(study.run_study(plan, Killing(), 2))

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from torchopt_ref import optim
 from torchopt_ref.sides import BY_NAME, KNOWN
 from torchopt_ref.testing import Traits, check_optimizer
 
@@ -44,7 +43,7 @@ def failed(report):
 
 
 # Every dialect and every method; each formula is compared in tests/testing/parity, too.
-OURS = ("SGD", "AdamW", "book.AdaGrad", "keras.RMSprop", "optax.Adam")
+OURS = ("SGD", "book.AdaGrad", "keras.RMSprop", "optax.AdamW")
 
 
 @pytest.mark.parametrize(
@@ -81,11 +80,10 @@ def named(factory):
     return f"{factory.__module__}.{factory.__qualname__}"
 
 
-@pytest.mark.parametrize(
-    "factory",
-    [pytest.param(each, marks=[pytest.mark.slow] * (each is not optim.Adam)) for each in COMPILED],
-    ids=named,
-)
+# The check is seen to pass and to fail in test_checks_bite.py; our compiled steps are compared with
+# eager ones in tests/integration/test_compile.py.
+@pytest.mark.slow
+@pytest.mark.parametrize("factory", COMPILED, ids=named)
 def test_compiled_steps_equal_eager_ones(factory):
     report = check_optimizer(factory, slow=True)
     assert report.results[-1].check == "compiled_step_equals_eager"
