@@ -229,7 +229,7 @@ class NumpyReference:
         return "lr" in hyper
 
     def step(self, grads: list[Tensor], step: int) -> list[Tensor]:
-        self.side.step({str(index): grad.numpy() for index, grad in enumerate(grads)})
+        self.side.step({str(index): grad.numpy().copy() for index, grad in enumerate(grads)})
         return [torch.from_numpy(array.copy()) for array in self.side.params.values()]
 
 
