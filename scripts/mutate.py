@@ -6,13 +6,14 @@
 
 First the tests are run unchanged, under coverage: which of them executes which line, and how long
 does it take? Then each mutant is given to the tests that execute its statement, and after them to
-others that execute its file: those first of which most fit into a second. It survives if none of
-them fails, or if ``--seconds`` of them have passed. So the score is a lower bound.
+others that execute its file, until ``--seconds`` are used up, of which each file of tests gets the
+same share. It survives if none of them fails: so the score is a lower bound.
 
 A survivor shows a missing test, or a change that makes no difference, such as another way to write
 the same number: read the list at the end. The exit status is 1 if fewer than 90 % were killed, 2 if
 a test fails before anything is changed. Each of the ``--jobs`` works in a copy of the project, so
-the working tree is never changed. The same ``--seed`` draws the same mutants.
+the working tree is never changed. The same ``--seed`` draws the same mutants, of which ``--only``
+takes some: try the survivors again when you have written a test.
 """
 
 from __future__ import annotations
@@ -222,25 +223,29 @@ class Observed:
         self._data.read()
 
     def tests_for(self, mutant: Mutant, seconds: float) -> list[str]:
-        """Those that execute its statement, then those that execute its file: names of tests."""
+        """Those that execute its statement, then those that execute its file, by file."""
         executed = self._data.contexts_by_lineno(mutant.path)
         of_file = {test for tests in executed.values() for test in named(tests)}
         of_statement = {test for line in mutant.statement for test in named(executed.get(line, ()))}
-        chosen = []
+        chosen = defaultdict(list)
         for tests in (of_statement, of_file - of_statement):
-            files = defaultdict(list)
-            for test in sorted(tests):
-                files[test.partition("::")[0]].append(test)
-            for each in sorted(files.values(), key=self._rate, reverse=True):
-                for test in sorted(each, key=self._seconds.__getitem__):
-                    seconds -= self._seconds[test]
-                    if seconds > 0:
-                        chosen.append(test)
-        return chosen
+            for test in self._in_turn(tests):
+                seconds -= self._seconds[test]
+                if seconds > 0:
+                    chosen[file_of(test)].append(test)
+        return [test for tests in chosen.values() for test in tests]
 
-    def _rate(self, tests: list[str]) -> float:
-        """Tests of one file in a second, of which it takes one to import what they need."""
-        return len(tests) / (1 + sum(self._seconds[test] for test in tests))
+    def _in_turn(self, tests: set[str]) -> list[str]:
+        """Sorted so that each file gets the same share of the time, for its fastest tests first."""
+        until, spent = {}, defaultdict(float)
+        for test in sorted(tests, key=lambda test: (self._seconds[test], test)):
+            spent[file_of(test)] += self._seconds[test]
+            until[test] = spent[file_of(test)]
+        return sorted(tests, key=lambda test: (until[test], test))
+
+
+def file_of(test: str) -> str:
+    return test.partition("::")[0]
 
 
 def named(contexts: Iterable[str]) -> set[str]:
@@ -318,12 +323,15 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--tests", nargs="+", default=["tests"], help="files and folders (tests)")
     parser.add_argument("--seconds", type=float, default=60, help="of tests for a mutant (60)")
+    parser.add_argument("--only", nargs="+", metavar="FILE:LINE", help="of the mutants drawn")
     parser.add_argument("--list", action="store_true", help="print the mutants, run no test")
     options = parser.parse_args()
     files = sorted({file for path in options.paths for file in found(ROOT / path)})
     everywhere = [place for file in files for place in places(file)]
     sample = min(options.sample, len(everywhere))
     drawn = [mutant(*place) for place in random.Random(options.seed).sample(everywhere, sample)]
+    if options.only:
+        drawn = [each for each in drawn if f"{each.path}:{each.line}" in options.only]
     if options.list:
         print(*drawn, sep="\n")
         return 0

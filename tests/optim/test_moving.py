@@ -506,6 +506,15 @@ def test_what_keras_has_once_must_be_one_and_the_same_there(change, message):
         assert int(theirs.iterations) == 5
 
 
+def test_betas_may_be_any_two_numbers():
+    theirs = built("Adam", spared="none")
+    entries, _ = mapped(torch_model())
+    ours = from_keras(theirs, by_path(theirs, entries))
+    for group in ours.param_groups:
+        group["betas"] = [np.float64(0.9), torch.tensor(0.999, dtype=torch.float64)]
+    to_keras(ours, theirs, by_path(theirs, entries), steps=1)
+
+
 def test_only_keras_dialect_moves_to_keras_and_only_to_its_own_class():
     theirs = built("Adam", spared="none")
     entries, params = mapped(torch_model())

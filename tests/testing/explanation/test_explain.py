@@ -255,6 +255,7 @@ def test_roundings_that_a_cancellation_makes_large_are_no_other_formula():
     found = explained("RMSprop", "torch.optim:RMSprop", options, options)
     assert found.together.parting is not None
     assert "by rounding only, which is large where numbers cancel" in found.verdict()
+    assert "Both formulas have the same value: numbers that were rounded cancel." in str(found)
 
 
 class RMSpropTF(torch.optim.Optimizer):

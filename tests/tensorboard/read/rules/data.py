@@ -116,6 +116,13 @@ TABLE = {
             ),
             *(1.55, 1.45),
         ),
+        Line(
+            "records of a reward that rises",
+            lambda n: run(
+                {BETWEEN: 0, "loss": 1, "Mean Reward": [0, 1, 2][:n]}, logged=["Mean Reward"]
+            ),
+            *(3, 2),
+        ),
     ],
     (data.same_batch, "the same batch again"): [
         Line("share of the steps", lambda x: same_batch(x, **CLASSIFIER), 0.29, 0.31, "In 31% of"),
