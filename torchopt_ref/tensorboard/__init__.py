@@ -7,10 +7,10 @@ fills records, ``write`` writes them, and ``read`` reads and judges them. ``serv
 TensorBoard, and prints an address that opens it on a page with curves.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torchopt_ref.errors import with_hint
+from torchopt_ref.on_demand import on_demand
 
 try:
     from .read import Finding, History, diagnose
@@ -32,20 +32,14 @@ __all__ = [
     "Sink",
     "diagnose",
 ]
-HOMES = {
-    "JsonLines": ".write",
-    "Monitor": ".monitor",
-    "NonFiniteError": ".measure",
-    "RunFolder": ".write",
-    "Sink": ".write",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import the rest when it is first asked for: runs are read and shown without torch."""
-    if name not in HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        return getattr(import_module(HOMES[name], __name__), name)
-    except ModuleNotFoundError as error:
-        raise with_hint(error) from error
+# Runs are read and shown without torch.
+__getattr__ = on_demand(
+    __name__,
+    {
+        "JsonLines": ".write",
+        "Monitor": ".monitor",
+        "NonFiniteError": ".measure",
+        "RunFolder": ".write",
+        "Sink": ".write",
+    },
+)

@@ -12,10 +12,9 @@
 - ``range_test/`` (learning rates tested in any loop), ``find_lr`` (such a test of a training)
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from torchopt_ref.errors import with_hint
+from torchopt_ref.on_demand import on_demand
 
 from .config import (
     Config,
@@ -43,14 +42,7 @@ __all__ = [
     "lr_range_test",
     "train",
 ]
-HOMES = {"train": ".loop", "LRRange": ".range_test", "lr_range_test": ".range_test"}
-
-
-def __getattr__(name: str) -> Any:
-    """Import the rest when it is first asked for: options are read and explained without torch."""
-    if name not in HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        return getattr(import_module(HOMES[name], __name__), name)
-    except ModuleNotFoundError as error:
-        raise with_hint(error) from error
+# Options are read and explained without torch.
+__getattr__ = on_demand(
+    __name__, {"train": ".loop", "LRRange": ".range_test", "lr_range_test": ".range_test"}
+)
