@@ -211,7 +211,7 @@ class Observed:
 
     def __init__(self, folder: Path, tests: list[str], jobs: int) -> None:
         copy_project(folder)
-        (folder / ".coveragerc").write_text("[run]\nrelative_files = true\n")
+        (folder / ".coveragerc").write_text("[run]\nrelative_files = true\n", encoding="utf-8")
         flags = ["-q", "-n", str(jobs), "-p", "no:randomly", "-p", "no:cacheprovider"]
         flags += ["--cov=numpy_ref", "--cov=torchopt_ref", "--cov-context=test", "--cov-report="]
         command = [sys.executable, "-c", OBSERVER, "seconds.json", *flags, *tests]

@@ -14,6 +14,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.starter import wait_for
+from tests.thinned import only
 from torchopt_ref import __version__
 from torchopt_ref.cli import main
 from torchopt_ref.experiments import EXPERIMENTS
@@ -225,7 +226,7 @@ def endless_run(starter, tmp_path):
 
 
 # The server that forks the workers imports torch first, which takes most of the time.
-@pytest.mark.parametrize("method", ["fork", pytest.param("forkserver", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("method", only(["fork"], ["fork", "forkserver"]))
 def test_ctrl_c_leaves_whole_event_files_and_says_so(method, starter, endless_run, tmp_path):
     """It ends the workers, too."""
     pid = endless_run(method)

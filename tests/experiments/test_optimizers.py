@@ -10,6 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.experiments.fashion_files import write_fashion
 from tests.experiments.made_up_reports import check_both_languages, make_all
+from tests.thinned import only
 from torchopt_ref.cli import main
 from torchopt_ref.experiments import optimizers
 from torchopt_ref.experiments.lab.agreement import ADAPTIVE_STEP_ULP, STEP_ULP, bound_of
@@ -230,7 +231,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 # The server that forks the processes imports torch first, which takes most of the time.
-@pytest.mark.parametrize("method", ["fork", pytest.param("forkserver", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("method", only(["fork"], ["fork", "forkserver"]))
 def test_two_processes_give_the_same_results_as_one(method, run, starter, tmp_path):
     one = results(run(3, "--sides", "torch"))
     options = ["--quick", "--iterations", "30", "--sides", "torch", "--jobs", "2"]
@@ -315,7 +316,7 @@ def test_an_interrupted_run_resumes_from_the_last_finished_unit(tmp_path, capsys
     assert whole == resumed
 
 
-@pytest.mark.parametrize("dialect", ["keras", pytest.param("torch", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("dialect", only(["keras"], ["torch", "keras"]))
 def test_another_dialect_is_run_told_and_kept_apart(run, dialect):
     """Both sides compute it alike, and its learning rates are the book's."""
     folder, book = run(1, "--dialect", dialect), run(1)

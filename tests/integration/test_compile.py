@@ -10,8 +10,10 @@ import pytest
 import torch
 from torch import nn
 
+from tests.thinned import only
 from torchopt_ref import optim
 
+BACKENDS = ("aot_eager", "inductor")
 CASES = [
     (optim.SGD, {"momentum": 0.9, "dampening": 0.5}),
     (optim.keras.Adam, {"weight_decay": 0.1}),
@@ -52,11 +54,10 @@ def stats():
 
 @pytest.mark.parametrize(
     ("backend", "cls", "options"),
-    [
-        *(("aot_eager", *case) for case in CASES),
-        *(pytest.param("aot_eager", *case, marks=pytest.mark.slow) for case in OTHERS),
-        *(pytest.param("inductor", *case, marks=pytest.mark.slow) for case in CASES + OTHERS),
-    ],
+    only(
+        [("aot_eager", *case) for case in CASES],
+        [(backend, *case) for backend in BACKENDS for case in CASES + OTHERS],
+    ),
     ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_the_compiled_step_is_the_eager_step_in_one_graph(backend, cls, options, stats):
@@ -89,14 +90,7 @@ def test_a_slot_made_in_the_graph_has_memory_of_its_own(stats):
 
 
 @pytest.mark.parametrize(
-    "cls",
-    [
-        optim.Adam,
-        *(
-            pytest.param(cls, marks=pytest.mark.slow)
-            for cls in (optim.SGD, optim.AdaGrad, optim.keras.Adam)
-        ),
-    ],
+    "cls", only([optim.Adam], [optim.SGD, optim.AdaGrad, optim.Adam, optim.keras.Adam])
 )
 def test_an_optimizer_made_in_a_compiled_function(cls, stats):
     models, _, x = twins(optim.SGD, {})
@@ -116,7 +110,7 @@ def test_an_optimizer_made_in_a_compiled_function(cls, stats):
         assert compiled.state[mine].keys() == plain.state[eager].keys()
 
 
-@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("backend", only(["aot_eager"], BACKENDS))
 def test_a_compiled_training_step(backend, stats):
     models, optimizers, x = twins(optim.AdamW, {})
 

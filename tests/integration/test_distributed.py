@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from tests.thinned import only
+
 from .distributed_scenarios import CASES, FOURTH
 
 WORKER = """
@@ -14,7 +16,7 @@ worker(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
 DEADLINE = 300
 
 
-@pytest.mark.parametrize("every", [FOURTH, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", only([FOURTH], [FOURTH, 1]))
 def test_two_processes_reach_what_one_reaches(starter, tmp_path, every):
     """Each trains on half of every batch, or steps its shards, and reaches what one reaches."""
     log = tmp_path / "log"

@@ -9,6 +9,7 @@ import torch
 from torch.autograd import forward_ad
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, stack_module_state, vmap
 
+from tests.thinned import only
 from torchopt_ref.nn import BatchNorm1d, BatchNorm2d
 
 needs_compiler = pytest.mark.skipif(
@@ -182,7 +183,7 @@ def test_forward_mode_through_the_parameters():
 
 
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("dynamic", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("dynamic", only([True], [True, False]))
 def test_compiled_without_a_graph_break(training, dynamic):
     torch._dynamo.reset()
     eager = pair(kind="2d")[1].train(training)
@@ -199,7 +200,7 @@ def test_compiled_without_a_graph_break(training, dynamic):
     assert_close(dict(layer.named_buffers()), dict(eager.named_buffers()))
 
 
-@pytest.mark.parametrize("training", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("training", only([True], [True, False]))
 def test_compiled_low_precision(training):
     torch._dynamo.reset()
     eager = pair(kind="2d", dtype=torch.float32)[1].train(training)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.thinned import in_turn
+from tests.thinned import in_turn, only
 from torchopt_ref.optim import Rule
 from torchopt_ref.optim.engines import cuda, memory
 from torchopt_ref.optim.engines.formula import Form, formula
@@ -27,6 +27,7 @@ if tuple(map(int, triton.__version__.split(".")[:2])) < (3, 6):
 
 CPU = torch.device("cpu")
 CASES = list(configurations())
+PLAIN = [each for each in CASES if not each.options]
 DTYPES = {
     "float32": (torch.float32, torch.float32),
     "float64": (torch.float64, torch.float64),
@@ -179,13 +180,7 @@ def test_kernel_equals_the_rule(configuration, dtype, interpreted):
     check_steps(configuration, DTYPES[dtype], CPU, sizes)
 
 
-@pytest.mark.parametrize(
-    "configuration",
-    [
-        pytest.param(each, marks=pytest.mark.slow if each.options else (), id=str(each))
-        for each in CASES
-    ],
-)
+@pytest.mark.parametrize("configuration", only(PLAIN, CASES), ids=str)
 def test_kernel_equals_the_reference(configuration, interpreted):
     recipe = Recipe.of(configuration)
     form = recipe.form()
@@ -359,15 +354,7 @@ def check_instructions(text):
 
 @pytest.mark.parametrize(
     ("configuration", "dtype"),
-    [
-        *in_turn([each for each in FORMULAS if not each.options], DTYPES),
-        *(
-            pytest.param(each, dtype, marks=pytest.mark.slow, id=f"{each}-{dtype}")
-            for each in FORMULAS
-            if each.options
-            for dtype in DTYPES
-        ),
-    ],
+    in_turn(FORMULAS, DTYPES, usual=PLAIN.__contains__),
 )
 def test_compiled_operations_are_exact(configuration, dtype, ptx):
     check_instructions(ptx(Recipe.of(configuration).form(), DTYPES[dtype], 80))

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, grad, vmap
 
-from tests.thinned import in_turn
+from tests.thinned import in_turn, only
 from torchopt_ref import optim
 from torchopt_ref.optim.functional import Functional
 from torchopt_ref.sides import configurations
@@ -168,9 +168,7 @@ def test_gradients_are_matched_by_name():
     assert (moved["a"], moved["b"]) == (-7, -1)
 
 
-@pytest.mark.parametrize(
-    "cls", [optim.keras.Adam, pytest.param(optim.Adam, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("cls", only([optim.keras.Adam], [optim.keras.Adam, optim.Adam]))
 def test_it_compiles_to_the_same(cls):
     pure = Functional(cls, lr=0.1)
     params, grads = tensors(0, torch.float64), tensors(1, torch.float64)

@@ -1,6 +1,5 @@
 """A monitor changes nothing of a training and leaves no trace, whatever fails."""
 
-import itertools
 import warnings
 
 import pytest
@@ -10,6 +9,7 @@ from torch import nn
 import torchopt_ref.nn
 import torchopt_ref.optim
 from tests.tensorboard.trainings import batches, cnn, hooks, mlp, with_batchnorm
+from tests.thinned import in_turn
 from torchopt_ref.errors import UserError
 from torchopt_ref.tensorboard import Monitor
 
@@ -43,18 +43,7 @@ OPTIMIZERS = {
 }
 
 
-PAIRS = dict(zip(MODELS, itertools.cycle(OPTIMIZERS)))
-"""Each model with an optimizer, and each optimizer with a model; the others are slow."""
-
-
-@pytest.mark.parametrize(
-    ("name", "rule"),
-    [
-        pytest.param(name, rule, marks=[pytest.mark.slow] * (PAIRS[name] != rule))
-        for name in MODELS
-        for rule in OPTIMIZERS
-    ],
-)
+@pytest.mark.parametrize(("name", "rule"), in_turn(MODELS, OPTIMIZERS))
 def test_training_is_bit_for_bit_the_same_with_and_without(name, rule, tmp_path):
     outcomes = []
     for monitored in (False, True):

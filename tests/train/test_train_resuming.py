@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from tests.thinned import only
 from tests.train.training_cases import curves, last_checkpoint, last_state, results
 
 INTERRUPTED = ["--optimizer", "troublemakers:Interrupted"]
@@ -41,17 +42,9 @@ ALONE = {
 }
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        *(pytest.param(options, id=name) for name, options in TOGETHER.items()),
-        *(
-            pytest.param(options, id=name, marks=pytest.mark.slow)
-            for name, options in ALONE.items()
-        ),
-    ],
-)
-def test_stopped_and_resumed_is_the_same_as_never_stopped(train, options, monkeypatch):
+@pytest.mark.parametrize("kind", only(TOGETHER, TOGETHER | ALONE))
+def test_stopped_and_resumed_is_the_same_as_never_stopped(train, kind, monkeypatch):
+    options = (TOGETHER | ALONE)[kind]
     uninterrupted = train(*INTERRUPTED, *options, name="uninterrupted")
     steps = last_state(uninterrupted)["position"]["step"]
     for at in (2, 3, steps - 7):  # the estimate of the memory makes a step of its own

@@ -12,6 +12,7 @@ import torch
 from torch.optim import lr_scheduler
 from torch.optim.swa_utils import SWALR
 
+from tests.thinned import only
 from tests.train.training_cases import curves
 from torchopt_ref.train import ScheduleOptions
 from torchopt_ref.train.optimizers import Schedule
@@ -114,10 +115,9 @@ AS_TENSORS = ("ChainedScheduler", "CyclicLR", "LinearLR", "OneCycleLR", "ReduceL
     ("rate", "kind"),
     [
         *((float, kind) for kind in KINDS),
-        *(
-            pytest.param(torch.Tensor, kind, marks=[] if kind in AS_TENSORS else [pytest.mark.slow])
-            for kind in KINDS
-            if kind != "a user's"
+        *only(
+            [(torch.Tensor, kind) for kind in AS_TENSORS],
+            [(torch.Tensor, kind) for kind in KINDS if kind != "a user's"],
         ),
     ],
 )

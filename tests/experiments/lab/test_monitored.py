@@ -7,22 +7,13 @@ from contextlib import redirect_stdout
 import numpy as np
 import pytest
 
+from tests.thinned import only
 from torchopt_ref.cli import main
 from torchopt_ref.experiments import EXPERIMENTS, experiment
 from torchopt_ref.tensorboard.read.inspection import inspect
 
-SHORT = [
-    "--sides",
-    "torch",
-    "--seeds",
-    "2",
-    "--iterations",
-    "100",
-    "--batch-size",
-    "50",
-    "--jobs",
-    "1",
-]
+SHORT = ["--sides", "torch", "--seeds", "2", "--jobs", "1"]
+SHORT += ["--iterations", "100", "--batch-size", "50"]
 WEIGHT_INIT = ["run", "weight-init", *SHORT]
 
 
@@ -76,11 +67,7 @@ OF_THEIR_OWN = ("batchnorm", "dropout")
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[pytest.mark.slow] * (name not in OF_THEIR_OWN))
-        for name in sorted(EXPERIMENTS.keys() - {"activations", "search"})
-    ],
+    "name", only(OF_THEIR_OWN, sorted(EXPERIMENTS.keys() - {"activations", "search"}))
 )
 def test_every_experiment_that_trains_can_be_watched(name, tmp_path):
     module = experiment(name)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.thinned import only
 from torchopt_ref.experiments.lab.agreement import (
     agreement,
     agreement_units,
@@ -67,13 +68,7 @@ def test_a_side_named_twice_runs_once():
 LOSS_BOUNDS = {"SGD": 1e-14, "Momentum": 1e-14, "AdaGrad": 1e-12, "RMSprop": 1e-6, "Adam": 1e-13}
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[pytest.mark.slow] * (name not in ("SGD", "Adam")))
-        for name in LOSS_BOUNDS
-    ],
-)
+@pytest.mark.parametrize("name", only(["SGD", "Adam"], LOSS_BOUNDS))
 def test_in_float64_the_losses_agree_for_100_iterations(name):
     numpy, torch_ = trained(name, 100)
     assert relative_difference(numpy, torch_).max() < LOSS_BOUNDS[name]

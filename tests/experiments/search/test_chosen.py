@@ -15,6 +15,7 @@ from tests.experiments.search.cases import (
     run_search,
     trials_of,
 )
+from tests.thinned import only
 from torchopt_ref.errors import UserError
 from torchopt_ref.experiments.search.objective import Objective
 
@@ -55,7 +56,7 @@ def test_other_test_images_change_the_test_accuracy_and_nothing_else(tmp_path):
 
 @pytest.mark.parametrize(
     ("fault", "workers"),
-    [("is corrupt", 1), pytest.param("is missing", 2, marks=pytest.mark.slow)],
+    only([("is corrupt", 1)], [("is corrupt", 1), ("is missing", 2)]),
 )
 def test_before_the_last_stage_no_test_file_is_opened(tmp_path, fault, workers):
     write_data(tmp_path, test_seed=1)

@@ -21,6 +21,7 @@ from tests.experiments.search.cases import (
     without_curves,
 )
 from tests.starter import wait_for
+from tests.thinned import only
 from torchopt_ref.errors import UserError
 from torchopt_ref.experiments.search import study
 from torchopt_ref.experiments.search.worker import Worker
@@ -39,7 +40,7 @@ Path(folder, "found.json").write_text(json.dumps(outcomes))
 
 
 # The server that forks the workers imports torch first, which takes most of the time.
-@pytest.mark.parametrize("method", ["fork", pytest.param("forkserver", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("method", only(["fork"], ["fork", "forkserver"]))
 def test_the_same_options_find_the_same_with_one_worker_or_two(method, searched, starter, tmp_path):
     log = tmp_path / "log"
     assert starter.wait(starter.start([method, tmp_path], log, FOUND)) == 0, log.read_text()

@@ -9,6 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import nn
 
+from tests.thinned import only
 from torchopt_ref.tensorboard import Monitor
 from torchopt_ref.tensorboard.measure import pictures
 
@@ -36,7 +37,7 @@ OF_ALL = ("int8", "uint64")
 @pytest.mark.parametrize(
     ("dtype", "classes"),
     [
-        *(pytest.param(e, 20, marks=[pytest.mark.slow] * (e not in OF_ALL)) for e in INTEGERS),
+        *only([(name, 20) for name in OF_ALL], [(name, 20) for name in INTEGERS]),
         *(("uint8", 200), ("int64", 100)),
     ],
 )

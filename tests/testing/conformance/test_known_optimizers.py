@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from tests.thinned import only
 from torchopt_ref.sides import BY_NAME, KNOWN
 from torchopt_ref.testing import Traits, check_optimizer
 
@@ -46,10 +47,7 @@ def failed(report):
 OURS = ("SGD", "book.AdaGrad", "keras.RMSprop", "optax.AdamW")
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=[pytest.mark.slow] * (name not in OURS)) for name in BY_NAME],
-)
+@pytest.mark.parametrize("name", only(OURS, BY_NAME))
 def test_this_projects_optimizers_pass_and_equal_their_reference(name):
     known = BY_NAME[name]
     report = check_optimizer(known.ours, known.reference)
@@ -60,10 +58,7 @@ def test_this_projects_optimizers_pass_and_equal_their_reference(name):
 OF_EACH_KIND = ("SparseAdam", "LBFGS")
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=[pytest.mark.slow] * (name not in OF_EACH_KIND)) for name in TORCHS],
-)
+@pytest.mark.parametrize("name", only(OF_EACH_KIND, TORCHS))
 def test_torchs_optimizers_fail_at_most_what_is_documented(name):
     """At most: another release of torch may have mended it."""
     report = check_optimizer(getattr(torch.optim, name), traits=TRAITS.get(name, Traits()))

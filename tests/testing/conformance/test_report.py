@@ -12,8 +12,9 @@ import numpy_ref.book as numpy_book
 import numpy_ref.optimizers as numpy_optimizers
 from tests.testing.conformance.broken_optimizers import ReturnsNothing, WideSlots
 from tests.testing.conformance.healthy_optimizer import Healthy
+from tests.thinned import only
 from torchopt_ref.errors import UserError, short_line
-from torchopt_ref.sides import KNOWN as KNOWN_OPTIMIZERS
+from torchopt_ref.sides import BY_NAME
 from torchopt_ref.testing import Traits, check_optimizer, optimizer_checks
 from torchopt_ref.testing.conformance.hints import hint_for
 from torchopt_ref.testing.conformance.verdicts import Skip, refusal
@@ -195,15 +196,10 @@ def test_the_reference_has_the_optimizers_options_and_differences_of_defaults_ar
 
 # tests/testing/parity compares all of them with torch's, too.
 @pytest.mark.parametrize(
-    "known",
-    [
-        pytest.param(known, marks=[pytest.mark.slow] * (known.name not in ("SGD", "Adam")))
-        for known in KNOWN_OPTIMIZERS
-        if known.torchs
-    ],
-    ids=lambda known: known.name,
+    "optimizer", only(["SGD", "Adam"], [name for name, known in BY_NAME.items() if known.torchs])
 )
-def test_torchs_formulas_are_those_of_the_reference(known):
+def test_torchs_formulas_are_those_of_the_reference(optimizer):
+    known = BY_NAME[optimizer]
     name = "has_the_formula_of_its_reference"
     result = check_named(name, known.torchs, known.reference).result()
     assert result.outcome == "passed", result

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.thinned import only
 from torchopt_ref import optim
 from torchopt_ref.cli import main
 from torchopt_ref.sides import BY_NAME
@@ -218,10 +219,7 @@ def test_both_have_the_same_numbers_those_given_before_defaults():
 OF_EACH_KIND = ("Nesterov", "AdamW", "book.AdaGrad", "keras.RMSprop", "optax.Adam")
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=[pytest.mark.slow] * (name not in OF_EACH_KIND)) for name in BY_NAME],
-)
+@pytest.mark.parametrize("name", only(OF_EACH_KIND, BY_NAME))
 def test_nothing_differs_from_itself(name):
     found = explained(name, name)
     assert found.nothing_differs
@@ -409,10 +407,10 @@ def test_a_rule_of_ones_own_is_traced():
 
 @pytest.mark.parametrize(
     "name",
-    [
-        *("NAdam", "Adafactor", "Rprop"),
-        *(pytest.param(x, marks=pytest.mark.slow) for x in ("RAdam", "Adadelta", "Adamax", "ASGD")),
-    ],
+    only(
+        ["NAdam", "Adafactor", "Rprop"],
+        ["NAdam", "RAdam", "Adadelta", "Adamax", "ASGD", "Rprop", "Adafactor"],
+    ),
 )
 def test_what_cannot_be_told_is_said_to_be_undecided(name):
     """Neither is one of these taken for what it is not."""

@@ -3,7 +3,6 @@
 import dataclasses
 import importlib.util
 import inspect
-import itertools
 import json
 import os
 import subprocess
@@ -15,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.thinned import in_turn
+from tests.thinned import in_turn, only
 from torchopt_ref.cli import main
 from torchopt_ref.optim import keras, optax
 from torchopt_ref.sides import BY_NAME, Configuration
@@ -55,17 +54,7 @@ def seen_only_here(case):
     return small or case.scheduled or not case.configuration.options
 
 
-@pytest.mark.parametrize(
-    ("case", "dtype"),
-    [
-        *in_turn(filter(seen_only_here, CASES), WIDE),
-        *(
-            pytest.param(case, dtype, marks=pytest.mark.slow, id=f"{case}-{dtype}")
-            for case, dtype in itertools.product(CASES, WIDE)
-            if not seen_only_here(case)
-        ),
-    ],
-)
+@pytest.mark.parametrize(("case", "dtype"), in_turn(CASES, WIDE, usual=seen_only_here))
 def test_each_step_is_the_packages(case, dtype):
     """To the bit; where XLA rounds in its own way within the bound, and to the bit without that."""
     recorded = record(case, dtype, steps=4)
@@ -181,7 +170,7 @@ def test_a_correction_by_the_reciprocal_is_named():
         assert at_fault["bias correction"].max_ulp == 1
 
 
-@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("dtype", only(["float32"], WIDE))
 def test_what_is_not_flushed_differs_in_denormal_numbers_only(dtype):
     """But where epsilon is 0, so that it is divided by what is 0 in the package."""
     smallest = np.finfo(dtype).tiny

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from tests.thinned import only
 from torchopt_ref import optim
 from torchopt_ref.sides import BY_NAME, Twin
 from torchopt_ref.testing import check_network
@@ -18,8 +19,7 @@ from torchopt_ref.testing.parity.network import (
     ("optimizer", "options"),
     [
         *((each, {"iterations": 20}) for each in BY_NAME),
-        ("Adam", {}),
-        *(pytest.param(each, {}, marks=pytest.mark.slow) for each in BY_NAME if each != "Adam"),
+        *only([("Adam", {})], [(each, {}) for each in BY_NAME]),
     ],
 )
 def test_losses_agree(optimizer, options):
