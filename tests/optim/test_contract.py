@@ -15,15 +15,10 @@ from torchopt_ref import optim
 from torchopt_ref.sides import KNOWN
 from torchopt_ref.testing import check_against_torch
 
-COUNTERPARTS = {
-    optim.SGD: torch.optim.SGD,
-    optim.AdaGrad: torch.optim.Adagrad,
-    optim.RMSprop: torch.optim.RMSprop,
-    optim.Adam: torch.optim.Adam,
-    optim.AdamW: torch.optim.AdamW,
-}
+TORCHS = [known for known in KNOWN if known.dialect == "torch"]
+COUNTERPARTS = {known.ours: known.torchs for known in TORCHS if isinstance(known.torchs, type)}
+CLASSES = [known.ours for known in TORCHS]
 OTHERS = [known.ours for known in KNOWN if known.dialect != "torch"]
-CLASSES = [*COUNTERPARTS, optim.Momentum, optim.Nesterov]
 OPTIONS = {
     optim.SGD: {"momentum": 0.9, "dampening": 0.1, "weight_decay": 0.1},
     optim.AdaGrad: {"lr_decay": 0.1, "initial_accumulator_value": 0.5, "weight_decay": 0.1},

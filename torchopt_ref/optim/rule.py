@@ -21,8 +21,9 @@ class Rule:
     """One optimizer's update.
 
     ``update(param, grad, slots, **scalars) -> (param, slots)``
-        pure and elementwise, of operations that IEEE-754 rounds exactly (``+ - * /``, maximum and
-        ``exact.sqrt``); returns the new parameter and the new slots.
+        pure and elementwise, of operations that IEEE-754 rounds exactly (``+ - * /``, negation,
+        maximum and ``exact.sqrt``) or that round nothing (``>``, and ``torch.where`` that chooses
+        by it); returns the new parameter and the new slots.
     ``slots(group)``
         the names of the state tensors under these hyper-parameters, with their initial values.
     ``scalars(group, step, fresh)``

@@ -5,9 +5,9 @@ arrive; ``layers`` whether layers are alive, and their weights of a usual size; 
 into the model and comes out; ``learning`` whether the loss falls, and that of validation, too.
 ``evidence`` is what they share.
 
-A rule's thresholds are the constants at the top of its module. Each says how near the trainings of
-``tests/tensorboard/zoo`` come to it: the nearest of 212 healthy ones, and the nearest of those that
-are broken in this way, among 191 broken ones.
+A threshold stands in its rule, or, if it needs words, as a constant at the top of the module. Where
+trainings of ``tests/tensorboard/zoo`` come near it, the constant says how near: the nearest of 212
+healthy ones, and the nearest of those that are broken in this way, among 191 broken ones.
 """
 
 from .evidence import Finding

@@ -16,9 +16,13 @@ UNTOUCHED = "batch norm/never updated, {}"
 OFTEN = 0.4
 """A model is in evaluation mode too often if it is so in more than this fraction of the records."""
 
-DEAD, MOST_DEAD = 0.5, 0.95
-"""The fraction of dead units in a layer that is too much: in a run that does not learn, and in any
-run. Healthy: at most 0.61; broken: 1."""
+DEAD = 0.5
+"""The fraction of dead units in a layer that is too much in a run that does not learn; in the first
+record, that which the initial values explain."""
+
+MOST_DEAD = 0.95
+"""The fraction of dead units in a layer that is too much in any run. Healthy: at most 0.61;
+broken: 1."""
 
 SATURATED = 0.5
 """The fraction of saturated outputs of a layer that is too much in a run that does not learn."""
