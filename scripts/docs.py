@@ -2,8 +2,8 @@
 """Keep the documents true: the code that they quote, and the figures of the chapter.
 
     scripts/docs.py                 write the quoted code again, from the source
-    scripts/docs.py figures RUNS    copy the figures from the latest run of each experiment,
-                                    quick ones apart
+    scripts/docs.py figures RUNS    copy the figures from the latest run of each experiment; quick
+                                    runs and those of another dialect than the book's do not count
 
 A quotation stands between two comments. The first says what is quoted: a whole function, without
 docstring and annotations; or some of its lines, named by how they begin:
@@ -70,7 +70,7 @@ def rewritten(text: str, folder: Path) -> str:
 
 
 def quoted(source: str, name: str, chosen: str | None) -> list[str]:
-    """The lines of the function ``name``, or the ``chosen`` ones with a comment where some miss."""
+    """The lines of the function ``name``, or the ``chosen`` ones, with a comment between parts."""
     function = definition(ast.parse(source), name)
     body = body_lines(function, source.splitlines())
     if chosen is None:
@@ -129,7 +129,7 @@ def line_number(lines: list[str], beginning: str, start: int) -> int:
 
 
 def copy_figures(runs: Path, folder: Path) -> None:
-    """Every figure that a document shows, from the latest whole run of its experiment."""
+    """Copy every figure that a document shows from the latest run that ``is_of_the_chapter``."""
     text = "".join(document.read_text(encoding="utf-8") for document in DOCUMENTS)
     for experiment, name in sorted(set(FIGURE.findall(text))):
         finished = sorted(runs.glob(f"{experiment}/*/results.json"), key=os.path.getmtime)
@@ -144,7 +144,7 @@ def copy_figures(runs: Path, folder: Path) -> None:
 
 
 def is_of_the_chapter(results: Path) -> bool:
-    """Whether it is no quick run, whose figures mean nothing, and by the textbook's optimizers."""
+    """Whether it was by the textbook's optimizers, and no quick run, whose figures mean nothing."""
     config = json.loads(results.read_text(encoding="utf-8"))["config"]
     return not config["quick"] and config.get("dialect", "book") == "book"
 

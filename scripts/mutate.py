@@ -6,8 +6,8 @@
 
 First the tests are run unchanged, under coverage: which of them executes which line, and how long
 does it take? Then each mutant is given to the tests that execute its statement, and after them to
-others that execute its file, until ``--seconds`` are used up, of which each file of tests gets the
-same share. It survives if none of them fails: so the score is a lower bound.
+others that execute its file, until ``--seconds`` are used up; each file of tests gets the same
+share of them. A mutant survives if none of these tests fails: so the score is a lower bound.
 
 A survivor shows a missing test, or a change that makes no difference, such as another way to write
 the same number: read the list at the end. The exit status is 1 if fewer than 90 % were killed, 2 if
@@ -55,7 +55,8 @@ SWAPPED: dict[type[ast.AST], type[ast.AST]] = {
     **{ast.In: ast.NotIn, ast.NotIn: ast.In, ast.USub: ast.UAdd},
 }
 STORED = (ast.Attribute, ast.Subscript)
-"""Assignments to these are left out; without one to a name, what follows would fail at once."""
+"""Only assignments to these are removed. If one to a name were removed, the code that follows would
+fail at once."""
 SERVER = """
 import json, os, sys
 import hypothesis, numpy, pytest, torch
@@ -122,7 +123,7 @@ def mutant(path: Path, index: int, number: int) -> Mutant:
 
 
 def lines(tree: ast.Module, node: ast.AST) -> range:
-    """Those of the statement in which a node stands."""
+    """The lines of the statement in which a node stands."""
     around = [
         each
         for each in ast.walk(tree)
@@ -134,7 +135,7 @@ def lines(tree: ast.Module, node: ast.AST) -> range:
 
 
 def walk(node: ast.AST) -> Iterator[ast.AST]:
-    """Expressions and statements, but for annotations, f-strings and what raises an exception."""
+    """All expressions and statements except annotations, f-strings and ``raise`` statements."""
     for name, value in ast.iter_fields(node):
         if name in ("annotation", "returns", "decorator_list", "bases", "type_params"):
             continue
@@ -147,7 +148,7 @@ def walk(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def changes(node: ast.AST) -> Iterator:
-    """The functions that each make one change in place, and say what stands there then."""
+    """Functions, each of which makes one change in place, and returns the new code as text."""
 
     def said(node: ast.AST) -> str:
         return ast.unparse(node).splitlines()[0]
@@ -367,7 +368,7 @@ def run(drawn: list[Mutant], tests: list[str], jobs: int, seconds: float) -> lis
             chosen = observed.tests_for(mutant, seconds)
             worker = workers.get()
             try:
-                # What takes so much longer than without the change most often has no end.
+                # Tests that take so much longer than without the change probably never end.
                 survives = worker.survives(mutant, chosen, 60 + 5 * seconds)
             finally:
                 workers.put(worker)

@@ -50,7 +50,7 @@ class Carts:
         return 0.1 * torch.rand(SEEDS, CARTS, 4, generator=self.random) - 0.05
 
     def push(self, right: Tensor) -> Tensor:
-        """Push each by 10 N to the right or to the left; which have ended, and begin anew."""
+        """Push each cart by 10 N to the right or to the left; return which episodes have ended."""
         x, speed, angle, turning = self.state.unbind(-1)
         sin, cos = angle.sin(), angle.cos()
         pushed = (20 * right - 10 + 0.05 * turning**2 * sin) / 1.1
@@ -109,7 +109,7 @@ def train(optimizer: str, eps: float) -> dict[str, list]:
         clip(params)
         stepper.step()
         if update % RECORD == 0:
-            # Where none has ended, all have lasted since before.
+            # Where no episode has ended, take the mean age of those that go on.
             alive = carts.age.mean(1)
             lengths.append(torch.where(counts > 0, sums / counts.clamp(min=1), alive))
             sums, counts = torch.zeros(SEEDS), torch.zeros(SEEDS)
@@ -120,7 +120,7 @@ def train(optimizer: str, eps: float) -> dict[str, list]:
 
 
 def clip(params: Sequence[Tensor]) -> None:
-    """The gradients of each seed to a norm of 0.5 at most."""
+    """Scale the gradients of each seed down to a norm of at most 0.5."""
     grads = [param.grad for param in params if param.grad is not None]
     norms = sum(grad.square().sum((1, 2)) for grad in grads) ** 0.5
     for grad in grads:

@@ -3,8 +3,8 @@
 
     scripts/survey.py torch.optim optimi timm.optim pytorch_optimizer
 
-docs/conformance-survey.md is what it found and how to install the packages. What stands here for an
-optimizer is what its design makes necessary: arguments that it cannot do without, and traits.
+docs/conformance-survey.md says what it found and how to install the packages. ``ENTRIES`` has, for
+some optimizers, what their design makes necessary: arguments that they need, and traits.
 """
 
 from __future__ import annotations

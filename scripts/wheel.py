@@ -30,7 +30,8 @@ LESS = {
     "torchopt-ref run weight-init": "--quick --iterations 20 --jobs 1",
     "torchopt-ref run optimizers": "--quick --iterations 20 --jobs 1",
 }
-"""What is added to the README's commands, by their beginning: the longest that fits."""
+"""What is added to a README command that begins like this; the longest beginning that fits
+counts."""
 ELSEWHERE = {
     "torchopt-ref tensorboard": "ends by Ctrl-C",
     "--download": "needs a network",
@@ -60,7 +61,7 @@ def main() -> None:
 
 
 def run(*command: str | Path, cwd: Path | None = None) -> str:
-    """Run it where nothing of this checkout can be imported; its output, if it succeeds."""
+    """Run a command without ``PYTHONPATH``, and return its output; exit if it fails."""
     kept = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(
         command, cwd=cwd, env=kept, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

@@ -20,8 +20,8 @@ threading.Thread(target=lambda: os._exit(len(sys.stdin.read()))).start()
 while True:
     pass
 """
-"""A program that runs until its standard input is closed, be it by the end of the process that
-started it."""
+"""A program that runs until its standard input is closed, which also happens when the process that
+started it ends."""
 
 
 def cases(device: torch.device) -> Iterator[Case]:
@@ -36,7 +36,7 @@ def cases(device: torch.device) -> Iterator[Case]:
 
 @contextmanager
 def busy() -> Iterator[list[subprocess.Popen[bytes]]]:
-    """As many other processes as torch has threads keep the cores busy."""
+    """Keep the cores busy with other processes, one for each of torch's threads."""
     command = [sys.executable, "-c", BUSY]
     processes = [
         subprocess.Popen(command, stdin=subprocess.PIPE) for _ in range(torch.get_num_threads())

@@ -47,8 +47,8 @@ THIRD_PARTY: dict[str, tuple[str, str, dict[str, Any]]] = {
 """Adam of other packages, which take part where they are installed: module, class, options."""
 
 EPS = 1e-16
-"""The eps of every Adam. PAdam adds it before the bias correction, the others after it; this one is
-so small that the results agree."""
+"""The eps of torch's dialect of Adam in the cases below. PAdam adds it before the bias correction,
+the others after it; this value is so small that the results agree."""
 
 
 def cases(device: torch.device) -> Iterator[Case]:

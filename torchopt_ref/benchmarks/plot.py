@@ -108,8 +108,8 @@ def sweep_curves(results: Sequence[Result], title: str, axis: str) -> Figure:
 
 
 def _scale(contestant: Contestant, result: Result) -> float:
-    """What a yardstick's time is multiplied by, to be that for the first contestant's bytes; else
-    1."""
+    """The factor that turns a yardstick's time into the time for the bytes that the first
+    contestant moves; 1 for all others."""
     moved = result.case.contestants[0].bytes_moved
     if not contestant.yardstick or moved is None or contestant.bytes_moved is None:
         return 1.0

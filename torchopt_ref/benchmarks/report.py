@@ -73,8 +73,8 @@ def table(result: Result) -> str:
 
 
 def markdown(results: Sequence[Result]) -> str:
-    """A row for each case, with ratios and the contestant that they are to; bold if a bar is
-    missed."""
+    """A row for each case: the contestant that its ratios refer to, and the ratios; a ratio is bold
+    if its bar is missed."""
     rows = []
     for result in results:
         cells = {"case": result.case.name, "against": ""}

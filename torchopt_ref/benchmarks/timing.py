@@ -2,7 +2,7 @@
 
 A machine's speed drifts, with its temperature and with what else runs on it, by more than the
 differences that matter. The contestants therefore take turns, one short sample each per round, and
-are judged by their ratio to one of them within a round; each round begins with another one.
+are judged by their ratio to one of them within a round; each round begins with a different one.
 """
 
 from __future__ import annotations

@@ -32,7 +32,8 @@ SCHEMES: dict[str, Scheme | float] = {
 """The kinds of initial weights."""
 Layers = list[np.ndarray]
 NEAR = 0.1
-"""An activation this close to a bound of its function, or to sigmoid's 0.5, counts as at it."""
+"""An activation is counted as being at a bound of its function, or at sigmoid's 0.5, if it is this
+close to it."""
 BEYOND = 3.0
 """ReLU's activations above this are counted in the last bin of a histogram. Some weights make them
 grow without bound; a range that held them all would squeeze the other layers into one bin."""

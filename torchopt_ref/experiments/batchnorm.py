@@ -32,7 +32,7 @@ RATES = {f"lr-{rate:.3g}": float(rate) for rate in np.logspace(-2, 1, 5)}
 LEARNT, WELL = 0.5, 0.8
 """The training accuracies at which a network has learnt something, and has learnt well."""
 MEASURES = ("epochs", "largest lr", "scales learnt", "range over scales", "gap")
-"""By these the places of normalisation are compared; ``measures`` computes them."""
+"""The places of normalisation are compared by these numbers; ``measures`` computes them."""
 
 
 @dataclass

@@ -25,7 +25,7 @@ function logarithmic(low, high, zero) {
   };
 }
 
-// Numbers below 1, the finer the nearer they are to it: 0, ... 0.9, ... 0.99, ... 0.9999.
+// Numbers below 1, in steps that become smaller towards 1: 0, ... 0.9, ... 0.99, ... 0.9999.
 const REMEMBERING = {
   most: 80,
   value: (position) => Number((1 - Number((10 ** (-position / 20)).toPrecision(2))).toFixed(6)),

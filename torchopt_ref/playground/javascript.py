@@ -58,7 +58,7 @@ RESERVED = (
 """Words that a name may be in Python, but not in JavaScript."""
 
 FLAGS = ("foreach", "fused", "capturable", "differentiable")
-"""Options that choose how a step is run, of which there is one way here."""
+"""Options that choose how a step is run. Here there is only one way."""
 
 
 @functools.cache
@@ -71,9 +71,9 @@ def optimizers() -> str:
 def optimizer(cls: type[Optimizer]) -> str:
     """A JavaScript object: name, dialect, hyper-parameters, and the forms that they choose from.
 
-    ``form(h, t, fresh)`` is the index of the form in step ``t``; a form has ``slots(h)``, the names
-    and initial values of the state, and ``step(h, t, fresh, param, grad, slots)``, which changes
-    arrays of one length in place.
+    ``form(h, t, fresh)`` is the index of the form in step ``t``; ``fresh`` is 1 in a step that has
+    just made slots, else 0. A form has ``slots(h)``, the names and initial values of the state, and
+    ``step(h, t, fresh, param, grad, slots)``, which changes arrays of one length in place.
     """
     group = made(cls).defaults
     hyper = {name: value for name, value in group.items() if name not in (*FLAGS, "dialect")}
@@ -259,7 +259,7 @@ class Text:
 
 
 def new_name(wanted: str, taken: set[str]) -> str:
-    """The name, or where it is taken one that is like it."""
+    """The wanted name, or a similar one if it is taken."""
     name, count = wanted, 0
     while name in taken:
         count += 1

@@ -346,7 +346,7 @@ class PathsPlayer {
     this.draw();
   }
 
-  // All steps take about eight seconds, but no step more than a sixth of one.
+  // All steps together take about eight seconds, but no step takes more than a sixth of a second.
   advance(seconds) {
     PATHS.time = Math.min(PATHS.steps, PATHS.time + seconds * Math.max(6, PATHS.steps / 8));
     this.draw(true);

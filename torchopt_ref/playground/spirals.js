@@ -11,7 +11,7 @@ const SPIRALS = {
 const UNITS = 24;
 const BATCH = 100;
 const PLANE = 1.25; // half of the side of the plane that is shown
-const CELLS = 60; // in which the plane is drawn
+const CELLS = 60; // the plane is drawn in CELLS x CELLS cells
 const INITIAL = { std_small: 0.01, std_one: 1, xavier: "xavier", he: "he" };
 const RATES = {
   SGD: 0.1,
@@ -235,7 +235,7 @@ class SpiralsPlayer {
     this.draw();
   }
 
-  // As many iterations as fit beside the drawing into a sixtieth of a second.
+  // Iterate for about 4 ms, so that these and the drawing fit into a sixtieth of a second.
   advance() {
     const until = performance.now() + 4;
     do this.iterate();

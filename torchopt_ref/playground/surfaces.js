@@ -117,7 +117,7 @@ const SURFACES = {
       [2.2, -0.6, -1],
       [2.8, -0.1, -1],
       [-1.5, 1.2, 1],
-    ], // x, y, depth: 1 is up
+    ], // x, y, height: a negative one is a hollow
     at: (x, y) => landscape(SURFACES.drawn.dents, x, y),
   },
 };
@@ -172,7 +172,7 @@ function walk(optimizer, h, surface, start, steps, noise = 0, seed = 0) {
   return path;
 }
 
-// The corners of a grid over the view, row by row from the bottom, and the function's value there.
+// The function's values at the corners of a grid over the view, row by row from the bottom.
 function sampled(surface, columns, rows) {
   const [left, right, bottom, top] = surface.view;
   const values = new Float64Array(columns * rows);
@@ -185,7 +185,8 @@ function sampled(surface, columns, rows) {
   return values;
 }
 
-// Contour levels: about equal parts of the picture between them, smaller ones where it is low.
+// Contour levels, with about equal parts of the picture between them, but smaller parts where the
+// function is low.
 function levels(values, count) {
   const sorted = Float64Array.from(values).sort();
   const found = [];

@@ -241,7 +241,8 @@ function t(key, values = {}) {
   return text.replace(/\{(\w+)\}/g, (_, name) => values[name]);
 }
 
-// The words for a name of the library, which may be newer than this page: then the name itself.
+// The words for a name of the library; the name itself if this page does not know it, as the
+// library may be newer.
 function named(key, name) {
   return WORDS[language][key] ?? name;
 }
@@ -265,7 +266,7 @@ function translate(part = document) {
 
 const SUPERSCRIPT = { "-": "⁻", "+": "", ...Object.fromEntries([..."⁰¹²³⁴⁵⁶⁷⁸⁹"].entries()) };
 
-// A number as people write it, in four digits: 0.05, 7.8·10⁻¹³.
+// A number as people write it, in at most four digits, or three with a power: 0.05, 7.8·10⁻¹³.
 function written(value) {
   if (!Number.isFinite(value)) return String(value).replace("Infinity", "∞").replace("-", "−");
   const size = Math.abs(value);

@@ -17,8 +17,8 @@ LOGGED = SummaryMetadata(
     plugin_data=SummaryMetadata.PluginData(plugin_name="scalars"),
     summary_description="What Monitor.log was given",
 )
-"""The metadata of points that come from ``Monitor.log``, which tell the user's own curves from the
-monitor's."""
+"""The metadata of points that come from ``Monitor.log``. By it the user's own curves are told
+apart from the monitor's."""
 LENGTH, CHECKSUM = struct.Struct("<Q"), struct.Struct("<I")
 HEADER = LENGTH.size + CHECKSUM.size
 

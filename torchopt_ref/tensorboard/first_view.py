@@ -24,8 +24,8 @@ from .read.inspection import run_folders
 from .run_lock import LOCK
 
 CUSTOM_SCALARS, TIME_SERIES = 40, 500
-"""By default TensorBoard selects all folders of event files, on each of these pages, if there are
-at most this many."""
+"""TensorBoard selects all folders of event files by default if there are at most this many, on the
+page Custom Scalars and on the page Time Series."""
 AS_IT_WAS = "_smoothingWeight=0"
 """Turns off TensorBoard's smoothing, which hides the jumps of a loss."""
 LISTED = 10
@@ -61,8 +61,8 @@ def runs_in(folder: Path) -> list[Run]:
 
     The folder of an experiment or a training is recognised by the lock file in it. Any other folder
     of event files, such as that of a Monitor, is a run by itself. If there is no lock file at all,
-    ``folder`` as a whole is one run, so that its curves can be compared, unless that is more than
-    TensorBoard can show.
+    ``folder`` as a whole is one run, so that its curves can be compared, unless it has more folders
+    of event files than TensorBoard can show.
     """
     parts = [part for part in run_folders(folder) if any(event_files(part))]
     by_run: dict[Path, list[Path]] = {}

@@ -13,8 +13,8 @@ from .measure.health import NonFiniteError
 
 
 class Guard:
-    """Wraps functions, such as hooks. A wrapped function does nothing while ``works`` is false. Nor
-    does it do anything in a forked process: that has a copy of the training, whose curves do not
+    """Wraps functions, such as hooks. A wrapped function does nothing while ``works`` is false, and
+    nothing in a forked process: such a process has a copy of the training, whose curves do not
     belong to the run.
 
     An exception in a wrapped function is passed to ``fail`` and not raised, except

@@ -18,8 +18,8 @@ class MonitorCallback(Callback):
         Trainer(callbacks=[MonitorCallback("runs/mine", model="net")])
 
     The loss of each step is that of ``training_step``, and what validation logs becomes curves. A
-    fit that resumes from a checkpoint continues its curves, from the number of steps of the first
-    optimizer that the checkpoint holds.
+    fit that resumes from a checkpoint continues its curves: the checkpoint holds how many steps
+    the first optimizer has made.
 
     In automatic optimization Lightning computes the gradients inside the optimizer's step. So there
     are no phases to time and no gradients before the step: step times, gradient cosine and noise

@@ -37,12 +37,12 @@ class Session:
     The events of a step, in order: the model's forward pass begins (``_forward_starts``, which
     finishes the record of the step before, so that it includes what ``log`` was given after that
     step); the optimizer's step begins (``_before_step``) and ends (``_after_step``, which opens a
-    record). The model's forward pass is hooked from a few steps before a record until that is
-    finished, its layers only in the recorded step.
+    record). The model's forward pass is hooked from a few steps before a recorded step until the
+    record is finished. The model's layers are hooked only in the recorded step.
 
-    The session tells the quantities of each of these moments. Only ``logged`` it knows by name, as
-    that exists whatever is measured. On ranks other than 0 there is no ``output``, and nothing is
-    written.
+    The session tells the quantities of each of these moments. It knows only ``logged`` by name,
+    because ``logged`` exists whatever is measured. On ranks other than 0 there is no ``output``,
+    and nothing is written.
     """
 
     def __init__(
@@ -151,9 +151,9 @@ class Session:
                 steps.count(input.size(0) * self._processes)
 
     def _runs_again(self) -> bool:
-        """Whether activation checkpointing runs a pass a second time that was counted already. A
-        first run without gradients (``use_reentrant=True``) is not counted; then the second run
-        is."""
+        """Whether this is the second run of a pass by activation checkpointing, and the first run
+        was counted. A first run without gradients (``use_reentrant=True``) is not counted; then
+        the second run is taken for the pass."""
         if not in_backward():
             self._forward_passes += 1
             return False
@@ -228,10 +228,10 @@ class Session:
         self._watched[steps].tell(Quantity.written, record)
 
     def _add_missing_steps(self) -> None:
-        """Write how many losses have been logged since the last step of any optimizer (before the
-        first step, how many forward passes were made, if that is more), if this is more than twice
-        the largest number so far between two steps. That number counts as at least 1, since one
-        loss may be logged after the last step."""
+        """Write how many losses have been logged since the last step of any optimizer. Before the
+        first step it is the number of forward passes, if that is larger. Nothing is written unless
+        the number is more than twice the largest one so far between two steps. That largest one
+        counts as at least 1, since one loss may be logged after the last step."""
         since = self._losses_without_step
         if self.step < self._first_step:
             since = max(since, self._forward_passes)

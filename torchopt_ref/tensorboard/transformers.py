@@ -17,7 +17,7 @@ class MonitorCallback(TrainerCallback):
         Trainer(..., callbacks=[MonitorCallback("runs/mine")])
 
     The loss and the metrics of evaluation (``eval_...``) come from the Trainer's log, so the loss
-    has a point every ``logging_steps``. A training that resumes from a checkpoint continues its
+    is known only every ``logging_steps``. A training that resumes from a checkpoint continues its
     curves. The Trainer does not tell callbacks about an exception: after one, the hooks stay until
     a training with this callback begins again. The event file is valid all the same.
 

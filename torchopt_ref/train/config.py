@@ -133,7 +133,7 @@ class RunOptions:
     name: str = ""
     """name of the run's folder; by default the time"""
     resume: bool = False
-    """go on with run --name, by default the latest, with its options; start it if it has not"""
+    """go on with run --name, by default the latest, with its options; start it if it is new"""
     seed: int = 0
     """of weights, order, augmentation and dropout"""
     checkpoint_every: int = 0
@@ -158,7 +158,8 @@ class RunOptions:
 class Config:
     """All options of a training, in groups; ``torchopt-ref train --help`` says what each is for.
 
-    ``Config.of(model="mlp", lr=0.1)`` makes one of options by their names on the command line.
+    ``Config.of(model="mlp", lr=0.1)`` makes a ``Config``; options have the names that they have on
+    the command line, with underscores.
     """
 
     model: ModelOptions = field(default_factory=ModelOptions)

@@ -114,7 +114,7 @@ def one_step(
 
 
 def show(found: LRRange, config: Config, figure: Path) -> None:
-    """A table, the outcome, and the command that trains with it."""
+    """Print a table, the outcome, and the command that trains with the suggested rate."""
     print(*lines(found.rates, found.smoothed, found.suggestion), sep="\n")
     print(f"\n{fill(found.words(), COLUMNS)}\nFigure: {figure}")
     if found.suggestion is not None:

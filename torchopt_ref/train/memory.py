@@ -45,8 +45,8 @@ def estimate(
 
     Two images go through a copy of the model; the bytes that autograd keeps of them are multiplied
     by ``images`` / 2. The work space of kernels and what torch itself needs are not counted.
-    There are 2 ``copies`` of the weights if their average is kept; ``shards`` is the number of
-    processes that share them.
+    ``copies`` is 2 if the average of the weights is kept, too; ``shards`` is the number of
+    processes among which weights, gradients and slots are divided.
 
     Raises:
         UserError: the model cannot take such inputs.

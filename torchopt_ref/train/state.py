@@ -19,7 +19,7 @@ from .distributed import Processes, is_lost_connection
 from .optimizers import Schedule
 
 SCHEDULED = ("lr", "momentum", "betas")
-"""What a schedule sets in param groups; ``roll_back`` keeps it, for the schedule goes on."""
+"""What a schedule sets in param groups; ``roll_back`` keeps it, because the schedule goes on."""
 
 
 @dataclass
@@ -65,7 +65,7 @@ class TrainingState:
     """All that changes while a model is trained, so that a checkpoint has to hold it."""
 
     sharded: ClassVar[bool] = False
-    """whether each process holds a part of every parameter only"""
+    """whether each process holds only a part of every parameter"""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer

@@ -1,6 +1,7 @@
 """The first value that is not finite is named: the step, the layer, the cause."""
 
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -260,9 +261,22 @@ def from_a_closure(model, optimizer, batch):
     optimizer.step(closure)
 
 
+def from_a_package_beside_torch(model, optimizer, batch):
+    """Where a user's packages are installed, and where this one is."""
+    code = "photos = batch.pop('pixels')\nstep(model(photos), batch.pop('labels'))"
+
+    def step(output, labels):
+        nn.functional.cross_entropy(output, labels).backward()
+        optimizer.step()
+
+    path = Path(torch.__file__).parents[1] / "torchopt_ref" / "train" / "loop.py"
+    exec(compile(code, path, "exec"), {"model": model, "batch": batch, "step": step})
+
+
 @pytest.mark.parametrize(
     ("update", "name"),
     [
+        (from_a_package_beside_torch, "photos"),
         (from_a_dict, "batch['pixels']"),
         (from_a_list, "pair[0]"),
         (from_a_function_between, "images"),

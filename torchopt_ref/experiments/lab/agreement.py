@@ -31,10 +31,10 @@ that one side rounds up and the other down. Measured over 30 seeds: 1.25.
 ADAPTIVE_STEP_ULP = 2.0**18
 """The same bound for optimizers that divide a gradient by its own size.
 
-Where a gradient g is near 0, ``lr g / (sqrt(h) + eps)`` magnifies a difference of g by lr / eps: by
-1e5, about 2^17, with the textbook's hyper-parameters. The bound allows the gradients to differ by 2
-ULP of the weights. Measured over 30 seeds: 22,988 (RMSprop). A dialect with a smaller eps has a
-larger bound: see :func:`step_bound`.
+Where a gradient g is near 0, ``lr g / (sqrt(h) + eps)``, h being the sum or average of squared
+gradients, magnifies a difference of g by lr / eps: by 1e5, about 2^17, with the textbook's
+hyper-parameters. The bound allows the gradients to differ by 2 ULP of the weights. Measured over 30
+seeds: 22,988 (RMSprop). A dialect with a smaller eps has a larger bound: see :func:`step_bound`.
 """
 Names = Mapping[str, str | Words]
 """What a report calls the trainings; a training that is not listed is called by its own name."""

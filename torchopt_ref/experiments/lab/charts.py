@@ -38,8 +38,9 @@ SQUARE = "m-5,-5h10v10h-10z"
 class PlottedCurve:
     """Values of shape (seeds, points): their mean is drawn as a line, their range as a band.
 
-    Where a value of a seed is not finite, the other seeds are drawn. If that is so at the end, the
-    label of the curve says so.
+    Where the axis cannot show the value of a seed, because it is not finite or, on a logarithmic
+    axis, not above 0, only the other seeds are drawn. If the last value of a seed cannot be shown,
+    the label of the curve says so.
     """
 
     name: Words

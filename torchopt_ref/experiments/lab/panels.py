@@ -15,7 +15,7 @@ from .svg import COLORS, DASHES, PLAIN, Axis
 from .words import Words, percent, sentences
 
 WINDOW = 20
-"""A loss curve of at least ten times as many iterations is shown as means of this many."""
+"""A loss curve is shown as means of this many iterations if it has at least ten times as many."""
 ITERATION = Axis(Words("iteration", "迭代次数"), whole=True)
 EPOCH = Axis(Words("epoch", "epoch（轮）"), whole=True)
 LAYER = Axis(Words("layer", "层"))

@@ -29,9 +29,9 @@ def cores() -> int:
 def context() -> BaseContext:
     """A context of ``multiprocessing`` whose processes need not spend seconds on imports.
 
-    They are forks of a server that has imported what they need and has done nothing else; a fork of
-    the calling process would have its threads' locks in whatever state they were. Where there is no
-    forking, each process imports for itself.
+    They are forks of a server that has imported what they need and has done nothing else. A fork of
+    the calling process would inherit the locks that the caller's threads hold at that moment. Where
+    there is no forking, each process imports for itself.
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")

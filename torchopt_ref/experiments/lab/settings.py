@@ -22,7 +22,7 @@ WITHOUT_EFFECT = ("out", "jobs", "force", "data_root", "download", "monitor", "l
 """The options that do not change what an experiment computes."""
 MAY_BE_ZERO = ("seed", "jobs", "workers")
 MOST = {"seed": 2**62, "jobs": 1024, "workers": 1024}
-"""The largest values of options: more seeds follow after ``seed``; processes cost memory."""
+"""The largest values of options: the seeds after ``seed`` are used, too; processes cost memory."""
 
 
 @dataclass

@@ -231,7 +231,7 @@ class Frame:
         return self.bottom - (self.bottom - self.top) * part(value, self.y_range, self.y_axis.log)
 
     def axes(self, lang: str, x_ticks: bool = True, grid: bool = True) -> str:
-        """Grid, ticks and names: that of y above the plot, where it can be read upright."""
+        """Grid, ticks and names; the name of y is above the plot, where it can be read upright."""
         parts = []
         for value in ticks(self.y_axis, self.y_range, self._most()):
             y = self.y(value)

@@ -44,7 +44,7 @@ def mend(path: Path, lock: JournalFileOpenLock) -> None:
     """Cut off the line that a process left unfinished when it was killed while writing."""
     if not path.exists() or path.read_bytes()[-1:] in (b"", b"\n"):
         return
-    # Another process may be writing this line now; while this one has the lock, nobody writes.
+    # Another process may be writing this line now. Nobody else writes while we hold the lock.
     lock.acquire()
     try:
         content = path.read_bytes()

@@ -32,8 +32,8 @@ CALLS = 4
 """How many calls of a layer within a forward pass are measured, from the first on."""
 
 FLAT = (1 - math.sqrt(0.95)) / 2
-"""The output ``y`` of a sigmoid at which its slope ``y (1 - y)`` is 5 % of the largest, as at
-``1 - y``."""
+"""The smaller output ``y`` of a sigmoid at which its slope ``y (1 - y)`` is 5 % of the largest; the
+other one is ``1 - y``."""
 
 SATURATED: dict[type[nn.Module], tuple[float, float]] = {
     nn.Sigmoid: (FLAT, 1 - FLAT),
@@ -73,8 +73,8 @@ class Activations(Quantity):
     - ``dead units``, of ReLU: the fraction of units that were zero for every sample of the last
       ``window`` records. A unit is a feature of a ``(batch, features)`` output, a channel of the
       ``(batch, channel, ...)`` output for images and volumes, and an index of the last dimension of
-      an output with three. Units of a single pixel, as of gates after a pooling, are not judged, as
-      they hardly vary between samples;
+      an output with three dimensions. Units that have a single pixel, such as those of gates after
+      a pooling, are not judged, as they hardly vary between samples;
     - ``activation gradient std``: of the loss's gradient with respect to ``y``.
 
     Only outputs that require a gradient are measured, so evaluation is not; and only those of the
@@ -181,8 +181,8 @@ def add_histogram(record: Record, name: str, values: np.ndarray) -> None:
 
 
 def has_units(y: Tensor) -> bool:
-    """Whether the output's units can be judged dead. Those of a single pixel, as of gates after a
-    pooling, cannot: they hardly vary between samples."""
+    """Whether the output's units can be judged dead. Units that have a single pixel, such as those
+    of gates after a pooling, cannot: they hardly vary between samples."""
     return y.dim() > 1 and (y.dim() <= 3 or y.shape[2:].numel() > 1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from .statistics import has_values
 
-NO_LOOPS = (str(Path(__file__).parents[1]), str(Path(torch.__file__).parent))
+NO_LOOPS = tuple(f"{each}{os.sep}" for each in (Path(__file__).parents[1], *torch.__path__))
 """Folders whose code is not the training loop: the monitor's and torch's."""
 MOST_LOOKED_AT = 16
 """At most this many elements of a list, tuple or dict are checked."""

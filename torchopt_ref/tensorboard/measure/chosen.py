@@ -51,9 +51,9 @@ def chosen(
     belong to the first one.
 
     Their order matters in three places: ``Speed`` comes first, so that it does not time the others;
-    ``Logged`` and ``Pictures`` come before ``Health``, so that they have seen the batch when it
-    raises an error; ``Health`` comes before quantities that copy the parameters before a step,
-    which it may refuse.
+    ``Logged`` and ``Pictures`` come before ``Health``, so that they have seen the batch when
+    ``Health`` raises an error; ``Health``, which may refuse a step, comes before quantities that
+    copy the parameters before a step.
     """
     device = device_of(models)
     at_once = nonfinite == "raise" or device.type == "cpu"

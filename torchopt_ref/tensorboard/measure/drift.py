@@ -37,9 +37,9 @@ class Drift(Quantity):
     starts from the optimizer's parameters and slots before these steps. The gradients are kept on
     the device; at the record the reference repeats the steps, once in the parameters' precision and
     once in float64. ``parity drift/NumPy`` and ``parity drift/float64`` are the distances from
-    these two results after the last step, in ULP of the parameters' precision, the largest and the
-    median over the sample: the first shows the error of the implementation, the second that of
-    rounding.
+    these two results after the last step, in ULP of the parameters' precision. Of each there is
+    the largest and the median over the sample. The distance from the result in the parameters'
+    precision shows the error of the implementation, the one from float64 that of rounding.
 
     If something else changed the parameters between two steps, the reference continues from the
     changed ones. Where nothing can be measured, a note in the record says why.

@@ -35,12 +35,12 @@ class Health(Quantity):
 
     A NaN in the forward pass reaches the loss, and from there the gradient of every layer; one that
     appears in the backward pass reaches the gradients of the layers before it, and so the next
-    step's loss. If a loss is logged for each step, that is checked, and one gradient is kept for
-    two steps, which tells in which of the two the value appeared. If not, or if the training is to
-    end before the bad step is made, a few sentinels are checked: in at most 16 parameters, evenly
-    spaced, the first and the last among them, one element of each row of the gradient (all of a
-    bias). Besides, every norm is checked at each record, and every parameter at the end of the
-    training.
+    step's loss. If a loss is logged for each step, the loss is checked, and one gradient of each
+    of the last two steps is kept, which tells in which of them the value appeared. If no loss is
+    logged, if ``at_once`` is false, or if the training may be ended before a bad step is made, a
+    few sentinels are checked: in at most 16 parameters, evenly spaced, the first and the last among
+    them, one element of each row of the gradient (all elements for a bias). Besides, every norm is
+    checked at each record, and every parameter at the end of the training.
 
     How the cause is found: a parameter that is not finite before the step was ruined by the step
     before. If there is none, the report names the layer nearest to the output whose gradient is not

@@ -114,10 +114,10 @@ def is_compiled(modules: Iterable[nn.Module]) -> bool:
 def charted(layers: Sequence[str], limit: int) -> dict[str, str]:
     """The name of each layer's curve, chosen so that there are at most ``limit`` curves.
 
-    Paths are cut to as many parts as give few enough curves; layers with the same cut path share
-    one. If even the first parts are too many, evenly spaced layers, the first and the last among
-    them, have a curve, and the others have none. The curves over all layers still include every
-    layer.
+    Paths are cut to the largest number of parts at which there are at most ``limit`` curves; layers
+    with the same cut path share a curve. If even the first parts are too many, evenly spaced
+    layers, the first and the last among them, have a curve, and the others have none. The curves
+    over all layers still include every layer.
     """
     deepest = max((name.count(".") + 1 for name in layers), default=1)
     for depth in range(deepest, 0, -1):

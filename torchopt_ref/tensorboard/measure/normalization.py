@@ -33,7 +33,8 @@ class Normalization(Quantity):
 
     The batch's statistics are derived from how the layer changed its running ones,
     ``m = r + (r' - r) / momentum``, so they need no pass over the input. The running ones are those
-    before the pass. Of each kind at most ``limit`` evenly spaced layers are measured.
+    before the pass. At most ``limit`` evenly spaced layers of each kind are measured; only
+    ``never updated`` looks at all of them.
     """
 
     def __init__(self, modules: Mapping[str, nn.Module], limit: int) -> None:

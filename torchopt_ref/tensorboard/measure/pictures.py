@@ -25,9 +25,9 @@ SHOWN = 12
 
 
 class Pictures(Quantity):
-    """Draws at the end of the training, and before that only as often as takes at most 1 % of the
-    time: a picture costs as much as many records, and the first one imports matplotlib, which takes
-    a second."""
+    """Draws at the end of the training, and before that only so often that drawing takes at most
+    1 % of the time: a picture costs as much as many records, and the first one imports matplotlib,
+    which takes a second."""
 
     def __init__(self, output: Output, logged: Logged) -> None:
         self._output, self._logged = output, logged

@@ -60,7 +60,7 @@ class Quantity:
 
 
 class Quantities:
-    """Several quantities, which are called in this order at each moment."""
+    """Several quantities, which are called in the given order at each moment."""
 
     def __init__(self, quantities: Sequence[Quantity]) -> None:
         self._answers: dict[Callable, list[Callable]] = {

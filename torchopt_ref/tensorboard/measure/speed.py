@@ -26,8 +26,8 @@ class Speed(Quantity):
     further passes belong to it), ``optimizer`` the step itself. The pauses for evaluation do not
     show in the medians, and steps in which something was recorded or written are not counted.
 
-    On an accelerator these would be the times of the launches. There only one step is timed, with a
-    wait for the device at the end of each phase.
+    On an accelerator a clock alone would only measure how long the launches take. So there is a
+    wait for the device at the end of each phase, and only one step is timed.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -93,7 +93,7 @@ class Speed(Quantity):
 
 
 def own_memory() -> int:
-    """The memory of the process in bytes, without what it shares with others, such as files mapped
-    into memory, where the system tells them apart."""
+    """The memory of the process in bytes; on systems that report it, without what it shares with
+    other processes, such as files mapped into memory."""
     memory = psutil.Process().memory_info()
     return memory.rss - getattr(memory, "shared", 0)

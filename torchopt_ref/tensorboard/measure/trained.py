@@ -16,7 +16,8 @@ from .quantity import Quantity
 
 
 class Trained(Quantity):
-    """The output writes it with the first record, and again when it changes."""
+    """Gives the output a function that returns these facts. The output writes them with the first
+    record, and again when they change."""
 
     def __init__(
         self,

@@ -69,8 +69,9 @@ class UpdateCurves:
 
         That function takes five numbers for each tensor, as five blocks: the norms of all weights,
         of all updates, of all gradients and of all gradients of the step before, and the dot
-        products of the last two. They are 0 for tensors without a gradient (``there`` are those
-        with one) or without one in the step before (``compared`` are those with both).
+        products of the last two. The norm of the gradient is 0 for tensors without a gradient
+        (``there`` are those with one). The last two numbers are 0 for tensors without a gradient
+        in this step or in the step before (``compared`` are those with both).
         """
         groups = self._optimizer.param_groups
         record.scalars.update(self._hyper_parameters())

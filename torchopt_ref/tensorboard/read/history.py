@@ -11,7 +11,7 @@ import numpy as np
 KEPT = 400
 """At most this many points of a curve are kept."""
 NOTES = "notes"
-"""The tag of the notes, which are all kept; of any other tag only the latest text is."""
+"""The tag of the notes, which are all kept. For any other tag only the latest text is kept."""
 NOT_FINITE = "first step with a value that is not finite"
 """The tag of a curve of one point, whose step may not have been made: the training may have been
 stopped before it."""

@@ -43,8 +43,8 @@ FAR = 2.0
 healthy trainings: an MLP, a CNN and a network with BatchNorm, each with SGD, momentum, Adam and
 AdamW, and with a constant learning rate and one that falls to 0."""
 MONITOR = "monitor"
-"""The folder in a training's folder to which its Monitor writes; in that of an experiment, the
-folder with one such folder for each training."""
+"""The folder in a training's folder to which its Monitor writes. In an experiment's folder it holds
+one such folder for each training."""
 
 
 @dataclass(frozen=True)
@@ -154,9 +154,9 @@ def run_folders(parent: Path) -> list[Path]:
 def worst_layers(history: History) -> list[Worst]:
     """The layers that are farthest from what is usual.
 
-    The distance is the number of decades between the update and 1e-3 of the weights, in the median
-    of the whole run, as schedules end near 0; or the fraction that is dead or saturated at the
-    end."""
+    The badness is the number of decades between the update and 1e-3 of the weights, at most 4, in
+    the median of the whole run, as schedules end near 0; or four times the fraction that is dead
+    or saturated at the end."""
     found = []
     for name, tag in history.layers("update to weight").items():
         ratio = usual(history.values(tag))

@@ -24,7 +24,8 @@ from .record import Record
 from .sinks import Sink, Sinks
 
 MORE = 1.1
-"""The diagnosis is made again when there are this many times as many records as at the last one."""
+"""The diagnosis is made again when the number of records has grown by this factor since the last
+diagnosis."""
 
 
 class Output:
@@ -76,7 +77,7 @@ class Output:
         self._sinks.log({tag: text}, step)
 
     def note(self, text: str, step: int | None = None) -> None:
-        """Write a note, if it was not written before; at the first step by default."""
+        """Write a note at ``step``, by default the first one, unless it was written before."""
         if text not in self._history.notes:
             self._history.notes.append(text)
             step = self._first_step if step is None else step

@@ -50,8 +50,8 @@ class Decades:
     TensorBoard's axes are linear unless the user presses a button. If the first update is a
     thousand times as large as usual, a linear axis shows nothing else. Besides, TensorBoard ignores
     the largest 5 % of a chart's points when it chooses the range of an axis, and these are the
-    first updates. In the curve ``[largest so far]`` most points have their value, so that the axis
-    reaches it.
+    first updates. In the curve ``[largest so far]`` most points have the value of the largest
+    update, so that the axis reaches it.
     """
 
     def __init__(self, of: str) -> None:
@@ -59,8 +59,7 @@ class Decades:
         self._largest: dict[str, float] = {}
 
     def points(self, quantity: str, values: np.ndarray) -> dict[str, float]:
-        """The points of the positive ``values``; with updates, those of their rule of thumb,
-        too."""
+        """The points of the positive ``values``; for updates also the two of the rule of thumb."""
         positive = values[values > 0]
         if not len(positive):
             return {}

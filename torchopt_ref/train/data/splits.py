@@ -32,7 +32,7 @@ class Data:
     """channels, height and width of an input"""
     classes: int
     facts: dict[str, Any]
-    """which must be the same when a run is resumed: classes, number of images, their names"""
+    """what must be the same when a run is resumed: classes, number of images, names of files"""
 
     def __enter__(self) -> Data:
         return self

@@ -13,7 +13,7 @@ from torchopt_ref.written import pasted
 from ..state import TrainingState
 
 WITHOUT_PARAMETERS = ("activations", "speed")
-"""What the first process can record where it holds a part of each parameter only."""
+"""What the first process can record where it holds only a part of each parameter."""
 READ_AT_THE_END = 30 * 2**20
 """The most bytes of event files that are read at a training's end; they take ten seconds."""
 
@@ -21,7 +21,7 @@ READ_AT_THE_END = 30 * 2**20
 def make_monitor(
     training: TrainingState, folder: Path, records: bool, options: Mapping[str, Any]
 ) -> Monitor:
-    """The monitor of the run in ``folder``, which goes on after the training's step.
+    """The monitor of the run in ``folder``. Its curves go on after the training's latest step.
 
     If not ``records``, it writes the loss alone. ``options`` are shown beside what it writes.
     """

@@ -19,9 +19,10 @@ HALF = 4
 FEWEST = 50
 """The least number of steps: with fewer, neighbouring rates would be far apart."""
 SURE = 0.85
-"""The loss has fallen if the later loss is lower in this share of all pairs of one of the first
-losses and one of those before the least. For mere noise (normal, exponential or Cauchy, 200 steps)
-the share was above 0.82 in one test of 300; for networks that learn it was at least 0.89."""
+"""Each of the first losses is compared with each of the last ones up to the least. The loss has
+fallen if the later one is lower in at least this share of the pairs. For mere noise (normal,
+exponential or Cauchy, 200 steps) the share was above 0.82 in one test of 300; for networks that
+learn it was at least 0.89."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,10 @@ def lr_range_test(
 ) -> LRRange:
     """Train some steps while the learning rate grows, and suggest one; then undo all of it.
 
-    Step k of n has the rate ``lowest * (highest / lowest) ** (k / (n - 1))``. Where the groups have
-    other rates, that is the rate of the group with the largest one, and the others keep their ratio
-    to it. The test stops when a loss is not finite, or the smoothed loss is far above the first
-    ones.
+    Step k of n has the rate ``lowest * (highest / lowest) ** (k / (n - 1))``. If the groups have
+    different rates, that is the rate of the group with the largest one, and the other groups keep
+    their ratio to it. The test stops when a loss is not finite, or the smoothed loss is far above
+    the first ones.
 
     The smoothed loss at a rate is the median of the nine losses around it. It does not lag behind,
     as a moving average does, nor rise with the first losses of a divergence.
@@ -155,7 +156,7 @@ def lr_range_test(
 
 
 def judged(rates: list[float], losses: list[float], first: int, ended: str) -> LRRange:
-    """The smoothed losses, and what follows from them; ``first`` is how many are the start."""
+    """The smoothed losses, and what follows from them. The start is the first ``first`` losses."""
     finite = [loss if math.isfinite(loss) else math.inf for loss in losses]
     smoothed = [median(finite[max(0, k - HALF) : k + HALF + 1]) for k in range(len(finite))]
     least = smoothed.index(min(smoothed))

@@ -2,7 +2,7 @@
 
 ``steps`` asks whether steps are made, and how large they are; ``gradients`` whether gradients
 arrive; ``layers`` whether layers are alive, and their weights of a usual size; ``data`` what goes
-into the model and comes out; ``learning`` whether the loss falls, and that of validation, too.
+into the model and comes out; ``learning`` whether the losses of training and validation fall.
 ``evidence`` is what they share.
 
 A threshold stands in its rule, or, if it needs words, as a constant at the top of the module. Where

@@ -83,7 +83,8 @@ def is_sigmoid_twice(history: History) -> bool:
 
 
 def never_negative(history: History) -> Finding | None:
-    """Reported for a classifier, or for a model that does not learn."""
+    """Reported for a classifier. For another model only if 90 % of the outputs are 0, and the loss
+    has not halved."""
     low, zeros = Curve.of(history, "model output/smallest"), Curve.of(history, "model output/zeros")
     if len(low) < 3 or low.values.any() or zeros.late < 0.1:
         return None

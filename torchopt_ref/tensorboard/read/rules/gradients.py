@@ -187,8 +187,8 @@ def late_spikes(history: History) -> Finding | None:
 
 
 def spikes(history: History) -> Finding | None:
-    """A gradient far larger than in the records just before (not than in all, as norms fall with
-    the loss). Not after large steps: these would be the cause."""
+    """A gradient far larger than in the five records before; earlier ones do not count, as norms
+    fall with the loss. Not reported after large steps: these would be the cause."""
     norm = Curve.of(history, "gradient norm/[all]")
     worst, usual, place = 0.0, 0.0, 0
     for i in range(3, len(norm)):

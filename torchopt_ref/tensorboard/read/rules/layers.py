@@ -17,8 +17,8 @@ OFTEN = 0.4
 """A model is in evaluation mode too often if it is so in more than this fraction of the records."""
 
 DEAD = 0.5
-"""The fraction of dead units in a layer that is too much in a run that does not learn; in the first
-record, that which the initial values explain."""
+"""The fraction of dead units in a layer that is too much in a run that does not learn. If it is
+reached in the first record already, the initial values are the cause."""
 
 MOST_DEAD = 0.95
 """The fraction of dead units in a layer that is too much in any run. Healthy: at most 0.61;
@@ -39,10 +39,11 @@ KEEPS = 0.15
 at most 0.05."""
 
 GROWN, SHRUNK = 100.0, 0.2
-"""The weight norm divided by its first value: if the loss does not fall, weights have grown too
-much from the first number on, and shrunk too much up to the second. Healthy weights stay above
-0.58; those that grow more than 100 times, from tiny values, learn, and grow in the first half of a
-run only. Broken: 106; 0.02 and less."""
+"""Bounds of the weight norm divided by its first value. From the first bound on, weights have grown
+too much if they still grow in the second half of the run, or if the loss does not fall. Up to the
+second, they have shrunk too much if the loss does not fall. Healthy weights stay above 0.58. Some
+grow more than 100 times, from tiny values, but those learn, and grow only in the first half of a
+run. Broken: 106; 0.02 and less."""
 
 GONE = 0.05
 """The weight norm divided by its first value, up to which weights have shrunk too much whatever the
@@ -58,8 +59,9 @@ one, in the last quarter of a run of at least 100 steps. Healthy: at most 0.14; 
 
 
 def evaluation_mode(history: History) -> Finding | None:
-    """Looked at for a model that has Dropout, or BatchNorm that is trained: either the whole model
-    is in evaluation mode, or BatchNorm layers whose running statistics were never updated."""
+    """Either the whole model is in evaluation mode too often, or some BatchNorm layers are in every
+    record, and their running statistics were never updated. The first is judged only for a model
+    with Dropout, or with BatchNorm that is trained."""
     mode = Curve.of(history, "training mode")
     layers = Curve.of(history, UNTOUCHED.format("in evaluation mode"))
     off = mode.values == 0

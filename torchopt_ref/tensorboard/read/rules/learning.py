@@ -24,8 +24,8 @@ from .evidence import (
 
 STANDS = 0.05
 """A classifier's loss stands still if it falls by less than this fraction from the first third of
-the run to the last, in 200 steps. For other losses, which may be near the noise of their targets,
-the bound is a fifth of this."""
+the run to the last, in a run of at least 200 steps. For other losses, which may be near the noise
+of their targets, the bound is a fifth of this."""
 
 FLAT = 0.03
 """A loss that is not a classifier's is flat if its standard deviation is less than this fraction of
@@ -61,8 +61,8 @@ FALLEN = 0.1
 """A model overfits if the validation accuracy has fallen more than this from its best."""
 
 APART = 1.0
-"""A validation loss that has risen counts if it is above the training loss by more than this
-multiple of it."""
+"""A validation loss that has risen counts if its distance above the training loss is more than
+this many times the training loss."""
 
 
 def not_finite(history: History) -> Finding | None:
@@ -82,8 +82,8 @@ def not_finite(history: History) -> Finding | None:
 
 
 def first_not_finite(history: History) -> str:
-    """The first such value in the curves, where the monitor reported none: the run's health was not
-    watched, or it is the loss of an evaluation."""
+    """The first value in the curves that is not finite. It is used where the monitor reported none:
+    the run's health was not watched, or the value is the loss of an evaluation."""
     found = [
         (step, tag)
         for tag, points in history.curves.items()

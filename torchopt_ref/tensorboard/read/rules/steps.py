@@ -25,9 +25,9 @@ from .evidence import (
 )
 
 BIG_STEP = 0.1
-"""The update of the median layer divided by its weights, from which on it is too big in a run that
-is harmed. Healthy runs are not harmed, although they reach 2,000 if weights are tiny at first;
-broken: at least 0.34, except for a single spike."""
+"""A step is too big in a run that is harmed (see ``is_harmed``) if the update of the median layer,
+divided by its weights, is at least this. Healthy runs are not harmed, although they reach 2,000 if
+weights are tiny at first; broken: at least 0.34, except for a single spike."""
 
 LEARNT = 0.1
 """A run learns if its loss falls by this fraction of its first value. Healthy runs whose loss falls
