@@ -2,7 +2,7 @@
 
 Nothing here imports torch. Each formula stands once, in the form in which a textbook prints it:
 ``optimizers`` (torch's updates), ``book``, ``keras`` and ``optax`` (a textbook's, Keras' and
-Optax'), ``bfloat16`` (its rounding), ``layers`` (forward and hand-derived backward), ``init``
+Optax'), ``bfloat16`` (rounding to it), ``layers`` (forward and hand-derived backward), ``init``
 (initial values), ``network`` (a fully connected net of those layers), ``gradient`` (numerical
 gradients), ``random`` (the stream of torch's CPU generator), ``checks`` (of arguments).
 """

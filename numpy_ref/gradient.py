@@ -13,9 +13,10 @@ def numerical_gradient(f: Callable[[Array], SupportsFloat], x: Array, h: float =
     """The gradient of ``f(x)``, a number, by central differences: ``(f(x + h) - f(x - h)) / 2h``.
 
     Each element of ``x`` (floating point, any shape) in turn is changed in place, so ``f`` may also
-    ignore its argument and read the array elsewhere. Afterwards ``x`` has its original bits, even
-    if ``f`` raises. Two calls of ``f`` per element; the error is of order ``h^2`` plus the rounding
-    of ``f`` divided by ``h``. ``2h`` is the distance between the two points as they are stored.
+    ignore its argument and use another reference to the same array. Afterwards ``x`` has its
+    original bits, even if ``f`` raises. Two calls of ``f`` per element; the error is of order
+    ``h^2`` plus the rounding of ``f`` divided by ``h``. ``2h`` is the distance between the two
+    points as they are stored.
     Returns an array of the shape and dtype of ``x``.
 
     Raises ``TypeError`` if ``x`` is no array of real floating-point numbers, ``ValueError`` if it
@@ -45,8 +46,9 @@ def numerical_gradient(f: Callable[[Array], SupportsFloat], x: Array, h: float =
 def relative_error(a: ArrayLike, b: ArrayLike) -> float:
     """The largest ``|a - b|`` divided by the largest magnitude in ``a`` and ``b``; 0 if both are 0.
 
-    Both are taken over the whole array, so that an element which is 0 but for rounding does not
-    dominate. NaN in either gives NaN. Raises ``ValueError`` for arrays of different shapes.
+    Difference and magnitude are each the largest of the whole array, so that an element which is 0
+    but for rounding does not dominate. NaN in ``a`` or ``b`` gives NaN. Raises ``ValueError`` for
+    arrays of different shapes.
     """
     # Adding 0.0 makes floats: differences of unsigned integers would wrap around.
     a, b = np.asarray(a) + 0.0, np.asarray(b) + 0.0

@@ -1,9 +1,9 @@
 """Initial values of a weight of shape (fan_in, fan_out).
 
 Every draw is made in float64 and rounded once to ``dtype``, so that one seed gives one network
-in every precision. Raises ``ValueError`` for another number of dimensions where the fans count, and
-for a negative standard deviation; ``TypeError`` for a dtype that is not floating point, in which
-nearly all values would be 0.
+in every precision. The functions that use fan_in or fan_out raise ``ValueError`` for a shape that
+does not have two dimensions. A draw raises ``ValueError`` for a negative standard deviation, and
+``TypeError`` for a dtype that is not floating point, in which nearly all values would be 0.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def normal(
 def xavier(shape: Shape, rng: np.random.Generator, dtype: DTypeLike = np.float64) -> Array:
     """N(0, 1 / fan_in): the textbook's Xavier, for sigmoid and tanh.
 
-    K. Saito, "Deep Learning from Scratch", O'Reilly Japan 2016, section 6.2. The paper's own
-    scheme, which ``torch.nn.init.xavier_normal_`` follows, is :func:`glorot`; the two agree
-    where fan_in = fan_out.
+    K. Saito, "Deep Learning from Scratch", O'Reilly Japan 2016, section 6.2. The scheme
+    of the paper by X. Glorot and Y. Bengio, which ``torch.nn.init.xavier_normal_`` follows, is
+    :func:`glorot`; the two agree where fan_in = fan_out.
     """
     return normal(shape, initial_std("xavier", fans(shape)[0]), rng, dtype)
 

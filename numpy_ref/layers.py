@@ -2,9 +2,10 @@
 
 ``forward(x, train=True)`` keeps what ``backward`` needs; ``train`` matters to BatchNormalization
 and Dropout only. ``backward(dout)`` takes the gradient of the loss with respect to the output of
-the last ``forward`` and returns that with respect to its input; a layer with parameters leaves
-theirs in ``grads``. N is the size of the batch. Everything has the dtype of the inputs, which is
-floating point: another raises ``TypeError``, a shape that does not fit ``ValueError``.
+the last ``forward`` and returns the gradient with respect to the input of that ``forward``; a layer
+with parameters puts their gradients into ``grads``. N is the size of the batch. Everything has the
+dtype of the inputs, which must be floating point: another dtype raises ``TypeError``. A shape that
+does not fit raises ``ValueError``.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ class Tanh:
 
 
 class Relu:
-    """``y = max(x, 0)``; ``dx = dy`` where ``x > 0``, else 0."""
+    """``y = max(x, 0)``; ``dx = 0`` where ``x <= 0``, else ``dy``, so also where x is NaN."""
 
     off: Mask
 
@@ -149,18 +150,21 @@ class BatchNormalization:
     """``y = gamma xhat + beta`` with ``xhat = (x - mean) / sqrt(var + eps)``, per channel.
 
     S. Ioffe, C. Szegedy, 2015. ``x`` is (N, C) or (N, C, ...); gamma and beta are (C). In
-    training, ``mean`` and ``var`` are those of the M values that the batch holds of a channel,
-    ``var`` being the biased one (divided by M), and the running statistics move towards them; else
-    they are the running statistics. Two conventions for these and for the defaults:
+    training, ``mean`` and ``var`` are computed from the M values of a channel in the batch, ``var``
+    being the biased variance (divided by M), and the running statistics move towards them. In
+    evaluation, ``mean`` and ``var`` are the running statistics. There are two conventions for the
+    running statistics and for the defaults:
 
     ``"torch"``
-        ``running = (1 - momentum) running + momentum batch``, from 0 and 1, the variance unbiased
-        (divided by M - 1; M < 2 raises ``ValueError``); ``momentum=0.1``, ``eps=1e-5``.
-        ``momentum=None`` makes them the average over all batches so far.
+        ``running = (1 - momentum) running + momentum batch``. The running mean starts at 0, the
+        running variance at 1 and follows the unbiased variance (divided by M - 1; M < 2 raises
+        ``ValueError``). ``momentum=0.1``, ``eps=1e-5``. With ``momentum=None`` the running
+        statistics are the average over all batches so far.
     ``"book"``
-        ``running = momentum running + (1 - momentum) batch``, from 0 and 0, the variance biased;
-        ``momentum=0.9``, ``eps=1e-6`` (printed ``10e-7``). K. Saito, "Deep Learning from Scratch",
-        O'Reilly Japan 2016, section 6.3; the book's code treats every pixel as a channel.
+        ``running = momentum running + (1 - momentum) batch``. Running mean and variance start at 0;
+        the variance is biased. ``momentum=0.9``, ``eps=1e-6`` (printed ``10e-7``). K. Saito,
+        "Deep Learning from Scratch", O'Reilly Japan 2016, section 6.3; the book's code treats every
+        pixel as a channel.
 
     Backward, simplified closed form, the sums being over the M values of a channel::
 
@@ -168,7 +172,8 @@ class BatchNormalization:
         dgamma = sum(dy xhat)
         dx     = gamma / std / M (M dy - dbeta - xhat dgamma),    std = sqrt(var + eps)
 
-    It follows from the graph below: put ``dxhat = gamma dy`` and ``centred = std xhat`` into
+    It follows from the graph in ``backward_by_graph``: put ``dxhat = gamma dy`` and
+    ``centred = std xhat`` into
     ``dcentred = dxhat / std - centred sum(dxhat centred) / (M std^3)`` to get
     ``dcentred = gamma / std (dy - xhat dgamma / M)``; then subtract its mean, where
     ``mean(xhat) = 0``. With running statistics, which do not depend on x, ``dx = gamma / std dy``.
@@ -226,8 +231,9 @@ class BatchNormalization:
                 raise ValueError(f"training needs {least} or more values per channel, got {self.M}")
             mean = x.mean(axis=self.axes)
             centred = x - mean
-            # 0 but for rounding, which matters where the mean is large beside the deviation. There
-            # mean(x^2) - mean^2 would lose most digits, so the variance is not computed that way.
+            # The residue is 0 but for rounding. That rounding matters if the mean is much larger
+            # than the standard deviation. In that case mean(x^2) - mean^2 would lose most digits,
+            # so the variance is not computed that way.
             residue = centred.mean(axis=self.axes)
             self.centred = centred - residue
             squares = (self.centred * self.centred).sum(axis=self.axes)

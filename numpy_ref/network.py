@@ -46,19 +46,21 @@ class MultiLayerNet:
             for all weights. Biases and beta start at 0, gamma at 1.
         weight_decay: lambda of the term ``lambda / 2 sum(W^2)`` of the loss, over all weights W
             (not over biases, gamma and beta).
-        batchnorm: "before" or "after" each activation normalises there, in the torch convention;
-            True is "before".
+        batchnorm: where to normalise, in the torch convention: "before" or "after" each activation;
+            True is "before", False is nowhere.
         dropout: the probability of dropping a hidden unit; 0 makes no Dropout layers.
         scaling, draw: see :class:`.layers.Dropout`. All its layers share ``draw``, which is called
             once per layer, from the input to the output; the default draws from ``rng``.
         rng: a ``numpy.random.Generator`` for initial values and masks; by default that of seed 0.
         dtype: of the parameters. Inputs must have it too.
-        params: initial values, which are copied, instead of drawn ones: all those described below.
+        params: initial values to use instead of drawn ones, under the names described below; none
+            may be missing. They are copied.
 
-    ``params`` are the arrays that the layers use, so that an optimizer changes the network by
-    changing them in place: W1 (in, out), b1 (out), with normalisation gamma1 and beta1 (out), then
-    W2 and so on. ``layers`` maps the names Affine1, BatchNorm1, Activation1, Dropout1, Affine2 ...
-    to the layers in order, ``activations`` the same names to the outputs of the last forward pass.
+    The attribute ``params`` has the arrays that the layers use, so that an optimizer changes the
+    network by changing them in place: W1 (in, out), b1 (out), with normalisation gamma1 and beta1
+    (out), then W2 and so on. ``layers`` maps the names Affine1, BatchNorm1, Activation1, Dropout1,
+    Affine2 ... to the layers in order, ``activations`` the same names to the outputs of the last
+    forward pass.
     """
 
     def __init__(

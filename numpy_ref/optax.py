@@ -12,8 +12,8 @@ from .optimizers import Betas, Formula, Optimizer, State, count_step
 def corrected(moment: Array, beta: float, t: int, x64: bool) -> Array:
     """``moment / (1 - beta^t)``, where the divisor has the precision of ``moment``.
 
-    With ``x64`` the divisor is computed in float64 and rounded; there XLA multiplies a moment in
-    float32 by the reciprocal.
+    With ``x64`` the divisor is computed in float64 and rounded; XLA then multiplies a float32
+    moment by the reciprocal of the divisor instead of dividing it.
     """
     number = moment.dtype.type
     wide = np.float64 if x64 else number
@@ -108,11 +108,12 @@ def adam(
     x64: bool,
     weight_decay: float = 0,
 ) -> None:
-    """``m = b1 m + (1 - b1) g``; ``v = b2 v + (1 - b2) g g``; ``c = 1 - b^t``;
+    """``m = b1 m + (1 - b1) g``; ``v = b2 v + (1 - b2) g g``;
+    ``c1 = 1 - b1^t``; ``c2 = 1 - b2^t``;
     ``p -= lr (m / c1 / (sqrt(v / c2 + eps_root) + eps) + wd p)``.
 
-    Nesterov: ``b1 m / c1' + (1 - b1) g / c1`` in place of ``m / c1``, where ``c1'`` is that of
-    ``t + 1``.
+    Nesterov: ``b1 m / c1' + (1 - b1) g / c1`` in place of ``m / c1``, where
+    ``c1' = 1 - b1^(t + 1)``.
     """
     beta1, beta2 = betas
     t = count_step(state)

@@ -147,8 +147,8 @@ class Optimizer:
 
     ``formula`` is the function of the class, ``hyper`` what it takes by keyword; ``state[name]``
     holds the arrays of parameter ``name``, and its step count, under the names of ``torch.optim``.
-    ``starts`` maps the name of an array to the hyper-parameter with which it is filled before the
-    first step, where that is not 0.
+    ``starts`` maps the name of an array to the name of the hyper-parameter with whose value the
+    array is filled before the first step. An array that is not in ``starts`` begins with 0.
 
     Around every formula go ``maximize`` (``g = -g``) and ``weight_decay``: L2 (``g += wd p``), or
     decoupled (``p *= 1 - lr wd``).

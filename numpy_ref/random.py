@@ -1,8 +1,8 @@
 """The random stream of a CPU ``torch.Generator``, in NumPy.
 
 For one seed, and for the same calls in the same order, :class:`Generator` here and
-``torch.Generator`` draw the same values, so that two sides can start from the same weights and
-drop the same units.
+``torch.Generator`` draw the same values, so that a network in NumPy and one in torch can start
+from the same weights and drop the same units.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Generator:
         return self._draw_64_bits(math.prod(shape)).view(np.int64).reshape(shape)
 
     def uniform(self, shape: Shape, dtype: DTypeLike = np.float64) -> Array:
-        """Uniform over the multiples of the spacing below 1 in [0, 1).
+        """Uniform over the multiples of 2^-24 (float32) or of 2^-53 (float64) in [0, 1).
 
         float32 takes the low 24 bits of one word, float64 the low 53 bits of two. Raises
         ``TypeError`` for another ``dtype``.
@@ -71,10 +71,11 @@ class Generator:
         """Standard normal, by the transform of G. E. P. Box and M. E. Muller (1958).
 
         With ``r = sqrt(-2 log(1 - u1))`` and ``a = 2 pi u2`` the pair is ``r cos(a), r sin(a)``.
-        From 16 values on torch fills with uniforms and transforms blocks of 16, whose halves are
-        u1 and u2; a last, incomplete block is replaced by a fresh one that ends where the array
-        ends. Fewer than 16 values come one by one, in float64 for every dtype, and the second of
-        a pair waits for the next such call.
+        For 16 values or more, torch fills the array with uniforms and transforms blocks of 16,
+        whose first half is u1 and whose second half is u2; a last, incomplete block is replaced by
+        a fresh block that ends where the array ends. Fewer than 16 values come one by one, in
+        float64 for every dtype. There the first uniform of a pair is u2 and the second is u1; the
+        second normal value of a pair is kept for the next such call.
 
         Fewer than 16 values equal torch's. From 16 on each side rounds log, cos and sin in its own
         way, and the absolute difference is at most

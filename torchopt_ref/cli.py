@@ -3,7 +3,7 @@
     torchopt-ref run NAME [OPTIONS]     run an experiment; NAME --help lists its options
     torchopt-ref list                   name the experiments
     torchopt-ref train [OPTIONS]        train an image classifier; --help lists the options
-    torchopt-ref report [RUNS]          gather their latest runs on one page, runs/report.html;
+    torchopt-ref report [RUNS]          each experiment's latest run on one page, runs/report.html;
                                         --lang zh: in Chinese
     torchopt-ref playground             optimizers to play with, a page for the browser
     torchopt-ref tensorboard [RUNS]     show the newest run in TensorBoard, on this machine only
@@ -319,10 +319,10 @@ def parity_options(arguments: list[str]) -> argparse.Namespace:
     if options.against not in (None, "keras", "optax"):
         raise unknown("package", options.against, ["keras", "optax"])
     if options.against and (options.network or options.device != "cpu"):
-        raise UserError("--against is on the CPU, optimizers alone: leave --network and --device")
+        raise UserError("--against is on the CPU, optimizers alone: omit --network and --device")
     if options.network and (options.dtypes or options.engines):
         raise UserError(
-            "--network is in float64 by the default engine: leave --dtypes and --engines"
+            "--network is in float64 by the default engine: omit --dtypes and --engines"
         )
     check_device(options.device)
     return options
@@ -483,7 +483,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def chosen(kind: str, given: list[str], known: list[str]) -> list[str]:
-    """The known names that ``given`` lists, in any case, each by itself or joined by commas."""
+    """The known names that ``given`` lists, separately or joined by commas; case does not count."""
     by_folded = {name.casefold(): name for name in known}
     names = [name for words in given for name in words.split(",") if name]
     for name in names or [""]:

@@ -68,7 +68,7 @@ def check_whole(option: str, value: int, least: int, most: int = LARGEST) -> Non
 
 
 def check_path(path: Path | None) -> None:
-    """Raise ``UserError`` for a path that no file system accepts."""
+    """Raise ``UserError`` for a path that contains NUL, or that file systems may find too long."""
     if path is None:
         return
     if "\0" in str(path):
@@ -99,7 +99,7 @@ def without_twins(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     """The JSON hook that refuses a repeated key; Python would silently keep its last value."""
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("a key stands twice")
+        raise ValueError("a key occurs twice")
     return found
 
 

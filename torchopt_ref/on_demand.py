@@ -10,7 +10,7 @@ from .errors import with_hint
 
 
 def on_demand(package: str, homes: dict[str, str]) -> Callable[[str], Any]:
-    """The ``__getattr__`` of ``package``: ``homes`` has the module of each name, as ``".loop"``.
+    """The ``__getattr__`` of ``package``. ``homes`` has the module of each name, e.g. ``".loop"``.
 
     A package of the extra ``lab`` that is missing is an error with the command that installs it.
     """

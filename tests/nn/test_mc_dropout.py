@@ -243,12 +243,13 @@ def test_a_property_may_know_the_mode():
 
 
 def test_code_that_cannot_be_read_and_compiled_models_are_refused():
+    """Unless the name says what the module does."""
     namespace = {"nn": nn}
-    exec(
-        "class Hidden(nn.Module):\n def forward(self, x): return x * (2 if self.training else 1)",
-        namespace,
-    )
+    for name in ("Hidden", "HiddenDrop"):
+        code = "def forward(self, x): return x * (2 if self.training else 1)"
+        exec(f"class {name}(nn.Module):\n {code}", namespace)
     x = torch.ones(1, 5)
+    assert (mc_dropout(namespace["HiddenDrop"](), x, 2).mean == 2).all()
     with pytest.raises(ValueError, match=r"Hidden uses self\.training, and its code cannot"):
         mc_dropout(nn.Sequential(namespace["Hidden"](), nn.Dropout()), x, 2)
     traced = torch.jit.trace(nn.Linear(5, 2), x)

@@ -718,6 +718,35 @@ def test_parity_of_the_eager_engine(configuration, dtype):
     assert (report.max_ulp_param, report.max_ulp_state) == (0, 0)
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+def test_new_slots_beside_old_ones(device):
+    """Counts that are on the device do not make them alike."""
+
+    class Own(Optimizer):
+        rule = Rule(
+            update=lambda param, grad, slots, *, lr: (
+                param - lr * grad,
+                {"sum": slots["sum"] + grad},
+            ),
+            slots=lambda group: {"sum": 0.0},
+            scalars=lambda group, step, fresh: {"lr": group["lr"] * (1 + fresh)},
+        )
+
+        def __init__(
+            self, params, *, capturable=True, foreach=None, fused=None, differentiable=False
+        ):
+            flags = {"foreach": foreach, "fused": fused, "differentiable": differentiable}
+            super().__init__(params, {"lr": 0.5, "capturable": capturable, **flags})
+
+    old, new = (nn.Parameter(torch.zeros(3, device=device)) for _ in range(2))
+    optimizer = Own([old, new], capturable=device == "cuda")
+    old.grad = torch.ones(3, device=device)
+    optimizer.step()
+    new.grad = torch.ones(3, device=device)
+    optimizer.step()
+    assert (old.tolist(), new.tolist()) == ([-1.5] * 3, [-1.0] * 3)
+
+
 def test_counts_that_must_not_be_read_are_each_parameters_own(monkeypatch):
     """As on a device, where they are tensors, which live no longer than their parameter's step."""
 

@@ -96,7 +96,7 @@ REFUSED = {
     "no optimizer": (["--optimizer", "builtins:dict"], "dict is not a torch.optim.Optimizer"),
     "text for a number": (["--optimizer-args", '{"eps": "much"}'], "see --optimizer-args"),
     "text for a switch": (["--optimizer-args", '{"maximize": "no"}'], "maximize is true or false"),
-    "a key twice": (["--optimizer-args", '{"eps": 1, "eps": 2}'], "a key stands twice"),
+    "a key twice": (["--optimizer-args", '{"eps": 1, "eps": 2}'], "a key occurs twice"),
     "a rate beside --lr": (["--optimizer-args", '{"lr": 1}'], "has lr: give it by --lr"),
     "a decay beside its own": (["--optimizer-args", '{"weight_decay": 1}'], "by --weight-decay"),
     "a decay that it has not": (

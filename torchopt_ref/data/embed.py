@@ -33,7 +33,8 @@ def build(root: Path, train: int = 10_000, test: int = 2_000) -> bytes:
     train_images, train_labels = _first(train, raw, "train")
     test_images, test_labels = _first(test, raw, "test")
     file = io.BytesIO()
-    # NumPy leaves zipfile's fixed date, 1980-01-01, on every member: no clock enters the bytes.
+    # NumPy keeps zipfile's fixed date, 1980-01-01, on every member, so the bytes do not depend on
+    # the time.
     np.savez_compressed(
         file,
         train_images=train_images,

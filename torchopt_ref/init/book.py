@@ -1,6 +1,7 @@
 """The textbook's dialect: K. Saito, "Deep Learning from Scratch", O'Reilly Japan 2016, chapter 6.
 
-For a weight of ``n`` = fan_in or fan_out inputs or outputs, or their mean (fan_avg):
+``n`` is fan_in, the number of inputs of a weight, or fan_out, that of its outputs, or the mean of
+both (fan_avg):
 
 ====================  ==============================  ==============================
                       standard deviation              for
@@ -97,8 +98,8 @@ def he_normal_(
 ) -> torch.Tensor:
     """N(0, 2 gain^2 / n); the arguments of :func:`xavier_normal_`.
 
-    ``gain`` is what comes beside ReLU's ``sqrt(2)``: ``1 / sqrt(1 + a^2)`` for a leaky ReLU of
-    slope ``a``.
+    ``gain`` multiplies the ``sqrt(2)`` of ReLU: for a leaky ReLU of slope ``a`` it is
+    ``1 / sqrt(1 + a^2)``.
     """
     return normal_(
         tensor, scaled_std(2, fans or shape_fans(tensor), mode, gain), generator=generator
@@ -134,8 +135,8 @@ def scaled_std(numerator: int, fans: Fans, mode: Mode = "fan_in", gain: float = 
 def _symmetric_uniform_(
     tensor: torch.Tensor, std: float, generator: torch.Generator | None
 ) -> torch.Tensor:
-    # uniform_(-a, a) multiplies and adds with one rounding or with two, as the CPU has it; here
-    # doubling and subtracting are exact, and only the last product rounds.
+    # uniform_(-a, a) multiplies and adds with one rounding or with two, depending on the CPU. Here
+    # doubling and subtracting are exact, and only the last product is rounded.
     draw = _empty_draw(tensor).uniform_(generator=generator).mul_(2).sub_(1)
     return tensor.copy_(draw.mul_(math.sqrt(3) * std))
 

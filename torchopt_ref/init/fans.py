@@ -44,9 +44,9 @@ def layer_fans(layer: nn.Module) -> Fans:
 
     ``torch.nn.init`` sees only the shape, as :func:`shape_fans` does. So it takes ``out k`` for the
     fan_out of a grouped convolution, exchanges the two fans of a transposed one, and takes
-    dim for the fan_in of an embedding, of whose one-hot input one element is active.
-    As there, a stride is not counted: at stride s one output of a transposed convolution is
-    reached by 1 / s of the inputs in each direction.
+    dim for the fan_in of an embedding, although only one element of its one-hot input is active.
+    Like ``torch.nn.init``, this function ignores the stride: at stride s one output of a transposed
+    convolution is reached by 1 / s of the inputs in each direction.
 
     Raises ``TypeError`` for another layer.
     """

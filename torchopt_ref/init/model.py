@@ -94,9 +94,10 @@ def initialize(
     holds directly.
 
     To find what follows a layer, ``"auto"`` traces the model with ``torch.fx`` and goes on from
-    the layer through whatever is neither an activation nor such a layer: normalisation, dropout,
-    pooling, reshaping, sums. The nearest activation counts. A layer that reaches none of them is
-    a linear output and gets Xavier: its outputs start with the variance of its inputs. For an
+    the layer through normalisation, dropout, pooling, reshaping and sums. It stops at whatever
+    multiplies by weights or is made of layers (linear, convolution, embedding, recurrent and
+    attention layers, ``matmul``). The nearest activation counts. A layer that reaches no activation
+    is a linear output and gets Xavier: its outputs start with the variance of its inputs. For an
     embedding, whose fan_in is 1, that is N(0, 1), as in torch.
 
     Args:

@@ -25,9 +25,9 @@ def batch_normalize(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Normalise x (N, C, ...) by the running statistics, or by the batch's own if these are None.
 
-    ``group``: the processes whose batches together are the batch. Returns y, and the mean and the
-    unbiased variance (C) of the batch, to be tracked, without a gradient. They mean nothing where
-    running statistics are given.
+    ``group``: the processes whose batches are taken together as one batch. Returns y, and the mean
+    and the unbiased variance (C) of the batch, which are to be tracked and have no gradient. If
+    running statistics are given, mean and variance have no meaning.
     """
     count = _channel_count(x, group) if running_mean is None else None
     inputs = (x, weight, bias, running_mean, running_var, eps, group, count)
@@ -72,18 +72,20 @@ class _BatchNormalize(Function):
 
     Two sums and one elementwise expression. The two terms that are subtracted take out of g what
     lies along the constant and along xhat: moving x in these directions moves the mean and the
-    variance only. Given statistics do not move with x: dx = weight * invstd * g.
+    variance only. If running statistics are given, they do not depend on x:
+    dx = weight * invstd * g.
 
     **Rounding.** The mean is rounded to the dtype of x, by an amount that counts when the mean is
     large beside the standard deviation. xc is therefore not quite centred: its own mean, ``rest``,
     corrects all that is computed from it.
 
-    **Memory.** What the backward pass saves is x, weight, mean and invstd. For a large x, either
-    pass allocates one tensor of that size, and uses it for intermediate values, too: touching
-    new memory costs several times what a pass over memory in use does, so xc is computed twice.
+    **Memory.** The forward pass saves x, weight, mean and invstd for the backward pass. For a large
+    x, each pass allocates one tensor of that size and uses it for intermediate values, too:
+    writing to new memory costs several times as much as a pass over memory that is in use, so xc
+    is computed twice.
 
-    When the backward pass is itself recorded, to be differentiated in turn, it repeats the
-    statistics, so that the record holds them as functions of x.
+    When the backward pass is itself recorded, to be differentiated in turn, it computes the
+    statistics again, so that the record holds them as functions of x.
     """
 
     @staticmethod
@@ -266,7 +268,11 @@ def _per_channel(statistic: Tensor, x: Tensor) -> Tensor:
 
 
 def _in_torch_layout(y: Tensor) -> Tensor:
-    """``y``, laid out like x as elementwise results are, contiguous or channels last as torch's."""
+    """``y`` in the memory format that torch's layer returns: channels last, or contiguous.
+
+    Being the result of elementwise operations, ``y`` comes in the layout of x: if that is channels
+    last, it is kept; any other layout becomes contiguous.
+    """
     channels_last = y.dim() > 3 and y.movedim(1, -1).is_contiguous()
     return y if channels_last else y.contiguous()
 

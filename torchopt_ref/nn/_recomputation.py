@@ -24,7 +24,8 @@ _CHECKPOINT = torch.utils.checkpoint.__file__
 
 
 class _Draws:
-    """The generator's states at the draws of a region's first run; how far its second run is."""
+    """The states that the generator had at the draws of a region's first run, and the number of
+    draws that the second run has repeated so far."""
 
     def __init__(self) -> None:
         self.states: list[torch.Generator] = []

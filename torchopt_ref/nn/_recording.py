@@ -11,14 +11,14 @@ from torch import Tensor, nn
 def is_for_elsewhere() -> bool:
     """Whether ``torch.jit.trace`` or ``torch.export`` records the operations.
 
-    What reads such a graph (an ONNX converter, a quantiser, a runtime without Python) knows torch's
-    one operation for the whole layer, so that is what the layers let it see.
+    Programs that read such a graph (an ONNX converter, a quantiser, a runtime without Python) know
+    the single operation that torch has for the whole layer, so the layers use that operation here.
     """
     return torch.jit.is_tracing() or torch.compiler.is_exporting()
 
 
 def is_for_a_compiler() -> bool:
-    """Whether ``torch.compile``, or what ``make_fx`` records for, sees the operations."""
+    """Whether ``torch.compile`` or ``make_fx``, which records for a compiler, is at work."""
     proxies = torch._C._TorchDispatchModeKey.PROXY
     return torch.compiler.is_compiling() or torch._C._get_dispatch_mode(proxies) is not None
 
@@ -26,8 +26,9 @@ def is_for_a_compiler() -> bool:
 def as_one_call(layer: nn.Module, input: Any) -> Any:
     """The call of ``layer`` as a node of the graph of ``torch.fx``; None outside of its tracing.
 
-    ``torch.fx`` does not look into the layers of ``torch.nn``, which it knows by the name of their
-    module, and so they stay layers with a mode. A layer that is traced alone has no such call.
+    ``torch.fx`` does not trace into the layers of ``torch.nn``, which it recognizes by the name of
+    their module; so in the graph they remain layers that have a training and an evaluation mode.
+    This does the same for our layers. A layer that is traced alone has no such call.
     """
     if isinstance(input, Tensor) or not isinstance(input, torch.fx.Proxy):
         return None

@@ -166,7 +166,7 @@ class BatchNorm1d(_BatchNorm, torch.nn.BatchNorm1d):
         running_mean = (1 - momentum) * running_mean + momentum * mean
         running_var  = (1 - momentum) * running_var  + momentum * var * n / (n - 1)
 
-    for n elements in a channel. In evaluation they are the running statistics.
+    for n elements in a channel. In evaluation ``mean`` and ``var`` are the running statistics.
 
     Parameters, buffers and state dict are those of ``torch.nn``: ``weight`` and ``bias`` (C),
     which start at 1 and 0; ``running_mean`` and ``running_var`` (C), which start at 0 and 1;

@@ -47,9 +47,9 @@ class Dropout(torch.nn.Dropout):
     element has 16 of them where that is enough, as for p = 0.5, else 32, and 64 where p is close
     to 0 or 1: enough to drop with probability p and to keep with probability 1 - p up to one part
     in 2^24, which is how exact the factor is in float32. (Below p = 2^-41 even 64 bits are too
-    few: then the probability of dropping is off by 2^-65.) On a CPU ``numpy_ref.random.Generator``
-    draws the same masks. For p = 0 and p = 1 nothing is drawn. For the backward pass one byte per
-    element is kept.
+    few: then the probability of dropping is off by up to 2^-65.) On a CPU
+    ``numpy_ref.random.Generator`` draws the same masks. For p = 0 and p = 1 nothing is drawn. For
+    the backward pass one byte per element is kept.
 
     Activation checkpointing (``torch.utils.checkpoint``, reentrant or not) drops the same units
     when it runs a region again, and leaves the ``generator`` as after a single run. Under
@@ -223,7 +223,7 @@ def _keep_mask(input: torch.Tensor, p: float, generator: torch.Generator | None)
 def _threshold(p: float) -> tuple[int, int]:
     """How many random bits an element needs, and how many of their ``2^bits`` values drop it.
 
-    As few as make both p and 1 - p right to one part in 2^24, as float32 is.
+    The fewest bits that make both p and 1 - p right to one part in 2^24, the precision of float32.
     """
     for bits in LANES:
         dropped = round(p * 2**bits)

@@ -44,7 +44,8 @@ def mc_dropout(
     - dropout layers, those of this package and those of ``torch.nn``, and ``MultiheadAttention``,
       ``LSTM``, ``GRU``, ``RNN``; so that ``TransformerEncoderLayer`` does not take the fast path
       that skips its dropout layers, it is in training mode, too;
-    - any other module named ``...Drop...`` or ``StochasticDepth`` (``DropPath``, ``DropBlock``);
+    - any other module with "drop" in its class name, such as ``DropPath`` and ``DropBlock``, or
+      named ``StochasticDepth``;
     - a module whose own code hands ``self.training`` to dropout only: to a function with "drop" or
       "stochastic_depth" in its name, or as an argument with "drop" in its name, such as
       ``F.dropout(x, 0.5, self.training)`` and ``scaled_dot_product_attention(..., dropout_p=self.p
@@ -89,7 +90,8 @@ def mc_dropout(
 def _drops(
     module: nn.Module, on: tuple[type[nn.Module], ...], off: tuple[type[nn.Module], ...]
 ) -> bool:
-    """Whether all that training mode changes of the module itself is that it drops something."""
+    """Whether the module itself, apart from its children, is to be in training mode: there it drops
+    something and does nothing else differently. Raises ``ValueError`` if that cannot be known."""
     name = type(module).__name__
     if isinstance(module, (*on, *off)):
         return isinstance(module, on)
@@ -105,9 +107,9 @@ def _drops(
         raise ValueError(
             f"{name} is compiled by torch.jit, which hides its dropout: hand over the model itself"
         )
-    uses = [use for code in _own_code(module) for use in _uses_of_training(code)]
     if "drop" in name.lower() or name == "StochasticDepth":
         return True
+    uses = [use for code in _own_code(module) for use in _uses_of_training(code)]
     if not all(uses):
         raise ValueError(
             f"{name} uses self.training for more than handing it to dropout: say by on=[{name}] "

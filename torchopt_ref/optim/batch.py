@@ -208,7 +208,8 @@ def by_kernel(rows: Rows) -> list[Launch]:
 
 
 def run(update: Launch, handles: "array[int]", params: list[Tensor], alive: object) -> None:
-    """Take the step of a batch. ``alive`` keeps tensors alive that are known by address only."""
+    """Take the step of a batch. ``alive`` holds the tensors that ``update`` knows only by their
+    address, so that they are not freed before."""
     update()
     memory.count_steps(handles)
     eager.notice_writes(params)
@@ -217,9 +218,9 @@ def run(update: Launch, handles: "array[int]", params: list[Tensor], alive: obje
 class Count(NamedTuple):
     """The step counts of some rows.
 
-    Where they are in the CPU's memory: ``values``, what they will be after the coming step, and
-    ``handles``, by which machine code adds 1 to them. Where they are on the rows' device:
-    ``counters``, the tensors themselves.
+    If they are in the CPU's memory, ``values`` has what they will be after the coming step, and
+    machine code adds 1 to them by ``handles``. If they are on the rows' device, ``counters`` has
+    the tensors themselves. If the rule does not count, ``values`` is all 0.
     """
 
     values: "array[float]"
@@ -233,7 +234,8 @@ class Count(NamedTuple):
             return cls(array("d", bytes(8 * len(rows.params))), array("q"), [])
         if PLAIN.issuperset(map(type, rows.steps)):
             read = memory.read_steps(rows.steps)
-            # If parameters share a count, each must add to it before the next one steps: not here.
+            # If parameters share a count, each must add to it before the next parameter steps. A
+            # kernel cannot do that, so such rows are left to the eager engine.
             if read is not None and len({*read[0]}) == len(rows.steps):
                 return cls(read[1], read[0], [])
             if all(step.is_cuda and step.dtype == torch.float32 for step in rows.steps):
@@ -247,7 +249,11 @@ class Count(NamedTuple):
         return Count(values, array("q", [self.handles[p] for p in which if self.handles]), [])
 
     def keys(self, fresh: list[bool]) -> Sequence[tuple[Any, bool]]:
-        """The step of each row and whether its slots are new; one pair if that is equal for all."""
+        """The step of each row and whether its slots are new; one pair if that is equal for all.
+
+        For counts on the device there is one pair, with all steps in one tensor; there the slots of
+        all rows are new, or those of none.
+        """
         if self.counters:
             return [(torch.stack(self.counters).double() + 1, any(fresh))]
         if self.values.count(self.values[0]) == len(self.values) and len({*fresh}) <= 1:
@@ -261,7 +267,10 @@ def kernel_update(
     """The call of a kernel for ``part``, the rows at ``which``; None if there is no kernel."""
     if not memory.is_for_kernels(part.kinds[0], part.width):
         return None
-    keys = count.keys([position in rows.fresh for position in which] if rows.fresh else [])
+    fresh = [position in rows.fresh for position in which] if rows.fresh else []
+    if count.counters and len({*fresh}) > 1:
+        return None
+    keys = count.keys(fresh)
     different = keys if len(keys) == 1 else [*dict.fromkeys(keys)]
     dtypes = part.dtypes()
     wide = torch.float64 if torch.float64 in dtypes else torch.float32

@@ -94,7 +94,8 @@ class Momentum(Textbook):
         super().__init__(params, {"lr": lr, "momentum": momentum}, **flags)
 
     def sparse_gradient(self, grad: Tensor, hyper: Group) -> Tensor:
-        """Made dense, as every element moves that has ever had a gradient."""
+        """The gradient is made dense: momentum also moves the elements that only earlier gradients
+        had."""
         return grad.to_dense()
 
 
@@ -143,7 +144,7 @@ Adagrad = AdaGrad
 
 
 class RMSprop(Textbook):
-    r"""RMSprop: AdaGrad with a moving average, which forgets.
+    r"""RMSprop: AdaGrad with a moving average of the squares, so that old gradients are forgotten.
 
     .. math::
         h_t &= \alpha h_{t-1} + (1 - \alpha) g_t^2 \\

@@ -38,15 +38,16 @@ def float32(x: Any) -> Any:
 
 
 def in_precision(x: Any, dtype: torch.dtype) -> Any:
-    """A scalar, operations on which are rounded to ``dtype``, float32 or float64."""
+    """The scalar in a type whose operations are rounded to ``dtype``, float32 or float64."""
     if isinstance(x, Tensor):
         return x.to(dtype)
-    # Not under the compiler: it would turn a NumPy scalar into a tensor, which the step is already.
+    # Under the compiler ``x`` stays as it is: the compiler would turn a NumPy scalar into a tensor,
+    # and the step count, with which ``x`` is combined, is a tensor already.
     return np.float32(x) if dtype == torch.float32 and not torch.compiler.is_compiling() else x
 
 
 def quiet() -> AbstractContextManager[object]:
-    """Within it NumPy does not warn of overflow and NaN, which a training may well have."""
+    """A context in which NumPy does not warn of overflow and NaN, which can occur in training."""
     # The compiler knows no errstate.
     return nullcontext() if torch.compiler.is_compiling() else np.errstate(all="ignore")
 

@@ -4,8 +4,9 @@ The hyper-parameters have the names of ``torch.optim``; ``NAMES`` has Keras' own
 :math:`g` is the gradient, :math:`\gamma` is ``lr``, :math:`\mu` ``momentum``, :math:`\alpha`
 ``alpha``, :math:`\beta_i` ``betas``, :math:`\epsilon` ``eps`` and :math:`\lambda` ``weight_decay``.
 
-All of them keep the learning rate in float32, whatever the dtype of the parameters, and decouple
-the weight decay: before the step, :math:`\theta` becomes :math:`\theta - \theta \lambda \gamma`.
+All optimizers here keep the learning rate in float32, whatever the dtype of the parameters, and
+decouple the weight decay: before the step, :math:`\theta` becomes
+:math:`\theta - \theta \lambda \gamma`.
 Keras counts the steps of the optimizer. Here the steps of each parameter are counted, which differs
 for a parameter that sometimes has no gradient.
 """
@@ -30,7 +31,7 @@ NAMES = {
     "beta_1": "betas[0]",
     "beta_2": "betas[1]",
 }
-"""Keras' name of each option that has another name here, and that name."""
+"""From Keras' name of an option to the name that it has here, for options with different names."""
 
 
 class Keras(Dialect):
@@ -124,7 +125,8 @@ class SGD(Keras):
             raise ValueError(f"Invalid momentum value: {options['momentum']}")
 
     def sparse_gradient(self, grad: Tensor, hyper: Group) -> Tensor:
-        """Made dense with momentum, which moves every element that has ever had a gradient."""
+        """With momentum the gradient is made dense: momentum also moves the elements that only
+        earlier gradients had."""
         refuse_weight_decay(hyper)
         return grad if is_zero(hyper["momentum"]) else grad.to_dense()
 

@@ -30,7 +30,7 @@ NAMES = {
     "b1": "betas[0]",
     "b2": "betas[1]",
 }
-"""Optax' name of each option that has another name here, and that name."""
+"""From Optax' name of an option to the name that it has here, for options with different names."""
 
 
 class Optax(Dialect):
@@ -53,7 +53,7 @@ def correction(beta: Any, step: Any, dtype: torch.dtype, x64: bool) -> Any:
 
 
 def multiplies(dtype: torch.dtype, x64: bool) -> bool:
-    """Whether XLA replaces the division by a correction by a multiplication with its reciprocal."""
+    """Whether XLA multiplies by the reciprocal of a correction instead of dividing by it."""
     return x64 and dtype == torch.float32
 
 
@@ -109,7 +109,8 @@ class SGD(Optax):
         super().__init__(params, {"lr": lr, "momentum": momentum, "nesterov": nesterov}, **flags)
 
     def sparse_gradient(self, grad: Tensor, hyper: Group) -> Tensor:
-        """Made dense with momentum, which moves every element that has ever had a gradient."""
+        """With momentum the gradient is made dense: momentum also moves the elements that only
+        earlier gradients had."""
         return grad if is_zero(hyper["momentum"]) else grad.to_dense()
 
 
@@ -373,7 +374,8 @@ class AdamW(Optax):
         \frac{m_t / c_{1,t}}{\sqrt{v_t / c_{2,t} + \epsilon_r} + \epsilon}
         + \lambda \theta_{t-1} \right)
 
-    torch's multiplies :math:`\theta_{t-1}` by :math:`1 - \gamma \lambda` before.
+    torch's AdamW instead multiplies :math:`\theta_{t-1}` by :math:`1 - \gamma \lambda` before the
+    step.
 
     Arguments are those of :class:`Adam`, with ``weight_decay`` (1e-4) after ``eps_root``.
 

@@ -23,9 +23,9 @@ class Optimizer(torch.optim.Optimizer):
     """A ``torch.optim.Optimizer`` whose update is the ``rule`` of its class.
 
     ``dialect`` says whose formula and defaults these are: several dialects may have a class of the
-    same name, each in its own module. It is an entry of every param group and so of the state dict;
-    one without the entry is ``torch.optim``'s. Loading the state of another dialect raises
-    ``ValueError``.
+    same name, each in its own module. The dialect is an entry of every param group, and so it is
+    in the state dict; a state dict without the entry counts as one of ``torch.optim``. Loading the
+    state of another dialect raises ``ValueError``.
 
     How a step is run, with the same result (to the bit, on the CPU):
 
@@ -33,7 +33,8 @@ class Optimizer(torch.optim.Optimizer):
     ``foreach``         True or None: one kernel for all parameters (default).
                         False: one parameter after the other
     ``fused``           True: as by default, and ``GradScaler`` leaves unscaling to
-                        the kernel. False: as ``foreach=False``
+                        the kernel. False: as ``foreach=False``, unless
+                        ``foreach=True`` is given
     ``capturable``      True: no number leaves the device, for CUDA graphs
     ``differentiable``  True: autograd records the step
     ==================  ============================================================

@@ -14,8 +14,9 @@ def param_groups_weight_decay(model: nn.Module, weight_decay: float) -> list[dic
     Not decayed are scalars and vectors (biases, the parameters of normalisation layers of any kind,
     the slopes of PReLU, learned scales), the parameters of ``LayerNorm`` and ``RMSNorm`` of any
     shape, and whatever has "bias" in its name, such as ``bias_k`` of ``MultiheadAttention``.
-    Everything else is: matrices, kernels, and embeddings too. The reason to leave biases out (they
-    are few, and have no scale that could grow against the others) does not apply to those.
+    Everything else is decayed: matrices, kernels, and embeddings too. The reason not to decay
+    biases (they are few, and have no scale that could grow relative to others) does not apply to
+    these.
 
     A tied parameter is in one group once, by its first name. Frozen parameters
     (``requires_grad=False``) are included, since an optimizer skips a parameter without gradient

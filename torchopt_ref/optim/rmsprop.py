@@ -45,7 +45,7 @@ def rmsprop_slots(group: Group) -> dict[str, float]:
 
 
 class RMSprop(Optimizer):
-    r"""RMSprop: AdaGrad with a moving average, which forgets.
+    r"""RMSprop: AdaGrad with a moving average of the squares, so that old gradients are forgotten.
 
     .. math::
         s_t &= \alpha s_{t-1} + (1 - \alpha) g_t^2 \\

@@ -21,9 +21,10 @@ class Rule:
     """One optimizer's update.
 
     ``update(param, grad, slots, **scalars) -> (param, slots)``
-        pure and elementwise, of operations that IEEE-754 rounds exactly (``+ - * /``, negation,
-        maximum and ``exact.sqrt``) or that round nothing (``>``, and ``torch.where`` that chooses
-        by it); returns the new parameter and the new slots.
+        pure and elementwise. It may use only operations that IEEE-754 rounds correctly
+        (``+ - * /``, negation, maximum and ``exact.sqrt``) or that round nothing (``>``, and
+        ``torch.where`` with such a comparison as its condition). Returns the new parameter and the
+        new slots.
     ``slots(group)``
         the names of the state tensors under these hyper-parameters, with their initial values.
     ``scalars(group, step, fresh)``
@@ -37,8 +38,9 @@ class Rule:
         further scalars, of a dialect that does not compute them in float64: ``dtype``, float32 or
         float64, is the precision of the update, to be passed to ``exact.in_precision``.
     ``decays``
-        whether ``update`` applies the weight decay itself, and takes ``weight_decay`` by keyword if
-        that is not 0; else ``__call__`` applies it in one of torch's two ways.
+        whether ``update`` applies the weight decay itself; it then takes ``weight_decay`` by
+        keyword whenever that is not 0. If ``decays`` is False, ``__call__`` applies the weight
+        decay in one of torch's two ways.
     """
 
     update: Callable[..., tuple[Tensor, Slots]]
@@ -88,8 +90,8 @@ class Rule:
 
 
 def python_number(value: Any) -> Any:
-    """A NumPy scalar as a Python number. Unlike that, it would widen the arrays that it is combined
-    with to its own dtype."""
+    """A NumPy scalar as a Python number. A NumPy scalar would widen the arrays that it is combined
+    with to its own dtype; a Python number does not."""
     return value.item() if isinstance(value, (np.generic, np.ndarray)) else value
 
 

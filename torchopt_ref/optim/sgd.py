@@ -98,7 +98,8 @@ class SGD(Optimizer):
             raise ValueError("Nesterov momentum requires a momentum and zero dampening")
 
     def sparse_gradient(self, grad: Tensor, hyper: Group) -> Tensor:
-        """Made dense with momentum, which moves every element that has ever had a gradient."""
+        """With momentum the gradient is made dense: momentum also moves the elements that only
+        earlier gradients had."""
         refuse_weight_decay(hyper)
         return grad if is_zero(hyper["momentum"]) else grad.to_dense()
 

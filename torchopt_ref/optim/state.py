@@ -76,7 +76,7 @@ ZERO, ONE = torch.zeros((), device="cpu"), torch.ones((), device="cpu")
 
 
 def is_step(step: Any) -> bool:
-    """Whether a step count is such a tensor as ``step_tensor`` makes; older states have numbers."""
+    """Whether a step count is a tensor, as ``step_tensor`` makes it; older states have numbers."""
     return isinstance(step, Tensor) and step.dtype in (torch.float32, torch.float64)
 
 

@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_map as tree_map
 from torch.utils._pytree import tree_unflatten as tree_unflatten
 
 global_hooks_with_kwargs: dict[int, bool] = torch_module._global_forward_hooks_with_kwargs
-"""The global forward hooks that get keyword arguments. torch leaves an entry of a removed one."""
+"""The global forward hooks that get keyword arguments. torch keeps the entry of a removed hook."""
 
 
 def is_watched() -> bool:
@@ -99,8 +99,9 @@ def parallel_for() -> Callable[[int, int, int, Any, int], int] | None:
 def offset_of_handle() -> int:
     """The offset, in a tensor's Python object, of the word that holds the C++ object's address.
 
-    The address of that word is what the C interface calls an ``AtenTensorHandle``. So all that
-    Python must take of a tensor is its ``id``; asking for everything takes longer than its step.
+    The address of that word is what the C interface calls an ``AtenTensorHandle``. So Python has to
+    read only the ``id`` of a tensor; reading its address, shape and dtype would take longer than
+    the step of the tensor.
     """
     tensor = torch.zeros(1)
     for offset in range(16, 48, 8):

@@ -11,7 +11,7 @@ from torchopt_ref import optim
 
 
 def optimizer_name(cls: type[torch.optim.Optimizer]) -> str:
-    """What a class is called beside those of other dialects: "Adam", "book.Adam"."""
+    """The name that tells a class from those of other dialects: "Adam", "book.Adam"."""
     dialect = cls.dialect if issubclass(cls, optim.Optimizer) else "torch"
     return cls.__name__ if dialect == "torch" else f"{dialect}.{cls.__name__}"
 

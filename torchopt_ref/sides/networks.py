@@ -44,7 +44,7 @@ class NumpyNetwork(NumpySide):
 
 
 class TorchNetwork(TorchSide):
-    """The ``Twin`` of such a network, with its optimizer.
+    """The ``Twin`` of a ``numpy_ref`` network, with its optimizer.
 
     torch keeps a weight as the transpose of ``numpy_ref``'s, so arrays are transposed both ways.
     """

@@ -18,8 +18,9 @@ TENSORS = {"W": "weight", "b": "bias", "gamma": "weight", "beta": "bias"}
 class Twin(nn.Sequential):
     """The torch network of the same layers as ``network``, under the same names.
 
-    Its parameters and buffers start as copies of ``network``'s. Dropout layers draw their masks
-    from ``generator``, which needs the seed of ``network``'s ``numpy_ref.random.Generator``.
+    Its parameters and running statistics start as copies of ``network``'s. Dropout layers draw
+    their masks from ``generator``, which needs the seed of ``network``'s
+    ``numpy_ref.random.Generator``.
     ``parameters_by_name`` maps the names of ``network.params`` to the torch parameters.
     """
 

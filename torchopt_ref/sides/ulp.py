@@ -28,7 +28,7 @@ def ulp_distance(a: np.ndarray, b: np.ndarray, *, bfloat16: bool = False) -> np.
 
 
 def rank(x: np.ndarray) -> np.ndarray:
-    """Each value's position among all values of its dtype, counted from zero, as int64."""
+    """Each value's signed position among those of its dtype, as int64; that of +0 and -0 is 0."""
     bits = x.view(f"i{x.dtype.itemsize}").astype(np.int64)
     sign = -(1 << (8 * x.dtype.itemsize - 1))
     with np.errstate(over="ignore"):  # only in the branch that ``where`` drops

@@ -309,8 +309,8 @@ def test_another_version_is_noted_and_a_row_above_its_bound_fails(capsys, monkey
     ("options", "said"),
     [
         (["--against", "kers"], "unknown package 'kers': did you mean 'keras'?"),
-        (["--network"], "leave --network and --device"),
-        (["--device", "cuda"], "leave --network and --device"),
+        (["--network"], "omit --network and --device"),
+        (["--device", "cuda"], "omit --network and --device"),
         (["--dtypes", "float16"], "unknown dtype 'float16'"),
         (["--optimizers", "Adam"], "unknown optimizer 'Adam'"),
     ],

@@ -181,12 +181,12 @@ def claims(summary: Mapping[str, Any], lang: str, text: Callable[[Any], str]) ->
             marks = mark(claim["sides"]["both"], f' colspan="{len(columns)}"', lang)
         else:
             marks = "".join(mark(claim["sides"].get(side), "", lang) for side in columns)
-        *_, first = (found["evidence"] for found in claim["sides"].values())
+        *_, shown = (found["evidence"] for found in claim["sides"].values())
         items = [f"<li>{escape(line)}</li>" for line in evidence(claim, lang)]
         # A single line would only repeat the evidence in the table.
         folded = f"<ul>{''.join(items)}</ul>" if len(items) > 1 else ""
         rows.append(
-            f"<tr><td>{text(claim['claim'])}</td>{marks}<td>{text(first)}"
+            f"<tr><td>{text(claim['claim'])}</td>{marks}<td>{text(shown)}"
             f"<details><summary>{text(FURTHER)}</summary><p>{text(claim['rule'])}</p>"
             f"{folded}</details></td></tr>\n"
         )

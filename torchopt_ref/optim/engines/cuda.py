@@ -1,4 +1,4 @@
-"""A formula as a Triton kernel: one launch for all tensors of a batch, with the bits of the CPU.
+"""A formula as a Triton kernel: one launch for all tensors of a batch, bit for bit as on the CPU.
 
 ``source`` writes the kernel as text, ``kernel`` makes it a function of Triton, and ``update``
 launches it with one table of integers that says where the tensors lie. Triton is imported when a

@@ -22,7 +22,8 @@ OPERATIONS: frozenset[Callable[..., Any]] = frozenset(
 may only be the condition of ``where``."""
 
 OPERANDS = frozenset((fx.Node, float, int, bool))
-"""The types of their operands. A tensor or NumPy scalar in a rule would bring in its own dtype."""
+"""The types of the operands of ``OPERATIONS``. A tensor or NumPy scalar in a rule would bring in
+its own dtype."""
 
 
 class Form:
@@ -70,7 +71,7 @@ class Formula:
 def evaluator(
     names: dict[str, fx.Node], numbers: list[fx.Node], inputs: list[fx.Node]
 ) -> Callable[[Mapping[str, Any]], list[Any]]:
-    """A function from the scalars to the ``inputs``; ``numbers`` are the operations between."""
+    """A function that computes the ``inputs`` from the scalars by the operations ``numbers``."""
     graph = fx.Graph()
     copies = {node: graph.placeholder(node.name) for node in names.values()}
     for node in numbers:
@@ -84,7 +85,7 @@ def evaluator(
 
 @functools.cache
 def formula(form: Form) -> Formula | None:
-    """The formula of a form; None if the rule has none, as one that branches on values."""
+    """The formula of a form; None if the rule has none, e.g. because it branches on values."""
     rule, slots = form.rule, form.slots
     graph = fx.Graph()
     tracer = fx.proxy.GraphAppendingTracer(graph)
@@ -104,7 +105,7 @@ def formula(form: Form) -> Formula | None:
         written: dict[int, Any] = {0: new_param} | ({} if own_grad is grad else {1: own_grad})
         written |= {position: new[name] for position, name in enumerate(slots, 2)}
     except (MemoryError, RecursionError):
-        raise  # It says nothing about the rule, and None would stay in the cache.
+        raise  # Such an error does not depend on the rule, and None would stay in the cache.
     except Exception:  # The rule needs the value of a stand-in: the eager engine takes it.
         return None
     if not all(isinstance(result, fx.Proxy) for result in written.values()):
@@ -133,8 +134,8 @@ def formula(form: Form) -> Formula | None:
 
 def chooses_rightly(node: fx.Node, numeric: set[fx.Node]) -> bool:
     """Whether a node keeps the rules for comparisons: they are only the condition of ``where``,
-    compare tensors, and choose between values of which at least one is a tensor. Of two numbers
-    torch and NumPy would make different dtypes."""
+    compare tensors, and choose between values of which at least one is a tensor: from two
+    numbers torch and NumPy would make tensors of different dtypes."""
     truths = [isinstance(arg, fx.Node) and arg.target is operator.gt for arg in node.args]
     if node.target is not torch.where:
         return not any(truths)

@@ -47,8 +47,8 @@ def compared(how: str) -> Any:
 
 
 class Int:
-    """A 64-bit integer in the generated code: a number, a truth value (0 or 1) or an address. Of an
-    address, ``[i]`` reads or writes the word that lies ``i`` words after it."""
+    """A 64-bit integer in the generated code: a number, a truth value (0 or 1) or an address. If it
+    is an address, ``[i]`` reads or writes the word that lies ``i`` words after it."""
 
     def __init__(self, builder: Builder, value: Value) -> None:
         self.builder: Builder = builder
@@ -87,7 +87,7 @@ def raw(value: Int | int) -> Value:
 
 
 class Code:
-    """A function in the making: it takes 64-bit integers and returns one."""
+    """A function that is being generated. It takes 64-bit integers and returns one."""
 
     def __init__(self, module: Module, name: str, arguments: int) -> None:
         self.function: Function = ir.Function(module, ir.FunctionType(I64, [I64] * arguments), name)

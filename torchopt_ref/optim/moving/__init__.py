@@ -1,7 +1,8 @@
 """Trainings that move from Keras and Optax to the optimizers here, and back: arrays in, arrays out.
 
-``keras`` and ``optax`` each do it for one package, over ``arrays``, which turns their arrays into
-tensors and the reverse. All is read, checked and laid out anew before anything is written.
+``keras`` and ``optax`` each move a training for one package. They use ``arrays``, which turns the
+package's arrays into tensors and the reverse. Everything is read, checked and laid out anew before
+anything is written.
 ``KERAS_SLOTS`` and ``OPTAX_SLOTS`` say where the packages keep the slots that are known here.
 """
 

@@ -1,4 +1,7 @@
-"""A map of the names there to the parameters here; arrays that become tensors and the reverse."""
+"""The map from the other framework's names to our parameters; arrays as tensors and the reverse.
+
+In this package "there" is the other framework (Keras or Optax) and "here" is torch.
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -59,7 +62,7 @@ class Place(NamedTuple):
         return found
 
     def array(self, what: str, tensor: Tensor, like: Any) -> np.ndarray:
-        """A tensor as a new array of the shape and dtype of ``like``, which is the variable's."""
+        """A tensor as a new array with the shape and dtype of ``like``, the variable's array."""
         self.check_dtype(what, np.dtype(like.dtype), tensor.dtype)
         tensor = tensor.detach().cpu().contiguous()
         bits = tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor
@@ -125,7 +128,8 @@ def check_names(mapped: Iterable[str], there: Iterable[str], owner: str) -> None
 def write(
     optimizer: Optimizer, group: Group | None, param: Tensor, step: int, moved: Slots
 ) -> None:
-    """Write what has been moved: the weight, where it is there, and the state."""
+    """Write what has been moved: the weight, if ``moved`` has it, and the state, if the optimizer
+    has the parameter (``group`` is not None)."""
     slots = dict(moved)
     if (weight := slots.pop("weight", None)) is not None:
         param.detach().copy_(weight)
@@ -135,13 +139,13 @@ def write(
 
 
 def slots_of(optimizer: Optimizer, group: Group, param: Tensor) -> dict[str, Tensor]:
-    """The slots of a parameter, those that it would begin with where it has made no step."""
+    """The slots of a parameter; if it has made no step yet, the slots that it would begin with."""
     state, initial = optimizer.state.get(param, {}), optimizer.rule.slots(group)
     return {name: state.get(name, initial_slot(param, initial[name])) for name in initial}
 
 
 def steps_of(optimizer: Optimizer, params: Iterable[Tensor], steps: int | None) -> int | None:
-    """How many steps were made; None where it is neither counted nor told."""
+    """How many steps were made; None if the rule does not count them and ``steps`` is not given."""
     if not optimizer.rule.counts or steps is not None:
         return steps
     counts = sorted({int(optimizer.state.get(param, {}).get("step", 0)) for param in params})
@@ -166,7 +170,8 @@ def full_name(value: Any) -> str:
 
 
 def common(groups: Iterable[Group], name: str) -> float:
-    """A number of which there is only one there, such as the learning rate."""
+    """The value that all groups have for an option, such as the learning rate, of which the other
+    framework keeps only one. Raises ``ValueError`` if the groups differ."""
     values = sorted({float(group[name]) for group in groups})
     if len(values) > 1:
         raise ValueError(f"the param groups have {name}={values[0]} and {values[-1]}: make it one")

@@ -89,7 +89,7 @@ def stranger(key: Any) -> str:
 
 
 def keras_variables(optimizer: Any) -> dict[str, Any]:
-    """The variables by path, with a number where several have the same."""
+    """The variables by path; where several have the same path, their number is added to it."""
     variables = optimizer._trainable_variables
     times = Counter(variable.path for variable in variables)
     return {
@@ -134,23 +134,26 @@ def from_keras(optimizer: Any, model_map: Any) -> Optimizer:
     Args:
         optimizer: a built ``keras.optimizers.SGD``, ``Adagrad``, ``RMSprop``, ``Adam`` or
             ``AdamW``, of any backend of Keras.
-        model_map: what each of its variables is here, as a dict by the variables' paths or as pairs
-            that begin with path or variable. A variable is a parameter of the same shape; or
-            ``(parameter, function)``, where the function makes of the variable's array the
-            parameter's, by moving elements: ``numpy.transpose`` for the kernel of a ``Dense``,
-            ``lambda kernel: kernel.transpose(3, 2, 0, 1)`` for that of a ``Conv2D``. The slots go
-            by it as well, and ``to_keras`` finds its inverse by itself.
+        model_map: which torch parameter corresponds to each of Keras' variables: a dict from the
+            variables' paths, or pairs of path or variable with the parameter. The parameter has the
+            shape of the variable; if it has not, give ``(parameter, function)``, where the function
+            turns the variable's array into the parameter's and only moves elements:
+            ``numpy.transpose`` for the kernel of a ``Dense``,
+            ``lambda kernel: kernel.transpose(3, 2, 0, 1)`` for that of a ``Conv2D``. The function
+            is used for the slots as well, and ``to_keras`` finds its inverse by itself.
 
     **The weights are written into the parameters of the map**; what the optimizer does not train,
     such as a batch normalisation's averages, stays. The optimizer returned has the parameters in
     the order of the map, those that Keras excludes from its weight decay in a second group; Keras'
-    hyper-parameters, slots and number of steps. Of a learning rate's schedule it has the present
-    value: make the schedule anew, as a ``torch.optim.lr_scheduler``.
+    hyper-parameters, slots and number of steps. A learning rate schedule is not moved, only its
+    present value: make the schedule again, as a ``torch.optim.lr_scheduler``.
 
-    Raises ``TypeError`` for another class, ``ValueError`` for an optimizer that is not built, with
-    an option that is not part of the step here (``clipnorm``, ``clipvalue``, ``global_clipnorm``,
-    ``use_ema``, ``loss_scale_factor``, ``gradient_accumulation_steps``), variables that are missing
-    or twice in the map, and for shapes or dtypes that differ. Then nothing has been written.
+    Raises ``TypeError`` for another class, and ``ValueError`` for an optimizer that is not built;
+    for an option that is not part of the step here (``clipnorm``, ``clipvalue``,
+    ``global_clipnorm``, ``use_ema``, ``loss_scale_factor``, ``gradient_accumulation_steps``) or is
+    a function; for a learning rate in float64 that float32 does not have; for variables that are
+    missing or twice in the map; and for shapes or dtypes that differ. If an error is raised,
+    nothing has been written.
 
     Example::
 
@@ -201,12 +204,13 @@ def to_keras(
         keras_optimizer: Keras' of the same class and hyper-parameters, built for the variables.
         model_map: as in ``from_keras``.
         steps: the number of steps made, where it is not counted here (``SGD``) or differs among
-            parameters. Without it Keras' count stays for SGD.
+            parameters. For SGD, Keras keeps its own count if ``steps`` is not given.
 
-    Written are the weights, into Keras' variables; the slots, the number of steps, and the learning
-    rate, but not over a schedule, which goes by the number of steps. Raises as ``from_keras`` does,
-    and ``ValueError`` where another hyper-parameter than the learning rate differs, or the learning
-    rates or step counts of parameters differ, of which Keras has one. Then nothing has been
+    This writes the weights into Keras' variables, and the slots, the number of steps and the
+    learning rate into the optimizer. A learning rate schedule of Keras is not overwritten; it
+    depends on the number of steps only. Raises as ``from_keras`` does, and ``ValueError`` if any
+    hyper-parameter but the learning rate differs, or if parameters differ in their learning rates
+    or step counts, since Keras has only one of each. If an error is raised, nothing has been
     written.
     """
     check_is_of(optimizer, "keras")

@@ -54,7 +54,8 @@ class Leaves(NamedTuple):
 
 
 def walked(state: Any, leaves: Leaves) -> Any:
-    """A state made anew. Its parts are found by the names of their types, wherever they are."""
+    """A copy of a state with its leaves replaced as ``leaves`` says. Its parts are found by the
+    names of their types, at any depth."""
     if type(state) in (tuple, list):
         return type(state)(walked(part, leaves) for part in state)
     if isinstance(state, Mapping):
@@ -91,7 +92,7 @@ def imported_jax() -> Any:
 
 
 def mapped_tree(function: Callable[[str, Any], Any], tree: Any, is_leaf: Any = None) -> Any:
-    """The tree with ``function(path, leaf)`` for its leaves; a path is as "layers/0/kernel"."""
+    """The tree with ``function(path, leaf)`` for its leaves; a path reads "layers/0/kernel"."""
     util = imported_jax().tree_util
 
     def with_path(path: Any, leaf: Any) -> Any:
@@ -139,7 +140,7 @@ def found_in(state: Any) -> Found:
 
 
 def check_slots(optimizer: Optimizer, of: Mapping[str, Group], found: Found) -> None:
-    """Refuse a state that has not the slots of the optimizer with its options."""
+    """Refuse a state whose slots are not those that the optimizer has under its options."""
     if found.slots:
         check_names([*of, *found.slots], found.slots, "the state")
     for name in {**of, **found.slots}:
@@ -161,8 +162,8 @@ def listed(slots: set[str]) -> str:
 
 
 def options_from(found: Found, group: Group) -> dict[str, Any]:
-    """The hyper-parameters that the state holds, by our names. A group that is not decayed stays
-    so: Optax has it behind a mask."""
+    """The hyper-parameters that the state holds, by our names. A group without weight decay gets
+    none from the state: in Optax a mask excludes such parameters from the decay."""
     values: dict[str, Any] = {
         OPTAX_OPTIONS.get(name, name): float(leaf) for name, leaf in found.options.items()
     }
@@ -177,7 +178,8 @@ def options_from(found: Found, group: Group) -> dict[str, Any]:
 
 
 def option_of(groups: list[dict[str, Any]], name: str) -> float:
-    """A hyper-parameter by Optax' name; groups that are not decayed are behind a mask there."""
+    """The value of a hyper-parameter, by Optax' name. For the weight decay, groups without decay do
+    not count: in Optax a mask excludes them."""
     if name in ("b1", "b2"):
         return common([{name: group["betas"][name == "b2"]} for group in groups], name)
     ours = OPTAX_OPTIONS.get(name, name)
@@ -197,24 +199,27 @@ def from_optax(state: Any, params_map: Any, optimizer: Optimizer, params: Any = 
     """Let a training of Optax go on here: fill ``optimizer`` with the state, and return it.
 
     Args:
-        state: what ``tx.init`` and ``tx.update`` return, of ``optax.sgd``, ``adagrad``,
+        state: the optimizer state that ``tx.init`` returns, or the one among the results of
+            ``tx.update``, where the transformation ``tx`` is ``optax.sgd``, ``adagrad``,
             ``rmsprop``, ``adam`` or ``adamw``, also within ``chain``, ``masked``, ``partition`` or
             ``inject_hyperparams``.
-        params_map: what each leaf of Optax' parameters is here: a tree like theirs, or a dict by
-            paths (``"layers/0/kernel"``, or a tuple of the parts). A leaf is a parameter of the
-            same shape; or ``(parameter, function)``, where the function makes of the leaf's array
-            the parameter's, by moving elements: ``numpy.transpose`` for a dense kernel,
-            ``lambda kernel: kernel.transpose(3, 2, 0, 1)`` for a convolution's. The slots go by it
-            as well, and ``to_optax`` finds its inverse by itself.
+        params_map: which torch parameter corresponds to each leaf of Optax' parameters: a tree of
+            the same structure, or a dict from paths (``"layers/0/kernel"``, or a tuple of the
+            parts). The parameter has the shape of the leaf; if it has not, give
+            ``(parameter, function)``, where the function turns the leaf's array into the
+            parameter's and only moves elements: ``numpy.transpose`` for a dense kernel,
+            ``lambda kernel: kernel.transpose(3, 2, 0, 1)`` for a convolution's. The function is
+            used for the slots as well, and ``to_optax`` finds its inverse by itself.
         optimizer: one of :mod:`torchopt_ref.optim.optax` with the parameters of the map and the
             hyper-parameters of the training, since a state does not hold them. (Those that it does
             hold, by ``inject_hyperparams``, are written into the groups.)
         params: Optax' parameters. **With them the weights are written too**; without, they stay.
 
-    Of a learning rate's schedule the state has only the count: make the schedule anew, as a
-    ``torch.optim.lr_scheduler``. What keeps no state cannot be seen, so do here what ``tx`` does
-    around the step: clipping, a mask of the weight decay (a group of its own). Nor does a state
-    tell ``adam`` from ``radam``, ``yogi`` or ``adamax``, which are not here.
+    A learning rate schedule is not moved, since the state has only its count: make the schedule
+    again, as a ``torch.optim.lr_scheduler``. A transformation without a state cannot be seen, so
+    repeat here what ``tx`` does around the step: clipping, or a mask of the weight decay (as a
+    group of its own). The state of ``adam`` also looks like that of ``radam``, ``yogi`` or
+    ``adamax``, which do not exist here.
 
     Raises ``ValueError`` for a state with other slots than the optimizer's, or with parts that are
     not understood, such as AMSGrad's; leaves that are missing or twice in the map; shapes or dtypes
@@ -269,16 +274,16 @@ def to_optax(
     Args:
         optimizer: one of :mod:`torchopt_ref.optim.optax`.
         state_like: a state of the same structure, such as ``tx.init(params)``, which stays as it
-            is. Where ``tx`` is made with other hyper-parameters than ``optimizer``, that cannot be
-            seen; those under ``inject_hyperparams`` become ours.
+            is. If ``tx`` has other hyper-parameters than ``optimizer``, that is not noticed; but
+            those that ``inject_hyperparams`` keeps in the state become those of ``optimizer``.
         params_map: as in ``from_optax``.
         params_like: a tree of Optax' parameters, if the weights are wanted as well.
-        steps: the number of steps made, where the state has a count, as for a schedule, but they
-            are not counted here (``SGD``) or differ among parameters.
+        steps: the number of steps made. It is needed if the state has a count (as for a schedule),
+            but steps are not counted here (``SGD``) or their counts differ among parameters.
 
-    Returns the state, of JAX' arrays, or with ``params_like`` state and parameters. Raises as
-    ``from_optax`` does, and ``ValueError`` for parameters whose step counts differ, of which Optax
-    has one.
+    Returns the state, made of JAX' arrays; with ``params_like`` a pair of state and parameters.
+    Raises as ``from_optax`` does, and ``ValueError`` if the step counts of parameters differ, since
+    Optax has only one count.
     """
     check_is_of(optimizer, "optax")
     jnp = imported_jax().numpy

@@ -68,7 +68,7 @@ class Drift(Quantity):
                 self._stop("a sampled parameter had no dense gradient")
                 return
             if getattr(self._optimizer, "found_inf", None) is not None:
-                self._stop("a GradScaler decides within the fused step whether it is one")
+                self._stop("a GradScaler decides inside the fused step whether the step is made")
                 return
             shadow.grads.append(gathered(grads))
             shadow.after.append(gathered([param.detach() for param in shadow.params]))

@@ -124,8 +124,8 @@ class Subject:
 
 
 def seed_torch(seed: int) -> None:
-    """``torch.manual_seed``, but a hundred times as fast: that keeps a stack trace of each call for
-    every kind of device that is not in use yet."""
+    """The effect of ``torch.manual_seed``, a hundred times as fast: torch's function also records a
+    stack trace of each call for every kind of device that is not in use yet."""
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(seed)

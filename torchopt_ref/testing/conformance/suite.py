@@ -113,7 +113,9 @@ def optimizer_checks(
 ) -> Iterator[Check]:
     """Every check for an optimizer: ``pytest.mark.parametrize("check", ..., ids=str)``.
 
-    The arguments, and what they raise ``UserError`` for, are those of ``check_optimizer``.
+    The arguments are those of ``check_optimizer``. Raises ``UserError`` for an expected failure of
+    an unknown check, or without a reason. A reference that cannot be made is not found here; the
+    checks that use it fail.
     """
     subject = Subject(factory, traits, reference, max_ulp)
     expected = dict(expected_failures or {})
@@ -152,7 +154,7 @@ def check_optimizer(
         max_ulp: how far from the reference a parameter or slot may be, in units in the last place;
             None where only the formula is of interest.
         expected_failures: the names of checks that are known to fail, each with the reason. The
-            report does not count such a failure; if such a check passes, it counts that as one.
+            report does not count such a failure; if such a check passes, that counts as a failure.
 
     Returns:
         The report; ``print(report)`` shows it as a table.

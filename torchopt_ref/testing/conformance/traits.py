@@ -29,7 +29,8 @@ class Traits:
     (Rprop, Prodigy)."""
 
     stochastic: bool = False
-    """It draws from torch's random numbers (stochastic rounding). It is seeded before each step."""
+    """It draws from torch's random numbers (stochastic rounding); torch is seeded before each step.
+    """
 
     couples_parameters: bool = False
     """The step of one parameter depends on the others (L-BFGS, a global norm)."""

@@ -136,7 +136,7 @@ def alike(x: Fact, y: Fact) -> bool:
 
 
 def what_it_needs(topic: str, pair: tuple[Subject, Subject]) -> str | None:
-    """The option without which a topic makes no difference; None if one of both uses it."""
+    """The option without which a topic makes no difference; None if either optimizer uses it."""
     option = NEEDS.get(topic)
     used = [option, "beta1"] if option == "momentum" else [option]
     for one in pair:

@@ -118,7 +118,8 @@ def observed(subject: Subject) -> Formula | str:
 
 
 def moved(called: str, value: float) -> float:
-    """Another value for an option, changed by a share of its own; below 1 it stays below 1."""
+    """Another value for an option, changed by a percentage that depends on the option's name. A
+    value below 1 stays below 1."""
     share = (sum(map(ord, called)) % 89 + 5) / 1000
     return value * (1 - share) if value < 1 else value * (1 + share)
 
@@ -167,7 +168,8 @@ def watched(subject: Subject, numbers: Numbers) -> Formula | str:
 
 
 def rewritten(term: Term, called: Mapping[Term, Term]) -> Term:
-    """The term with each part that has a name replaced by it; not the whole term."""
+    """The term with each part that has a name in ``called`` replaced by that name. The term as a
+    whole is never replaced."""
     known: dict[Term, Term] = dict(called)
     for part in term.parts():
         if part.operation and (part is term or part not in known):
@@ -213,7 +215,8 @@ class Numbers:
         return None
 
     def products(self) -> Iterator[Term]:
-        """Of two terms, such as learning rate and decay; of three, as in Adam's corrected rate."""
+        """Products and quotients of two terms, such as learning rate times decay, 1 minus such a
+        product, and those of three, as in Adam's corrected rate."""
         for x, y in itertools.permutations(self.simple, 2):
             yield from (apply("*", x, y), apply("/", x, y))
             yield apply("-", number(1), apply("*", x, y))

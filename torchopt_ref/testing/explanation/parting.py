@@ -79,7 +79,7 @@ def compared(
     for order in itertools.permutations(free, min(len(free), len(alone))):
         called: tuple[dict[str, str], dict[str, str]] = {}, {}
         for mine, yours in zip(order, alone, strict=False):
-            # The line has the name that has a letter; if that does not decide, A's.
+            # A line is called by the slot's name in A; by its name in B if only that has a letter.
             if mine not in LETTERS and yours in LETTERS:
                 called[0][yours] = mine
             else:
@@ -145,7 +145,7 @@ class Match:
         return Line(slot, mine, yours, "other", parts)
 
     def smallest_parts(self, a: Term, b: Term, wanted: float) -> tuple[Term, Term]:
-        """A part of A and the part of B in whose place it makes B's value the ``wanted`` one.
+        """A part of A and a part of B: with A's part in its place, B has the value ``wanted``.
 
         Of all such pairs the one with the fewest operations; at worst both terms whole. A's part
         may also be negated, or multiplied or divided by what A computes from numbers alone, such as
@@ -236,7 +236,8 @@ class Together:
     first_bits: int | None
     """The first step at which any bit of a parameter differed."""
     roundings: float
-    """The largest difference, in roundings of float32 of the element's longest step so far."""
+    """The largest difference, measured in float32 roundings of the element's longest step so far.
+    """
     first_overflow: int | None
     """The first step after which an element was finite on one side alone. That does not count as
     parting, since close to the largest number roundings decide it."""
@@ -293,7 +294,7 @@ def together(a: Subject, b: Subject) -> Together:
 
 
 def roundings(old: np.ndarray, x: np.ndarray, y: np.ndarray, way: np.ndarray) -> np.ndarray:
-    """How many roundings of its longest step so far each element of ``x`` and ``y`` differs by.
+    """The difference of each element of ``x`` and ``y``, in roundings of its longest step so far.
 
     The parameter's own roundings are subtracted first. ``way`` has the longest step of each
     element, and is updated in place.

@@ -132,14 +132,14 @@ class Laboratory:
 
     @property
     def alone(self) -> dict[str, float]:
-        """Momentum and epsilon nearly 0: steps depend on earlier gradients by squares alone."""
+        """Momentum and epsilon nearly 0: a step depends on earlier gradients by squares only."""
         roles = ("momentum", "beta1", "eps")
         return {role: NEARLY_ZERO for role in roles if self.has(role)}
 
     @cached_property
     def divides(self) -> bool | None:
-        """True if a step is divided by the size of the gradient, on which it then does not depend;
-        False if it is proportional to it; None if it is neither, or not in all steps."""
+        """True if each step is divided by the size of the gradient, so that it does not depend on
+        that size; False if each step is proportional to the gradient; None otherwise."""
         once, twice = (self.updates([g] * STEPS, self.alone) for g in (HUGE, 2 * HUGE))
         if np.allclose(once, twice, CLOSE, 0):
             return True
@@ -262,7 +262,8 @@ def start(lab: Laboratory) -> str | None:
 
 
 def learning_rate(lab: Laboratory) -> str | None:
-    """Where the learning rate is: the second step has no gradient, and once or twice the rate."""
+    """Where the learning rate is. The second step has gradient 0; it is taken with the rate of the
+    first step, and in another run with twice that rate."""
     numbers = activated(lab)
     if not numbers or not lab.has("lr"):
         return None
@@ -327,8 +328,8 @@ def velocity(lab: Laboratory) -> str | None:
             [sum(mu ** (t - k) * values[k] for k in range(t + 1)) for t in range(count)]
         )
 
-    # Each form without Nesterov's and with it, which adds the present gradient or step again,
-    # corrected for its own step.
+    # Each form without Nesterov momentum, then with it. Nesterov momentum adds the present gradient
+    # or step again, with the correction for its own step.
     sums, past_steps = gathered(grads), gathered(alone)
     weight = 1 - mu ** np.arange(1.0, count + 2)
     average = (1 - mu) * sums

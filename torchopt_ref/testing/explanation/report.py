@@ -91,8 +91,8 @@ class Explanation:
 
     @property
     def cancelled(self) -> bool:
-        """Whether they part by rounding only, which is large where numbers cancel: both formulas
-        have the same value, and so has the state before the step."""
+        """Whether the optimizers part only by rounding, which is large where numbers cancel: both
+        formulas have the same value, and both states were the same before the step."""
         return self.formulas is not None and bool(self.together.parting) and not self.operations
 
     def verdict(self) -> str:
@@ -286,7 +286,8 @@ def share(value: float) -> str:
 
 
 def wrapped(head: str, text: str, margin: str | None = None) -> list[str]:
-    """The text after ``head``, wrapped; further lines begin with ``margin``, or below the text."""
+    """The text after ``head``, wrapped. Further lines begin with ``margin``; without it they are
+    indented as far as the text of the first line."""
     margin = " " * len(head) if margin is None else margin
     return textwrap.wrap(
         text,

@@ -31,8 +31,8 @@ FRAMEWORKS = {"keras": ("Keras", keras.NAMES), "optax": ("Optax", optax.NAMES)}
 
 ROLES = {name: ours for name, ours in keras.NAMES.items() if "[" not in ours}
 ROLES |= {"beta_1": "beta1", "beta_2": "beta2"}
-"""Other names that a class may have for an option, and torch's name. (Optax' ``decay`` is left out:
-elsewhere that is a weight's or a learning rate's.)"""
+"""From another name that a class may have for an option to torch's name. (Optax' ``decay`` is left
+out: elsewhere that means the decay of the weights or of the learning rate.)"""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,8 @@ class Subject:
         return replace(self, given={**self.given, **changed})
 
     def require_makeable(self, option: str) -> None:
-        """``UserError`` unless an optimizer can be made; ``option`` is where the user gave any."""
+        """``UserError`` unless an optimizer can be made. The message names ``option``, by which the
+        user gives options."""
         try:
             made = self.make([torch.nn.Parameter(torch.zeros(1))])
         except (Exception, SystemExit) as error:  # of whatever class a user names
@@ -136,7 +137,7 @@ def pieces(key: str, value: Any) -> dict[str, Any]:
 
 
 def assembled(key: str, value: Any, numbers: Mapping[str, float]) -> Any:
-    """The option with each piece replaced that ``numbers`` has under its name."""
+    """The option's value, in which each piece whose name is in ``numbers`` is replaced."""
     if not isinstance(value, tuple | list):
         return numbers.get(key, value)
     return tuple(numbers.get(name, each) for name, each in pieces(key, value).items())
@@ -174,8 +175,9 @@ def subject(what: Any, kwargs: Mapping[str, Any], option: str) -> Subject:
 def with_the_same_numbers(a: Subject, b: Subject) -> tuple[Subject, Subject]:
     """Both with the same numbers for all options that both have, so that only formulas differ.
 
-    A number that was given is preferred to a default; then one that is not 0 to 0, so that what one
-    of them does, such as weight decay, both do; then A's to B's.
+    A number that the user gave comes before a default. Of two defaults, one that is not 0 comes
+    before 0, so that both do what one of them does, such as weight decay. Otherwise A's number is
+    taken.
     """
     ours: dict[str, float] = {}
     theirs: dict[str, float] = {}

@@ -169,8 +169,9 @@ def letter(slot: str) -> str:
 class Formula:
     """What one step writes: a term for each slot and, last, for the parameter ("param").
 
-    Names in the terms are the letters of parameter, gradient and slots before the step, those with
-    ``'`` after it, the names of hyper-parameters, and ``t``, the step.
+    Names in the terms are the letters of parameter, gradient and slots, for their values before the
+    step; letters with ``'``, for the values after the step; the names of hyper-parameters; and
+    ``t``, the number of the step.
     """
 
     results: dict[str, Term]

@@ -3,7 +3,7 @@
 ``lockstep`` steps two sides and compares them; ``workload`` has the gradients that are hard on an
 optimizer. ``operations`` finds the operation that rounds differently. ``table`` compares all
 optimizers of this project with NumPy and ``torch.optim``; ``against`` compares the dialects with
-Keras and Optax themselves, of which ``packages`` makes sides. ``network`` trains a whole network.
+Keras and Optax themselves, which ``packages`` wraps as sides. ``network`` trains a whole network.
 """
 
 from .against import against_rows

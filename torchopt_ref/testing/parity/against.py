@@ -262,11 +262,12 @@ def make_row(recorded: Recorded, engine: str, dtype: str, report: ParityReport) 
 def stated_bound(case: Case) -> tuple[str, float | None]:
     """The measure that is bounded, and its bound: 0 ULP, except where XLA rounds in its own way.
 
-    It does so in Optax' ``rsqrt``; and in the bias correction, where XLA divides but our formula
-    multiplies by the reciprocal, or the reverse: if there is one array only, and with ``x64`` for
-    arrays of one element or, in older versions, for all. A step may then be off by a few units in
-    the last place, by more where momentum cancels the step. A centered variance is the difference
-    of two corrected numbers, which may cancel altogether: no bound.
+    XLA does so in Optax' ``rsqrt``, and sometimes in the bias correction, where it divides while
+    our formula multiplies by the reciprocal, or the reverse. That happens if there is only one
+    array; with ``x64`` also for arrays of one element, and in older versions for all arrays. A step
+    may then be off by a few units in the last place, or by more where momentum cancels the step. A
+    centered variance is the difference of two corrected numbers, which may cancel altogether: no
+    bound.
     """
     name, options = case.configuration.name, case.configuration.options
     correction = case.arrays in (ONE_ELEMENT, LONE) or (options.get("x64") and xla_is_exact())

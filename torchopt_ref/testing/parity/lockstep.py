@@ -149,7 +149,7 @@ def check_parity(
         steps: how many; unused with ``gradients``.
         dtype: of parameters and gradients: "float16", "bfloat16", "float32" or "float64".
             The NumPy side keeps bfloat16 values in float32 arrays, and its optimizer must round to
-            bfloat16. With ``params`` the other three have no effect.
+            bfloat16. If ``params`` is given, only "bfloat16" has an effect.
         device: of the torch side.
         seed: of parameters and gradients.
         params: initial arrays instead of ``workload.parameters``.

@@ -163,7 +163,8 @@ def compare_networks(mine: NumpyNetwork, theirs: TorchNetwork, batches: Batches)
                 if first is None and not error <= TOLERANCE:
                     first = difference
                 largest = largest if error <= largest.error else difference
-                loss_error = max(loss_error, error) if kind == "loss" else loss_error
+                if kind == "loss" and not error <= loss_error:
+                    loss_error = error
     kind_of_optimizer = type(theirs.optimizer)
     return NetworkReport(
         optimizer_name(kind_of_optimizer),
@@ -209,6 +210,8 @@ def outputs_of(twin: Twin) -> Iterator[Arrays]:
         return lambda module, inputs, output: outputs.update({name: output.detach().cpu().numpy()})
 
     hooks = [layer.register_forward_hook(keep(name)) for name, layer in twin.named_children()]
-    yield outputs
-    for hook in hooks:
-        hook.remove()
+    try:
+        yield outputs
+    finally:
+        for hook in hooks:
+            hook.remove()

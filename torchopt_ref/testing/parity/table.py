@@ -29,11 +29,11 @@ class Row:
 
     ``bound`` limits the measure ``bound_on``: "max_ulp", the ULP distance of parameters and slots
     over all steps, for ``against="numpy_ref"``; "max_step_error", the error of one step (see
-    ``ParityReport``), for ``against="torch.optim"``; one of them for a package. None: no bound is
-    stated.
-    Where the two differ, ``at_fault`` says which operations of the compared optimizer did not round
-    as NumPy does, how often and by how much. With ``formulas_differ`` it is empty: the difference
-    is larger than rounding explains.
+    ``ParityReport``), for ``against="torch.optim"``; one or the other if ``against`` is a package.
+    If ``bound`` is None, no bound is stated.
+    Where both optimizers differ, ``at_fault`` says which operations of the compared optimizer did
+    not round as NumPy does, how often and by how much. With ``formulas_differ`` it is empty: the
+    difference is larger than rounding explains.
     """
 
     optimizer: str
@@ -165,8 +165,8 @@ def stated_bound(
     and whose square root is sometimes 1 ULP off: a few roundings, 8 units of one step; 64 with an
     option that first adds something to the gradient (weight decay, a Nesterov or dampened buffer),
     as the difference grows where that sum cancels. No bound for centered RMSprop, which subtracts
-    two nearly equal numbers under the root; for other devices; and for float16, in which torch
-    rounds every result, an epsilon of 1e-8 to 0 and a square to infinity.
+    two nearly equal numbers under the root; for other devices; and for float16: there torch rounds
+    every intermediate result, so that an epsilon of 1e-8 becomes 0 and a square becomes infinity.
     """
     if against == REFERENCE and (device == "cpu" or engine == "kernel"):
         return 0

@@ -50,7 +50,8 @@ def gradients(
 
     Normal; alternating in sign; of any magnitude between tiny and huge; zero; zero with
     probability 0.9; denormal; tiny (its square underflows); huge (its square is near overflow).
-    The very last element overflows when squared. ``dtype`` is that of the arrays, or "bfloat16".
+    The last element of an array of more than 8 overflows when squared. ``dtype`` is that of the
+    arrays, or "bfloat16".
     """
     rng = np.random.default_rng(seed + 1)
     for step in range(steps):

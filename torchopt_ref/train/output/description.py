@@ -61,7 +61,7 @@ def describe(training: TrainingState, epochs: int, data: Data, memory: Memory) -
             f"memory of a process, about {mib(memory.total)}: weights {mib(memory.weights)}, "
             f"gradients {mib(memory.gradients)}, optimizer {mib(memory.slots)}, kept for the "
             f"backward pass {mib(memory.activations)}",
-            "" if room is None else f"available: {room / GIB:.1f} GiB",
+            f"available: {room / GIB:.1f} GiB",
         ]
     )
 

@@ -29,8 +29,8 @@ text { font: 14px system-ui, sans-serif; fill: var(--ink); }
 .named { fill: var(--mark); font-weight: 600; stroke: var(--paper); stroke-width: 4px;
          paint-order: stroke; }
 """
-BAR = 40
-"""Characters of the longest bar."""
+BAR = 36
+"""Characters of the longest bar: with the suggestion behind it, a row has at most 80."""
 
 
 @dataclass(frozen=True)

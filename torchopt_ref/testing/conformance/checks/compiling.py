@@ -13,7 +13,7 @@ WARM_UP, STEPS = 4, 8
 
 
 def compiled_step_equals_eager(subject: Subject) -> str:
-    """``torch.compile`` of the step takes the eager steps, and compiles nothing after four.
+    """The step under ``torch.compile`` equals the eager one; nothing is compiled after four steps.
 
     A step count that is a Python number is a constant to the compiler: it compiles every step
     anew, until it gives up. The step is traced by Dynamo and run without code generation, so that

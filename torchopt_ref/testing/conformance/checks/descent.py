@@ -10,8 +10,8 @@ from ..verdicts import Failure
 
 STEPS = 100
 FELL = 0.999
-"""The share of its start below which the loss must fall. Some defaults are slow: 100 steps of 1e-4
-go 0.01 far, those of LARS half of that."""
+"""The loss must fall below this share of its first value. Some defaults are slow: 100 steps of 1e-4
+move a parameter by 0.01, and those of LARS by half of that."""
 
 
 def descends_on_a_quadratic(subject: Subject) -> str:

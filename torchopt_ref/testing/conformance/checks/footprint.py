@@ -34,7 +34,7 @@ def state_is_as_large_as_declared(subject: Subject) -> str:
 
 
 def steps_do_not_gather_memory(subject: Subject) -> None:
-    """After its first steps, an optimizer holds as many tensors and numbers as before.
+    """After its first steps, an optimizer always holds the same number of tensors and numbers.
 
     A list that grows, or a graph that is kept, ends a long run out of memory.
 
@@ -71,7 +71,8 @@ def leaves(value: Any) -> list[Any]:
 
 @contextmanager
 def old_objects_out_of_sight() -> Iterator[None]:
-    """Within it the garbage collector looks at new objects only: all would take half a second."""
+    """A context in which the garbage collector looks at new objects only; looking at all objects
+    would take half a second."""
     already = gc.get_freeze_count() > 0
     gc.freeze()
     try:

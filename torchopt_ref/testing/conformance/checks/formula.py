@@ -34,10 +34,11 @@ def has_the_formula_of_its_reference(subject: Subject) -> str:
     """In float64 it takes its reference's steps, to 1e-4 of the way that an element went.
 
     This is about what an optimizer computes; all checks but this and the next are about how it
-    behaves. Rounding explains a billionth of the bound. A bias correction that was forgotten, an
-    epsilon inside the root, weight decay of another kind or sign exceed it. Optimizer and reference
-    have the same options, and each option that both have is changed in turn; after half of the 40
-    steps the lr is halved. Gradients are of any magnitude from 1e-10 to 1e3, some zero.
+    behaves. Rounding in float64 explains a billionth of the bound, numbers that are kept in float32
+    a tenth. A bias correction that was forgotten, an epsilon inside the root, weight decay of
+    another kind or sign exceed it. Optimizer and reference have the same options, and each option
+    that both have is changed in turn; after half of the 40 steps the lr is halved. Gradients are of
+    any magnitude from 1e-10 to 1e3, some zero.
 
     Remedy: the options that are named with the difference tell which term to look at; give the
     reference what it calls by another name with --reference-kwargs.

@@ -155,8 +155,8 @@ def maximize_mirrors(subject: Subject) -> None:
 
     The option is documented as the same optimizer on the negated objective.
 
-    Remedy: negate the gradient first, ``grad = -grad if maximize else grad``, and weight decay
-    after it.
+    Remedy: negate the gradient first, ``grad = -grad if maximize else grad``, and apply weight
+    decay after that.
     """
     subject.require_option("maximize")
 

@@ -68,7 +68,8 @@ def about(param: Parameter) -> dict[str, Any]:
 def autograd_sees_the_step(subject: Subject) -> None:
     """A backward pass through a graph from before the step raises, as the parameters have changed.
 
-    It would mix old activations with new weights: gradients of no function, without a word.
+    It would mix old activations with new weights, and silently compute a gradient that belongs to
+    no function.
     torch counts in-place changes to find this; what is written through ``.data`` is not counted.
 
     Remedy: write to the parameter itself, ``param.add_(...)``, under ``torch.no_grad()``, never to
