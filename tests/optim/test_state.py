@@ -166,12 +166,15 @@ def test_a_lr_as_a_tensor_stays_one_and_is_not_shared(cls):
 
 
 def test_tensor_betas():
-    params = [nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3))]
-    floats = optim.Adam([params[0]], betas=(0.5, 0.75))
-    tensors = optim.Adam([params[1]], betas=(torch.tensor([[0.5]]), torch.tensor(0.75)))
+    """They are read as Python's numbers, with which scalars are computed in float64."""
+    params = [nn.Parameter(torch.ones(30)), nn.Parameter(torch.ones(30))]
+    betas = torch.tensor([[0.9]]), torch.tensor(0.999)
+    floats = optim.Adam([params[0]], betas=(betas[0].item(), betas[1].item()))
+    tensors = optim.Adam([params[1]], betas=betas)
     for _ in range(3):
+        grad = torch.randn(30)
         for param, optimizer in zip(params, (floats, tensors), strict=True):
-            param.grad = torch.ones(3)
+            param.grad = grad.clone()
             optimizer.step()
     assert torch.equal(*params)
 

@@ -130,6 +130,7 @@ TABLE = {
             ABC,
             1,
         ),
+        Line("records of the loss", lambda n: large(loss=[1, 2, 4][:n]), 2, 3, "", ABC, 1),
         Line("the first loss", lambda x: large(loss=[x, 1, *[0.5] * 5]), -0.4, 0.4, "", ABC, 1),
         Line("a loss after its peak", lambda x: large(loss=peak(3, x)), 0.49, 0.51, "", ABC, 1),
         Line("a loss after a leap", lambda x: large(loss=peak(x, 0.3)), 19, 21, "", ABC, 1),
