@@ -92,7 +92,9 @@ def test_scripted_modes_and_the_textbooks_scaling():
     for inplace in (False, True):
         scripted = torch.jit.script(Dropout(0.25, inplace, scaling="inference"))
         assert set(scripted(x.clone()).tolist()) == {0.0, 1.0}
-        assert set(scripted.eval()(x.clone()).tolist()) == {0.75}
+        given = x.clone()
+        assert set(scripted.eval()(given).tolist()) == {0.75}
+        assert set(given.tolist()) == {0.75 if inplace else 1.0}
 
 
 def test_a_generator_is_not_ignored_by_a_recorded_graph():
