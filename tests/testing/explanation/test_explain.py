@@ -391,6 +391,38 @@ def test_one_operation_elsewhere_is_found(moved):
         assert any(text.startswith("divisor of B") for text in found.undecided)
 
 
+class Decayed(torch.optim.Optimizer):
+    """Gradient descent, with a weight decay that takes ``share`` of its part of the weights."""
+
+    def __init__(self, params, lr=0.1, weight_decay=0.0):
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for p in group["params"]:
+                decay = self.share(group["lr"]) * group["weight_decay"] * p
+                p.sub_(group["lr"] * p.grad + decay)
+
+
+@pytest.mark.parametrize(
+    ("share", "words"),
+    [
+        (lambda self, lr: lr, "lr * weight_decay * p is subtracted, as L2 or decoupled"),
+        (
+            lambda self, lr: 1,
+            "decoupled from the learning rate too: p goes down by weight_decay * p",
+        ),
+        (lambda self, lr: 2 * lr, "p goes down by 2 lr * weight_decay * p"),
+    ],
+)
+def test_what_a_weight_decay_takes(share, words):
+    found = explain("SGD", type("Own", (Decayed,), {"share": share}))
+    told = [each.b for each in found.differences if each.topic == "weight decay"]
+    told += [text for text in found.undecided if text.startswith("weight decay of B")]
+    assert [text[-len(words) :] for text in told] == [words]
+
+
 def test_a_rule_of_ones_own_is_traced():
     def update(param, grad, slots, **scalars):
         param, new = optim.keras.RMSprop.rule.update(param, grad, slots, **scalars)
