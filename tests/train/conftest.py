@@ -38,6 +38,15 @@ def small_mnist(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def forty_images(tmp_path_factory):
+    """The options that choose a data root of 40 images to train and 10 to test, for small batches.
+
+    Of the 40 some are held out by ``--validation``.
+    """
+    return ["--data-root", str(write_small_mnist(tmp_path_factory.mktemp("forty"), 40, 10))]
+
+
+@pytest.fixture(scope="session")
 def trained(tmp_path_factory, small_mnist):
     """``trained("--lr", "0.1")``: as ``train``, but once for all tests, which only read it.
 

@@ -42,11 +42,12 @@ def test_a_run_of_the_same_name_stays_as_it_is(train):
     assert outcome["suggestion"]
 
 
-def test_every_option_of_a_training_counts(train, tmp_path):
+def test_every_option_of_a_training_counts(train, forty_images):
     """Precision, parts, clipping, weight decay, label smoothing, BatchNorm, and own optimizers."""
     options = ["--optimizer", "torch.optim:SGD", "--optimizer-args", '{"momentum": 0.9}']
     options += ["--clip", "0.1", "--weight-decay", "0.1", "--label-smoothing", "0.1"]
-    plain = train("--find-lr", *options, name="plain", status=0)
+    options += [*forty_images, "--batch-size", "5"]
+    plain = train("--find-lr", *options, name="plain")
     found = [json.loads((plain / "lr_range.json").read_text())["losses"]]
     for name, value in (("amp", "bf16"), ("clip", "0"), ("weight-decay", "0")):
         folder = train("--find-lr", *options, f"--{name}", value, "--quiet", name=name)

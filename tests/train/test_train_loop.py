@@ -117,9 +117,9 @@ def test_an_option_makes_a_difference(train, trained, options):
     assert not torch.equal(plain["1.weight"], other["1.weight"])
 
 
-def test_the_average_is_what_is_tested(train):
+def test_the_average_is_what_is_tested(train, trained):
     """With a decay so slow that the average stays near the initial weights."""
-    moved = train("--epochs", "6", name="moved")
+    moved, _ = trained("--epochs", "6")
     stayed = train("--epochs", "6", "--ema", "0.999", name="stayed")
     assert results(moved)["test accuracy"] > results(stayed)["test accuracy"] + 0.3
     assert torch.equal(
@@ -203,8 +203,8 @@ def test_a_container_has_less_memory_than_its_machine(monkeypatch, tmp_path):
     assert available(torch.device("cpu")) > 1e6
 
 
-def test_a_monitor_records_and_changes_nothing(train):
-    watched = train("--epochs", "6", name="watched")
+def test_a_monitor_records_and_changes_nothing(train, trained):
+    watched, _ = trained("--epochs", "6")
     plain = train("--epochs", "6", "--no-monitor", name="plain")
     assert last_checkpoint(watched).name == last_checkpoint(plain).name
     (tag,) = (tag for tag in curves(watched / "monitor") if tag.startswith("weight norm/[all"))

@@ -16,7 +16,7 @@ TOGETHER = {
         *("--label-smoothing", "0.1", "--scheduler", "OneCycleLR", "--deterministic"),
     ],
     "ours, with BatchNorm, and a plateau": [
-        *("--model", "small_norms", "--ours", "--batch-size", "90"),
+        *("--model", "small_norms", "--ours"),
         *("--scheduler", "ReduceLROnPlateau", "--weight-decay", "0.1"),
     ],
     "float16, epochs of a scheduler": [
@@ -27,7 +27,7 @@ TOGETHER = {
 ALONE = {
     "plain": [],
     "dropout, augmentation": ["--model", "cnn", "--augment"],
-    "ours, with BatchNorm": ["--model", "small_norms", "--ours", "--batch-size", "90"],
+    "ours, with BatchNorm": ["--model", "small_norms", "--ours"],
     "average, accumulation": ["--ema", "0.9", "--accumulate", "3", "--label-smoothing", "0.1"],
     "float16": ["--amp", "fp16", "--clip", "1"],
     "bfloat16": ["--amp", "bf16", "--channels-last", "--model", "cnn"],
@@ -43,15 +43,18 @@ ALONE = {
 
 
 @pytest.mark.parametrize("kind", only(TOGETHER, TOGETHER | ALONE))
-def test_stopped_and_resumed_is_the_same_as_never_stopped(train, kind, monkeypatch):
-    options = (TOGETHER | ALONE)[kind]
+def test_stopped_and_resumed_is_the_same_as_never_stopped(train, forty_images, kind, monkeypatch):
+    """Twice six steps: it is stopped in the first, soon after, and in the second epoch."""
+    few = [*forty_images, "--batch-size", "5", "--validation", "0.3"]
+    options = (TOGETHER | ALONE)[kind] + few
     uninterrupted = train(*INTERRUPTED, *options, name="uninterrupted")
     steps = last_state(uninterrupted)["position"]["step"]
-    for at in (2, 3, steps - 7):  # the estimate of the memory makes a step of its own
+    assert steps == 12
+    for at in (2, 3, 6):  # the estimate of the memory makes a step of its own
         monkeypatch.setenv("TROUBLE", f"TERM {at}")
         stopped = train(*INTERRUPTED, *options, "--resume", name="stopped", status=143)
     monkeypatch.setenv("TROUBLE", "")
-    train("--resume", name="stopped", tiny=[])
+    train("--resume", *forty_images, name="stopped", tiny=[])
     assert last_checkpoint(stopped).name == last_checkpoint(uninterrupted).name
     assert results(stopped) == results(uninterrupted)
     assert curves(stopped) == curves(uninterrupted)
@@ -89,12 +92,13 @@ DIALECTS = {
 def test_an_optimizer_of_another_dialect_goes_on_in_groups_and_schedule(train, optimizer):
     options = ["--optimizer", optimizer, "--optimizer-args", json.dumps(DIALECTS[optimizer])]
     options += ["--weight-decay", "0.1", "--checkpoint-every", "7", "--keep", "9"]
-    whole, stopped = (train(*options, name=name) for name in ("whole", "stopped"))
-    for file in sorted((stopped / "checkpoints").glob("step-*.pt"))[1:]:
+    folder = train(*options)
+    whole = last_checkpoint(folder).name
+    for file in sorted((folder / "checkpoints").glob("step-*.pt"))[1:]:
         file.unlink()
-    train("--resume", name="stopped", tiny=[])
-    assert last_checkpoint(stopped).name == last_checkpoint(whole).name
-    drift = curves(whole / "monitor")["parity drift/NumPy largest"]
+    train("--resume", tiny=[])
+    assert last_checkpoint(folder).name == whole
+    drift = curves(folder / "monitor")["parity drift/NumPy largest"]
     assert {value for _, value in drift} == {0}
 
 
@@ -121,18 +125,18 @@ def test_a_signal_in_the_last_step_tests_nothing_before_it_is_resumed(train, mon
     assert results(folder)["steps"] == 20
 
 
-def test_a_damaged_checkpoint_costs_steps_but_not_the_result(train, monkeypatch):
-    whole = train("--checkpoint-every", "3", name="whole")
-    damaged = train("--checkpoint-every", "3", name="damaged")
-    last = last_checkpoint(damaged)
-    last.write_bytes(last.read_bytes()[:-100])
-    (damaged / "results.json").unlink()
-    train("--resume", name="damaged", tiny=[])
+def test_a_damaged_checkpoint_costs_steps_but_not_the_result(train):
+    folder = train("--checkpoint-every", "3")
+    last, result = last_checkpoint(folder), results(folder)
+    content = last.read_bytes()
+    last.write_bytes(content[:-100])
+    (folder / "results.json").unlink()
+    train("--resume", tiny=[])
     assert f"the checkpoint {last} is damaged" in train.err
     assert re.search("taking the one before", train.err)
-    assert results(damaged) == results(whole)
-    assert last_checkpoint(damaged).name == last_checkpoint(whole).name
-    assert last.read_bytes() == last_checkpoint(whole).read_bytes()
+    assert results(folder) == result
+    assert last_checkpoint(folder) == last
+    assert last.read_bytes() == content
 
 
 def test_all_that_is_random_is_in_a_checkpoint(train):

@@ -13,14 +13,14 @@ TINY = ["--model", "mlp", "--no-augment", "--epochs", "2", "--batch-size", "45",
 """Twenty steps on a data root that ``write_small_mnist`` has filled."""
 
 
-def write_small_mnist(root):
-    """The first 500 images of MNIST to train, 200 to test, in torchvision's layout."""
+def write_small_mnist(root, train=500, test=200):
+    """The first images of MNIST, so many to train and to test, in torchvision's layout."""
     raw = root / "MNIST" / "raw"
     raw.mkdir(parents=True)
     data = load(flatten=False)
     for prefix, images, labels in (
-        ("train", data.train_images[:500], data.train_labels[:500]),
-        ("t10k", data.test_images[:200], data.test_labels[:200]),
+        ("train", data.train_images[:train], data.train_labels[:train]),
+        ("t10k", data.test_images[:test], data.test_labels[:test]),
     ):
         pixels = np.round(images[:, 0] * 255)
         for kind, array in (("images", pixels), ("labels", labels)):

@@ -61,7 +61,7 @@ class SlowToDelete(Adam):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         if os.environ["RANK"] == "0":
-            sys.addaudithook(lambda event, _: time.sleep(0.2) if event == "os.remove" else None)
+            sys.addaudithook(lambda event, _: time.sleep(0.1) if event == "os.remove" else None)
 
 
 class Counting(Adam):
