@@ -34,7 +34,12 @@ def public_names():
                 yield f"{module.__name__}.{name}"
 
 
-SPHINX = "import sys; from sphinx.cmd.build import main; sys.exit(main(sys.argv[1:]))"
+SPHINX = """
+import gc, sys
+from sphinx.cmd.build import main
+gc.set_threshold(100_000)  # A seventh of the time else goes into looking for garbage in its trees.
+sys.exit(main(sys.argv[1:]))
+"""
 
 
 @pytest.fixture(scope="module")

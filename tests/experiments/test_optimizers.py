@@ -21,6 +21,9 @@ from torchopt_ref.experiments.reports import optimizers as report
 OPTIMIZERS = ["SGD", "Momentum", "AdaGrad", "RMSprop", "Adam"]
 WRITERS = [f"{name}-{side}" for name in OPTIMIZERS for side in ("numpy", "torch")]
 ITERATIONS = 105
+SMALL = ["--quick", "--batch-size", "20"]
+"""Quick: a tenth of the iterations, one seed, and one optimizer's agreement."""
+
 FIGURES = [
     f"{name}.{lang}{width}.svg"
     for name in ("valley", "training_loss")
@@ -38,8 +41,7 @@ def run(tmp_path_factory, agrees_soon):
         key = (iterations, options, again)
         if key not in folders:
             out = tmp_path_factory.mktemp("out") / "new" / "folder"
-            # Quick: a tenth of the iterations, one seed, and one optimizer's agreement.
-            command = ["run", "optimizers", "--quick", "--iterations", str(10 * iterations)]
+            command = ["run", "optimizers", *SMALL, "--iterations", str(10 * iterations)]
             assert main([*command, "--jobs", "1", "--out", str(out), *options]) == 0
             (folders[key],) = (out / "optimizers").iterdir()
         return folders[key]
@@ -234,7 +236,7 @@ sys.exit(main(sys.argv[1:]))
 @pytest.mark.parametrize("method", only(["fork"], ["fork", "forkserver"]))
 def test_two_processes_give_the_same_results_as_one(method, run, starter, tmp_path):
     one = results(run(3, "--sides", "torch"))
-    options = ["--quick", "--iterations", "30", "--sides", "torch", "--jobs", "2"]
+    options = [*SMALL, "--iterations", "30", "--sides", "torch", "--jobs", "2"]
     arguments = [method, "run", "optimizers", *options, "--out", tmp_path / "out"]
     log = tmp_path / "log"
     assert starter.wait(starter.start(arguments, log, STARTED)) == 0, log.read_text()

@@ -18,7 +18,7 @@ SIDES = ("numpy", "torch")
 
 
 def run(out):
-    config = zero_init.Config(out=out, seeds=1, iterations=12, batch_size=10, jobs=1)
+    config = zero_init.Config(out=out, seeds=1, iterations=5, batch_size=10, jobs=1)
     folder = run_experiment(zero_init, report, config)
     check_both_languages(folder)
     return json.loads((folder / "results.json").read_text())
@@ -52,7 +52,7 @@ def test_units_stay_identical_from_equal_weights_only(results):
 
 def test_from_zeros_only_the_last_bias_learns(results):
     # Softmax regression without inputs, on the mini-batches of seed 0.
-    config = zero_init.Config(seeds=1, iterations=12, batch_size=10)
+    config = zero_init.Config(seeds=1, iterations=5, batch_size=10)
     unit = next(u for u in zero_init.units(config) if u.name == "5-layer-zeros-seed0")
     training = unit.arguments["training"]
     bias, losses = np.zeros(10), []

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.tensorboard.trainings import batches, hooks, mlp, train
+from tests.tensorboard.trainings import UNDRAWN, batches, hooks, mlp, train
 from torchopt_ref.errors import UserError
 from torchopt_ref.tensorboard import Monitor
 from torchopt_ref.tensorboard.read.inspection import inspect
@@ -20,9 +20,8 @@ def watched(folder, on_finding, steps=40, step=0, lr=0.01, every=4, **broken):
     torch.manual_seed(0)
     model = mlp(hidden=(20,))
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
-    with Monitor(
-        model, optimizer, folder, every=every, step=step, on_finding=on_finding
-    ) as monitor:
+    options = {"every": every, "step": step, "on_finding": on_finding, "record": UNDRAWN}
+    with Monitor(model, optimizer, folder, **options) as monitor:
         train(model, optimizer, monitor, steps=steps, **broken)
     assert hooks(model, optimizer) == []
     return model
@@ -80,7 +79,7 @@ def test_it_ends_the_training_before_a_step_by_values_that_are_not_finite(tmp_pa
     with (
         pytest.warns(RuntimeWarning, match="not finite at step 3"),
         pytest.raises(StopError),
-        Monitor(model, optimizer, tmp_path, on_finding=stop) as monitor,
+        Monitor(model, optimizer, tmp_path, record=UNDRAWN, on_finding=stop) as monitor,
     ):
         train(model, optimizer, monitor, poison=3)
     assert monitor.step == 2
@@ -91,7 +90,8 @@ def test_it_is_told_before_nonfinite_raises(tmp_path):
     told = []
     model = mlp(hidden=(20,))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with Monitor(model, optimizer, tmp_path, nonfinite="raise", on_finding=told.append) as monitor:
+    options = {"nonfinite": "raise", "on_finding": told.append, "record": UNDRAWN}
+    with Monitor(model, optimizer, tmp_path, **options) as monitor:
         with pytest.raises(FloatingPointError):
             train(model, optimizer, monitor, poison=3)
         assert [each.kind for each in told] == ["not finite"]

@@ -96,6 +96,9 @@ def hooks(model, optimizer, of_process=True):
     return found
 
 
+UNDRAWN = [name for name in Monitor.QUANTITIES if name not in ("pictures", "graph")]
+"""Recorded by default, but for pictures: to draw those takes longer than a short training."""
+
 RECORDED = [1, 2, 4, 8, 10, 20, 30]
 """The steps of ``watched_by_hand`` that are recorded."""
 
@@ -107,6 +110,7 @@ def arrays(tensors):
 def watched_by_hand(model, optimizer, folder, steps=30, **options):
     """Train, and keep weights before, gradients and weights after each step beside the monitor."""
     kept = {}
+    options = {"record": UNDRAWN} | options
     params = [param for group in optimizer.param_groups for param in group["params"]]
     with Monitor(model, optimizer, folder, every=10, **options) as monitor:
         for step, (x, y) in enumerate(batches(steps), start=1):

@@ -13,7 +13,7 @@ from torchopt_ref.experiments import EXPERIMENTS, experiment
 from torchopt_ref.tensorboard.read.inspection import inspect
 
 SHORT = ["--sides", "torch", "--seeds", "2", "--jobs", "1"]
-SHORT += ["--iterations", "100", "--batch-size", "50"]
+SHORT += ["--iterations", "100", "--batch-size", "20"]
 WEIGHT_INIT = ["run", "weight-init", *SHORT]
 
 

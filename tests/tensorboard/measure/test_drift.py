@@ -15,11 +15,12 @@ def test_drift_is_0_for_our_optimizers(tmp_path, read):
     for known in KNOWN:
         model = mlp(hidden=(20,))
         folder = tmp_path / known.name
-        watched_by_hand(model, known.ours(model.parameters()), folder, record=["drift"])
+        optimizer = known.ours(model.parameters())
+        watched_by_hand(model, optimizer, folder, steps=10, record=["drift"])
         run = read(folder)
-        assert list(run["parity drift/NumPy largest"].values()) == [0] * len(RECORDED), folder
-        assert run["parity drift/float64 largest"][30] > 0
-        assert run["parity drift/float64 median"][30] < 1e4
+        assert run["parity drift/NumPy largest"] == dict.fromkeys(RECORDED[:5], 0), folder
+        assert run["parity drift/float64 largest"][10] > 0
+        assert run["parity drift/float64 median"][10] < 1e4
 
 
 HOSTILE = [

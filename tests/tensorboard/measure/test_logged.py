@@ -9,6 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import nn
 
+from tests.tensorboard.trainings import UNDRAWN
 from tests.thinned import only
 from torchopt_ref.tensorboard import Monitor
 from torchopt_ref.tensorboard.measure import pictures
@@ -20,7 +21,7 @@ def step(folder, log, classes=4, every=1):
     """One step, in which ``log(monitor)`` is called; the monitor's confusion matrix after it."""
     model = nn.Linear(4, classes)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with Monitor(model, optimizer, folder, every=every) as monitor:
+    with Monitor(model, optimizer, folder, every=every, record=UNDRAWN) as monitor:
         model(torch.ones(2, 4)).sum().backward()
         optimizer.step()
         log(monitor)

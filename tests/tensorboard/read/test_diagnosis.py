@@ -7,7 +7,15 @@ import pytest
 import torch
 from torch import nn
 
-from tests.tensorboard.trainings import batches, cnn, initialize, mlp, train, with_batchnorm
+from tests.tensorboard.trainings import (
+    UNDRAWN,
+    batches,
+    cnn,
+    initialize,
+    mlp,
+    train,
+    with_batchnorm,
+)
 from tests.thinned import only
 from torchopt_ref.tensorboard import History, Monitor, diagnose
 from torchopt_ref.tensorboard.read.inspection import inspect
@@ -47,7 +55,7 @@ def findings(folder, model, optimizer, seed=0, **options):
     model = model()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        with Monitor(model, optimizer(model), folder, every=10) as monitor:
+        with Monitor(model, optimizer(model), folder, every=10, record=UNDRAWN) as monitor:
             train(model, monitor._optimizers[""], monitor, seed=seed, **options)
     seen = inspect(folder)
     assert not seen.unjudged
@@ -197,7 +205,7 @@ def test_units_that_a_learning_rate_100_times_too_high_killed(tmp_path):
         *(nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10)),
     )
     optimizer = torch.optim.SGD(model.parameters(), lr=2.0, momentum=0.9)
-    with Monitor(model, optimizer, tmp_path, every=10) as monitor:
+    with Monitor(model, optimizer, tmp_path, every=10, record=UNDRAWN) as monitor:
         train(model, optimizer, monitor, steps=60)
     kinds = [each.kind for each in inspect(tmp_path).findings]
     assert kinds == ["learning rate too high"]

@@ -17,7 +17,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from torch import nn
 
-from tests.tensorboard.trainings import initialize, mlp, train
+from tests.tensorboard.trainings import UNDRAWN, initialize, mlp, train
 from torchopt_ref.cli import main
 from torchopt_ref.tensorboard import Monitor, NonFiniteError
 from torchopt_ref.tensorboard.read.inspection import inspect, sparkline
@@ -32,7 +32,7 @@ def runs(tmp_path_factory):
         torch.manual_seed(0)
         model = initialize(mlp(nn.Tanh, (100,)), std=std)
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-        with Monitor(model, optimizer, folder / name, every=10) as monitor:
+        with Monitor(model, optimizer, folder / name, every=10, record=UNDRAWN) as monitor:
             train(model, optimizer, monitor, steps=60)
     return folder
 
@@ -83,8 +83,11 @@ def test_json(runs, capsys):
 def test_json_has_no_nan(tmp_path, capsys):
     model = mlp(hidden=(10,))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with pytest.warns(RuntimeWarning, match="step 3"), Monitor(model, optimizer, tmp_path) as m:
-        train(model, optimizer, m, steps=4, poison=3)
+    with (
+        pytest.warns(RuntimeWarning, match="step 3"),
+        Monitor(model, optimizer, tmp_path, record=UNDRAWN) as monitor,
+    ):
+        train(model, optimizer, monitor, steps=4, poison=3)
     assert main(["inspect", str(tmp_path), "--json"]) == 0
     out = capsys.readouterr().out
     assert "NaN" not in out
@@ -111,7 +114,7 @@ def test_what_log_was_given_is_shown_behind_loss_and_accuracy(tmp_path, capsys):
     model = mlp(hidden=(10,))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for step, name in ((0, "accuracy/validation"), (4, "perplexity")):
-        with Monitor(model, optimizer, tmp_path, every=2, step=step) as monitor:
+        with Monitor(model, optimizer, tmp_path, every=2, step=step, record=UNDRAWN) as monitor:
             train(model, optimizer, monitor, steps=4)
             monitor.log(**{name: 10**step})
     assert main(["inspect", str(tmp_path)]) == 0
@@ -126,7 +129,7 @@ def test_what_log_was_given_is_shown_behind_loss_and_accuracy(tmp_path, capsys):
 def test_units_and_logarithmic_axes_are_written_out(tmp_path, capsys):
     model = mlp(hidden=(10,))
     optimizer = torch.optim.Adam(model.parameters())
-    with Monitor(model, optimizer, tmp_path, every=4) as monitor:
+    with Monitor(model, optimizer, tmp_path, every=4, record=UNDRAWN) as monitor:
         train(model, optimizer, monitor, steps=16)
     file = EventFile(tmp_path, 30)
     for step, value in ((30, 1.0), (31, 1000.0)):
@@ -146,7 +149,7 @@ def test_notes_are_printed_once_whatever_session_and_step(tmp_path, capsys, read
     model = nn.Linear(784, 10)
     optimizer = torch.optim.Adamax(model.parameters())
     for step in (0, 4, 8):
-        with Monitor(model, optimizer, tmp_path, every=2, step=step) as monitor:
+        with Monitor(model, optimizer, tmp_path, every=2, step=step, record=UNDRAWN) as monitor:
             train(model, optimizer, monitor, steps=4)
     assert main(["inspect", str(tmp_path)]) == 0
     out = capsys.readouterr().out
@@ -240,7 +243,7 @@ def test_of_a_training_the_monitor_in_its_folder_is_read(runs, tmp_path, capsys)
 def test_too_few_records_are_no_sound_run(tmp_path, capsys, records):
     model = mlp(hidden=(10,))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with Monitor(model, optimizer, tmp_path, every=1) as monitor:
+    with Monitor(model, optimizer, tmp_path, every=1, record=UNDRAWN) as monitor:
         train(model, optimizer, monitor, steps=records)
     assert main(["inspect", str(tmp_path)]) == 0
     out = capsys.readouterr().out
@@ -283,7 +286,7 @@ def test_broken_runs_whose_health_was_not_recorded_are_not_called_sound(tmp_path
 def test_a_loss_of_evaluation_that_is_not_finite_is_a_finding(tmp_path):
     model = mlp(hidden=(10,))
     optimizer = torch.optim.Adam(model.parameters())
-    with Monitor(model, optimizer, tmp_path, every=1) as monitor:
+    with Monitor(model, optimizer, tmp_path, every=1, record=UNDRAWN) as monitor:
         train(model, optimizer, monitor, steps=3)
         monitor.log(**{"loss/validation": np.inf})
     (finding,) = inspect(tmp_path).findings
@@ -366,7 +369,7 @@ def test_a_resumed_run_without_its_first_file_is_not_whole(small, tmp_path):
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     model = mlp(hidden=(10,))
     optimizer = torch.optim.Adam(model.parameters())
-    with Monitor(model, optimizer, tmp_path, every=1, step=8) as monitor:
+    with Monitor(model, optimizer, tmp_path, every=1, step=8, record=UNDRAWN) as monitor:
         train(model, optimizer, monitor, steps=4)
     assert inspect(tmp_path).missing == []
     (tmp_path / file.name).unlink()
@@ -391,7 +394,7 @@ def test_tensors_that_numpy_cannot_hold_are_no_curves(tmp_path):
 def test_a_run_that_begins_later_says_where(small, tmp_path, capsys):
     model = mlp(hidden=(10,))
     optimizer = torch.optim.Adam(model.parameters())
-    with Monitor(model, optimizer, tmp_path, every=2, step=100) as monitor:
+    with Monitor(model, optimizer, tmp_path, every=2, step=100, record=UNDRAWN) as monitor:
         train(model, optimizer, monitor, steps=8)
     assert main(["inspect", str(tmp_path)]) == 0
     assert capsys.readouterr().out.startswith(f"{tmp_path}, steps 102 to 108\n")
@@ -402,7 +405,7 @@ def test_a_step_that_was_not_taken_is_not_counted(tmp_path, capsys):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with (
         pytest.raises(NonFiniteError),
-        Monitor(model, optimizer, tmp_path, every=1, nonfinite="raise") as monitor,
+        Monitor(model, optimizer, tmp_path, every=1, record=UNDRAWN, nonfinite="raise") as monitor,
     ):
         train(model, optimizer, monitor, steps=4, poison=3)
     assert main(["inspect", str(tmp_path)]) == 0

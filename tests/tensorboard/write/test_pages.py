@@ -20,7 +20,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch import nn
 from torch.optim import lr_scheduler
 
-from tests.tensorboard.trainings import batches, mlp, train, watched_by_hand
+from tests.tensorboard.trainings import UNDRAWN, batches, mlp, train, watched_by_hand
 from torchopt_ref import optim
 from torchopt_ref.tensorboard import Monitor, NonFiniteError
 from torchopt_ref.tensorboard.read.rules import Finding
@@ -183,11 +183,11 @@ def test_the_first_chart_says_what_the_diagnosis_says(tmp_path, read):
     """Its title changes, and its category's does not: TensorBoard would leave a new one closed."""
     model = mlp(hidden=(20,))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with Monitor(model, optimizer, tmp_path / "sound", every=1) as monitor:
+    with Monitor(model, optimizer, tmp_path / "sound", every=1, record=UNDRAWN) as monitor:
         train(model, optimizer, monitor, steps=2)
         live, _ = verdict(read(tmp_path / "sound"))
         train(model, optimizer, monitor, steps=2)
-    with Monitor(model, optimizer, tmp_path / "broken", every=1) as monitor:
+    with Monitor(model, optimizer, tmp_path / "broken", every=1, record=UNDRAWN) as monitor:
         train(model, optimizer, monitor, steps=6, zero_grad=False)
     assert live.startswith("sound: No verdict on the whole: it has 1 of the 3 records")
     title, shown = verdict(read(tmp_path / "sound"))
@@ -226,7 +226,7 @@ def test_what_is_logged_stands_in_front_and_training_beside_validation(tmp_path,
     optimizer = torch.optim.SGD(model.parameters())
     own = ["loss/validation", "eval_loss", "test accuracy", "reward", "train_f1", "val/f1"]
     breaks = "f1 (macro)"
-    with Monitor(model, optimizer, tmp_path, every=1) as monitor:
+    with Monitor(model, optimizer, tmp_path, every=1, record=UNDRAWN) as monitor:
         for x, y in batches(1):
             output = model(x)
             loss = nn.functional.cross_entropy(output, y)
@@ -258,7 +258,8 @@ def test_the_verdicts_of_several_runs_stand_beside_each_other(tmp_path):
     for name, zero_grad in (("broken", False), ("sound", True)):
         model = mlp(hidden=(20,))
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        with Monitor(model, optimizer, tmp_path / name / "monitor", every=1) as monitor:
+        folder = tmp_path / name / "monitor"
+        with Monitor(model, optimizer, folder, every=1, record=UNDRAWN) as monitor:
             train(model, optimizer, monitor, steps=5, zero_grad=zero_grad)
     first, *others = shown_for(tmp_path)
     sentences = sorted(chart["title"].split(".")[0] for chart in first["chart"])

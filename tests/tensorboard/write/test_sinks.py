@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.tensorboard.trainings import batches, killed, mlp, train
+from tests.tensorboard.trainings import UNDRAWN, batches, killed, mlp, train
 from torchopt_ref.errors import UserError
 from torchopt_ref.tensorboard import JsonLines, Monitor
 
@@ -39,7 +39,8 @@ def watched(folder, *sinks, steps=12, step=0, lr=0.1, poison=None, **options):
     torch.manual_seed(0)
     model = mlp(hidden=(10,))
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
-    with Monitor(model, optimizer, folder, every=4, step=step, sinks=sinks, **options) as monitor:
+    options |= {"every": 4, "step": step, "sinks": sinks, "record": UNDRAWN}
+    with Monitor(model, optimizer, folder, **options) as monitor:
         train(model, optimizer, monitor, steps=steps, poison=poison)
     return model
 
@@ -86,7 +87,7 @@ def test_findings_and_notes_reach_sinks(tmp_path):
     assert sink.points("first step with a value that is not finite") == {6: 6.0}
     model = nn.Linear(784, 10)
     optimizer = torch.optim.Adamax(model.parameters())
-    with Monitor(model, optimizer, tmp_path, sinks=[sink]) as monitor:
+    with Monitor(model, optimizer, tmp_path, record=UNDRAWN, sinks=[sink]) as monitor:
         train(model, optimizer, monitor, steps=2)
     notes = [data["notes"] for _, data in sink.calls if "notes" in data]
     assert len(notes) == 2

@@ -18,7 +18,7 @@ from torchopt_ref.testing.parity.network import (
 @pytest.mark.parametrize(
     ("optimizer", "options"),
     [
-        *((each, {"iterations": 20}) for each in BY_NAME),
+        *((each, {"iterations": 8}) for each in BY_NAME),
         *only([("Adam", {})], [(each, {}) for each in BY_NAME]),
     ],
 )
@@ -94,7 +94,7 @@ def test_weight_decay_in_the_loss_and_in_the_optimizer_give_the_same_steps(cls):
             [{"params": weights, "weight_decay": 0 if in_loss else decay}, {"params": others}],
             lr=0.01,
         )
-        for x, t in lockstep_batches(20):
+        for x, t in lockstep_batches(10):
             optimizer.zero_grad()
             twin.loss(torch.from_numpy(x), torch.from_numpy(t)).backward()
             optimizer.step()

@@ -75,7 +75,8 @@ def agreement(training: Recipe, settings: Settings, seed: int) -> Outcome:
     for x, t in batches(free, settings, seed):
         by_torch, by_numpy = trainers["torch"].step(x, t), trainers["numpy"].step(x, t)
         errors.append(abs(by_torch - by_numpy) / abs(by_torch))
-    together = replace(training, iterations=LOCKED, lockstep=True)
+    # Accuracies are not asked for, and take longer than the steps.
+    together = replace(training, iterations=LOCKED, lockstep=True, evaluate_every=LOCKED)
     _, locked = train_on_each_side(together, settings, seed)
     bound = bound_of(Configuration(BY_NAME[training.optimizer], training.options))
     return {"agreement": {"loss": float(np.max(errors)), **locked["apart"], "bound": bound}}

@@ -52,11 +52,14 @@ def images_figure(images: np.ndarray, true: np.ndarray, predicted: np.ndarray) -
 
     columns = 3
     rows = -(-len(images) // columns)
-    figure = Figure(figsize=(1.3 * columns, 1.5 * rows), layout="constrained")
+    figure = Figure(figsize=(1.3 * columns, 1.5 * rows))
     for i, image in enumerate(images):
-        axes = figure.add_subplot(rows, columns, i + 1)
+        # Placed by hand, without ticks: a layout that matplotlib finds takes three times as long.
+        row, column = divmod(i, columns)
+        left, bottom = (column + 0.04) / columns, (rows - row - 0.97) / rows
+        place = (left, bottom, 0.92 / columns, 0.8 / rows)
+        axes = figure.add_axes(place, xticks=(), yticks=(), frame_on=False)
         low, high = image.min(), image.max()
         axes.imshow((image - low) / max(high - low, 1e-12), cmap="gray", vmin=0, vmax=1)
-        axes.set_title(f"{true[i]}, taken for {predicted[i]}", size=8)
-        axes.axis("off")
+        axes.set_title(f"{true[i]}, taken for {predicted[i]}", size=8, y=1, pad=3)
     return figure

@@ -165,11 +165,11 @@ class Match:
         ]
         costs = {x: size(x) for x in parts} | {x: size(x) + DETOUR for x in detours}
         values = Term("all", tuple(costs)).values(self.mine)
-        pairs = itertools.product(costs, b.parts())
-        for x, y in sorted(pairs, key=lambda pair: costs[pair[0]] + size(pair[1])):
-            if equal(b.value(self.yours, {y: values[x]}), wanted) and of_numbers(x) == of_numbers(
-                y
-            ):
+        theirs = {y: size(y) for y in b.parts()}
+        numeric = {term: of_numbers(term) for term in (*costs, *theirs)}
+        pairs = [(x, y) for x, y in itertools.product(costs, theirs) if numeric[x] == numeric[y]]
+        for x, y in sorted(pairs, key=lambda pair: costs[pair[0]] + theirs[pair[1]]):
+            if equal(b.value(self.yours, {y: values[x]}), wanted):
                 return x, y
         return a, b
 

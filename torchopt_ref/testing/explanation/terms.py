@@ -67,16 +67,16 @@ class Term:
 
     def parts(self) -> Iterator[Term]:
         """The term and all its parts, each after the parts that it is computed from."""
-        seen: set[Term] = set()
+        found: dict[Term, None] = {}
 
-        def visit(term: Term) -> Iterator[Term]:
-            if term not in seen:
-                seen.add(term)
+        def visit(term: Term) -> None:
+            if term not in found:
                 for operand in term.operands:
-                    yield from visit(operand)
-                yield term
+                    visit(operand)
+                found[term] = None
 
-        return visit(self)
+        visit(self)
+        return iter(found)
 
     def values(
         self, names: Mapping[str, Any], instead: Mapping[Term, Any] | None = None
