@@ -6,8 +6,8 @@
 
 First the tests are run unchanged, under coverage: which of them executes which line, and how long
 does it take? Then each mutant is given to the tests that execute its statement, and after them to
-others that execute its file, until ``--seconds`` are used up; each file of tests gets the same
-share of them. A mutant survives if none of these tests fails: so the score is a lower bound.
+others that execute its file, until ``--seconds`` are used up: first those in the folder that
+mirrors that of the mutant, and of each file of tests as many seconds as of the others. A mutant survives if none of these tests fails: so the score is a lower bound.
 
 A survivor shows a missing test, or a change that makes no difference, such as another way to write
 the same number: read the list at the end. The exit status is 1 if fewer than 90 % were killed, 2 if
@@ -230,19 +230,27 @@ class Observed:
         of_statement = {test for line in mutant.statement for test in named(executed.get(line, ()))}
         chosen = defaultdict(list)
         for tests in (of_statement, of_file - of_statement):
-            for test in self._in_turn(tests):
+            for test in self._in_turn(tests, mutant.path):
                 seconds -= self._seconds[test]
                 if seconds > 0:
                     chosen[file_of(test)].append(test)
         return [test for tests in chosen.values() for test in tests]
 
-    def _in_turn(self, tests: set[str]) -> list[str]:
-        """Sorted so that each file gets the same share of the time, for its fastest tests first."""
+    def _in_turn(self, tests: set[str], path: str) -> list[str]:
+        """Sorted: those in the nearest folder first, and so that each file of tests gets the same
+        share of the time, for its fastest tests first."""
         until, spent = {}, defaultdict(float)
         for test in sorted(tests, key=lambda test: (self._seconds[test], test)):
             spent[file_of(test)] += self._seconds[test]
             until[test] = spent[file_of(test)]
-        return sorted(tests, key=lambda test: (until[test], test))
+        return sorted(tests, key=lambda test: (-folders_shared(test, path), until[test], test))
+
+
+def folders_shared(test: str, path: str) -> int:
+    """How many folders of ``path`` the folder of the test mirrors, from the outermost on."""
+    outer = () if path.startswith("numpy_ref") else ("torchopt_ref",)
+    folders = ("tests", *Path(path).parent.parts[len(outer) :])
+    return len(os.path.commonprefix([Path(file_of(test)).parent.parts, folders]))
 
 
 def file_of(test: str) -> str:
