@@ -7,7 +7,8 @@
 First the tests are run unchanged, under coverage: which of them executes which line, and how long
 does it take? Then each mutant is given to the tests that execute its statement, and after them to
 others that execute its file, until ``--seconds`` are used up: first those in the folder that
-mirrors that of the mutant, and of each file of tests as many seconds as of the others. A mutant survives if none of these tests fails: so the score is a lower bound.
+mirrors the mutant's, and of each file of tests as many seconds as of the others. A mutant survives
+if none of these tests fails: so the score is a lower bound.
 
 A survivor shows a missing test, or a change that makes no difference, such as another way to write
 the same number: read the list at the end. The exit status is 1 if fewer than 90 % were killed, 2 if
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import itertools
 import json
 import os
 import random
@@ -250,7 +252,8 @@ def folders_shared(test: str, path: str) -> int:
     """How many folders of ``path`` the folder of the test mirrors, from the outermost on."""
     outer = () if path.startswith("numpy_ref") else ("torchopt_ref",)
     folders = ("tests", *Path(path).parent.parts[len(outer) :])
-    return len(os.path.commonprefix([Path(file_of(test)).parent.parts, folders]))
+    pairs = zip(Path(file_of(test)).parent.parts, folders, strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def file_of(test: str) -> str:
