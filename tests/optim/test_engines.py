@@ -96,8 +96,9 @@ def only_kernels(monkeypatch):
     monkeypatch.setattr(eager, "update", refuse)
 
 
-@pytest.mark.parametrize("engine", [name for name in ENGINES if name != "eager"])
-@by_class
+@pytest.mark.parametrize(
+    ("cls", "engine"), in_turn(CLASSES, ["default", "fused", "differentiable"])
+)
 def test_every_layout_and_dtype_in_one_group(cls, engine):
     dtypes = FLOATS if engine == "fused" else (*FLOATS, torch.complex64, torch.complex128)
     cases = list(itertools.product(KINDS, dtypes))
@@ -271,8 +272,7 @@ def test_gradients_are_not_written(cls, engine):
     assert torch.equal(param.grad, torch.linspace(-1, 1, 400))
 
 
-@by_engine
-@by_class
+@pytest.mark.parametrize(("cls", "engine"), in_turn(CLASSES, ENGINES))
 def test_slots_of_another_dtype_than_the_parameter(cls, engine):
     """Wider: the step is that of the widest. Narrower: rounded to be stored. Either stays."""
     for param_dtype, slot_dtype in (
@@ -604,8 +604,7 @@ UNKNOWN += [compares_with_less, counts_truths, truth_as_result, chooses_between_
 UNKNOWN += [asks_for_tensors, asks_for_a_length, tensor_constant, numpy_constant]
 
 
-@pytest.mark.parametrize("options", [{}, {"fused": True}], ids=str)
-@pytest.mark.parametrize("update", [*KNOWN, *UNKNOWN], ids=lambda update: update.__name__)
+@pytest.mark.parametrize(("update", "options"), in_turn([*KNOWN, *UNKNOWN], [{}, {"fused": True}]))
 def test_a_rule_of_the_users_own(update, options):
     """A kernel where it is made of a formula's operations; by torch's where it is not."""
     rule = Rule(update, lambda group: {"a": 0.25}, lambda *_: {"lr": 0.5}, counts=False)

@@ -11,13 +11,11 @@ import torch
 from tests.starter import wait_for
 from tests.train.training_cases import TINY, curves, last_checkpoint, results
 
-LONG = [*TINY, "--epochs", "12", "--checkpoint-every", "2", "--quiet"]
-STEPS = 120
 
-
-def kill_again_and_again(kills, starter, folder, data):
+def kill_again_and_again(kills, epochs, starter, folder, data):
     """In each training up to eight times, each up to 20 steps and some milliseconds on."""
-    where = ["train", *LONG, *data, "--out", str(folder), "--resume", "--name"]
+    long = [*TINY, "--epochs", str(epochs), "--checkpoint-every", "2", "--quiet"]
+    where = ["train", *long, *data, "--out", str(folder), "--resume", "--name"]
     killed = 0
     assert starter.wait(starter.start([*where, "whole"])) == 0
     while killed < kills:
@@ -25,7 +23,7 @@ def kill_again_and_again(kills, starter, folder, data):
         for _ in range(min(8, kills - killed)):
             goal = step_of(folder / name) + random.randint(0, 20)
             pid = starter.start([*where, name])
-            wait_for(lambda: step_of(folder / name) >= min(goal, STEPS))  # noqa: B023
+            wait_for(lambda: step_of(folder / name) >= min(goal, 10 * epochs))  # noqa: B023
             time.sleep(random.uniform(0, 0.05))
             os.kill(pid, signal.SIGKILL)
             killed += starter.wait(pid) == -signal.SIGKILL
@@ -43,9 +41,9 @@ def step_of(folder):
 
 
 def test_two_kills(starter, tmp_path, small_mnist):
-    kill_again_and_again(2, starter, tmp_path, small_mnist)
+    kill_again_and_again(2, 5, starter, tmp_path, small_mnist)
 
 
 @pytest.mark.slow
 def test_thirty_kills(starter, tmp_path, small_mnist):
-    kill_again_and_again(30, starter, tmp_path, small_mnist)
+    kill_again_and_again(30, 12, starter, tmp_path, small_mnist)

@@ -82,7 +82,7 @@ def test_no_part_of_a_batch_is_too_small_for_a_batchnorm(processes, model):
             assert (whole // processes.count) // parts >= least
 
 
-NORMS = ["--model", "shufflenet_v2_x0_5", "--epochs", "1", "--no-monitor", "--validation", "0.98"]
+NORMS = ["--model", "small_norms", "--epochs", "1", "--no-monitor", "--validation", "0.98"]
 """A model whose last BatchNorm sees one value of an image and channel, and ten images for it."""
 
 
@@ -110,7 +110,7 @@ def test_no_batch_size_is_advised_that_the_images_do_not_have(train, held_out, r
 
 
 def test_an_epoch_can_begin_in_its_middle_and_epochs_differ():
-    data = open_as(model="mlp", batch_size=100, validation=0.8)
+    data = open_as(model="mlp", batch_size=10, validation=0.98)
     whole = list(data.train.epoch(1))
     for (x, y, *counts), (x_again, y_again, *counts_again) in zip(
         whole[7:], data.train.epoch(1, 7), strict=True
