@@ -114,7 +114,7 @@ MISTAKES = {
     "large port": (["tensorboard", ".", "--port", "70000"], "--port must be at most 65535"),
     "check deep": (["check", "torch.optim:SGD", "--kwargs", "[" * 9999], "--kwargs is not JSON"),
     "check huge": (["check", "torch.optim:SGD", "--kwargs", "9" * 9999], "--kwargs is not JSON"),
-    "check twice": (["check", "torch.optim:SGD", "--kwargs", '{"lr": 1, "lr": 2}'], "key stands"),
+    "check twice": (["check", "torch.optim:SGD", "--kwargs", '{"lr": 1, "lr": 2}'], "key occurs"),
     "check NaN": (["check", "torch.optim:SGD", "--kwargs", '{"lr": NaN}'], "NaN is no number"),
     "check switch": (
         ["check", "torch.optim:SGD", "--kwargs", '{"maximize": "no"}'],
