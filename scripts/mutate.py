@@ -137,12 +137,14 @@ def lines(tree: ast.Module, node: ast.AST) -> range:
 
 
 def walk(node: ast.AST) -> Iterator[ast.AST]:
-    """All expressions and statements except annotations, f-strings and ``raise`` statements."""
+    """All expressions and statements except annotations, f-strings, ``raise`` and zip's ``strict``."""
     for name, value in ast.iter_fields(node):
         if name in ("annotation", "returns", "decorator_list", "bases", "type_params"):
             continue
         for child in value if isinstance(value, list) else [value]:
             if not isinstance(child, ast.AST) or isinstance(child, (ast.Raise, ast.JoinedStr)):
+                continue
+            if isinstance(child, ast.keyword) and child.arg == "strict":  # of zip: never at work
                 continue
             if isinstance(child, (ast.expr, ast.stmt)):
                 yield child
