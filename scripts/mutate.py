@@ -137,7 +137,7 @@ def lines(tree: ast.Module, node: ast.AST) -> range:
 
 
 def walk(node: ast.AST) -> Iterator[ast.AST]:
-    """All expressions and statements except annotations, f-strings, ``raise`` and zip's ``strict``."""
+    """All expressions and statements but annotations, f-strings, ``raise`` and zip's ``strict``."""
     for name, value in ast.iter_fields(node):
         if name in ("annotation", "returns", "decorator_list", "bases", "type_params"):
             continue
