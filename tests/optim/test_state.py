@@ -3,6 +3,7 @@
 import copy
 import io
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -165,11 +166,19 @@ def test_a_lr_as_a_tensor_stays_one_and_is_not_shared(cls):
     assert isinstance(restored.param_groups[0]["lr"], torch.Tensor)
 
 
-def test_tensor_betas():
+@pytest.mark.parametrize(
+    "betas",
+    [
+        (torch.tensor([[0.9]]), torch.tensor(0.999)),
+        torch.tensor([0.9, 0.999]),
+        np.array([0.9, 0.999]),
+    ],
+    ids=["tensors", "a tensor", "an array"],
+)
+def test_betas_of_other_types(betas):
     """They are read as Python's numbers, with which scalars are computed in float64."""
     params = [nn.Parameter(torch.ones(30)), nn.Parameter(torch.ones(30))]
-    betas = torch.tensor([[0.9]]), torch.tensor(0.999)
-    floats = optim.Adam([params[0]], betas=(betas[0].item(), betas[1].item()))
+    floats = optim.Adam([params[0]], betas=tuple(map(float, betas)))
     tensors = optim.Adam([params[1]], betas=betas)
     for _ in range(3):
         grad = torch.randn(30)

@@ -343,6 +343,22 @@ def test_names_of_ones_own_are_matched():
     assert {each.name for each in found.options} == {"weight_decay", "amsgrad", "maximize"}
 
 
+def test_slots_are_matched_where_b_has_more_of_them():
+    class More(Plain):
+        @torch.no_grad()
+        def step(self, closure=None):
+            for p in self.param_groups[0]["params"]:
+                state = self.state[p]
+                state["aside"] = 0.5 * state.get("aside", 0 * p) + p.grad
+            super().step()
+
+    found = explain("Adam", More)
+    assert found.formulas.called == ({}, {"exp_avg": "first", "exp_avg_sq": "second"})
+    lines = [line.as_json() for line in found.formulas.lines]
+    assert [line["kind"] for line in lines] == ["rounding", "rounding", "alone", "rounding"]
+    assert (lines[2]["a"], lines[2]["result"]) == (None, "aside")
+
+
 MOVED = {
     "eps moves into the root": (
         {"divisor": lambda self, v, b2, t, eps: (v / (1 - b2**t) + eps).sqrt()},
@@ -479,6 +495,7 @@ def test_a_page_is_80_columns_wide_and_the_same_is_there_as_json(a, b, capsys):
             "unknown name in torch.optim 'Adamm': did you mean 'Adam'?",
         ),
         (["Adam", "torch.nn:Linear"], "is not a torch.optim.Optimizer"),
+        (["Adam", "builtins:len"], "builtins:len makes no torch.optim.Optimizer"),
         (["Adam"], "required: B"),
         (
             ["Adam", "keras.RMSprop", "--b-kwargs", '{"rho": 1}'],

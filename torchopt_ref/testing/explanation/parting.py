@@ -75,10 +75,16 @@ def compared(
     slots = [slot for slot in a.results if slot != "param"]
     alone = [slot for slot in b.results if slot not in a.results]
     free = [slot for slot in slots if slot not in b.results]
+    count = min(len(free), len(alone))
+    orders = itertools.product(
+        # Of the shorter list there is one order: all.
+        itertools.permutations(free, count) if len(free) > count else [free],
+        itertools.permutations(alone, count) if len(free) == count else [alone],
+    )
     matches = []
-    for order in itertools.permutations(free, min(len(free), len(alone))):
+    for order, others in orders:
         called: tuple[dict[str, str], dict[str, str]] = {}, {}
-        for mine, yours in zip(order, alone, strict=False):
+        for mine, yours in zip(order, others, strict=True):
             # A line is called by the slot's name in A; by its name in B if only that has a letter.
             if mine not in LETTERS and yours in LETTERS:
                 called[0][yours] = mine
