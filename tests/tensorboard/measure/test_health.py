@@ -344,9 +344,10 @@ def test_a_loss_that_is_nan_is_reported_at_its_own_step(validated, order, tmp_pa
 
 @pytest.mark.parametrize("logs", ["after", "before", "never"])
 def test_a_gradient_of_a_finite_loss_is_named_with_its_step(logs, tmp_path):
-    """Between records; the next loss, which it ruins, is looked at, or the gradient itself is."""
+    """Between records; the next loss, which it ruins, is looked at, or the gradient itself is. The
+    first parameter never has one."""
     model = mlp(hidden=(20,))
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(3)), *model.parameters()], lr=0.1)
     with warnings.catch_warnings(record=True) as caught, Monitor(model, optimizer, tmp_path) as it:
         warnings.simplefilter("always")
         for step, (x, y) in enumerate(batches(20), start=1):
