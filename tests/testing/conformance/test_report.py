@@ -267,6 +267,7 @@ def test_a_flag_that_a_factory_hides_is_not_tried():
         ("couples_parameters", "options_are_per_group"),
         ("couples_parameters", "order_of_parameters_changes_nothing"),
         ("stochastic", "order_of_parameters_changes_nothing"),
+        ("stochastic", "complex_parameters_move_as_pairs_of_reals"),
         ("history", "steps_do_not_gather_memory"),
         ("two_dimensional_only", "scalar_parameter_trains"),
         ("needs_closure", "grad_scaler_skips_overflow"),

@@ -318,7 +318,7 @@ class Plain(torch.optim.Optimizer):
         return (second / (1 - b2**t)).sqrt() + eps
 
     def squared(self, grad):
-        return grad * grad
+        return torch.ones_like(grad) * grad * grad
 
     @torch.no_grad()
     def step(self, closure=None):
