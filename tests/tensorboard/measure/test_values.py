@@ -199,6 +199,20 @@ def test_a_step_counts_once_where_hooks_are_called_twice(tmp_path, read):
         assert child[tag] == parent[tag]
 
 
+def test_a_step_without_any_gradient_has_nothing_to_compare_the_next_with(tmp_path, read):
+    model = mlp(hidden=(30,))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with Monitor(model, optimizer, tmp_path, every=2):
+        for step, (x, y) in enumerate(batches(8), start=1):
+            optimizer.zero_grad()
+            if step != 3:
+                nn.functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+    run = read(tmp_path)
+    assert list(run["update to weight/[all]"]) == [1, 2, 4, 6, 8]
+    assert list(run["gradient cosine/[all]"]) == [2, 6, 8]
+
+
 def test_slots(tmp_path, read):
     model = mlp(hidden=(5,))
     optimizer = torch.optim.Adam(model.parameters())
