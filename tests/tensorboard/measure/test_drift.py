@@ -122,15 +122,16 @@ def test_an_optimizer_without_a_reference_has_no_drift_but_a_note(tmp_path, read
     assert "Adamax has no NumPy reference" in run.text("notes")
 
 
-def test_a_parameter_whose_gradients_come_later(tmp_path, read):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+def test_a_parameter_whose_gradients_come_later(dtype, tmp_path, read):
     """Without slots it is omitted; with fewer steps than the first, too."""
-    first, second = (nn.Parameter(torch.randn(5)) for _ in range(2))
+    first, second = (nn.Parameter(torch.randn(5, dtype=dtype)) for _ in range(2))
     optimizer = torchopt_ref.optim.Adam([first, second])
     model = nn.ParameterList([first, second])
     with Monitor(model, optimizer, tmp_path, every=4, record=["drift"]):
         for step in range(1, 13):
-            first.grad = torch.randn(5)
-            second.grad = torch.randn(5) if step > 5 else None
+            first.grad = torch.randn(5, dtype=dtype)
+            second.grad = torch.randn(5, dtype=dtype) if step > 5 else None
             optimizer.step()
     run = read(tmp_path)
     assert not run.has_text("notes")
