@@ -469,6 +469,7 @@ def test_what_cannot_be_told_is_said_to_be_undecided(name):
     assert found.alike.keys() & {"divisor", "eps"} == known
     if found.formulas is None:
         assert "torch's" in found.without_formula["B"]
+        assert "No formula is known of B: " in str(found)
 
 
 # The page of the first pair is the guide's, which is compared below.
