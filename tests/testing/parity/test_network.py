@@ -1,5 +1,6 @@
 """Both sides train one network, with batch normalisation, dropout and weight decay."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -74,6 +75,17 @@ def test_a_wrong_gradient_is_named():
         twin.Affine3.bias.register_hook(lambda grad: grad + 1e-6)
 
     assert compare(shift_gradient).first.tensor == "gradient b3"
+
+
+def test_a_loss_that_was_undefined_once_stays_the_largest_error():
+    def lose(twin, optimizer):
+        loss, undefined = twin.loss, iter([torch.nan])
+        twin.loss = lambda x, t: loss(x, t) + next(undefined, 0.0)
+
+    report = compare(lose, iterations=3)
+    assert not report.passed
+    assert (report.first.iteration, report.first.tensor) == (1, "loss ")
+    assert np.isnan([report.loss_error, report.largest.error]).all()
 
 
 def test_an_unaltered_pair_passes():

@@ -162,8 +162,8 @@ def compare_networks(mine: NumpyNetwork, theirs: TorchNetwork, batches: Batches)
                 difference = TensorDifference(iteration, f"{kind} {name}", error)
                 if first is None and not error <= TOLERANCE:
                     first = difference
-                largest = largest if error <= largest.error else difference
-                if kind == "loss" and not error <= loss_error:
+                largest = difference if is_larger(error, largest.error) else largest
+                if kind == "loss" and is_larger(error, loss_error):
                     loss_error = error
     kind_of_optimizer = type(theirs.optimizer)
     return NetworkReport(
@@ -174,6 +174,11 @@ def compare_networks(mine: NumpyNetwork, theirs: TorchNetwork, batches: Batches)
         first,
         largest,
     )
+
+
+def is_larger(error: float, other: float) -> bool:
+    """Whether an error is the larger one; none is larger than NaN."""
+    return not (error <= other or np.isnan(other))
 
 
 def numpy_step(side: NumpyNetwork, x: np.ndarray, t: np.ndarray) -> dict[str, Arrays]:
