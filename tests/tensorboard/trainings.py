@@ -96,7 +96,7 @@ def hooks(model, optimizer, of_process=True):
     return found
 
 
-UNDRAWN = [name for name in Monitor.QUANTITIES if name not in ("pictures", "graph")]
+UNDRAWN = [name for name in Monitor.DEFAULT if name != "pictures"]
 """Recorded by default, but for pictures: to draw those takes longer than a short training."""
 
 RECORDED = [1, 2, 4, 8, 10, 20, 30]

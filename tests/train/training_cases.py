@@ -14,7 +14,7 @@ TINY = ["--model", "mlp", "--no-augment", "--epochs", "2", "--batch-size", "45",
 
 
 def write_small_mnist(root, train=500, test=200):
-    """The first images of MNIST, so many to train and to test, in torchvision's layout."""
+    """The first ``train`` images of MNIST, and the first ``test`` ones, in torchvision's layout."""
     raw = root / "MNIST" / "raw"
     raw.mkdir(parents=True)
     data = load(flatten=False)

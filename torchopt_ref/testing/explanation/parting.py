@@ -76,13 +76,9 @@ def compared(
     alone = [slot for slot in b.results if slot not in a.results]
     free = [slot for slot in slots if slot not in b.results]
     count = min(len(free), len(alone))
-    orders = itertools.product(
-        # Of the shorter list there is one order: all.
-        itertools.permutations(free, count) if len(free) > count else [free],
-        itertools.permutations(alone, count) if len(free) == count else [alone],
-    )
+    orders = itertools.permutations(free, count), itertools.combinations(alone, count)
     matches = []
-    for order, others in orders:
+    for order, others in itertools.product(*orders):
         called: tuple[dict[str, str], dict[str, str]] = {}, {}
         for mine, yours in zip(order, others, strict=True):
             # A line is called by the slot's name in A; by its name in B if only that has a letter.
