@@ -4,6 +4,7 @@ import json
 import struct
 
 import numpy as np
+import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -11,6 +12,27 @@ from torchopt_ref.data import load
 
 TINY = ["--model", "mlp", "--no-augment", "--epochs", "2", "--batch-size", "45", "--warmup", "3"]
 """Twenty steps on a data root that ``write_small_mnist`` has filled."""
+
+
+EQUAL = {
+    "two, of which one never has an image": (
+        2,
+        ["--batch-size", "1", "--validation", "0.7", "--epochs", "1"],
+    ),
+    "three, in parts of unequal sizes, augmented, averaged, clipped": (
+        3,
+        [
+            *("--batch-size", "7", "--validation", "0.3", "--epochs", "3"),
+            *("--augment", "--accumulate", "2", "--ema", "0.9", "--clip", "0.5"),
+        ],
+    ),
+    "two, with equal shares": (2, ["--batch-size", "4", "--validation", "0.2"]),
+    "four, and batches of fewer images": (
+        4,
+        ["--batch-size", "3", "--validation", "0.2", "--epochs", "1"],
+    ),
+}
+"""Processes and options, on forty images, for which the losses are those of one process."""
 
 
 def write_small_mnist(root, train=500, test=200):
@@ -51,4 +73,12 @@ def curves(folder):
     return {
         tag: [(event.step, event.value) for event in events.Scalars(tag)]
         for tag in events.Tags()["scalars"]
+    }
+
+
+def nearly(curves):
+    """What equals curves whose values are as near as 1e-6, relative, at the same steps."""
+    return {
+        tag: [(step, pytest.approx(value, rel=1e-6)) for step, value in points]
+        for tag, points in curves.items()
     }

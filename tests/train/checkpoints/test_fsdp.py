@@ -8,7 +8,7 @@ import torch.distributed.checkpoint as dcp
 
 from tests.starter import DEADLINE
 from tests.thinned import only
-from tests.train.training_cases import TINY, curves, results
+from tests.train.training_cases import EQUAL, TINY, curves, nearly, results
 from torchopt_ref.train.checkpoints.files import digest_of
 
 FEW = [*TINY, "--batch-size", "150", "--no-monitor"]
@@ -48,25 +48,6 @@ def last(folder):
     return max(folder.glob("checkpoints/step-*"))
 
 
-EQUAL = {
-    "two, of which one never has an image": (
-        2,
-        ["--batch-size", "1", "--validation", "0.7", "--epochs", "1"],
-    ),
-    "three, in parts of unequal sizes, averaged, clipped": (
-        3,
-        [
-            *("--batch-size", "7", "--validation", "0.3", "--epochs", "3"),
-            *("--augment", "--accumulate", "2", "--ema", "0.9", "--clip", "0.5"),
-        ],
-    ),
-    "four, and batches of fewer images": (
-        4,
-        ["--batch-size", "3", "--validation", "0.7", "--epochs", "1"],
-    ),
-}
-
-
 @pytest.mark.parametrize("case", only([*EQUAL][:2], EQUAL))
 def test_shards_have_the_losses_of_one_process(fsdp, starter, tmp_path, forty_images, case):
     """But for sums in another order: to 1e-6 of every loss."""
@@ -75,8 +56,9 @@ def test_shards_have_the_losses_of_one_process(fsdp, starter, tmp_path, forty_im
     one = starter.start([*arguments, "--name", "one"])
     assert fsdp(count, *forty_images, *options) == [0] * count, fsdp.log(0)
     assert starter.wait(one, DEADLINE) == 0
-    assert "loss/train" in curves(tmp_path / "one")
-    assert_same_losses(tmp_path / "one", tmp_path / "run")
+    expected = curves(tmp_path / "one")
+    assert "loss/train" in expected
+    assert curves(tmp_path / "run") == nearly(expected)
 
 
 @pytest.mark.parametrize(
@@ -96,14 +78,7 @@ def test_shards_have_the_losses_of_ddp(fsdp, starter, tmp_path, small_mnist, opt
     ddp = starter.start_many(2, arguments, "ddp")
     assert fsdp(2, *options, tiny=TINY) == [0, 0], fsdp.log(0)
     assert [starter.wait(pid, DEADLINE) for pid in ddp] == [0, 0]
-    assert_same_losses(tmp_path / "ddp", tmp_path / "run")
-
-
-def assert_same_losses(one, other):
-    expected, actual = curves(one), curves(other)
-    assert expected.keys() == actual.keys()
-    for tag, points in expected.items():
-        assert actual[tag] == [(step, pytest.approx(value, rel=1e-6)) for step, value in points]
+    assert curves(tmp_path / "run") == nearly(curves(tmp_path / "ddp"))
 
 
 def test_killed_stopped_and_resumed_the_weights_are_those_of_an_uninterrupted_run(fsdp):
