@@ -13,7 +13,7 @@ COMMAND = "import sys; from torchopt_ref.cli import main; sys.exit(main(sys.argv
 DEADLINE = 120
 """Seconds."""
 STARTER = """
-import contextlib, gc, json, os, signal, sys, time, traceback
+import atexit, contextlib, gc, json, os, signal, sys, time, traceback
 gc.disable()  # until all is imported: that stays, and need not be looked at again and again
 import torch
 from tests.train import small_model
@@ -43,8 +43,9 @@ def run(order):
     except BaseException:
         traceback.print_exc()
     finally:
+        atexit._run_exitfuncs()
         sys.stdout.flush()
-        os._exit(status)
+        os._exit(status)  # to take apart what was imported takes seconds
 
 running = set()
 for line in sys.stdin:
@@ -69,7 +70,7 @@ for line in sys.stdin:
         print(os.waitstatus_to_exitcode(ended[1]) if ended[0] else "hangs", flush=True)
 for pid in running:
     os.kill(pid, signal.SIGKILL)
-os._exit(0)  # to take apart what was imported takes seconds
+os._exit(0)
 """
 
 
