@@ -13,7 +13,7 @@ COMMAND = "import sys; from torchopt_ref.cli import main; sys.exit(main(sys.argv
 DEADLINE = 120
 """Seconds."""
 STARTER = """
-import atexit, contextlib, gc, json, os, signal, sys, time, traceback
+import atexit, contextlib, gc, json, os, signal, sys, threading, time, traceback
 gc.disable()  # until all is imported: that stays, and need not be looked at again and again
 import torch
 from tests.train import small_model
@@ -43,9 +43,11 @@ def run(order):
     except BaseException:
         traceback.print_exc()
     finally:
+        # As at Python's end, but for what takes seconds: taking apart what was imported.
+        threading._shutdown()
         atexit._run_exitfuncs()
         sys.stdout.flush()
-        os._exit(status)  # to take apart what was imported takes seconds
+        os._exit(status)
 
 running = set()
 for line in sys.stdin:
