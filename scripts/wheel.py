@@ -1,7 +1,8 @@
 #!/usr/bin/env python
 """Build the distributions, and try the wheel as a user has it: installed, far from the source.
 
-The source distribution must hold what git does, and the wheel is built from it. The wheel is
+The source distribution must hold what git does, and nothing that git ignores; the wheel is built
+from it. The wheel is
 installed into a fresh environment, which takes all other packages from that of this interpreter.
 There the README's commands run in their order, in an empty folder, with less work to do.
 """
@@ -73,12 +74,19 @@ def run(*command: str | Path, cwd: Path | None = None) -> str:
 
 
 def check_source(archive: Path) -> None:
-    """Fail where git has a file that the source distribution lacks."""
+    """Fail where it lacks a file that git has, or has one that git ignores."""
     with tarfile.open(archive) as tar:
-        packed = {member.name.partition("/")[2] for member in tar.getmembers()}
-    tracked = run("git", "-C", ROOT, "ls-files", "-z").split("\0")[:-1]
+        packed = {each.name.partition("/")[2] for each in tar.getmembers() if each.isfile()}
+    listed = "git", "-C", ROOT, "ls-files", "-z"
+    tracked, ignored = (
+        run(*listed, *flags).split("\0")[:-1]
+        for flags in ((), ("--others", "--ignored", "--exclude-standard"))
+    )
     if missing := {path for path in tracked if (ROOT / path).exists()} - packed:
         sys.exit(f"wheel.py: not in the source distribution (MANIFEST.in): {sorted(missing)}")
+    made_by_the_build = {path for path in packed if ".egg-info/" in path}
+    if surplus := packed.intersection(ignored) - made_by_the_build:
+        sys.exit(f"wheel.py: in the source distribution (MANIFEST.in): {sorted(surplus)}")
 
 
 def check_wheel(archive: Path) -> None:

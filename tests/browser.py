@@ -12,7 +12,8 @@ FLAGS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
     "--no-first-run",
 )
-PROGRAMS = ("chromium", "chromedriver")
+BROWSERS = ("chromium", "google-chrome")
+"""The first that is there."""
 SEEN = """
 const unseen = ['STYLE', 'SCRIPT', 'NOSCRIPT'];
 let text = '', drawn = 0;
@@ -61,16 +62,16 @@ class Browser:
 
     def __init__(self, folder, size):
         webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-        places = {name: shutil.which(name) for name in PROGRAMS}
-        for name, place in places.items():
-            if place is None:
-                pytest.skip(f"{name} is not installed (CONTRIBUTING.md has the line)")
+        browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+        driver = shutil.which("chromedriver")
+        if browser is None or driver is None:
+            pytest.skip("no chromium and chromedriver are installed (CONTRIBUTING.md has the line)")
         options = webdriver.ChromeOptions()
-        options.binary_location = places["chromium"]
+        options.binary_location = browser
         for flag in (*FLAGS, f"--user-data-dir={folder}", f"--window-size={size}"):
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-        service = webdriver.ChromeService(places["chromedriver"])
+        service = webdriver.ChromeService(driver)
         self._driver = webdriver.Chrome(options=options, service=service)
 
     def __enter__(self):

@@ -32,7 +32,8 @@ if sys.platform == "win32":
     collect_ignore = [
         *(f"train/test_train_{name}.py" for name in train),
         "train/checkpoints",
-        *("tensorboard/test_run_lock.py", "test_other_systems.py", "test_scripts.py"),
+        *(f"test_{name}.py" for name in ("other_systems", "repository", "scripts")),
+        "tensorboard/test_run_lock.py",
         "experiments/search/test_study.py",
     ]
 

@@ -37,12 +37,12 @@ def test_yaml_can_be_read(file):
 
 def test_workflows_run_what_is_there():
     named = set()
-    for workflow in ("ci.yml", "release.yml"):
+    for workflow in ("ci.yml", "release.yml", "slow.yml"):
         commands = "\n".join(step.get("run", "") for step in steps(workflow))
         named |= set(
             re.findall(r"(?<![\w./])(?:scripts|\.ci|torchopt_ref|tests)/[\w./]+", commands)
         )
-    assert named >= {".ci/run", "scripts/oldest", "torchopt_ref/__init__.py"}
+    assert named >= {".ci/run", "scripts/oldest", "scripts/test", "torchopt_ref/__init__.py"}
     assert all((ROOT / path).is_file() for path in named)
 
 
@@ -72,6 +72,16 @@ def test_a_release_is_refused_whose_tag_is_not_the_version(tag, status):
     assert (f"the tag {tag} is not v{__version__}" in done.stderr) == bool(status)
 
 
+@pytest.mark.parametrize(("heading", "status"), [("2026-12-01", 0), ("unreleased", 1)])
+def test_a_release_is_refused_that_the_change_log_does_not_know(heading, status, tmp_path):
+    (check,) = (
+        step for step in steps("release.yml") if step.get("name", "").startswith("The change log")
+    )
+    (tmp_path / "CHANGELOG.md").write_text(f"# Changelog\n\n## 0.1.0 ({heading})\n\n- First.\n")
+    done = subprocess.run(["bash", "-e", "-c", check["run"]], cwd=tmp_path, capture_output=True)
+    assert done.returncode == status
+
+
 def test_the_version_stands_in_one_place():
     """But for the citation, which no tool writes."""
     assert PROJECT["project"]["dynamic"] == ["version"]
@@ -84,7 +94,7 @@ def test_the_version_stands_in_one_place():
 
 def test_the_licences_are_those_of_code_and_data():
     assert PROJECT["project"]["license"] == "MIT AND CC-BY-SA-3.0"
-    assert read("CITATION.cff")["license"] == ["MIT", "CC-BY-SA-3.0"]
+    assert read("CITATION.cff")["license"] == "MIT"
     files = [file for pattern in PROJECT["project"]["license-files"] for file in ROOT.glob(pattern)]
     assert {file.name for file in files} == {"LICENSE", "CC-BY-SA-3.0.txt"}
 

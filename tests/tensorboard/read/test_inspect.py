@@ -451,6 +451,11 @@ def test_a_long_curve_is_40_characters():
     assert (line[0], line[-1]) == ("▁", "█")
 
 
+def interruptible():
+    """A shell lets the programs that it starts in the background ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def served(runs):
     """``torchopt-ref tensorboard`` as a terminal starts it, in a process group of its own."""
@@ -460,8 +465,7 @@ def served(runs):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # A shell lets the programs that it starts in the background ignore Ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=interruptible if os.name == "posix" else None,
     )
     try:
         said = r"Open (http://127\.0\.0\.1:\d+/)#custom_scalars&_smoothingWeight=0 \(Ctrl-C .*\n"

@@ -1882,9 +1882,9 @@ def mobile_net_blocks_by_rmsprop_with_momentum(watch):
         *block(16, 24, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(24, 10),
     )  # fmt: skip
     optimizer = torch.optim.RMSprop(model.parameters(), lr=2e-3, alpha=0.9, momentum=0.5, eps=1e-3)
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 200)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 300)
     with watch(model, optimizer, every=20) as monitor:
-        for x, y in first(200, 32):
+        for x, y in first(300, 32):
             output = model(x)
             loss = F.cross_entropy(output, y)
             optimizer.zero_grad()
