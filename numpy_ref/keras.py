@@ -1,4 +1,4 @@
-"""Keras' optimizers: the names of ``optimizers``, with the arithmetic and defaults of Keras 3.
+"""Keras' optimizers: Keras 3's arithmetic and defaults, the option names of ``optimizers``.
 
 The learning rate is float32 for every parameter. Weight decay is decoupled, for every optimizer.
 """
@@ -108,8 +108,8 @@ def adam(
     amsgrad: bool,
 ) -> None:
     """``m += (1 - b1) (g - m)``; ``v += (1 - b2) (g g - v)``;
-    ``lr_t = lr sqrt(1 - b2^t) / (1 - b1^t)``, computed in the precision of ``p``;
-    ``p -= lr_t m / (sqrt(v) + eps)``.
+    ``lr_t = lr sqrt(1 - b2^t) / (1 - b1^t)``, computed in the precision of ``p``, but at least
+    float32; ``p -= lr_t m / (sqrt(v) + eps)``.
 
     AMSGrad: the largest ``v`` so far in place of ``v``.
     """

@@ -1,11 +1,11 @@
 """Layers: ``forward`` computes the output, ``backward`` the gradients, derived by hand.
 
-``forward(x, train=True)`` keeps what ``backward`` needs; ``train`` matters to BatchNormalization
-and Dropout only. ``backward(dout)`` takes the gradient of the loss with respect to the output of
-the last ``forward`` and returns the gradient with respect to the input of that ``forward``; a layer
-with parameters puts their gradients into ``grads``. N is the size of the batch. Everything has the
-dtype of the inputs, which must be floating point: another dtype raises ``TypeError``. A shape that
-does not fit raises ``ValueError``.
+``forward(x, train=True)``, for SoftmaxWithLoss ``forward(x, t)``, keeps what ``backward`` needs;
+``train`` matters to BatchNormalization and Dropout only. ``backward(dout)`` takes the gradient of
+the loss with respect to the output of the last ``forward`` and returns the gradient with respect to
+the input of that ``forward``; a layer with parameters puts their gradients into ``grads``. N is the
+size of the batch. Everything has the dtype of the inputs, which must be floating point: another
+dtype raises ``TypeError``. A shape that does not fit raises ``ValueError``.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class SoftmaxWithLoss:
 
     x (N, classes) are the logits, t the labels: integers (N), or one-hot rows (N, classes) of any
     dtype; soft ones are refused. ``log softmax(x) = x - max - log(sum(exp(x - max)))`` is finite
-    for any finite x.
+    for any finite x, unless ``x - max`` itself overflows.
     ``dx = (softmax(x) - onehot(t)) / N``.
     """
 

@@ -52,7 +52,7 @@ class MultiLayerNet:
         scaling, draw: see :class:`.layers.Dropout`. All its layers share ``draw``, which is called
             once per layer, from the input to the output; the default draws from ``rng``.
         rng: a ``numpy.random.Generator`` for initial values and masks; by default that of seed 0.
-        dtype: of the parameters. Inputs must have it too.
+        dtype: of the parameters. Give inputs of the same dtype; another one is not refused.
         params: initial values to use instead of drawn ones, under the names described below; none
             may be missing. They are copied.
 

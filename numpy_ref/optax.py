@@ -1,4 +1,4 @@
-"""Optax' optimizers: the names of ``optimizers``, with the arithmetic and defaults of Optax.
+"""Optax' optimizers: Optax' arithmetic and defaults, the option names of ``optimizers``.
 
 Optax has no default for the learning rate; 0.001 is ours.
 """

@@ -74,11 +74,11 @@ class Generator:
         For 16 values or more, torch fills the array with uniforms and transforms blocks of 16,
         whose first half is u1 and whose second half is u2; a last, incomplete block is replaced by
         a fresh block that ends where the array ends. Fewer than 16 values come one by one, in
-        float64 for every dtype. There the first uniform of a pair is u2 and the second is u1; the
-        second normal value of a pair is kept for the next such call.
+        float64 for every dtype. There the first uniform of a pair gives the angle and the second
+        the radius; the second normal value of a pair is kept for the next such call.
 
-        Fewer than 16 values equal torch's. From 16 on each side rounds log, cos and sin in its own
-        way, and the absolute difference is at most
+        Fewer than 16 values equal torch's. From 16 on, NumPy and torch round log, cos and sin each
+        in its own way. The bound of the absolute difference, and what was seen:
 
         ========  =======  ====================================================================
         float64   16 eps   0 where NumPy calls the C library for them, as torch does

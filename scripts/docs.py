@@ -112,7 +112,8 @@ def body_lines(function: ast.FunctionDef, lines: list[str]) -> list[str]:
 
 
 def head_lines(function: ast.FunctionDef) -> list[str]:
-    """Its decorators and its signature, which annotations would make too wide for a column."""
+    """Its decorators and its signature, without annotations, which would make it too wide for a
+    column."""
     arguments = function.args
     for argument in [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]:
         argument.annotation = None

@@ -137,14 +137,15 @@ def lines(tree: ast.Module, node: ast.AST) -> range:
 
 
 def walk(node: ast.AST) -> Iterator[ast.AST]:
-    """All expressions and statements but annotations, f-strings, ``raise`` and zip's ``strict``."""
+    """All expressions and statements but annotations, decorators, base classes, type parameters,
+    f-strings, ``raise`` and ``strict=``."""
     for name, value in ast.iter_fields(node):
         if name in ("annotation", "returns", "decorator_list", "bases", "type_params"):
             continue
         for child in value if isinstance(value, list) else [value]:
             if not isinstance(child, ast.AST) or isinstance(child, (ast.Raise, ast.JoinedStr)):
                 continue
-            # It makes wrong code raise, and does nothing in right code.
+            # ``strict=`` makes wrong code raise, and does nothing in right code.
             if isinstance(child, ast.keyword) and child.arg == "strict":
                 continue
             if isinstance(child, (ast.expr, ast.stmt)):
@@ -242,8 +243,8 @@ class Observed:
         return [test for tests in chosen.values() for test in tests]
 
     def _in_turn(self, tests: set[str], path: str) -> list[str]:
-        """Sorted: those in the nearest folder first, and so that each file of tests gets the same
-        share of the time, for its fastest tests first."""
+        """The tests in the nearest folder first. Within it the files of tests take turns, so that
+        each gets the same share of the time, and its fastest tests come first."""
         until, spent = {}, defaultdict(float)
         for test in sorted(tests, key=lambda test: (self._seconds[test], test)):
             spent[file_of(test)] += self._seconds[test]
@@ -263,7 +264,8 @@ def file_of(test: str) -> str:
 
 
 def named(contexts: Iterable[str]) -> set[str]:
-    """The tests; pytest-cov adds the phase, and lines that an import executes have no name."""
+    """The tests of these contexts. pytest-cov appends the phase of a test; the context of a line
+    that only an import executes is empty."""
     return {context.rpartition("|")[0] for context in contexts if context}
 
 
@@ -368,7 +370,7 @@ def found(path: Path) -> list[Path]:
 
 
 def run(drawn: list[Mutant], tests: list[str], jobs: int, seconds: float) -> list[Mutant]:
-    """The survivors among the mutants; a line for each that has been tried."""
+    """Try each mutant, and print a line about it; return the survivors."""
     survivors: list[Mutant] = []
     with tempfile.TemporaryDirectory() as folder:
         observed = Observed(Path(folder) / "observed", tests, jobs)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Survey: the conformance checks over every optimizer of installed packages, as a Markdown table.
+"""Survey: the conformance checks over the optimizers of installed packages, as a Markdown table.
 
     scripts/survey.py torch.optim optimi timm.optim pytorch_optimizer
 
@@ -77,7 +77,8 @@ def main(modules: list[str]) -> None:
 
 
 def optimizers_of(module: str) -> list[tuple[str, type]]:
-    """The optimizer classes of a module, without those that it only passes on from torch."""
+    """A module's optimizer classes that are not torch's; of one in ``CHOSEN``, those listed
+    there."""
     members = inspect.getmembers(importlib.import_module(module), inspect.isclass)
     return [
         (name, cls)

@@ -1,4 +1,4 @@
-"""Choosing a device."""
+"""Checking that a device has a known name and is there."""
 
 from torchopt_ref.errors import UserError, unknown
 

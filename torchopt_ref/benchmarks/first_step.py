@@ -2,7 +2,8 @@
 
     python -m torchopt_ref.benchmarks.first_step LABEL PATH THREADS
 
-makes that step in a process of its own: it writes the parameters to PATH, and prints the seconds.
+makes such a step, writes the parameters to PATH, and prints the seconds. ``FirstStep`` starts it in
+an environment in which no compiler is found.
 """
 
 from __future__ import annotations

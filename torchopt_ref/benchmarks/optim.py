@@ -1,4 +1,4 @@
-"""One optimizer step: ours, with default flags, against those of ``torch.optim``."""
+"""One optimizer step: ours, nearly always with default flags, against those of ``torch.optim``."""
 
 from __future__ import annotations
 

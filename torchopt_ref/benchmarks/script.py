@@ -1,4 +1,4 @@
-"""``scripts/train.py`` against a loop written by hand, on the embedded MNIST.
+"""``torchopt_ref.train.train`` against a loop written by hand, on the embedded MNIST.
 
 Both train the same small CNN by torch's Adam on the same images, shifted at random, and evaluate
 after each epoch. The script's overhead is what it does in addition: a Monitor, curves, a checkpoint

@@ -119,7 +119,8 @@ def compare(
 ) -> list[Timing]:
     """Check the results of the contestants against the first one's, then time them in turns.
 
-    A sample repeats the call until it takes about ``sample_seconds`` by the clock of ``device``.
+    A sample is as many calls as take about ``sample_seconds`` by the clock of ``device``, or one
+    call of the case's own ``sample``.
     """
     runs = prepared(case)
     clock = clock_of(device)

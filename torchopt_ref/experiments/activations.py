@@ -69,7 +69,7 @@ def units(config: Config) -> list[Unit]:
 
 
 def propagate(stack: Stack, settings: Settings) -> Outcome:
-    """What each chosen side measures; if both are, also how far they differ in float64."""
+    """What each chosen side measures and, where both run, how far they differ in float64."""
     outcome: Outcome = {}
     for side in settings.side_names:
         start = time.perf_counter()

@@ -6,7 +6,7 @@ both (fan_avg):
 ====================  ==============================  ==============================
                       standard deviation              for
 ====================  ==============================  ==============================
-``normal_``           0.01                            showing that it does not work
+``normal_``           0.01                            the textbook's example of bad values
 Xavier                ``gain sqrt(1 / n)``            sigmoid, tanh, no activation
 He                    ``gain sqrt(2 / n)``            ReLU and its relatives
 ====================  ==============================  ==============================
@@ -19,11 +19,11 @@ S. Ren and J. Sun (ICCV 2015), as in torch.
 The ``_normal_`` functions draw from a normal distribution, the ``_uniform_`` ones between plus and
 minus ``sqrt(3)`` standard deviations, which has the same variance.
 
-Every function here returns the tensor, records no gradient, and fills a tensor by its indices:
-one seed gives the same values whatever the memory format. A tensor of 16 bits is drawn in float32
-and rounded once. On a CPU the standard draw is that of ``numpy_ref.random.Generator`` of the same
-seed, and one multiplication follows: uniforms equal the reference exactly, normals differ from it
-as its ``normal`` says.
+Every function whose name ends in ``_`` returns the tensor, records no gradient, and fills it by its
+indices: one seed gives the same values whatever the memory format. A tensor of 16 bits is drawn in
+float32 and rounded once. On a CPU the standard draw is that of ``numpy_ref.random.Generator`` of
+the same seed, and one multiplication follows: uniforms equal the reference exactly, normals differ
+from it as its ``normal`` says.
 """
 
 import math
@@ -121,7 +121,7 @@ def he_uniform_(
 
 
 def scaled_std(numerator: int, fans: Fans, mode: Mode = "fan_in", gain: float = 1.0) -> float:
-    """``gain sqrt(numerator / n)``; 1 for Xavier, 2 for He."""
+    """``gain sqrt(numerator / n)``, where ``numerator`` is 1 for Xavier and 2 for He."""
     fan_avg = (fans.fan_in + fans.fan_out) / 2
     choices = {"fan_in": fans.fan_in, "fan_out": fans.fan_out, "fan_avg": fan_avg}
     if mode not in choices:

@@ -90,8 +90,8 @@ def initialize(
 
     The fans are those of :func:`layer_fans`. Biases become 0, and so does the row of an
     embedding's ``padding_idx``. Everything else keeps its values: the weights of normalisation
-    layers, of recurrent and attention layers, and parameters that a module of the user's own
-    holds directly.
+    and recurrent layers, the input projections of ``MultiheadAttention`` (its ``out_proj`` is a
+    linear layer and is filled), and parameters that a module of the user's own holds directly.
 
     To find what follows a layer, ``"auto"`` traces the model with ``torch.fx`` and goes on from
     the layer through normalisation, dropout, pooling, reshaping and sums. It stops at whatever
@@ -115,9 +115,9 @@ def initialize(
         once, under its first name, and has a row for each further name.
 
     Raises:
-        ValueError: an unknown ``scheme`` or ``activation``, a negative ``std``, a parameter
-            that a lazy module has not made yet, or a model that cannot be traced and no
-            ``activation``.
+        ValueError: an unknown ``scheme`` or ``activation``, a negative ``std`` with
+            ``"normal"``, a parameter that a lazy module has not made yet, or a model that cannot be
+            traced and no ``activation``.
     """
     if scheme not in SCHEMES:
         raise ValueError(f"unknown scheme {scheme!r}: choose from " + ", ".join(map(repr, SCHEMES)))

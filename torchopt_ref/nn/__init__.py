@@ -1,4 +1,7 @@
-"""Layers: drop-in for those of ``torch.nn``, with their derivatives written by hand."""
+"""Layers, drop-in for those of ``torch.nn``, with their derivatives written by hand.
+
+``fold_batchnorm`` and ``mc_dropout`` do more with trained models.
+"""
 
 from .batchnorm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from .dropout import Dropout, dropout

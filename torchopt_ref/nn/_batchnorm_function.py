@@ -75,9 +75,9 @@ class _BatchNormalize(Function):
     variance only. If running statistics are given, they do not depend on x:
     dx = weight * invstd * g.
 
-    **Rounding.** The mean is rounded to the dtype of x, by an amount that counts when the mean is
-    large beside the standard deviation. xc is therefore not quite centred: its own mean, ``rest``,
-    corrects all that is computed from it.
+    **Rounding.** The mean is rounded (to float32 for 16-bit x, else to the dtype of x), by an
+    amount that counts when the mean is large beside the standard deviation. xc is therefore not
+    quite centred: its own mean, ``rest``, corrects all that is computed from it.
 
     **Memory.** The forward pass saves x, weight, mean and invstd for the backward pass. For a large
     x, each pass allocates one tensor of that size and uses it for intermediate values, too:
@@ -180,8 +180,10 @@ def _normalize(
     *,
     spare_memory: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Return y, the mean and the unbiased variance to track, the mean as first rounded (it is
-    subtracted from x, and then the mean of what remains), and 1 / sqrt(var + eps).
+    """Return five tensors: y; the mean and the unbiased variance, to be tracked; the mean as first
+    rounded; 1 / sqrt(var + eps).
+
+    That mean is subtracted from x first, then ``rest``, the mean of the difference.
 
     ``spare_memory``: overwrite intermediate results. Autograd must not record them, nor vmap batch
     them.
@@ -225,7 +227,7 @@ def _scale(invstd: Tensor, weight: Tensor | None) -> Tensor:
 
 
 def _channel_count(x: Tensor, group: dist.ProcessGroup | None) -> Tensor:
-    """The number of elements of a channel: a tensor, since torch divides faster by one."""
+    """The elements of a channel, counted. A tensor: torch divides faster by it than by a number."""
     elements = x.shape[0] * math.prod(x.shape[2:])
     count = torch.full((), elements, dtype=_sum_dtype(x), device=x.device)
     if group is not None:
@@ -278,7 +280,7 @@ def _in_torch_layout(y: Tensor) -> Tensor:
 
 
 def _should_spare_memory(x: Tensor) -> bool:
-    """Only for large tensors. A compiler saves memory by itself, and vmap cannot."""
+    """Only for large tensors. A compiler saves memory by itself; vmap takes no ``out=``."""
     return (
         x.numel() > _LARGE
         and not torch.compiler.is_compiling()

@@ -1,4 +1,4 @@
-"""Dropout whose masks NumPy can draw too, in a way that is fast on CPUs.
+"""Dropout that is fast on CPUs, and whose masks ``numpy_ref.random`` can draw too.
 
 N. Srivastava, G. Hinton, A. Krizhevsky, I. Sutskever, R. Salakhutdinov, "Dropout: A Simple Way to
 Prevent Neural Networks from Overfitting", JMLR 15 (2014).

@@ -23,8 +23,8 @@ def fold_batchnorm(layer: Layer, bn: _BatchNorm) -> Layer:
         weight = layer.weight * scale
         bias   = (layer.bias - bn.running_mean) * scale + bn.bias
 
-    The new layer is a copy with new parameters of the old dtypes, computed in float32 at least; it
-    always has a bias. ``layer`` and ``bn`` stay as they are.
+    The new layer is a copy whose parameters are new, in the dtype of the old weight, computed in
+    float32 at least; it always has a bias. ``layer`` and ``bn`` stay as they are.
 
     Args:
         layer: an ``nn.Linear`` whose outputs are (N, C), or a convolution, transposed or not, of

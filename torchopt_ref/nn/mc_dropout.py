@@ -41,9 +41,10 @@ def mc_dropout(
 
     What drops something:
 
-    - dropout layers, those of this package and those of ``torch.nn``, and ``MultiheadAttention``,
-      ``LSTM``, ``GRU``, ``RNN``; so that ``TransformerEncoderLayer`` does not take the fast path
-      that skips its dropout layers, it is in training mode, too;
+    - dropout layers, those of this package and of ``torch.nn``; with ``dropout`` above 0 also
+      ``MultiheadAttention``, and ``LSTM``, ``GRU`` and ``RNN`` of several layers.
+      ``TransformerEncoderLayer`` is in training mode, too, since its fast path for evaluation
+      skips its dropout layers;
     - any other module with "drop" in its class name, such as ``DropPath`` and ``DropBlock``, or
       named ``StochasticDepth``;
     - a module whose own code hands ``self.training`` to dropout only: to a function with "drop" or

@@ -60,7 +60,7 @@ class Adam(Optimizer):
         eps: :math:`\epsilon \ge 0` (1e-8).
         weight_decay: :math:`\lambda \ge 0`. L2: :math:`g_t` becomes
             :math:`g_t + \lambda \theta_{t-1}` (0).
-        amsgrad: divide by the largest :math:`v` so far (False).
+        amsgrad: divide by the root of the largest :math:`v` so far (False).
         maximize: ascend: :math:`g_t` becomes :math:`-g_t` (False).
         decoupled_weight_decay: instead of L2, :math:`\theta_{t-1}` is first multiplied by
             :math:`1 - \gamma \lambda` (False).

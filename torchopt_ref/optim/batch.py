@@ -1,7 +1,7 @@
 """Batches: splits the parameters of a param group into calls of the engines that update them.
 
-Everything is gathered afresh at each step. Nothing is cached between steps, so no change of a
-parameter, gradient, slot or group in between needs special treatment.
+All about parameters is gathered afresh at each step; only formulas and compiled kernels are cached.
+So no change of a parameter, gradient, slot or group in between needs special treatment.
 """
 
 import functools

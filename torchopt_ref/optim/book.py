@@ -100,7 +100,7 @@ class Momentum(Textbook):
 
 
 class Nesterov(Momentum):
-    r"""Nesterov's accelerated gradient, in terms of the parameters where the gradient is taken.
+    r"""Nesterov's accelerated gradient; :math:`\theta` is the point where the gradient is taken.
 
     .. math::
         \theta_t &= \theta_{t-1} + \mu^2 v_{t-1} - (1 + \mu) \gamma g_t \\

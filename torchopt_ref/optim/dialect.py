@@ -28,8 +28,8 @@ class Dialect(Optimizer):
             :class:`Optimizer`.
 
     Raises ``ValueError`` for a hyper-parameter out of range, no parameters, or one in two groups;
-    ``TypeError`` for an option that the class does not have. If the option is in ``names``, which
-    maps the dialect's own names to ours, the error says what it is called here.
+    ``TypeError`` for an option that the class does not have. ``names`` maps the dialect's own names
+    to ours: if it maps the option to one of the class, the error says what it is called here.
     """
 
     names: ClassVar[dict[str, str]] = {}

@@ -317,7 +317,7 @@ class Adam(Keras):
         \gamma_t &= \gamma \sqrt{1 - \beta_2^t} / (1 - \beta_1^t) \\
         \theta_t &= \theta_{t-1} - \gamma_t \, \frac{m_t}{\sqrt{v_t} + \epsilon}
 
-    :math:`\gamma_t` is computed in the parameter's precision.
+    :math:`\gamma_t` is computed in float64 for float64 parameters, in float32 for all others.
 
     Args:
         lr: (0.001).

@@ -5,12 +5,12 @@ The hyper-parameters have the names of ``torch.optim``; ``NAMES`` has Optax' own
 ``alpha``, :math:`\beta_i` ``betas``, :math:`\epsilon` ``eps``, :math:`\epsilon_r` ``eps_root`` and
 :math:`\lambda` ``weight_decay``. Optax has no default for the learning rate; 0.001 is ours.
 
-A moment's correction :math:`c_t = 1 - \beta^t` is computed in the precision of the parameter, as
-Optax does by default, since JAX computes in 32 bits. With ``x64=True`` it is computed in float64
-and then rounded, as with JAX' ``jax_enable_x64``; in that mode XLA multiplies a float32 moment by
-the reciprocal of its correction instead of dividing, and so do these optimizers. Optax counts the
-steps of the optimizer. Here the steps of each parameter are counted, which differs for a parameter
-that sometimes has no gradient.
+A moment's correction :math:`c_t = 1 - \beta^t` is computed in float64 for float64 parameters, in
+float32 for all others, as Optax does by default, since JAX computes in 32 bits. With ``x64=True``
+it is computed in float64 and then rounded, as with JAX' ``jax_enable_x64``; in that mode XLA
+multiplies a float32 moment by the reciprocal of its correction instead of dividing, and so do these
+optimizers. Optax counts the steps of the optimizer. Here the steps of each parameter are counted,
+which differs for a parameter that sometimes has no gradient.
 """
 
 from typing import Any, ClassVar
@@ -220,8 +220,8 @@ class RMSprop(Optax):
     With momentum: :math:`\theta_t = \theta_{t-1} + b_t`, where :math:`b_t = \mu b_{t-1} - u_t`.
     Nesterov: :math:`\theta_t = \theta_{t-1} + \mu b_t - u_t`.
     Centered: :math:`s_t - m_t^2` in place of :math:`s_t` under the root, where
-    :math:`m_t = \alpha m_{t-1} + (1 - \alpha) g_t`; rounding can make that negative, and the root
-    NaN, as in Optax.
+    :math:`m_t = \alpha m_{t-1} + (1 - \alpha) g_t`; rounding can make the number under
+    the root negative, and the root NaN, as in Optax.
 
     Args:
         lr: (0.001).
@@ -317,7 +317,7 @@ def adam_rounded(group: Group, step: Any, dtype: torch.dtype) -> dict[str, Any]:
 
 
 class Adam(Optax):
-    r"""Adam: torch's formula in another order, with corrections in the parameter's precision.
+    r"""Adam: torch's formula in another order, with corrections in at least float32.
 
     .. math::
         m_t &= \beta_1 m_{t-1} + (1 - \beta_1) g_t \\

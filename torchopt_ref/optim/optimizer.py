@@ -35,7 +35,8 @@ class Optimizer(torch.optim.Optimizer):
     ``fused``           True: as by default, and ``GradScaler`` leaves unscaling to
                         the kernel. False: as ``foreach=False``, unless
                         ``foreach=True`` is given
-    ``capturable``      True: no number leaves the device, for CUDA graphs
+    ``capturable``      True: no number leaves the device, for CUDA graphs; with
+                        ``fused=True``, those of ``GradScaler`` still do
     ``differentiable``  True: autograd records the step
     ==================  ============================================================
     """

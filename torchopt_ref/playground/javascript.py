@@ -4,7 +4,8 @@ The update is the rule's ``formula``, the list of operations that becomes LLVM a
 depends on step and hyper-parameters alone is traced from the rule's ``scalars``. Where a rule
 branches on a hyper-parameter (is the weight decay 0?), both branches are traced, each into a form
 of its own. JavaScript's numbers are float64, and its ``+ - * /`` and ``Math.sqrt`` round as
-IEEE-754 prescribes. Powers need more: Chromium's ``Math.pow`` is the C library's, as Python's is.
+IEEE-754 prescribes. Nothing prescribes how ``Math.pow`` rounds; in Chromium it is the C library's,
+as Python's is.
 """
 
 import functools

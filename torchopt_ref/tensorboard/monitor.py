@@ -46,8 +46,9 @@ class Monitor:
     bit the same as without it. Meanwhile models and optimizers can be copied, saved, scripted and
     transformed, as no module carries a hook. A step is a call of the optimizer's ``step``. A record
     is made at the steps 1, 2, 4, 8, ... and from ``every`` on at each multiple of it; between two
-    records the monitor does little more than read the clock. If the monitor itself fails, it warns
-    once and records nothing more; the training goes on.
+    records the monitor does little more than add up what ``log`` is given, and check that the loss
+    or a few gradients are finite. If the monitor itself fails, it warns once and records nothing
+    more; the training goes on.
 
     With several optimizers, each one's own number of steps decides when it is recorded, but all
     curves are drawn over the steps of the first optimizer. What is not about parameters

@@ -54,7 +54,7 @@ def train(config: Config) -> Path | None:
 
     Raises:
         UserError: a mistake in ``config``, in the data, or numbers that are not finite.
-        Stopped: a signal came, and the state is saved.
+        Stopped: a signal came; its message says where the state is saved, if it is.
         LostProcess: another process of the training has gone.
         LostWorker: a process that loads images has gone.
     """
@@ -119,7 +119,7 @@ class Trainer:
 
     Args:
         training: a new one; it goes on from the checkpoint, if there is one.
-        config: the options.
+        config: the options that the run was started or resumed with.
         data: the images.
         folder: of the run.
         check_lock: raises ``UserError`` if the folder is no longer this training's.

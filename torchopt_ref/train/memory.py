@@ -113,7 +113,10 @@ def read(name: str) -> str:
 
 
 def check_that_it_fits(memory: Memory, device: torch.device, processes: int) -> None:
-    """Raise ``UserError`` if ``processes`` trainings on one machine's ``device`` cannot fit."""
+    """Raise ``UserError`` if a step does not fit into the memory of ``device``.
+
+    On the CPU, ``processes`` share that memory; on CUDA each has a device of its own.
+    """
     room = available(device)
     needed = memory.total * (1 if device.type == "cuda" else processes)
     if needed > room:

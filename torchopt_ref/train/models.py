@@ -36,7 +36,7 @@ def model_by_name(name: str, image: tuple[int, int, int], classes: int) -> nn.Mo
 
 
 def mlp(image: tuple[int, int, int], classes: int) -> nn.Module:
-    """Three hidden layers of 100 ReLU units, as in the laboratory."""
+    """Three hidden layers of 100 ReLU units."""
     channels, height, width = image
     return nn.Sequential(
         nn.Flatten(),

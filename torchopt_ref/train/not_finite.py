@@ -88,7 +88,8 @@ class NotFinite:
         return False
 
     def check_state(self) -> None:
-        """Look at all that a checkpoint would hold; if it is not finite, roll back.
+        """Look at weights, buffers, their average and the optimizer's state: if not finite, roll
+        back.
 
         Raises:
             Diverged: it is not finite, and the action is not to roll back, or that cannot help.

@@ -20,7 +20,8 @@ MOST_STEPS = 100_000
 def rehearse(
     options: OptimizerOptions, schedule: ScheduleOptions, steps_in_epoch: int, device: torch.device
 ) -> None:
-    """Make a step of the optimizer, and all steps of the schedule, on a throw-away model.
+    """Try a step of the optimizer, and the schedule (``MOST_STEPS`` at most), on a throw-away
+    model.
 
     Raises:
         UserError: one of them refuses its arguments, cannot be used as the training does, or has

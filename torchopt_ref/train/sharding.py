@@ -31,7 +31,8 @@ CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 def shard(model: nn.Module, device: torch.device, processes: int) -> None:
     """Shard ``model`` in place, block by block, over all processes.
 
-    Blocks are the modules in plain containers, such as those of a ResNet. In the forward and the
+    Blocks are the model's children that have parameters; a plain container, as in a ResNet, is
+    replaced by its own children. In the forward and the
     backward pass only one block at a time has whole parameters.
 
     Raises:

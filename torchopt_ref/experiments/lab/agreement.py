@@ -21,8 +21,8 @@ FREE, LOCKED = 100, 30
 LOSS_BOUND = 1e-9
 """The bound for the relative difference of the sides' losses while each trains by itself."""
 STEP_ULP = 4.0
-"""The bound for SGD and Momentum: how many ULP (see ``weight_difference``) the sides may be apart
-after one float64 step from the same weights.
+"""The bound for SGD, Momentum and Nesterov: how many ULP (see ``weight_difference``) the sides may
+be apart after one float64 step from the same weights.
 
 The sides' gradients differ, because each side sums the products over a mini-batch in its own order.
 The difference times the learning rate is less than the ULP of the weights. What remains is a weight
@@ -43,7 +43,8 @@ PREFIX = "agreement-"
 
 
 def agreement_units(trainings: dict[str, Recipe], settings: Settings) -> list[Unit]:
-    """A unit for each training that measures how far the two sides are apart in float64."""
+    """A unit for each training (if quick, the first) that compares the sides in float64; none if
+    only one side runs."""
     if len(settings.side_names) < 2:
         return []
     if settings.quick:
@@ -66,7 +67,7 @@ def agreement(training: Recipe, settings: Settings, seed: int) -> Outcome:
 
     ``loss`` is the largest relative difference of their losses in the ``FREE`` iterations in which
     each side trains by itself. The other entries are those of ``apart`` (see
-    :func:`train_on_each_side`) after ``LOCKED`` iterations in lockstep, and the ``bound`` that
+    :func:`train_on_each_side`) over ``LOCKED`` iterations in lockstep, and the ``bound`` that
     ``step ULP`` must keep.
     """
     free = replace(training, iterations=FREE, lockstep=False)
@@ -89,7 +90,8 @@ def bound_of(configuration: Configuration) -> float:
 
 
 def step_bound(optimizer: str, magnified: float = 1e5) -> float:
-    """The bound for a step of an optimizer that magnifies differences of gradients near 0.
+    """The bound for a step: ``STEP_ULP``, or more for an optimizer that magnifies differences of
+    gradients near 0.
 
     ``magnified`` is the factor lr / eps. The bound is the least power of two that is not below
     ``2 lr / eps``, but at least ``ADAPTIVE_STEP_ULP``. An optimizer with eps inside the root

@@ -1,4 +1,4 @@
-"""Panels that several experiments draw, losses and accuracies, and the note below a figure.
+"""Panels that several experiments draw, losses and accuracies, and the note under a figure's title.
 
 The kinds of panels are in ``charts``, the drawing itself in ``svg``.
 """

@@ -74,7 +74,7 @@ def said_outcome(found: Mapping[str, Any], lang: str) -> str:
 
 
 def show(summary: Mapping[str, Any], lang: str) -> None:
-    """Print the tables, and each claim with its evidence, in a width of 80 columns."""
+    """Print the tables, and each claim with its evidence."""
     console = Console(highlight=False, markup=False)
     console.print(f"\n{in_language(summary['title'], lang)}")
     if summary["config"]["quick"]:
@@ -100,7 +100,7 @@ def show(summary: Mapping[str, Any], lang: str) -> None:
 
 
 def seconds(summary: Mapping[str, Any]) -> Words | None:
-    """The seconds that each side spent in training steps; None if they are not known."""
+    """The seconds that each side took for the work of one seed (the mean); None if not known."""
     spent: dict[str, float] = {}
     for sides in summary["environment"].get("seconds", {}).values():
         for side, value in sides.items():

@@ -164,7 +164,8 @@ class Table(NamedTuple):
 def over_seeds(values: Any) -> str:
     """``mean ± standard deviation`` of one value per seed; if there is one seed, its value.
 
-    Both are rounded to the deviation's second digit: further digits of the mean say nothing.
+    Both are rounded to the deviation's second digit, unless that is tiny: further digits of the
+    mean say nothing. If a value is not finite, all values are listed, with slashes between them.
     """
     values = np.asarray(values, dtype=float)
     if not np.isfinite(values).all():

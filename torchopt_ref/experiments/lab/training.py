@@ -40,11 +40,11 @@ class Recipe:
 
     ``hidden_sizes``, ``activation``, ``weight_init``, ``batchnorm``, ``dropout``, ``scaling`` and
     ``params`` are those of ``numpy_ref.network.MultiLayerNet``, ``options`` those of the optimizer,
-    whose name includes its dialect. ``weight_decay`` acts on the weights, not on biases, gamma and
-    beta; ``decay_in`` is "loss" or "optimizer". ``samples`` limits the training set to its first
-    images. Mini-batches are drawn with replacement. Accuracies are measured after every
-    ``evaluate_every`` iterations and at the end. In ``lockstep`` the NumPy side takes over the
-    torch side's weights and state after every step.
+    which is called as in ``BY_NAME``: "book.SGD", or "SGD" for torch's dialect. ``weight_decay``
+    acts on the weights, not on biases, gamma and beta; ``decay_in`` is "loss" or "optimizer".
+    ``samples`` limits the training set to its first images. Mini-batches are drawn with
+    replacement. Accuracies are measured after every ``evaluate_every`` iterations and at the end.
+    In ``lockstep`` the NumPy side takes over the torch side's weights and state after every step.
     """
 
     hidden_sizes: tuple[int, ...]

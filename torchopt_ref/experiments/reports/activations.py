@@ -19,7 +19,8 @@ WHY = Words(
 )
 TRAININGS: dict[str, Words] = {}
 AGREEMENT = 1e-12
-"""The largest difference of the sides' activations in float64, relative to a layer's largest."""
+"""The bound for the difference of the sides' activations in float64, relative to a layer's
+largest."""
 NAMES = {scheme: initial_weights(scheme) for scheme in SCHEMES}
 
 

@@ -17,11 +17,11 @@ from .plan import PARAMS, SearchPlan
 class Config(Settings):
     """Search lr and weight decay of 784-100x6-10 with ReLU under SGD, on few training images.
 
-    A fifth of the images validates. The first round samples at random, log-uniformly; each later
-    one samples in the ranges of the best quarter so far. The best setting is trained from the
-    initial weights of each seed and tested; before that no test file is opened.
-    A search that was killed goes on where it stopped. With random sampling and no pruning, a seed
-    gives the same result with any number of workers; otherwise only with one worker.
+    A fifth of the images validates. The first round samples the given ranges, log-uniformly at
+    random or by TPE; each later one samples in the ranges of the best quarter so far. The best
+    setting is trained from the initial weights of each seed and tested; before that no test file is
+    opened. A search that was killed goes on where it stopped. With random sampling and no pruning,
+    a seed gives the same result with any number of workers; otherwise only with one worker.
     """
 
     sides: str = "torch"

@@ -34,8 +34,8 @@ class SearchPlan:
     """What is searched and where it is kept.
 
     ``storage`` is a database URL or the path of a journal; ``rounds`` has the number of points of
-    each round; the first round samples from ``ranges``. No trial is pruned in its first
-    ``warmup`` epochs.
+    each round; the first round samples from ``ranges``. No trial is pruned before the end
+    of its epoch ``warmup``.
     """
 
     storage: str

@@ -23,8 +23,9 @@ SHARE = 1 << 15
 """The fewest elements for each thread that takes part, as in torch's own kernels."""
 
 CHUNK = 1 << 19
-"""The most elements that a thread takes at a time. A thread begins every step with the same chunk,
-which its cache may still hold; threads that finish early then take further chunks."""
+"""The most elements that each of several threads takes at a time; a single thread takes all. A
+thread begins every step with the same chunk, which its cache may still hold; threads that finish
+early then take further chunks."""
 
 I16: Type = ir.IntType(16)
 I32: Type = ir.IntType(32)

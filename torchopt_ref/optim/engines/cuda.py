@@ -26,7 +26,8 @@ WORDS = 128
 """Integers that one launch of ``write`` takes as arguments."""
 
 OPTIONS: dict[str, Any] = {"num_warps": 4, "enable_fp_fusion": False}
-"""The options of every launch. A fused multiply-add would round once where a rule rounds twice."""
+"""The options of each launch of ``update``. A fused multiply-add would round once where a rule
+rounds twice."""
 
 TYPES = {
     torch.float16: "tl.float16",

@@ -142,7 +142,8 @@ def as_real(tensor: Tensor) -> Tensor:
 
 
 def readable(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """The tensor for a rule; a copy if autograd records, since the tensor is then overwritten."""
+    """The tensor in ``dtype``, as a rule reads it. If autograd records, it is a copy: autograd
+    keeps what was read, and the tensor itself will be overwritten."""
     if tensor.dtype != dtype:
         return tensor.to(dtype)
     return tensor.clone() if torch.is_grad_enabled() else tensor

@@ -133,9 +133,9 @@ def formula(form: Form) -> Formula | None:
 
 
 def chooses_rightly(node: fx.Node, numeric: set[fx.Node]) -> bool:
-    """Whether a node keeps the rules for comparisons: they are only the condition of ``where``,
-    compare tensors, and choose between values of which at least one is a tensor: from two
-    numbers torch and NumPy would make tensors of different dtypes."""
+    """Whether a node keeps the rules for comparisons. A comparison is only the condition of
+    ``where``, and it compares tensors. At least one of the two values to choose from is a tensor:
+    from two numbers torch and NumPy would make tensors of different dtypes."""
     truths = [isinstance(arg, fx.Node) and arg.target is operator.gt for arg in node.args]
     if node.target is not torch.where:
         return not any(truths)

@@ -28,7 +28,8 @@ CPU, CUDA = 0, 1
 UNFIT = -1
 """The kind of a row that is not plain memory."""
 MOST_COLUMNS = 7
-"""The most columns whose dtypes fit into a kind, a 64-bit number."""
+"""The most columns that kernels take. Their dtypes, 6 bits each, and the device fit into a kind, a
+64-bit number."""
 
 
 class Places(NamedTuple):

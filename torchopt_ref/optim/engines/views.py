@@ -15,8 +15,8 @@ from .memory import PLAIN, UNFIT, Places, inspect, overlap
 def in_memory(
     columns: list[list[Tensor]], plain: bool, unscales: bool
 ) -> tuple[list[list[Tensor]], Places]:
-    """The columns, with a view or copy in plain memory for every tensor that kernels do not take
-    as it is; and where they lie.
+    """The columns, with a view or copy in plain memory for each tensor that kernels do not take as
+    it is, or an empty tensor of a dtype for no kernel if there can be none; and where they lie.
 
     ``plain``: whether all tensors are of the types in ``PLAIN``; ``unscales``: whether the step
     writes the gradients, too.
@@ -45,7 +45,7 @@ def as_memory(tensors: list[Tensor], unscales: bool) -> list[Tensor]:
     dtype that no kernel takes.
 
     Complex numbers are seen as pairs of reals. A gradient that lies in memory in another order than
-    its parameter is copied, unless it will be written.
+    its parameter is copied; if the step writes it, the row cannot be plain memory.
     """
     nothing = [torch.empty(0, dtype=torch.int8, device="cpu")] * len(tensors)
     if not PLAIN.issuperset(map(type, tensors)):

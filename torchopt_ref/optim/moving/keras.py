@@ -135,9 +135,10 @@ def from_keras(optimizer: Any, model_map: Any) -> Optimizer:
         optimizer: a built ``keras.optimizers.SGD``, ``Adagrad``, ``RMSprop``, ``Adam`` or
             ``AdamW``, of any backend of Keras.
         model_map: which torch parameter corresponds to each of Keras' variables: a dict from the
-            variables' paths, or pairs of path or variable with the parameter. The parameter has the
-            shape of the variable; if it has not, give ``(parameter, function)``, where the function
-            turns the variable's array into the parameter's and only moves elements:
+            variables' paths, or pairs of path or variable with the parameter. If the
+            variable's layout is that of the parameter, give the parameter. Else give
+            ``(parameter, function)``, also where both have one shape, as for a square kernel: the
+            function turns the variable's array into the parameter's and only moves elements:
             ``numpy.transpose`` for the kernel of a ``Dense``,
             ``lambda kernel: kernel.transpose(3, 2, 0, 1)`` for that of a ``Conv2D``. The function
             is used for the slots as well, and ``to_keras`` finds its inverse by itself.
@@ -204,14 +205,15 @@ def to_keras(
         keras_optimizer: Keras' of the same class and hyper-parameters, built for the variables.
         model_map: as in ``from_keras``.
         steps: the number of steps made, where it is not counted here (``SGD``) or differs among
-            parameters. For SGD, Keras keeps its own count if ``steps`` is not given.
+            parameters. If it is not given for SGD, Keras keeps its own count; with a learning rate
+            schedule of Keras it must be given.
 
     This writes the weights into Keras' variables, and the slots, the number of steps and the
     learning rate into the optimizer. A learning rate schedule of Keras is not overwritten; it
     depends on the number of steps only. Raises as ``from_keras`` does, and ``ValueError`` if any
-    hyper-parameter but the learning rate differs, or if parameters differ in their learning rates
-    or step counts, since Keras has only one of each. If an error is raised, nothing has been
-    written.
+    hyper-parameter but the learning rate differs, or if parameters differ in their learning rates,
+    or in their step counts where ``steps`` is not given: Keras has only one of each. If an error is
+    raised, nothing has been written.
     """
     check_is_of(optimizer, "keras")
     check_keras(keras_optimizer)

@@ -205,14 +205,15 @@ def from_optax(state: Any, params_map: Any, optimizer: Optimizer, params: Any = 
             ``inject_hyperparams``.
         params_map: which torch parameter corresponds to each leaf of Optax' parameters: a tree of
             the same structure, or a dict from paths (``"layers/0/kernel"``, or a tuple of the
-            parts). The parameter has the shape of the leaf; if it has not, give
-            ``(parameter, function)``, where the function turns the leaf's array into the
-            parameter's and only moves elements: ``numpy.transpose`` for a dense kernel,
-            ``lambda kernel: kernel.transpose(3, 2, 0, 1)`` for a convolution's. The function is
-            used for the slots as well, and ``to_optax`` finds its inverse by itself.
+            parts). If the leaf's layout is that of the parameter, give the parameter. Else give
+            ``(parameter, function)``, also where both have one shape, as for a square kernel: the
+            function turns the leaf's array into the parameter's and only moves elements:
+            ``numpy.transpose`` for a dense kernel, ``lambda kernel: kernel.transpose(3, 2, 0, 1)``
+            for a convolution's. The function is used for the slots as well, and ``to_optax`` finds
+            its inverse by itself.
         optimizer: one of :mod:`torchopt_ref.optim.optax` with the parameters of the map and the
-            hyper-parameters of the training, since a state does not hold them. (Those that it does
-            hold, by ``inject_hyperparams``, are written into the groups.)
+            hyper-parameters of the training. A state holds only those that ``inject_hyperparams``
+            keeps in it; these are written into the groups.
         params: Optax' parameters. **With them the weights are written too**; without, they stay.
 
     A learning rate schedule is not moved, since the state has only its count: make the schedule
@@ -282,8 +283,8 @@ def to_optax(
             but steps are not counted here (``SGD``) or their counts differ among parameters.
 
     Returns the state, made of JAX' arrays; with ``params_like`` a pair of state and parameters.
-    Raises as ``from_optax`` does, and ``ValueError`` if the step counts of parameters differ, since
-    Optax has only one count.
+    Raises as ``from_optax`` does, and ``ValueError`` if ``steps`` is not given and the step
+    counts of parameters differ, since Optax has only one count.
     """
     check_is_of(optimizer, "optax")
     jnp = imported_jax().numpy

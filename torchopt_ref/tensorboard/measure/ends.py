@@ -23,8 +23,8 @@ SAMPLE = 64
 next input is the same."""
 
 MOST_NODES = 10_000
-"""At most this many nodes of autograd's graph are followed, at each record until they lead to a
-parameter."""
+"""At most this many nodes of autograd's graph are followed. If they lead to no parameter, the next
+record tries again."""
 
 
 class Ends(Quantity):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 class Predictions(NamedTuple):
-    """For a batch: the scores, the class with the largest score of each sample, and its label, in
+    """Of a batch: the scores, each sample's class of the largest score, and the labels, in
     int64."""
 
     scores: Tensor

@@ -39,8 +39,9 @@ class Health(Quantity):
     of the last two steps is kept, which tells in which of them the value appeared. If no loss is
     logged, if ``at_once`` is false, or if the training may be ended before a bad step is made, a
     few sentinels are checked: in at most 16 parameters, evenly spaced, the first and the last among
-    them, one element of each row of the gradient (all elements for a bias). Besides, every norm is
-    checked at each record, and every parameter at the end of the training.
+    them, one element of each row of the gradient (all elements for a bias). Besides, the norms
+    of all weights together and of all gradients together are checked at each record, and every
+    parameter at the end of the training.
 
     How the cause is found: a parameter that is not finite before the step was ruined by the step
     before. If there is none, the report names the layer nearest to the output whose gradient is not

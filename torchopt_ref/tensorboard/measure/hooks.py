@@ -1,4 +1,4 @@
-"""Hooks around the forward passes of modules, without a hook on any module."""
+"""Hooks around forward passes. Only a model that ``torch.compile`` made gets hooks of its own."""
 
 from __future__ import annotations
 

@@ -19,7 +19,8 @@ MIB = 1 << 20
 
 
 class Speed(Quantity):
-    """The median times of the steps just before a record, and the peak of memory.
+    """The median times of the steps just before a record, and the memory: that of the process, and
+    on CUDA that in use on the device, now and at its peak.
 
     ``data`` is from the end of one step to the next forward pass, ``forward`` until the model's
     first forward pass returns, ``backward`` until the optimizer's step begins (so the loss and any

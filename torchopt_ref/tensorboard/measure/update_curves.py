@@ -41,8 +41,9 @@ class UpdateCurves:
 
     A layer whose gradient is None has no ``gradient norm``; one whose gradient is 0 has one.
 
-    ``[all]`` is the optimizer as one layer; ``[largest]``, ``[median]`` and ``[smallest]`` are
-    taken over layers; for updates and gradients there are also curves of their decimal logarithms.
+    ``[all]`` is the optimizer as one layer; For ``update to weight`` and ``gradient norm``
+    there are also ``[largest]``, ``[median]`` and ``[smallest]`` over the layers, and the same of
+    their decimal logarithms.
     Values of a param group other than ``lr`` are drawn once they change.
     """
 
@@ -155,8 +156,8 @@ NORMS = ("weight norm", "gradient norm", "update norm")
 
 
 def power_of_two(values: np.ndarray) -> np.float64:
-    """The power of two just below the largest finite value. The squares of values divided by it can
-    be summed without overflow."""
+    """The largest power of two that is not above the largest finite value; 1 if that is 0. The
+    squares of values divided by it can be summed without overflow."""
     largest = np.max(values, initial=0.0, where=np.isfinite(values))
     return np.exp2(np.floor(np.log2(largest))) if largest else np.float64(1)
 

@@ -20,8 +20,8 @@ class Updates(Quantity):
 
     ``UpdateCurves`` turns them into curves. One buffer as large as the parameters is kept, in
     float32 or float64: it holds first the gradient of the step before a recorded one, then the
-    weights before the recorded step. Gradients are read after the step: its closure may have
-    computed them.
+    weights before the recorded step. The norms of gradients are computed after the step: its
+    closure may have computed them.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, layers: Layers, name: str) -> None:

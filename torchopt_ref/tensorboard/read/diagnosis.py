@@ -21,7 +21,7 @@ CAUSES: Sequence[Rule] = (
     steps.unusual_options,
     gradients.forgotten,
 )
-"""Every finding of these rules is reported, whatever else is found."""
+"""Every finding of these rules is reported, unless no step is made: then that is all."""
 
 OTHERS: Sequence[Rule] = (
     gradients.no_gradient_at_all,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 KEPT = 400
-"""At most this many points of a curve are kept."""
+"""The monitor keeps at most this many points of a curve; from event files all are read."""
 NOTES = "notes"
 """The tag of the notes, which are all kept. For any other tag only the latest text is kept."""
 NOT_FINITE = "first step with a value that is not finite"
@@ -30,8 +30,8 @@ class History:
     """``curves[tag]``: the points ``(step, value)``; ``logged``: the tags that ``Monitor.log`` was
     given; ``texts[tag]``: the latest text; ``notes``: all of them, each once.
 
-    When a curve has more than 400 points, every second one is dropped, but not the first and the
-    last.
+    When ``add`` makes a curve longer than ``KEPT``, every second point is dropped, but not the
+    first and the last.
     """
 
     def __init__(self) -> None:

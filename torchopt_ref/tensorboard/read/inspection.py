@@ -154,9 +154,10 @@ def run_folders(parent: Path) -> list[Path]:
 def worst_layers(history: History) -> list[Worst]:
     """The layers that are farthest from what is usual.
 
-    The badness is the number of decades between the update and 1e-3 of the weights, at most 4, in
-    the median of the whole run, as schedules end near 0; or four times the fraction that is dead
-    or saturated at the end."""
+    The badness of an update is its distance in decades from 1e-3 of the weights, at most 4. It is
+    taken from the median of the whole run, as schedules end near 0. The badness of dead or
+    saturated units is four times their fraction at the end.
+    """
     found = []
     for name, tag in history.layers("update to weight").items():
         ratio = usual(history.values(tag))

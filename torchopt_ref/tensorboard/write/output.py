@@ -1,6 +1,6 @@
-"""What the monitor writes: points and texts to the event file and the sinks, figures to the event
-file only. The diagnosis is made during the training, and its findings are passed to
-``on_finding``."""
+"""What the monitor writes: points and texts to the event file and the sinks; histograms, figures,
+the graph and the dashboard to the event file only. The diagnosis is made during the training, and
+its findings are passed to ``on_finding``."""
 
 from __future__ import annotations
 

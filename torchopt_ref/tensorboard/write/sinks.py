@@ -23,7 +23,7 @@ class Sink(Protocol):
     """What ``Monitor(sinks=)`` takes: any object with this method, such as a run of wandb."""
 
     def log(self, data: dict[str, float | str], step: int, /) -> object:
-        """Receive what the event file receives at ``step``, under the same tags.
+        """Receive the points and texts that the event file gets at ``step``, under the same tags.
 
         Numbers are the points of curves; they may be NaN or infinite. Texts have the tags
         ``settings and versions`` (the first call of each session), ``diagnosis`` and

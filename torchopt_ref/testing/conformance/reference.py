@@ -35,8 +35,8 @@ def options_for(reference: Callable[..., Any], subject: Subject) -> dict[str, An
     """The options that optimizer and reference share, with the optimizer's values.
 
     Left out are those that are bound to the reference already (``functools.partial``), flags that
-    choose an implementation, and a switch that the optimizer's own constructor does not have: it
-    is part of the formula, as ``decoupled_weight_decay`` is of AdamW.
+    choose an implementation, ``decoupled_weight_decay``, and any other switch that the optimizer's
+    own constructor does not have: such a switch is part of the formula.
     """
     bound = reference.keywords if isinstance(reference, functools.partial) else {}
     known = options_of(reference)

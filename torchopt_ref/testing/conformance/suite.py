@@ -29,7 +29,7 @@ class Check:
     Calling it raises ``AssertionError`` (what was seen) if the promise is broken, and
     ``unittest.SkipTest`` (why) if it does not apply: in pytest, a failed and a skipped test.
     Where it is expected to fail, a broken promise is an xfailed test (without pytest a skipped
-    one), and a kept one raises.
+    one), and a promise that is kept raises ``AssertionError``.
     """
 
     function: CheckFunction

@@ -26,8 +26,8 @@ def refusal(words: str) -> Iterator[None]:
     """Skip, if the optimizer itself says that it does not take what it is given.
 
     That is: ``NotImplementedError``, or an error whose message matches ``words`` or speaks of
-    support. Any other error is a crash, and passes through, as do those that nobody raises on
-    purpose: a missing key or attribute, a division by zero.
+    support. Any other error is a crash, and passes through. So does, whatever its message says, an
+    error that nobody raises on purpose: a missing key or attribute, a division by zero.
     """
     try:
         yield

@@ -148,7 +148,8 @@ def what_it_needs(topic: str, pair: tuple[Subject, Subject]) -> str | None:
 
 
 def options_that_differ(one: Subject, other: Subject) -> list[Option]:
-    """The options with different values, under torch's names: numbers, then switches."""
+    """The options with different values, under torch's names: A's numbers, A's switches, then the
+    numbers and switches that only B has."""
     found: dict[str, list[Any]] = {}
     for which, side in enumerate((one, other)):
         switches = {

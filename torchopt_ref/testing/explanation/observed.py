@@ -96,7 +96,9 @@ class Watched(TorchDispatchMode):
 def observed(subject: Subject) -> Formula | str:
     """The formula of a step; or why there is none.
 
-    It is accepted only if it predicts other steps, from another state and with other options.
+    It is accepted only if it predicts steps from another state: at other step numbers, with two
+    sets of options. If options do not explain all its numbers, it is tried at the same step with
+    the same options.
     """
     own = {key: value for key, value in subject.numbers.items() if value}
     apart = {key: moved(key, value) for key, value in own.items()}
@@ -215,8 +217,8 @@ class Numbers:
         return None
 
     def products(self) -> Iterator[Term]:
-        """Products and quotients of two terms, such as learning rate times decay, 1 minus such a
-        product, and those of three, as in Adam's corrected rate."""
+        """Products and quotients of two terms, such as learning rate times decay; 1 minus such a
+        product; and ``lr * sqrt(x) / y``, as in Adam's corrected rate."""
         for x, y in itertools.permutations(self.simple, 2):
             yield from (apply("*", x, y), apply("/", x, y))
             yield apply("-", number(1), apply("*", x, y))

@@ -179,7 +179,9 @@ class Match:
 def generic(
     a: Formula, b: Formula, numbers: tuple[dict[str, float], dict[str, float]]
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Random values for all names, the same for both, so that nothing is equal by chance."""
+    """A value for each name. Columns are random and the same for both, so that nothing is equal by
+    chance. So are the options, unless a formula holds for one step only: then they keep their
+    own numbers."""
     step = a.step or b.step
     columns = sorted((a.names() | b.names()) - numbers[0].keys() - numbers[1].keys() - {"t"})
     rng = np.random.default_rng(0)

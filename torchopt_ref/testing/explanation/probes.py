@@ -27,7 +27,8 @@ STEPS = 10
 NEARLY_ZERO = 1e-30
 """Negligible beside 1, for numbers that may not be 0."""
 HUGE, LARGE = 1e8, 1e3
-"""Gradients beside which the start of the squares does not count, or counts little."""
+"""Gradients so large that the initial value of the mean (or sum) of their squares does not count
+beside HUGE ones, and counts little beside LARGE ones."""
 NOT_DECIDED = "not decided"
 
 
@@ -98,7 +99,8 @@ class Laboratory:
         """The parameter after each step, with these hyper-parameters under torch's names.
 
         Unless they are given, there is no weight decay, dampening or decay of the rate, and
-        switches are off. ``then`` is set after the first step. ``start`` may have many elements.
+        ``centered``, ``amsgrad`` and ``maximize`` are off. ``then`` is set after the first step.
+        ``start`` may have many elements.
         """
         none = {"weight_decay": 0.0, "dampening": 0.0, "lr_decay": 0.0}
         given = {"lr": LR, **none, **numbers}

@@ -47,7 +47,7 @@ class Operation:
     """The parts in which both formulas for ``result`` differ.
 
     ``a_value`` and ``b_value`` are their values where the parameters part, if known. If both parts
-    are the result itself, it differs before the step.
+    are just the name of a slot, the formulas agree, but that slot differs before the step.
     """
 
     result: str

@@ -41,7 +41,7 @@ OPERATIONS = {
 
 @dataclass(frozen=True, eq=False)
 class Term:
-    """An operation on terms; if that is empty, a name; if that is empty too, a number."""
+    """An operation on terms; a name, if ``operation`` is empty; a number, if ``name`` is, too."""
 
     operation: str = ""
     operands: tuple[Term, ...] = ()

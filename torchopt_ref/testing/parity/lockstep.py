@@ -31,8 +31,9 @@ class Entry:
     ``bfloat16`` says whether the arrays are float32 arrays of bfloat16 values.
     ``max_step_error`` is the largest difference in units in the last place of the element's old or
     new value, whichever is larger: unlike ``max_ulp`` it stays small where a subtraction cancels.
-    ``first_step_error`` is that of the first step that differed, where both are finite; 0 in
-    float16 and bfloat16, whose units are too coarse to tell a rounding from anything else.
+    ``first_step_error`` is this difference in the first step that differed, over the elements that
+    are finite on both sides; 0 in float16 and bfloat16, whose units are too coarse to tell a
+    rounding from anything else.
     """
 
     tensor: str

@@ -98,7 +98,7 @@ def check_network(
 def network_rows(
     optimizers: Sequence[str], iterations: int = 200, device: str = "cpu", seed: int = 0
 ) -> Iterator[NetworkReport]:
-    """``check_network`` for each optimizer."""
+    """A report for each of these optimizers, one at a time, on the same network and data."""
     for optimizer in optimizers:
         yield check_network(optimizer, iterations=iterations, seed=seed, device=device)
 

@@ -112,7 +112,7 @@ def parity_rows(
 ) -> Iterator[Row]:
     """Compare each configuration of ``optimizers`` (default: all), by each engine, with NumPy.
 
-    The first engine is also compared with ``torch.optim``; all engines compute the same.
+    The first engine is also compared with ``torch.optim``: on the CPU all engines compute the same.
     """
     for configuration in configurations(optimizers):
         for dtype in dtypes:

@@ -248,7 +248,8 @@ def parts_of(path: Path) -> tuple[str, int, str]:
 
 
 def remove(path: Path) -> None:
-    """Delete a file or a folder, if it is there; a folder is renamed before it is incomplete."""
+    """Delete a file or a folder, if it is there. A folder is renamed first, so that what has the
+    name of a checkpoint is never a part of one."""
     if path.is_dir():
         going = path.with_name("removing")
         shutil.rmtree(going, ignore_errors=True)

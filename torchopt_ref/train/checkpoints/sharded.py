@@ -39,7 +39,7 @@ class ShardedCheckpoints(Checkpoints):
     ``save`` copies the state and returns. When every process has written its part, the first one
     renames the folder; before that the checkpoint is not there. Any number of processes can read
     it, and ``python -m torch.distributed.checkpoint.format_utils dcp_to_torch`` makes one
-    file of it.
+    file of its weights.
     """
 
     suffix = ""

@@ -39,8 +39,8 @@ class Shares(Sampler[Share]):
     are the same for any number of processes, and an epoch can begin in its middle. With the seed
     None the images stay in their order.
 
-    All pieces but the last have ``batch_size`` images. Where the last would have less than half of
-    that, the last two are equally large: a few images must not weigh as much as a batch.
+    Pieces have ``batch_size`` images, and the last one the rest. A rest of less than half of that
+    is divided evenly with the piece before: a few images must not weigh as much as a batch.
     """
 
     def __init__(self, count: int, batch_size: int, processes: Processes, seed: int | None) -> None:
@@ -67,7 +67,7 @@ class Shares(Sampler[Share]):
 
 
 class Transformed(Dataset[Batch]):
-    """The images of a share, each transformed at random.
+    """The images of a share, each transformed if there is a ``transform``.
 
     The random numbers depend on the seed, the epoch and the image's index alone, not on the number
     of workers or processes. The global generators are left as they are.

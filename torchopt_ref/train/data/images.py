@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class Images(Protocol):
-    """Images with labels."""
+    """A number of images with labels, of which ``take`` reads some."""
 
     def __len__(self) -> int: ...
     def take(self, indices: Sequence[int]) -> tuple[Sequence[Tensor], Sequence[int]]:

@@ -30,7 +30,7 @@ MEAN_AND_STD = {
     "folder": IMAGENET,
     "fake": HALF,
 }
-"""Mean and standard deviation of the training images' pixels in [0, 1], by channel."""
+"""Mean and standard deviation of pixels in [0, 1], by channel; for "folder" those of ImageNet."""
 FAKE_IMAGES = {"train": 1000, "test": 200}
 
 
@@ -134,7 +134,10 @@ def usual_crop(options: DataOptions) -> nn.Module | None:
 
 
 def usual_normalisation(options: DataOptions, colour: bool) -> nn.Module:
-    """Turns uint8 batches into normalised float32; ``colour`` turns one channel into three."""
+    """Turns uint8 batches into normalised float32, of ``--image-size`` if that is given.
+
+    ``colour`` turns one channel into three.
+    """
     mean, std = MEAN_AND_STD[options.dataset]
     steps: list[nn.Module] = [v2.RGB()] if colour else []
     if options.image_size:

@@ -23,7 +23,8 @@ def make_monitor(
 ) -> Monitor:
     """The monitor of the run in ``folder``. Its curves go on after the training's latest step.
 
-    If not ``records``, it writes the loss alone. ``options`` are shown beside what it writes.
+    If not ``records``, it writes only the loss and accuracy that are logged. ``options`` are shown
+    beside what it writes.
     """
     quantities = WITHOUT_PARAMETERS if training.sharded else Monitor.DEFAULT
     return Monitor(

@@ -1,4 +1,4 @@
-"""The learning-rate range test, for any training loop; it needs torch only.
+"""The learning-rate range test, for any training loop; it needs torch and NumPy only.
 
 ``lr_range`` makes and judges it, ``restored`` undoes its steps, ``figure`` draws what it found.
 """

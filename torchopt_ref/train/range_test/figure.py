@@ -155,7 +155,7 @@ def shown(smoothed: Sequence[float]) -> tuple[float, float]:
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Round numbers between the two, at most seven."""
+    """Round numbers between the two, at most eight."""
     rough = (high - low) / 7
     unit = 10.0 ** math.floor(math.log10(rough))
     step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= rough)

@@ -156,7 +156,8 @@ def lr_range_test(
 
 
 def judged(rates: list[float], losses: list[float], first: int, ended: str) -> LRRange:
-    """The smoothed losses, and what follows from them. The start is the first ``first`` losses."""
+    """The smoothed losses, and what follows from them. The loss at the start is the median of the
+    first ``first`` ones."""
     finite = [loss if math.isfinite(loss) else math.inf for loss in losses]
     smoothed = [median(finite[max(0, k - HALF) : k + HALF + 1]) for k in range(len(finite))]
     least = smoothed.index(min(smoothed))

@@ -12,7 +12,7 @@ import numpy as np
 from ..history import ENTROPY, History
 
 LATER = 8
-"""It takes this many records of the loss to see whether it falls."""
+"""Most rules that judge whether a run learns need this many records; ``falls`` needs six."""
 
 REWARDS = ("reward", "return", "score")
 """Parts of the names of curves that should rise."""

@@ -14,7 +14,8 @@ from .evidence import LATER, NAMED, Curve, Finding, fallen, falls, loss_of
 UNTOUCHED = "batch norm/never updated, {}"
 
 OFTEN = 0.4
-"""A model is in evaluation mode too often if it is so in more than this fraction of the records."""
+"""A model is in evaluation mode too often if it is so in more than this fraction of the records, or
+in the last two."""
 
 DEAD = 0.5
 """The fraction of dead units in a layer that is too much in a run that does not learn. If it is

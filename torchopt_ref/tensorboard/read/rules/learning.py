@@ -35,10 +35,10 @@ LEVEL = 0.25
 """A loss is level if it differs from its first value by less than this fraction."""
 
 RISEN, RISEN_FAR = 1.5, 100.0
-"""A loss has risen if it is this many times the largest of its first three values (a single batch
-may be a lucky one). The first number is for classifiers, the second for all other losses, which
-adversaries and moving targets may raise although nothing is wrong. Losses that begin at 0 or below
-cannot be judged in this way. Broken: at least 8."""
+"""A loss has risen if it is this many times its first value; in ``rises``, the largest of its first
+three values (a single batch may be a lucky one). The first number is for classifiers, the second
+for all other losses, which adversaries and moving targets may raise although nothing is wrong.
+Losses that begin at 0 or below cannot be judged in this way. Broken: at least 8."""
 
 AGREE = 0.4
 """Successive gradients agree from this cosine on, in the median record. Broken: at least 0.83."""

@@ -215,7 +215,7 @@ class TorchReference:
 
 
 class NumpyReference:
-    """A NumPy optimizer as reference."""
+    """A NumPy optimizer as reference, on float64 copies of the subject's parameters."""
 
     def __init__(self, subject: Subject, factory: Callable[..., Any], options: Any) -> None:
         params = subject.parameters(torch.float64)

@@ -151,7 +151,7 @@ def take_sparse_step(
 
 
 def maximize_mirrors(subject: Subject) -> None:
-    """``maximize=True`` with a gradient is a minimizing step with its negative, bit for bit.
+    """``maximize=True`` with a gradient is a minimizing step with its negative, to equal values.
 
     The option is documented as the same optimizer on the negated objective.
 

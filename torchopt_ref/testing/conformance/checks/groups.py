@@ -75,7 +75,7 @@ def changed_options(subject: Subject) -> dict[str, Any]:
 
 
 def splitting_a_group_changes_nothing(subject: Subject) -> None:
-    """The same parameters in two groups of equal options take the same steps, bit for bit.
+    """The same parameters in two groups of equal options take steps to equal values.
 
     Groups are made for convenience (names, decay, logging), not to alter the training.
 
@@ -93,7 +93,7 @@ def splitting_a_group_changes_nothing(subject: Subject) -> None:
 
 
 def order_of_parameters_changes_nothing(subject: Subject) -> None:
-    """Given in the opposite order, the parameters take the same steps, bit for bit.
+    """Given in the opposite order, the parameters take steps to equal values.
 
     Nobody expects the order in which layers were defined to matter.
 

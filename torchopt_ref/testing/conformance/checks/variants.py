@@ -100,7 +100,7 @@ def differentiable_steps_keep_the_graph(subject: Subject) -> None:
 
 
 def runs_are_reproducible(subject: Subject) -> None:
-    """Two runs from the same values and seed end in the same bits, parameters and state.
+    """Two runs from the same values and seed end in equal values, parameters and state.
 
     Without it no result can be looked into twice.
 
