@@ -122,6 +122,15 @@ class LeavesOldGradients(Healthy):
             super().zero_grad()
 
 
+@seen_by("zero_grad_to_zero")
+class MakesNewGradients(Healthy):
+    def zero_grad(self, set_to_none=True):
+        super().zero_grad()
+        if not set_to_none:
+            for param in self.param_groups[0]["params"]:
+                param.grad = torch.zeros_like(param)
+
+
 @seen_by("lr_zero_moves_nothing")
 class DecaysWithoutLr(Healthy):
     def update(self, param, grad, group):
