@@ -49,7 +49,7 @@ def test_every_check_has_a_defect_that_it_sees():
     assert seen | NEED_A_GPU == named
 
 
-@pytest.mark.parametrize("check", list(optimizer_checks(Healthy, HealthyReference)), ids=str)
+@pytest.mark.parametrize("check", optimizer_checks(Healthy, HealthyReference), ids=str)
 def test_every_check_says_what_is_promised_and_why(check):
     promise, _, why = check.promise.partition("\n\n")
     assert promise.endswith(".")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,7 +110,7 @@ def optimizer_checks(
     slow: bool = False,
     max_ulp: int | None = 0,
     expected_failures: Mapping[str, str] | None = None,
-) -> Iterator[Check]:
+) -> list[Check]:
     """Every check for an optimizer: ``pytest.mark.parametrize("check", ..., ids=str)``.
 
     The arguments are those of ``check_optimizer``. Raises ``UserError`` for an expected failure of
@@ -126,10 +126,10 @@ def optimizer_checks(
         if not why.strip():
             raise UserError(f"no reason why {name} is expected to fail: give one")
     left_out = None if slow else "slow: ask for it with slow=True or --slow"
-    return iter(
-        [Check(each, subject, None, expected.get(each.__name__)) for each in CHECKS]
-        + [Check(each, subject, left_out, expected.get(each.__name__)) for each in SLOW_CHECKS]
-    )
+    return [
+        *(Check(each, subject, None, expected.get(each.__name__)) for each in CHECKS),
+        *(Check(each, subject, left_out, expected.get(each.__name__)) for each in SLOW_CHECKS),
+    ]
 
 
 def check_optimizer(
