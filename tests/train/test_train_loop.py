@@ -14,6 +14,7 @@ from tests.thinned import only
 from tests.train.training_cases import TINY, curves, last_checkpoint, last_state, results
 from torchopt_ref.train import Config
 from torchopt_ref.train.memory import available
+from torchopt_ref.train.state import Position
 
 ROWS = {"epoch", "step", "loss", "accuracy", "validation loss", "validation accuracy", "images/s"}
 
@@ -51,6 +52,13 @@ def test_curves_are_what_the_json_log_says(train):
         assert drawn[f"{tag}/test"] == [(31, pytest.approx(result[f"test {tag}"]))]
     assert [step for step, _ in drawn["loss/train"]] == [10, 20, 30]
     assert result == results(folder)
+
+
+def test_an_epochs_loss_and_accuracy_are_means_over_its_images():
+    position = Position(epoch=2, step=30)
+    position.add(loss=2.0, hits=3, images=5)
+    position.add(loss=4.0, hits=3, images=3)
+    assert position.row() == {"epoch": 3, "step": 30, "loss": 0.75, "accuracy": 0.75}
 
 
 def test_quiet_is_silent(train):

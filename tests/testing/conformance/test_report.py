@@ -283,6 +283,21 @@ def test_a_trait_skips_what_it_makes_meaningless(trait, check):
     assert trait in result.detail
 
 
+class MatricesOnly(Healthy):
+    def __init__(self, params, **options):
+        super().__init__(params, **options)
+        if any(param.ndim != 2 for group in self.param_groups for param in group["params"]):
+            raise ValueError("a matrix is needed")
+
+
+def test_two_dimensional_only_gives_it_matrices():
+    check = check_named("runs_are_reproducible", MatricesOnly)
+    assert check.result().outcome == "failed"
+    traits = Traits(two_dimensional_only=True)
+    check = check_named("runs_are_reproducible", MatricesOnly, traits=traits)
+    assert check.result().outcome == "passed"
+
+
 def test_an_unknown_trait_is_named_with_the_nearest():
     with pytest.raises(UserError, match="unknown trait 'stochastik': did you mean 'stochastic'"):
         Traits.named(["stochastik"])

@@ -439,6 +439,34 @@ def test_what_a_weight_decay_takes(share, words):
     assert [text[-len(words) :] for text in told] == [words]
 
 
+class Clamped(torch.optim.Optimizer):
+    """Gradient descent that writes a new parameter over the old one. If ``careful``, it takes no
+    large step upwards, which no probe asks for."""
+
+    def __init__(self, params, lr=0.1, careful=False):
+        super().__init__(params, {"lr": lr, "careful": careful})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for p in group["params"]:
+                grad = p.grad.clamp(min=-0.5) if group["careful"] else p.grad
+                p.copy_(p - group["lr"] * grad)
+
+
+def test_what_is_written_over_the_parameter_is_its_new_value():
+    found = explain("SGD", Clamped, a_kwargs={"lr": 0.1})
+    assert [line.kind for line in found.formulas.lines] == ["rounding"]
+
+
+@pytest.mark.parametrize("careful", [(False, True), (True, False)], ids=["by B", "by A"])
+def test_a_switch_that_no_probe_tells_is_named(careful):
+    a, b = ({"careful": each} for each in careful)
+    found = explain(Clamped, Clamped, a_kwargs=a, b_kwargs=b)
+    assert not found.differences
+    assert found.verdict().startswith("They differ in careful. ")
+
+
 def test_a_rule_of_ones_own_is_traced():
     def update(param, grad, slots, **scalars):
         param, new = optim.keras.RMSprop.rule.update(param, grad, slots, **scalars)

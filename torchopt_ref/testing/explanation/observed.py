@@ -104,7 +104,8 @@ def observed(subject: Subject) -> Formula | str:
     apart = {key: moved(key, value) for key, value in own.items()}
     numbers = Numbers(apart)
     formula = watched(subject.with_numbers(apart), numbers)
-    tried = [(own, STEP - 2), (apart, STEP + 2)]
+    # Several in a row: every second step, or every fifth, may be unlike the others.
+    tried = [(own, STEP - 2), *((apart, STEP + later) for later in range(1, 7))]
     if numbers.unexplained and isinstance(formula, Formula):
         # Unexplained numbers are shown as they are in this step, with the options as given.
         formula = watched(subject, Numbers(own, numbers.found))
