@@ -74,8 +74,9 @@ def require_same_state(what: str, seen: dict[str, Any], expected: dict[str, Any]
         only = ", ".join(sorted(mine.keys() ^ theirs.keys()))
         raise Failure(f"{what}: only one side has {only}")
     for path, value in mine.items():
-        if isinstance(value, Tensor) and isinstance(theirs[path], Tensor):
-            if not same(value, theirs[path]):
-                raise Failure(f"{what}: {path} {difference(value, theirs[path])}")
-        elif value != theirs[path] and not (value != value and theirs[path] != theirs[path]):
-            raise Failure(f"{what}: {path} is {value!r}, not {theirs[path]!r}")
+        other = theirs[path]
+        if isinstance(value, Tensor) and isinstance(other, Tensor):
+            if not same(value, other):
+                raise Failure(f"{what}: {path} {difference(value, other)}")
+        elif isinstance(value, Tensor) or isinstance(other, Tensor) or (value != other and not (value != value and other != other)):
+            raise Failure(f"{what}: {path} is {value!r}, not {other!r}")
