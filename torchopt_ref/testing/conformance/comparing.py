@@ -75,8 +75,9 @@ def require_same_state(what: str, seen: dict[str, Any], expected: dict[str, Any]
         raise Failure(f"{what}: only one side has {only}")
     for path, value in mine.items():
         other = theirs[path]
-        if isinstance(value, Tensor) and isinstance(other, Tensor):
+        tensors = isinstance(value, Tensor), isinstance(other, Tensor)
+        if all(tensors):
             if not same(value, other):
                 raise Failure(f"{what}: {path} {difference(value, other)}")
-        elif isinstance(value, Tensor) or isinstance(other, Tensor) or (value != other and not (value != value and other != other)):
+        elif any(tensors) or (value != other and not (value != value and other != other)):
             raise Failure(f"{what}: {path} is {value!r}, not {other!r}")
