@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.functional import dropout
 
 from torchopt_ref.nn import Dropout, mc_dropout
 
@@ -167,6 +168,16 @@ class ByName(Block):
         return F.dropout(x, self.p, getattr(self, "training"))  # noqa: B009
 
 
+class Imported(Block):
+    def forward(self, x):
+        return self.last(dropout(x, self.p, self.training))
+
+
+class Inside(Block):
+    def forward(self, x):
+        return (lambda given: F.dropout(given, self.p, self.training))(x)
+
+
 class Recurrent(nn.LSTM):
     """Of a single layer, so that torch's own dropout is none."""
 
@@ -205,6 +216,8 @@ MODELS = {
     "a method of one module alone": lambda: with_method(nn.Linear(8, 8)),
     "a hook": lambda: with_hook(nn.Linear(8, 8), "register_forward_hook"),
     "the mode by its name": lambda: ByName(None),
+    "dropout by its bare name": lambda: Imported(None),
+    "a function inside of another": lambda: Inside(None),
     "a recurrent layer's heir": lambda: Recurrent(8, 8),
     "DropPath": lambda: nn.Sequential(DropPath(), nn.Dropout(0.1)),
     "of torch": lambda: nn.Sequential(nn.Dropout(0.1), nn.AlphaDropout(0.2), nn.Dropout1d(0.3)),

@@ -569,6 +569,18 @@ def in_order(tree):
     return [tree[layer][name] for layer, name in (path.split("/") for path in SHAPES)]
 
 
+@pytest.mark.parametrize("cls", [optim.Adam, ours_keras.Adam, torch.optim.Adam])
+def test_only_optax_dialect_moves_from_and_to_optax(cls):
+    entries, params = mapped(torch_model())
+    state, ours = optax.adam(0.1).init(optax_params()), cls(params.values())
+    for move in (
+        lambda: from_optax(state, nested(entries), ours),
+        lambda: to_optax(ours, state, entries),
+    ):
+        with pytest.raises(TypeError, match=r"optimizer of torchopt_ref.optim.optax is moved here"):
+            move()
+
+
 def optax_steps(tx, params, state, first, until):
     """Gradients, parameters and state of each step."""
     steps = []

@@ -26,6 +26,13 @@ class Text(str):
     __slots__ = ()
 
 
+def test_the_versions_of_modules_are_kept():
+    """Modules ask for them when they load a state."""
+    state = torch.nn.Sequential(torch.nn.BatchNorm1d(2)).state_dict()
+    assert canonical(state)._metadata == state._metadata
+    assert state._metadata["0"]["version"] == 2
+
+
 @pytest.mark.parametrize(
     "value",
     [
