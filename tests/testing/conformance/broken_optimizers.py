@@ -125,10 +125,9 @@ class LeavesOldGradients(Healthy):
 @seen_by("zero_grad_to_zero")
 class MakesNewGradients(Healthy):
     def zero_grad(self, set_to_none=True):
-        super().zero_grad()
-        if not set_to_none:
-            for param in self.param_groups[0]["params"]:
-                param.grad = torch.zeros_like(param)
+        super().zero_grad(set_to_none)
+        for param in self.param_groups[0]["params"]:
+            param.grad = None if set_to_none else param.grad.clone()
 
 
 @seen_by("lr_zero_moves_nothing")

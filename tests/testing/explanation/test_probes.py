@@ -41,6 +41,13 @@ CASES = [
     ("optax.RMSprop", {"momentum": 0.9, "bias_correction": True}, {"divisor": CORRECTED,
      "eps": INSIDE + AFTER, "start of the squares": "at 0", "place of lr": PAST,
      "velocity": STEPS, "momentum": "plain", "nesterov": "Nesterov's"}),
+    ("optax.RMSprop", {"bias_correction": True, "initial_scale": 1.0}, {"divisor": CORRECTED,
+     "eps": INSIDE + AFTER, "start of the squares": "not decided: not at 0", "place of lr": PAST,
+     "velocity": STEPS, "momentum": "plain", "nesterov": "Nesterov's"}),
+    ("optax.RMSprop", {"initial_scale": 1.0, "eps_in_sqrt": False}, {"eps": OUTSIDE,
+     "divisor": "the root of a moving average of squares, not corrected (decay 0.9)",
+     "start of the squares": "at 1", "place of lr": PAST, "velocity": STEPS,
+     "momentum": "plain", "nesterov": "Nesterov's"}),
     ("Adam", {"weight_decay": 0.1, "amsgrad": True}, ADAM | {"eps": OUTSIDE + AFTER,
      "weight decay": L2}),
     ("AdamW", {}, ADAM | {"eps": OUTSIDE + AFTER, "weight decay": SHRINKS}),
@@ -57,7 +64,9 @@ CASES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "options", "expected"), CASES, ids=[case[0] for case in CASES])
+@pytest.mark.parametrize(
+    ("name", "options", "expected"), CASES, ids=[f"{name}-{options}" for name, options, _ in CASES]
+)
 def test_every_topic_of_a_known_formula_is_told(name, options, expected):
     found = facts(Subject(name, BY_NAME[name].ours, options))
     assert {each.topic: each.words for each in found} == ALL | expected

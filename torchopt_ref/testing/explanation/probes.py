@@ -26,7 +26,7 @@ STEPS = 10
 """Enough steps to see what an optimizer does only at first, as RAdam does for five steps."""
 NEARLY_ZERO = 1e-30
 """Negligible beside 1, for numbers that may not be 0."""
-HUGE, LARGE = 1e8, 1e3
+HUGE, LARGE = 1e8, 1e5
 """Gradients so large that the initial value of the mean (or sum) of their squares does not count
 beside HUGE ones, and counts little beside LARGE ones."""
 NOT_DECIDED = "not decided"
