@@ -24,7 +24,8 @@ def large(update=0.5, loss=1.0, **others):
 
 
 def peak(height, last, records=7):
-    return at(1, height, 1, records - 2) + [last] * 2
+    """A loss of 2 that rises to ``height`` times that, and falls to ``last`` times that."""
+    return at(1, 2 * height, 2, records - 2) + [2 * last] * 2
 
 
 def ended(rate, other=0):
@@ -126,7 +127,7 @@ TABLE = {
             lambda x: large(loss=peak(x, 0.9)),
             1.95,
             2.05,
-            "up to 2.05",
+            "up to 4.1",
             ABC,
             1,
         ),
