@@ -93,6 +93,7 @@ def test_what_is_compiled_is_compiled_once_and_without_a_warning(how, tmp_path, 
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "Guards may run slower on Python 3.13.0")
         with Monitor(model, optimizer, tmp_path, every=30) as monitor:
             for x, y in batches(40, size=8):
                 loss = nn.functional.cross_entropy(model(x), y)
