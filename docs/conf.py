@@ -31,6 +31,7 @@ myst_heading_anchors = 4
 autodoc_default_options = {"members": True, "exclude-members": "formula"}
 autodoc_inherit_docstrings = False
 autodoc_member_order = "bysource"
+autodoc_mock_imports = ["lightning", "transformers"]  # they are not needed, and take seconds
 autodoc_preserve_defaults = True
 autodoc_type_aliases = {"Optimizer": "torchopt_ref.optim.Optimizer"}
 autodoc_typehints_format = "short"

@@ -27,6 +27,8 @@ def public_names():
         for name in module.__all__:
             if not isinstance(getattr(module, name), ModuleType):
                 yield f"{module.__name__}.{name}"
+    for loop in ("lightning", "transformers"):
+        yield f"torchopt_ref.tensorboard.{loop}.MonitorCallback"
     for module in map(import_module, ["torchopt_ref.init.book", *REFERENCE]):
         for name, value in vars(module).items():
             own = getattr(value, "__module__", None) == module.__name__
