@@ -2,9 +2,9 @@
 """Build the distributions, and try the wheel as a user has it: installed, far from the source.
 
 The source distribution must hold what git does, and nothing that git ignores; the wheel is built
-from it. The wheel is
-installed into a fresh environment, which takes all other packages from that of this interpreter.
-There the README's commands run in their order, in an empty folder, with less work to do.
+from it. The wheel is installed into a fresh environment, which takes all other packages from that
+of this interpreter. There the README's commands run in their order, in an empty folder, with less
+work to do.
 """
 
 import os

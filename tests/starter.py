@@ -44,9 +44,12 @@ def run(order):
         traceback.print_exc()
     finally:
         # As at Python's end, but for what takes seconds: taking apart what was imported.
-        threading._shutdown()
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
+        try:
+            threading._shutdown()
+            atexit._run_exitfuncs()
+            sys.stdout.flush()
+        except BaseException:
+            traceback.print_exc()
         os._exit(status)
 
 running = set()

@@ -13,7 +13,7 @@ TAKEN = ("loss", "output", "target")
 
 
 class MonitorCallback(Callback):
-    """Watch ``Trainer.fit`` with a ``Monitor``.
+    """Watch ``Trainer.fit`` with a ``Monitor``::
 
         Trainer(callbacks=[MonitorCallback("runs/mine", model="net")])
 

@@ -44,11 +44,11 @@ class Monitor:
     It sees the training through hooks, which it removes when the ``with`` block is left, even by an
     exception. It does not change the training: parameters, buffers and random numbers are bit for
     bit the same as without it. Meanwhile models and optimizers can be copied, saved, scripted and
-    transformed, as no module carries a hook. A step is a call of the optimizer's ``step``. A record
-    is made at the steps 1, 2, 4, 8, ... and from ``every`` on at each multiple of it; between two
-    records the monitor does little more than add up what ``log`` is given, and check that the loss
-    or a few gradients are finite. If the monitor itself fails, it warns once and records nothing
-    more; the training goes on.
+    transformed, as no module carries a hook (but the wrapper that ``torch.compile`` makes). A step
+    is a call of the optimizer's ``step``. A record is made at the steps 1, 2, 4, 8, ... and from
+    ``every`` on at each multiple of it; between two records the monitor does little more than add
+    up what ``log`` is given, and check that the loss or a few gradients are finite. If the monitor
+    itself fails, it warns once and records nothing more; the training goes on.
 
     With several optimizers, each one's own number of steps decides when it is recorded, but all
     curves are drawn over the steps of the first optimizer. What is not about parameters

@@ -12,7 +12,7 @@ from .monitor import Monitor
 
 
 class MonitorCallback(TrainerCallback):
-    """Watch ``Trainer.train`` with a ``Monitor``.
+    """Watch ``Trainer.train`` with a ``Monitor``::
 
         Trainer(..., callbacks=[MonitorCallback("runs/mine")])
 

@@ -32,8 +32,8 @@ def shard(model: nn.Module, device: torch.device, processes: int) -> None:
     """Shard ``model`` in place, block by block, over all processes.
 
     Blocks are the model's children that have parameters; a plain container, as in a ResNet, is
-    replaced by its own children. In the forward and the
-    backward pass only one block at a time has whole parameters.
+    replaced by its own children. In the forward and the backward pass only one block at a time has
+    whole parameters.
 
     Raises:
         UserError: torchrun did not start this process.

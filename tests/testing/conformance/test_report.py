@@ -90,7 +90,7 @@ def outcomes_of(starter, tmp_path):
         code = "import pytest, sys; sys.exit(pytest.main(sys.argv[1:]))"
         log = tmp_path / "log"
         # No plugin is needed, and to import them takes longer than the tests.
-        alone = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+        alone = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}
         pid = starter.start(["-v", "-W", "error", file, *chosen], log=log, code=code, **alone)
         assert starter.wait(pid) == 1
         return log.read_text()

@@ -90,11 +90,11 @@ def test_an_operation_without_a_notation_is_named():
     assert said == "it uses torch's sin, which has no notation here"
 
 
-@pytest.mark.parametrize("every", [2, 3, 4, 5, 6])
-def test_a_formula_that_only_some_steps_have_is_none(every):
+@pytest.mark.parametrize("every", [2, 3, 4, 5, 6, STEP])
+def test_a_formula_that_some_steps_have_not_is_none(every):
+    """Nor one that only they have, if the step that is watched is one of them."""
+
     def change(p, g, lr, rho, state):
-        p.sub_(g * (rho if (state["count"] - STEP) % every == 0 else lr))
+        p.sub_(g * (lr if state["count"] % every else rho))
 
     assert seen(change) == "the operations seen do not explain another step"
-    others = seen(lambda p, g, lr, rho, state: change(p, g, rho, lr, state))
-    assert others == "the operations seen do not explain another step"

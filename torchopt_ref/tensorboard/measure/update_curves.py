@@ -41,7 +41,7 @@ class UpdateCurves:
 
     A layer whose gradient is None has no ``gradient norm``; one whose gradient is 0 has one.
 
-    ``[all]`` is the optimizer as one layer; For ``update to weight`` and ``gradient norm``
+    ``[all]`` is the optimizer as one layer. For ``update to weight`` and ``gradient norm``
     there are also ``[largest]``, ``[median]`` and ``[smallest]`` over the layers, and the same of
     their decimal logarithms.
     Values of a param group other than ``lr`` are drawn once they change.
