@@ -5,10 +5,10 @@
     .venv/bin/python scripts/mutate.py --list torchopt_ref/init      print the mutants, run nothing
 
 First the tests are run unchanged, under coverage: which of them executes which line, and how long
-does it take? Then each mutant is given to the tests that execute its statement, and after them to
-others that execute its file, until ``--seconds`` are used up: first those in the folder that
-mirrors the mutant's, and of each file of tests as many seconds as of the others. A mutant survives
-if none of these tests fails: so the score is a lower bound.
+does it take? Then each mutant is given to the tests that execute its statement, after them to
+others in their files and to those that execute its file, until ``--seconds`` are used up: first
+those in the folder that mirrors the mutant's, and of each file of tests as many seconds as of the
+others. A mutant survives if none of these tests fails: so the score is a lower bound.
 
 A survivor shows a missing test, or a change that makes no difference, such as another way to write
 the same number: read the list at the end. The exit status is 1 if fewer than 90 % were killed, 2 if
@@ -230,12 +230,16 @@ class Observed:
         self._data.read()
 
     def tests_for(self, mutant: Mutant, seconds: float) -> list[str]:
-        """Those that execute its statement, then those that execute its file, by file."""
+        """Those that execute its statement, the others in their files, and then those that execute
+        the mutant's file. What a fixture executes counts for the first test that asks for it, but
+        another may be the one that looks."""
         executed = self._data.contexts_by_lineno(mutant.path)
         of_file = {test for tests in executed.values() for test in named(tests)}
         of_statement = {test for line in mutant.statement for test in named(executed.get(line, ()))}
+        files = {file_of(test) for test in of_statement}
+        beside = {test for test in self._seconds if file_of(test) in files} - of_statement
         chosen = defaultdict(list)
-        for tests in (of_statement, of_file - of_statement):
+        for tests in (of_statement, beside, of_file - of_statement - beside):
             for test in self._in_turn(tests, mutant.path):
                 seconds -= self._seconds[test]
                 if seconds > 0:
