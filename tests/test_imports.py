@@ -35,7 +35,7 @@ def test_imports_keep_the_contracts_of_pyproject():
 import sys
 from importlinter.cli import lint_imports
 sys.path.insert(0, {root!r})
-sys.exit(lint_imports(no_cache=True, no_logo=True))"""
+sys.exit(lint_imports(no_cache=True))"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
     assert done.returncode == 0, done.stdout
 
