@@ -96,8 +96,8 @@ def test_the_embedded_test_images_are_decompressed_once_after_all_training(tmp_p
     assert events.count("training") == 8 + 2
     start = next(i for i, event in enumerate(events) if event.startswith("test"))
     assert {*events[start:]} == {"test_images.npy", "test_labels.npy"}
-    # The training images are read twice, before the search and for it. (To read a member once, NumPy
-    # before 2.3 opens it twice.)
+    # The training images are read twice, before the search and for it; to read a member once, NumPy
+    # 2.2 opens it twice.
     assert 2 * events.count("test_images.npy") == events.count("train_images.npy")
 
 
