@@ -84,8 +84,7 @@ def check_source(archive: Path) -> None:
     )
     if missing := {path for path in tracked if (ROOT / path).exists()} - packed:
         sys.exit(f"wheel.py: not in the source distribution (MANIFEST.in): {sorted(missing)}")
-    made_by_the_build = {path for path in packed if ".egg-info/" in path}
-    if surplus := packed.intersection(ignored) - made_by_the_build:
+    if surplus := {path for path in packed.intersection(ignored) if ".egg-info/" not in path}:
         sys.exit(f"wheel.py: in the source distribution (MANIFEST.in): {sorted(surplus)}")
 
 

@@ -605,8 +605,8 @@ def test_adams_correction_in_32_bits():
 
     assert abs(first_step(True) + 1) < 1e-7
     said = said_by("test_adams_correction_in_32_bits")
-    short = float(re.search(r"is (\S+) times its size too short", said)[1])
-    assert short == pytest.approx(1 + first_step(False), rel=0.05)  # JAX has changed its powers
+    # The second digit has changed with JAX' powers.
+    assert f"is {1 + first_step(False):.1g} times its size too short" in said
     for x64 in (False, True):
         param = torch.nn.Parameter(torch.zeros(2))
         param.grad = torch.ones(2)

@@ -30,6 +30,15 @@ def steps(workflow):
     return [step for job in jobs for step in job["steps"]]
 
 
+def checked(name, folder, **environment):
+    """A step of the release that may refuse it, run in ``folder``."""
+    (check,) = (step for step in steps("release.yml") if step.get("name") == name)
+    command = ["bash", "-e", "-c", check["run"]]
+    return subprocess.run(
+        command, cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True
+    )
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_yaml_can_be_read(file):
     assert isinstance(read(file), dict)
@@ -58,28 +67,15 @@ def test_every_python_that_is_declared_is_tested():
     ("tag", "status"), [(f"v{__version__}", 0), (__version__, 1), ("v99.0", 1)]
 )
 def test_a_release_is_refused_whose_tag_is_not_the_version(tag, status):
-    (check,) = (
-        step for step in steps("release.yml") if step.get("name") == "The tag is the version"
-    )
-    done = subprocess.run(
-        ["bash", "-e", "-c", check["run"]],
-        cwd=ROOT,
-        env={**os.environ, "GITHUB_REF_NAME": tag},
-        capture_output=True,
-        text=True,
-    )
+    done = checked("The tag is the version", ROOT, GITHUB_REF_NAME=tag)
     assert done.returncode == status
     assert (f"the tag {tag} is not v{__version__}" in done.stderr) == bool(status)
 
 
 @pytest.mark.parametrize(("heading", "status"), [("2026-12-01", 0), ("unreleased", 1)])
 def test_a_release_is_refused_that_the_change_log_does_not_know(heading, status, tmp_path):
-    (check,) = (
-        step for step in steps("release.yml") if step.get("name", "").startswith("The change log")
-    )
     (tmp_path / "CHANGELOG.md").write_text(f"# Changelog\n\n## 0.1.0 ({heading})\n\n- First.\n")
-    done = subprocess.run(["bash", "-e", "-c", check["run"]], cwd=tmp_path, capture_output=True)
-    assert done.returncode == status
+    assert checked("The change log calls it released", tmp_path).returncode == status
 
 
 def test_the_version_stands_in_one_place():

@@ -29,7 +29,10 @@ follow_imports = skip
 """
 
 RIGHT = """
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -62,7 +65,7 @@ net = MultiLayerNet(4, [3], 2, activation="tanh", weight_init=0.01, batchnorm="a
 loss_, gradients = net.gradient(np.ones((2, 4)), np.array([0, 1]))
 reference.Adam(weight_decay=0.1, maximize=True).update(net.params, gradients)
 reference.AdamW(1e-3, amsgrad=True).update(net.params, gradients)
-shape: tuple[int, ...] = data.load("mnist").train_images.shape
+images: npt.NDArray[Any] = data.load("mnist").train_images
 BatchNormalization(np.ones(3), np.zeros(3), convention="book", momentum=0.5)
 """
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.testing.explanation.one_by_one import OneByOne
 from tests.thinned import only
 from torchopt_ref import optim
 from torchopt_ref.cli import main
@@ -261,30 +262,26 @@ def test_roundings_that_a_cancellation_makes_large_are_no_other_formula():
     assert "Both formulas have the same value: numbers that were rounded cancel." in str(found)
 
 
-class RMSpropTF(torch.optim.Optimizer):
+class RMSpropTF(OneByOne):
     """RMSprop as timm has it for EfficientNets."""
 
     def __init__(self, params, lr=1e-2, alpha=0.9, eps=1e-10, momentum=0.0, lr_in_momentum=True):
         options = {"lr": lr, "alpha": alpha, "eps": eps, "momentum": momentum}
         super().__init__(params, options | {"lr_in_momentum": lr_in_momentum})
 
-    @torch.no_grad()
-    def step(self, closure=None):
-        for group in self.param_groups:
-            for p in group["params"]:
-                state = self.state[p]
-                if not state:
-                    state["square_avg"] = torch.ones_like(p)
-                    state["momentum_buffer"] = torch.zeros_like(p)
-                square_avg, buffer = state["square_avg"], state["momentum_buffer"]
-                square_avg.add_(p.grad.pow(2) - square_avg, alpha=1 - group["alpha"])
-                avg = square_avg.add(group["eps"]).sqrt_()
-                if group["lr_in_momentum"]:
-                    buffer.mul_(group["momentum"]).addcdiv_(p.grad, avg, value=group["lr"])
-                    p.add_(-buffer)
-                else:
-                    buffer.mul_(group["momentum"]).addcdiv_(p.grad, avg)
-                    p.add_(buffer, alpha=-group["lr"])
+    def change(self, p, grad, group, state):
+        if not state:
+            state["square_avg"] = torch.ones_like(p)
+            state["momentum_buffer"] = torch.zeros_like(p)
+        square_avg, buffer = state["square_avg"], state["momentum_buffer"]
+        square_avg.add_(grad.pow(2) - square_avg, alpha=1 - group["alpha"])
+        avg = square_avg.add(group["eps"]).sqrt_()
+        if group["lr_in_momentum"]:
+            buffer.mul_(group["momentum"]).addcdiv_(grad, avg, value=group["lr"])
+            p.add_(-buffer)
+        else:
+            buffer.mul_(group["momentum"]).addcdiv_(grad, avg)
+            p.add_(buffer, alpha=-group["lr"])
 
 
 def test_a_users_own_class_is_asked_as_ours_are():
@@ -309,7 +306,7 @@ def test_a_class_that_is_a_dialects_differs_in_its_start_alone():
     assert "place of lr" in said(with_the_place_turned)
 
 
-class Plain(torch.optim.Optimizer):
+class Plain(OneByOne):
     """Adam in plain operations, options and slots under names of its own."""
 
     def __init__(self, params, learning_rate=1e-3, beta_1=0.9, beta_2=0.999, epsilon=1e-8):
@@ -325,18 +322,14 @@ class Plain(torch.optim.Optimizer):
     def squared(self, grad):
         return torch.ones_like(grad) * grad * grad
 
-    @torch.no_grad()
-    def step(self, closure=None):
-        for group in self.param_groups:
-            b1, b2 = group["beta_1"], group["beta_2"]
-            for p in group["params"]:
-                state = self.state[p]
-                t = state["t"] = state.get("t", 0) + 1
-                first, second = state.get("first", 0 * p), state.get("second", 0 * p)
-                state["first"] = b1 * first + (1 - b1) * p.grad
-                state["second"] = b2 * second + (1 - b2) * self.squared(p.grad)
-                divisor = self.divisor(state["second"], b2, t, group["epsilon"])
-                p.sub_(group["learning_rate"] * self.mean(state["first"], b1, t) / divisor)
+    def change(self, p, grad, group, state):
+        b1, b2 = group["beta_1"], group["beta_2"]
+        t = state["t"] = state.get("t", 0) + 1
+        first, second = state.get("first", 0 * p), state.get("second", 0 * p)
+        state["first"] = b1 * first + (1 - b1) * grad
+        state["second"] = b2 * second + (1 - b2) * self.squared(grad)
+        divisor = self.divisor(state["second"], b2, t, group["epsilon"])
+        p.sub_(group["learning_rate"] * self.mean(state["first"], b1, t) / divisor)
 
 
 def test_names_of_ones_own_are_matched():
@@ -412,18 +405,15 @@ def test_one_operation_elsewhere_is_found(moved):
         assert any(text.startswith("divisor of B") for text in found.undecided)
 
 
-class Decayed(torch.optim.Optimizer):
+class Decayed(OneByOne):
     """Gradient descent, with a weight decay that takes ``share`` of its part of the weights."""
 
     def __init__(self, params, lr=0.1, weight_decay=0.0):
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
 
-    @torch.no_grad()
-    def step(self, closure=None):
-        for group in self.param_groups:
-            for p in group["params"]:
-                decay = self.share(group["lr"]) * group["weight_decay"] * p
-                p.sub_(group["lr"] * p.grad + decay)
+    def change(self, p, grad, group, state):
+        decay = self.share(group["lr"]) * group["weight_decay"] * p
+        p.sub_(group["lr"] * grad + decay)
 
 
 @pytest.mark.parametrize(
@@ -444,19 +434,15 @@ def test_what_a_weight_decay_takes(share, words):
     assert [text[-len(words) :] for text in told] == [words]
 
 
-class Clamped(torch.optim.Optimizer):
+class Clamped(OneByOne):
     """Gradient descent that writes a new parameter over the old one. If ``careful``, it takes no
     large step upwards, which no probe asks for."""
 
     def __init__(self, params, lr=0.1, careful=False):
         super().__init__(params, {"lr": lr, "careful": careful})
 
-    @torch.no_grad()
-    def step(self, closure=None):
-        for group in self.param_groups:
-            for p in group["params"]:
-                grad = p.grad.clamp(min=-0.5) if group["careful"] else p.grad
-                p.copy_(p - group["lr"] * grad)
+    def change(self, p, grad, group, state):
+        p.copy_(p - group["lr"] * (grad.clamp(min=-0.5) if group["careful"] else grad))
 
 
 def test_what_is_written_over_the_parameter_is_its_new_value():

@@ -3,29 +3,25 @@
 import pytest
 import torch
 
+from tests.testing.explanation.one_by_one import OneByOne
 from torchopt_ref.testing.explanation.observed import STEP, observed
 from torchopt_ref.testing.explanation.subject import Subject
 
 
-class Own(torch.optim.Optimizer):
-    """Its step is ``change``, of parameter, gradient, options and the parameter's state."""
+class Own(OneByOne):
+    """Calls ``formula`` with parameter, gradient, options and the parameter's state."""
 
     def __init__(self, params, lr=0.1, rho=0.9):
         super().__init__(params, {"lr": lr, "rho": rho})
 
-    @torch.no_grad()
-    def step(self, closure=None):
-        for group in self.param_groups:
-            for p in group["params"]:
-                state = self.state[p]
-                state.setdefault("count", 0)
-                state["count"] += 1
-                state.setdefault("m", torch.zeros_like(p))
-                self.change(p, p.grad, group["lr"], group["rho"], state)
+    def change(self, p, grad, group, state):
+        state["count"] = state.get("count", 0) + 1
+        state.setdefault("m", torch.zeros_like(p))
+        self.formula(p, grad, group["lr"], group["rho"], state)
 
 
-def seen(change):
-    return observed(Subject("Own", type("Own", (Own,), {"change": staticmethod(change)}), {}))
+def seen(formula):
+    return observed(Subject("Own", type("Own", (Own,), {"formula": staticmethod(formula)}), {}))
 
 
 CHANGES = {
