@@ -1,6 +1,7 @@
 """mc_dropout: the moments of its passes, which are those of training mode where that drops only."""
 
 import copy
+import functools
 import math
 import types
 
@@ -178,6 +179,31 @@ class Inside(Block):
         return (lambda given: F.dropout(given, self.p, self.training))(x)
 
 
+def decorated(forward):
+    @functools.wraps(forward)
+    def with_dropout(self, x):
+        return F.dropout(forward(self, x), 0.4, self.training)
+
+    return with_dropout
+
+
+class ByDecorator(Block):
+    @decorated
+    def forward(self, x):
+        return self.last(x)
+
+
+class Decorated(nn.Module):
+    @torch.no_grad()
+    def forward(self, x):
+        return F.dropout(x, 0.4, self.training)
+
+
+class Deep(Block):
+    def forward(self, x):
+        return self.last((lambda given: drop(self, given))(x))
+
+
 class Recurrent(nn.LSTM):
     """Of a single layer, so that torch's own dropout is none."""
 
@@ -218,6 +244,9 @@ MODELS = {
     "the mode by its name": lambda: ByName(None),
     "dropout by its bare name": lambda: Imported(None),
     "a function inside of another": lambda: Inside(None),
+    "a decorator": lambda: ByDecorator(None),
+    "a decorated function": Decorated,
+    "a function that is called by one inside of another": lambda: Deep(None),
     "a recurrent layer's heir": lambda: Recurrent(8, 8),
     "DropPath": lambda: nn.Sequential(DropPath(), nn.Dropout(0.1)),
     "of torch": lambda: nn.Sequential(nn.Dropout(0.1), nn.AlphaDropout(0.2), nn.Dropout1d(0.3)),
@@ -253,6 +282,15 @@ def test_what_training_mode_does_is_asked_where_it_cannot_be_known():
 def test_a_property_may_know_the_mode():
     with pytest.raises(ValueError, match=r"Property uses self\.training"):
         mc_dropout(nn.Sequential(Property(), nn.Dropout()), torch.ones(2, 3), 2)
+
+
+def ambiguous(x):
+    raise NotImplementedError(x.training)
+
+
+def test_an_attribute_is_no_global_of_the_same_name():
+    model = Block(lambda self, x: self.ambiguous(x), ambiguous=nn.Identity())
+    assert mc_dropout(model, torch.ones(1, 9), 5).variance.any()
 
 
 def test_code_that_cannot_be_read_and_compiled_models_are_refused():

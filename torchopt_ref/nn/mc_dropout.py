@@ -1,8 +1,10 @@
 """Dropout as an ensemble of networks."""
 
 import ast
+import dis
 import functools
 import inspect
+import itertools
 import textwrap
 from collections.abc import Collection, Iterator
 from types import CodeType, FunctionType, MethodType
@@ -126,7 +128,8 @@ def _own_code(module: nn.Module) -> Iterator[ast.Module]:
         if not any("training" in (*code.co_names, *code.co_consts) for code in codes):
             continue
         try:
-            yield ast.parse(textwrap.dedent(inspect.getsource(function)))
+            # That of the code: of a decorated function, inspect would return what is decorated.
+            yield ast.parse(textwrap.dedent(inspect.getsource(function.__code__)))
         except (OSError, TypeError, SyntaxError):
             name = type(module).__name__
             raise ValueError(
@@ -147,8 +150,15 @@ def _own_functions(module: nn.Module) -> Iterator[FunctionType]:
             continue
         seen.add(function)
         yield function
-        named = inspect.getclosurevars(function)
-        found += [*named.nonlocals.values(), *named.globals.values()]
+        found += inspect.getclosurevars(function).nonlocals.values()
+        found += [function.__globals__.get(name) for name in _global_names(function)]
+
+
+def _global_names(function: FunctionType) -> set[str]:
+    """The globals that it reads, also in functions inside of it. ``inspect.getclosurevars`` looks
+    into no inner function, and takes an attribute for the global of the same name."""
+    read = itertools.chain.from_iterable(map(dis.get_instructions, _nested(function.__code__)))
+    return {each.argval for each in read if each.opname == "LOAD_GLOBAL"}
 
 
 def _is_known(code: type | FunctionType) -> bool:
@@ -157,14 +167,14 @@ def _is_known(code: type | FunctionType) -> bool:
 
 
 def _behind(value: Any) -> Any:
-    """The function inside a property, a method, a partial or a decorated function."""
+    """The function inside a property, a method or a partial."""
     if isinstance(value, property):
         return _behind(value.fget)
     if isinstance(value, functools.partial | functools.partialmethod | functools.cached_property):
         return _behind(value.func)
     if isinstance(value, MethodType | staticmethod | classmethod):
         return _behind(value.__func__)
-    return inspect.unwrap(value) if inspect.isfunction(value) else value
+    return value
 
 
 def _nested(code: CodeType) -> Iterator[CodeType]:
