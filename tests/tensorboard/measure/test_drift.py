@@ -93,6 +93,19 @@ def test_drift_sees_another_learning_rate(tmp_path, read):
     assert read(tmp_path / "inside")["parity drift/NumPy largest"][20] > 100
 
 
+@pytest.mark.parametrize(("dtype", "bits"), [(torch.bfloat16, torch.int16), (torch.float64, int)])
+def test_drift_counts_values_of_the_parameters_precision(dtype, bits, tmp_path, read):
+    param = nn.Parameter(torch.ones(5, dtype=dtype))
+    param.grad = torch.zeros_like(param)
+    optimizer = torchopt_ref.optim.SGD([param])
+    optimizer.register_step_post_hook(lambda *_: param.data.view(bits).add_(1))
+    with Monitor(nn.ParameterList([param]), optimizer, tmp_path, every=4, record=["drift"]):
+        for _ in range(8):
+            optimizer.step()
+    # The reference repeats the recorded step and the two before it.
+    assert read(tmp_path)["parity drift/NumPy largest"] == {1: 1, 2: 1, 4: 2, 8: 3}
+
+
 @pytest.mark.parametrize("layout", [torch.clone, lambda data: data.t().contiguous().t()])
 def test_parameters_may_move_between_steps(layout, tmp_path, read):
     model = mlp(hidden=(20,))

@@ -114,6 +114,25 @@ def test_ignored_samples_are_not_shown_as_taken_for_another_class(tmp_path, read
     assert shown["wrong"] == ["confusion matrix", "taken for another class"]
 
 
+def test_an_image_is_not_shown_for_the_prediction_of_a_later_pass_without_one(tmp_path, read):
+    class Either(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(64, 3)
+
+        def forward(self, given):
+            return self.linear(given["rows"] if isinstance(given, dict) else given)
+
+    model, images = Either(), torch.rand(4, 64)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with Monitor(model, optimizer, tmp_path, every=1) as monitor:
+        model(images).sum().backward()
+        output = model({"rows": torch.rand(4, 64)})
+        optimizer.step()
+        monitor.log(output=output, target=(output.argmax(1) + 1) % 3)
+    assert read(tmp_path).tags["images"] == ["confusion matrix"]
+
+
 @pytest.mark.parametrize(
     ("output", "target", "error", "words"),
     [

@@ -37,14 +37,12 @@ class Pictures(Quantity):
         self._latest: tuple[Callable[[], Tensor | None], Tensor, Tensor, int] | None = None
 
     def passes(self, are_seen: bool) -> None:
-        if not are_seen:
-            # The input of the predictions that follow is not seen.
-            self._input = lambda: None
+        # The input of predictions that follow is not seen, or not yet.
+        self._input = lambda: None
 
     def pass_ends(self, input: Tensor | None, trains: bool) -> None:
         # Inputs of evaluation are kept, too, as its predictions may be logged.
-        if input is not None:
-            self._input = weakref.ref(input)
+        self._input = weakref.ref(input) if input is not None else lambda: None
 
     def log(self, given: Given) -> None:
         if given.predictions and self._input() is not None:
