@@ -200,6 +200,12 @@ def test_the_hyper_parameters_of_keras_are_in_the_groups():
         assert group["lr"] == float(np.float32(0.01))
 
 
+def test_a_hyper_parameter_of_numpy_becomes_a_number_of_python():
+    theirs = built("RMSprop", rho=np.float32(0.9))
+    (group,) = from_keras(theirs, by_path(theirs, mapped(torch_model())[0])).param_groups
+    assert type(group["alpha"]) is float
+
+
 def test_of_a_schedule_the_present_value_moves_and_back_there_it_stays():
     schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 1, 0.5)
     theirs = built("SGD", learning_rate=schedule)

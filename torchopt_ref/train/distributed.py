@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -111,8 +112,12 @@ def joined_processes(device: torch.device, timeout: int) -> Iterator[Processes]:
             timeout=patience,
         )
         yield Processes(rank, count)
-    except (dist.DistError, RuntimeError) as error:
-        if is_lost_connection(error):
+    except BaseException as error:
+        # If the model in these frames were the last to hold the process group, torch would wait for
+        # a thread that in turn waits for Python's lock.
+        traceback.clear_frames(error.__traceback__)
+        # torch's DistError is a RuntimeError, too.
+        if isinstance(error, RuntimeError) and is_lost_connection(error):
             raise LostProcess(first_line(error)) from error
         raise
     finally:

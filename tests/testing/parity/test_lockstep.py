@@ -304,8 +304,9 @@ def test_rows_say_what_was_measured():
 
 def test_a_row_above_its_bound_does_not_pass():
     row = next(parity_rows(["SGD"], ["float32"], steps=2))
-    row.max_ulp_state, row.max_step_error = 1, np.inf
+    row.max_ulp_state = 1
     assert not row.passed
+    row.max_step_error = np.inf
     assert not row.as_json()["passed"]
     assert row.as_json()["max_step_error"] is None
     assert row.as_json()["max_abs"] == row.max_abs
