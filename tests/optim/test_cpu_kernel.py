@@ -17,7 +17,7 @@ from torch import nn
 from numpy_ref.bfloat16 import to_bfloat16
 from numpy_ref.optimizers import Adam as ReferenceAdam
 from torchopt_ref import optim
-from torchopt_ref.optim import Rule, torch_private
+from torchopt_ref.optim import Rule
 from torchopt_ref.optim.engines import cpu, memory
 from torchopt_ref.optim.engines.cpu import CHUNK, SHARE
 from torchopt_ref.optim.engines.formula import Form, formula
@@ -403,13 +403,6 @@ def test_the_number_of_threads_may_change_between_steps(expected):
             check_training(trained(), expected)
     finally:
         torch.set_num_threads(before)
-
-
-@pytest.mark.parametrize("threads", [2], indirect=True)
-def test_without_torchs_threads_the_caller_does_everything(threads, monkeypatch, expected):
-    """As with a torch older than 2.10."""
-    monkeypatch.setattr(torch_private, "parallel_for", lambda: None)
-    check_training(trained(), expected)
 
 
 def test_threads_of_python_step_at_once(expected):

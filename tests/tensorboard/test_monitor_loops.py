@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from tests.tensorboard.trainings import UNDRAWN, batches, mlp, with_batchnorm
+from tests.tensorboard.trainings import UNDRAWN, Layers, batches, mlp, with_batchnorm
 from tests.thinned import only
 from torchopt_ref.tensorboard import Monitor
 
@@ -326,8 +326,8 @@ def test_low_precision_parameters(tmp_path, read):
 
 @pytest.mark.parametrize("how", ["function", "method"])
 def test_under_compile_layers_are_left_alone_with_a_note(how, tmp_path, read):
-    model = mlp(hidden=(20,))
-    compiled = model
+    torch._dynamo.reset()
+    model = compiled = Layers(*mlp(hidden=(20,)))
     if how == "method":
         model.compile(backend="eager")
     else:

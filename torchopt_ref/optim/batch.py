@@ -77,7 +77,7 @@ def launches(optimizer: HasRule, group: Group) -> list[Launch]:
     """The prepared calls that together take the next step of a group."""
     params: list[Tensor] = group["params"]
     grads: list[Any] = [param.grad for param in params]
-    if NONE in [*map(type, grads)]:  # the compiler of torch 2.9 cannot look into a map
+    if NONE in map(type, grads):
         params = [param for param, grad in zip(params, grads, strict=True) if grad is not None]
         grads = [grad for grad in grads if grad is not None]
     if not params:

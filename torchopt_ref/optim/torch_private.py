@@ -87,12 +87,11 @@ def constant(name: str) -> int:
 
 
 @functools.cache
-def parallel_for() -> Callable[[int, int, int, Any, int], int] | None:
+def parallel_for() -> Callable[[int, int, int, Any, int], int]:
     """``at::parallel_for`` in the C interface: calls a function on torch's own threads, on as many
-    as torch is set to use. None before torch 2.10."""
-    found = getattr(c_interface(), "torch_parallel_for", None)
-    if found is not None:
-        found.argtypes = [ctypes.c_int64] * 3 + [ctypes.c_void_p] * 2
+    as torch is set to use."""
+    found = c_interface().torch_parallel_for
+    found.argtypes = [ctypes.c_int64] * 3 + [ctypes.c_void_p] * 2
     return found
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.tensorboard.trainings import batches, hooks, mlp
+from tests.tensorboard.trainings import Layers, batches, hooks, mlp
 from torchopt_ref.tensorboard import Monitor
 
 RECORDED = [1, 2, 4, 8, 16, 32, 50, 100]
@@ -60,7 +60,7 @@ def test_each_optimizers_records_have_the_passes_of_their_steps(tmp_path, read):
 class Net(nn.Module):
     def __init__(self):
         super().__init__()
-        self.body, self.head = mlp(hidden=(20,))[:2], nn.Linear(20, 10)
+        self.body, self.head = Layers(*mlp(hidden=(20,))[:2]), nn.Linear(20, 10)
 
     def forward(self, x):
         return self.head(self.body(x))

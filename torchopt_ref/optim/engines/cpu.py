@@ -49,15 +49,14 @@ def update(kernel: Library, rows: Places, numbers: Sequence[Sequence[float]]) ->
     stride = len(numbers[0]) if len(numbers) > 1 else 0
     elements = sum(rows.words[:: 1 + rows.width])
     threads = min(torch.get_num_threads(), elements // SHARE)
-    parallel_for = torch_private.parallel_for() if threads > 1 and not FORKED else None
-    calls = 1 if parallel_for is None else threads
+    calls = threads if threads > 1 and not FORKED else 1
     chunk = max(elements, 1) if calls == 1 else min(-(-elements // calls), CHUNK)
     cursor = array("q", [calls * chunk])
     places = (address(rows.words), address(values), address(cursor))
     context = array("q", [*places, len(rows.kinds), stride, chunk])
-    if parallel_for is None:
+    if calls == 1:
         kernel.update(0, 1, address(context))
-    elif parallel_for(0, calls, 1, kernel.update, address(context)):
+    elif torch_private.parallel_for()(0, calls, 1, kernel.update, address(context)):
         raise RuntimeError("torch could not start its threads for the step")
 
 
