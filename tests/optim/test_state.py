@@ -241,6 +241,22 @@ def test_slots_are_laid_out_as_the_parameter_that_they_are_loaded_for(cls):
     assert torch.equal(param, last)
 
 
+def test_a_slot_of_a_subclass_stays_as_it_is():
+    """It may have no memory of its own that could be laid out."""
+
+    class Own(torch.Tensor):
+        pass
+
+    optimizer, (param, _) = trained(optim.Momentum)
+    saved = optimizer.state_dict()
+    entry = saved["state"][0]
+    entry["momentum_buffer"] = entry["momentum_buffer"].t().contiguous().t().as_subclass(Own)
+    optimizer.load_state_dict(saved)
+    slot = optimizer.state[param]["momentum_buffer"]
+    assert type(slot) is Own
+    assert slot.stride() != param.stride()
+
+
 @pytest.mark.parametrize("cls", [optim.AdaGrad, optim.Adam, optim.book.Adam])
 @pytest.mark.parametrize("options", [{}, {"foreach": False}, {"fused": True}], ids=str)
 @pytest.mark.parametrize("kind", [int, float, torch.Tensor.long, torch.Tensor.half])
