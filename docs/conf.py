@@ -3,12 +3,17 @@
 import sys
 from pathlib import Path
 
+from sphinx.ext.autodoc.mock import mock
 from sphinx.ext.napoleon import Config, GoogleDocstring
 from sphinx.util.typing import stringify_annotation
 from torch.optim.optimizer import ParamsT
 
 DOCS = Path(__file__).parent
 sys.path[:0] = [str(DOCS / "_ext"), str(DOCS.parent)]
+
+# They are not needed, and take seconds: autodoc_mock_imports would import them to find overloads.
+mocked = mock(["lightning", "transformers"])
+mocked.__enter__()
 
 project = "torchopt-ref"
 copyright = "the authors of torchopt-ref"
@@ -31,7 +36,6 @@ myst_heading_anchors = 4
 autodoc_default_options = {"members": True, "exclude-members": "formula"}
 autodoc_inherit_docstrings = False
 autodoc_member_order = "bysource"
-autodoc_mock_imports = ["lightning", "transformers"]  # they are not needed, and take seconds
 autodoc_preserve_defaults = True
 autodoc_type_aliases = {"Optimizer": "torchopt_ref.optim.Optimizer"}
 autodoc_typehints_format = "short"
