@@ -33,7 +33,7 @@ LEARNT = 0.1
 """A run learns if its loss falls by this fraction of its first value. Healthy runs whose loss falls
 by less have smaller steps."""
 
-LEAPT = 20.0
+RECOVERABLE = 20.0
 """A loss that rose to at most this many times its first value has recovered if it later falls to
 half its first value."""
 
@@ -234,7 +234,7 @@ def big_steps(history: History) -> Finding | None:
 
 def is_harmed(history: History) -> bool:
     """Whether the loss is above its first value; or it rose to more than twice that, and has not
-    recovered (see ``LEAPT``); or it has hardly fallen and is not falling, if there are enough
+    recovered (see ``RECOVERABLE``); or it has hardly fallen and is not falling, if there are enough
     records to tell; or it stands still, as all gradients are 0."""
     loss, fall = loss_of(history), fallen(history)
     if fall is None:
@@ -242,7 +242,7 @@ def is_harmed(history: History) -> bool:
     gone = Curve.of(history, "gradient norm/[all]").values[-3:]
     peak = float(np.max(loss.values))
     doubled = 0 < 2 * loss.first < peak and loss.late > 0.1 * loss.first
-    if rose(history) or (doubled and (fall < 0.5 or peak > LEAPT * loss.first)):
+    if rose(history) or (doubled and (fall < 0.5 or peak > RECOVERABLE * loss.first)):
         return True
     if len(gone) == 3 and not gone.any() and loss.late > 0.01 * abs(loss.first):
         return True
