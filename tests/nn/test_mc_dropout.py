@@ -95,7 +95,7 @@ def test_mc_dropout_restores_the_modes_after_an_exception():
 def test_mc_dropout_errors():
     with pytest.raises(ValueError, match="passes must be at least 1, got 0"):
         mc_dropout(small_model(), torch.ones(2, 4), 0)
-    with pytest.raises(ValueError, match="Sequential has no dropout layer"):
+    with pytest.raises(ValueError, match="Sequential has no dropout that"):
         mc_dropout(torch.nn.Sequential(torch.nn.Linear(4, 2)), torch.ones(2, 4), 3)
 
 
@@ -204,6 +204,24 @@ class Deep(Block):
         return self.last((lambda given: drop(self, given))(x))
 
 
+class Decorator:
+    def __init__(self, function):
+        self.function = function
+
+    def __get__(self, module, cls):
+        return types.MethodType(self.function, module)
+
+
+class ByDescriptor(nn.Module):
+    @Decorator
+    def forward(self, x):
+        return F.dropout(x, 0.4, self.training)
+
+
+class TorchsDecorated(nn.Linear):
+    forward = decorated(nn.Linear.forward)
+
+
 class Recurrent(nn.LSTM):
     """Of a single layer, so that torch's own dropout is none."""
 
@@ -246,6 +264,12 @@ MODELS = {
     "a function inside of another": lambda: Inside(None),
     "a decorator": lambda: ByDecorator(None),
     "a decorated function": Decorated,
+    "a decorator that is a class": ByDescriptor,
+    "a decorated function of torch": lambda: TorchsDecorated(8, 8),
+    "attention without dropout": lambda: Block(
+        lambda self, x: F.dropout(self.mha(x, x, x, need_weights=False)[0], 0.4, self.training),
+        mha=nn.MultiheadAttention(8, 2, batch_first=True),
+    ),
     "a function that is called by one inside of another": lambda: Deep(None),
     "a recurrent layer's heir": lambda: Recurrent(8, 8),
     "DropPath": lambda: nn.Sequential(DropPath(), nn.Dropout(0.1)),
@@ -268,20 +292,75 @@ def test_passes_are_those_of_training_mode(name):
     assert not any(module.training for module in model.modules())
 
 
-def test_what_training_mode_does_is_asked_where_it_cannot_be_known():
-    model, x = nn.Sequential(Ambiguous(), Dropout(0.1, generator=seeded())), torch.ones(1, 50)
-    with pytest.raises(ValueError, match=r"Ambiguous uses self.training .* on=\[Ambiguous\]"):
-        mc_dropout(model, x, 2)
+class StatisticsInside(Block):
+    def forward(self, x):
+        return self.drop(F.batch_norm(x, None, None, training=self.training))
+
+
+class OfAnother(Block):
+    def forward(self, x):
+        return F.dropout(x, self.p, self.last.training)
+
+
+class Named(Block):
+    def forward(self, x):
+        return F.dropout(x, self.p, (mode := self.training)) * mode
+
+
+class Heir(nn.Dropout):
+    def forward(self, x):
+        return super().forward(x) + self.training
+
+
+class Normalization(nn.BatchNorm1d):
+    def forward(self, x):
+        return F.dropout(super().forward(x), 0.4, self.training)
+
+
+class Encoder(nn.TransformerEncoderLayer):
+    def forward(self, x):
+        return super().forward(x) + 100 * self.training
+
+
+def normalized():
+    layer = nn.LSTM(8, 8, 2, dropout=0.4)
+    return nn.utils.spectral_norm(layer, "weight_hh_l0")
+
+
+UNKNOWN = {
+    "Ambiguous": Ambiguous,
+    "Property": Property,
+    "StatisticsInside": lambda: StatisticsInside(None),
+    "OfAnother": lambda: OfAnother(None),
+    "Named": lambda: Named(None),
+    "Heir": Heir,
+    "Normalization": lambda: Normalization(8),
+    "Encoder": lambda: Encoder(8, 2, 16),
+    "LSTM": normalized,
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_what_training_mode_does_is_asked_where_it_cannot_be_known(name):
+    model = nn.Sequential(UNKNOWN[name](), nn.Dropout(0.1))
+    state = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match=rf"^{name} uses self\.training for more .* on=\[{name}\]"):
+        mc_dropout(model, torch.ones(1, 8), 2)
     assert model.training
-    mc_dropout(model, x, 2, off=[Ambiguous])
+    assert all(map(torch.equal, state.values(), model.state_dict().values()))
+
+
+def test_all_that_cannot_be_known_is_asked_at_once():
+    with pytest.raises(ValueError, match=r"^Ambiguous .*\nHeir [^\n]*$"):
+        mc_dropout(nn.Sequential(Ambiguous(), Heir(), Ambiguous()), torch.ones(1, 8), 2)
+
+
+def test_what_was_asked_is_on_or_off():
+    model, x = nn.Sequential(Ambiguous(), Dropout(0.1, generator=seeded())), torch.ones(1, 50)
     with torch.random.fork_rng(devices=[]):
         spread = [mc_dropout(model, x, 50, **{how: [Ambiguous]}) for how in ("on", "off")]
     assert spread[0].variance.mean() > spread[1].variance.mean() > 0
-
-
-def test_a_property_may_know_the_mode():
-    with pytest.raises(ValueError, match=r"Property uses self\.training"):
-        mc_dropout(nn.Sequential(Property(), nn.Dropout()), torch.ones(2, 3), 2)
+    assert mc_dropout(Encoder(8, 2, 16), torch.ones(1, 2, 8), 2, off=[Encoder]).mean.max() < 50
 
 
 def ambiguous(x):
@@ -310,5 +389,5 @@ def test_code_that_cannot_be_read_and_compiled_models_are_refused():
 
 def test_no_dropout_in_an_attention_or_a_single_recurrent_layer():
     for model in (nn.MultiheadAttention(8, 2), nn.LSTM(8, 8), nn.GRU(8, 8, 2)):
-        with pytest.raises(ValueError, match="has no dropout layer"):
+        with pytest.raises(ValueError, match="has no dropout that training mode"):
             mc_dropout(model, torch.ones(2, 5, 8), 2)

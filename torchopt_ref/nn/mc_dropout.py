@@ -1,13 +1,14 @@
 """Dropout as an ensemble of networks."""
 
 import ast
+import contextlib
 import dis
 import functools
 import inspect
 import itertools
 import textwrap
-from collections.abc import Collection, Iterator
-from types import CodeType, FunctionType, MethodType
+from collections.abc import Collection, Iterable, Iterator
+from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -53,7 +54,7 @@ def mc_dropout(
       "stochastic_depth" in its name, or as an argument with "drop" in its name, such as
       ``F.dropout(x, 0.5, self.training)`` and ``scaled_dot_product_attention(..., dropout_p=self.p
       if self.training else 0)``. Its own code is its methods and properties, its hooks, and the
-      functions that these call by a plain name.
+      functions that these call by a plain name. Its method ``train`` is not called.
 
     A module that uses ``self.training`` otherwise may or may not drop something: ``on`` and ``off``
     say so.
@@ -65,7 +66,7 @@ def mc_dropout(
         x: what the model takes.
         passes: the number of outputs; with one the variance is 0.
         on: classes of modules to put in training mode, because they drop something there.
-        off: classes of modules to leave in evaluation mode.
+        off: classes of modules to leave in evaluation mode. A module of both is on.
 
     Raises:
         ValueError: ``passes`` is less than 1, the model drops nothing, or what a module does in
@@ -75,14 +76,18 @@ def mc_dropout(
     if passes < 1:
         raise ValueError(f"passes must be at least 1, got {passes}")
     modes = {module: module.training for module in model.modules()}
-    dropping = {module for module in modes if _drops(module, tuple(on), tuple(off))}
-    if not dropping:
-        raise ValueError(f"{type(model).__name__} has no dropout layer: every pass is the same")
+    drops = {module: _drops(module, tuple(on), tuple(off)) for module in modes}
+    unknown = [answer for answer in drops.values() if isinstance(answer, str)]
+    if unknown:
+        raise ValueError("\n".join(dict.fromkeys(unknown)))
+    if not any(drops.values()):
+        raise ValueError(f"{type(model).__name__} has no dropout that training mode would turn on")
     try:
         for module in modes:
-            # The fast path of an encoder layer is for evaluation and skips the dropout layers.
-            slow = isinstance(module, nn.TransformerEncoderLayer)
-            module.training = slow or module in dropping
+            # Their fast paths are for evaluation: the one skips the dropout layers, the other has
+            # another memory layout, so that later layers draw other masks.
+            slow = isinstance(module, nn.TransformerEncoderLayer | nn.MultiheadAttention)
+            module.training = bool(drops[module]) or (slow and not isinstance(module, tuple(off)))
         outputs = torch.stack([model(x) for _ in range(passes)])
     finally:
         for module, training in modes.items():
@@ -92,89 +97,111 @@ def mc_dropout(
 
 def _drops(
     module: nn.Module, on: tuple[type[nn.Module], ...], off: tuple[type[nn.Module], ...]
-) -> bool:
+) -> bool | str:
     """Whether the module itself, apart from its children, is to be in training mode: there it drops
-    something and does nothing else differently. Raises ``ValueError`` if that cannot be known."""
+    something and does nothing else differently. A text says why that cannot be known."""
     name = type(module).__name__
     if isinstance(module, (*on, *off)):
         return isinstance(module, on)
-    if isinstance(module, _DropoutNd):
-        return True
-    if isinstance(module, nn.MultiheadAttention) and module.dropout > 0:
-        return True
-    if isinstance(module, nn.RNNBase) and module.dropout > 0 and module.num_layers > 1:
-        return True
-    if isinstance(module, nn.modules.batchnorm._NormBase):
-        return False
     if isinstance(module, torch.jit.ScriptModule):
-        raise ValueError(
+        return (
             f"{name} is compiled by torch.jit, which hides its dropout: hand over the model itself"
         )
-    if "drop" in name.lower() or name == "StochasticDepth":
+    if name == "StochasticDepth" or ("drop" in name.lower() and not _is_known(type(module))):
         return True
-    uses = [use for code in _own_code(module) for use in _uses_of_training(code)]
-    if not all(uses):
-        raise ValueError(
-            f"{name} uses self.training for more than handing it to dropout: say by on=[{name}] "
-            f"that it drops something, or by off=[{name}] that it does not"
-        )
-    return bool(uses)
+    reads = [read for function in _own_functions(module) for read in _reads_of_training(function)]
+    # The statistics of a batch cannot be left alone while its dropout is on.
+    if None in reads:
+        how = ", and its code cannot be read"
+    elif False in reads or (reads and isinstance(module, nn.modules.batchnorm._NormBase)):
+        how = " for more than handing it to dropout"
+    else:
+        return bool(reads) or _is_dropout(module)
+    return (
+        f"{name} uses self.training{how}: say by on=[{name}] that it drops something, or by "
+        f"off=[{name}] that it does not"
+    )
 
 
-def _own_code(module: nn.Module) -> Iterator[ast.Module]:
-    """The code of the module's own functions, not torch's, that mention ``training``."""
-    for function in _own_functions(module):
-        codes = list(_nested(function.__code__))
-        if not any("training" in (*code.co_names, *code.co_consts) for code in codes):
-            continue
-        try:
-            # That of the code: of a decorated function, inspect would return what is decorated.
-            yield ast.parse(textwrap.dedent(inspect.getsource(function.__code__)))
-        except (OSError, TypeError, SyntaxError):
-            name = type(module).__name__
-            raise ValueError(
-                f"{name} uses self.training, and its code cannot be read: say by on=[{name}] that "
-                f"it drops something, or by off=[{name}] that it does not"
-            ) from None
+def _is_dropout(module: nn.Module) -> bool:
+    if isinstance(module, nn.MultiheadAttention):
+        return module.dropout > 0
+    if isinstance(module, nn.RNNBase):
+        return module.dropout > 0 and module.num_layers > 1
+    return isinstance(module, _DropoutNd)
 
 
 def _own_functions(module: nn.Module) -> Iterator[FunctionType]:
-    """Functions of its classes, attributes and hooks, and what these call by a plain name."""
-    classes = [cls for cls in type(module).__mro__ if not _is_known(cls)]
+    """Its hooks, and functions of its classes and attributes, but torch's; and what all these call
+    by a plain name."""
     hooks = [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
-    found = [value for owner in (*classes, module) for value in vars(owner).values()] + hooks
+    functions = [function for hook in hooks for function in _behind(hook)]
+    for owner in (*type(module).__mro__, module):
+        functions += _not_known(value for name, value in vars(owner).items() if name != "train")
     seen = set()
-    while found:
-        function = _behind(found.pop())
-        if not inspect.isfunction(function) or function in seen or _is_known(function):
-            continue
-        seen.add(function)
-        yield function
-        found += inspect.getclosurevars(function).nonlocals.values()
-        found += [function.__globals__.get(name) for name in _global_names(function)]
+    while functions:
+        function = functions.pop()
+        if function not in seen:
+            seen.add(function)
+            yield function
+            functions += _not_known(_reached(function))
 
 
-def _global_names(function: FunctionType) -> set[str]:
-    """The globals that it reads, also in functions inside of it. ``inspect.getclosurevars`` looks
-    into no inner function, and takes an attribute for the global of the same name."""
-    read = itertools.chain.from_iterable(map(dis.get_instructions, _nested(function.__code__)))
-    return {each.argval for each in read if each.opname == "LOAD_GLOBAL"}
+def _not_known(values: Iterable[Any]) -> list[FunctionType]:
+    functions = [function for value in values for function in _behind(value)]
+    return [function for function in functions if not _is_known(function)]
 
 
 def _is_known(code: type | FunctionType) -> bool:
-    """Whether it is of a package whose dropping modules ``_drops`` knows by their class."""
-    return (code.__module__ or "").startswith(_KNOWN) or code is object
+    """Whether it is of a package whose dropping modules ``_drops`` knows by their class. (By
+    ``__module__`` a decorated function would be of the package of what is decorated.)"""
+    of = code.__module__ if isinstance(code, type) else code.__globals__.get("__name__")
+    return (of or "").startswith(_KNOWN)
 
 
-def _behind(value: Any) -> Any:
-    """The function inside a property, a method or a partial."""
-    if isinstance(value, property):
-        return _behind(value.fget)
-    if isinstance(value, functools.partial | functools.partialmethod | functools.cached_property):
-        return _behind(value.func)
-    if isinstance(value, MethodType | staticmethod | classmethod):
-        return _behind(value.__func__)
-    return value
+def _behind(value: Any) -> Iterator[FunctionType]:
+    """A function, and the functions inside of it, of a method, a partial, a property, or another
+    object that can be called or has functions as attributes."""
+    if inspect.isfunction(value):
+        yield value
+    if isinstance(value, nn.Module | ModuleType | type):
+        return
+    for kind, attribute in _INSIDE.items():
+        if isinstance(value, kind):
+            yield from _behind(getattr(value, attribute))
+    # An object that decorates has the function in an attribute, as functools.wraps does.
+    attributes = [*getattr(value, "__dict__", {}).values()]
+    for each in (type(value).__call__, *attributes) if callable(value) else attributes:
+        if inspect.isfunction(each):
+            yield from _behind(each)
+
+
+_INSIDE: dict[type, str] = {
+    property: "fget",
+    functools.cached_property: "func",
+    functools.partial: "func",
+    functools.partialmethod: "func",
+    functools.singledispatchmethod: "func",
+    MethodType: "__func__",
+    staticmethod: "__func__",
+    classmethod: "__func__",
+}
+
+
+def _reached(function: FunctionType) -> Iterator[Any]:
+    """The values of its free variables, and the globals that it reads, also in functions inside of
+    it. ``inspect.getclosurevars`` looks into no inner function, and takes an attribute for the
+    global of the same name."""
+    for cell in function.__closure__ or ():
+        with contextlib.suppress(ValueError):  # It may still be empty.
+            yield cell.cell_contents
+    for read in _instructions(function):
+        if read.opname == "LOAD_GLOBAL":
+            yield function.__globals__.get(read.argval)
+
+
+def _instructions(function: FunctionType) -> Iterator[dis.Instruction]:
+    return itertools.chain.from_iterable(map(dis.get_instructions, _nested(function.__code__)))
 
 
 def _nested(code: CodeType) -> Iterator[CodeType]:
@@ -185,22 +212,43 @@ def _nested(code: CodeType) -> Iterator[CodeType]:
             yield from _nested(constant)
 
 
-def _uses_of_training(node: ast.AST, for_dropout: bool = False) -> Iterator[bool]:
-    """For each place that reads ``….training``: whether only dropout receives it."""
+def _reads_of_training(function: FunctionType) -> list[bool | None]:
+    """For each place where the function reads ``….training``: whether only dropout receives it;
+    None if that cannot be seen."""
+    named = [each.opname for each in _instructions(function) if each.argval == "training"]
+    if not named:
+        return []
+    try:
+        # That of the code: of a decorated function, inspect would return what is decorated.
+        code = ast.parse(textwrap.dedent(inspect.getsource(function.__code__)))
+    except (OSError, TypeError, SyntaxError):
+        return [None]
+    # Of code that was cut short or has changed since, inspect returns something else.
+    return list(_reads_in(code)) or [None] * named.count("LOAD_ATTR")
+
+
+def _reads_in(node: ast.AST, for_dropout: bool = False) -> Iterator[bool]:
     if isinstance(node, ast.Attribute) and node.attr == "training":
         if isinstance(node.ctx, ast.Load):
-            yield for_dropout
-        return
-    if isinstance(node, ast.Call):
+            # The mode of another module, such as self.part.training, may stay as it is.
+            yield for_dropout and isinstance(node.value, ast.Name)
+    elif isinstance(node, ast.Call):
         called = node.func.attr if isinstance(node.func, ast.Attribute) else ""
         called = node.func.id if isinstance(node.func, ast.Name) else called
-        for_dropout = for_dropout or _is_named_after_dropout(called)
         if called == "getattr" and any(_is_the_word(argument) for argument in node.args):
             yield for_dropout
-    if isinstance(node, ast.keyword):
-        for_dropout = for_dropout or _is_named_after_dropout(node.arg or "")
-    for child in ast.iter_child_nodes(node):
-        yield from _uses_of_training(child, for_dropout)
+        drops = _is_named_after_dropout(called)
+        # The first argument is what is dropped from.
+        for each in (node.func, *node.args[:1]):
+            yield from _reads_in(each)
+        for argument in node.args[1:]:
+            yield from _reads_in(argument, drops)
+        for keyword in node.keywords:
+            yield from _reads_in(keyword.value, drops or _is_named_after_dropout(keyword.arg or ""))
+    else:
+        for_dropout = for_dropout and not isinstance(node, ast.NamedExpr | ast.Lambda)
+        for child in ast.iter_child_nodes(node):
+            yield from _reads_in(child, for_dropout)
 
 
 def _is_the_word(node: ast.AST) -> bool:
