@@ -72,6 +72,7 @@ def test_an_experiments_options_are_listed_with_their_defaults(capsys):
 
 MISTAKES = {
     "command": (["rnu"], "unknown command 'rnu': did you mean 'run'?"),
+    "beginning": (["run", "act"], "unknown experiment 'act': did you mean 'activations'?"),
     "experiment": (["run", "optimizer"], "unknown experiment 'optimizer': did you mean"),
     "option": ([*RUN, "--iteration", "3"], "unknown option '--iteration': did you mean"),
     "dialect": ([*RUN, "--dialect", "kears"], "unknown dialect 'kears': did you mean 'keras'?"),
@@ -236,12 +237,13 @@ def test_ctrl_c_leaves_whole_event_files_and_says_so(method, starter, endless_ru
     os.kill(pid, signal.SIGINT)
     assert starter.wait(pid, 60) == 130
     wait_for(lambda: not processes_of_session(pid))
-    writing, *progress, said, where = (tmp_path / "log").read_text().splitlines()
+    writing, *progress, said, where, how = (tmp_path / "log").read_text().splitlines()
     assert writing == f"Writing to {folder}"
     assert all(re.fullmatch(r"optimizers: \d+ of \d+, .*|", line) for line in progress)
     assert said == "Interrupted"
     assert where.startswith("The event files are complete: ")
     assert where.endswith(f": torchopt-ref tensorboard {folder}")
+    assert how == "Go on: the same command again; what is finished is kept"
     for side in ("numpy", "torch"):
         steps = [event.step for event in losses(str(folder / f"SGD-{side}"))]
         assert steps == list(range(1, 51))

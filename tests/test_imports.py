@@ -1,5 +1,6 @@
 """Which way imports point, and what each package loads in a fresh interpreter."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -38,6 +39,16 @@ sys.path.insert(0, {root!r})
 sys.exit(lint_imports(no_cache=True))"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("trainer", ["lightning", "transformers"])
+def test_a_callback_without_its_trainer_says_what_to_install(trainer, monkeypatch):
+    callback = f"torchopt_ref.tensorboard.{trainer}"
+    monkeypatch.setitem(sys.modules, trainer, None)
+    monkeypatch.delitem(sys.modules, callback, raising=False)
+    said = rf"^{trainer} is not installed: pip install 'torchopt-ref\[integrations\]'$"
+    with pytest.raises(ModuleNotFoundError, match=said):
+        importlib.import_module(callback)
 
 
 STEPS = {

@@ -11,11 +11,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-LAB = (
-    *("torchvision", "PIL", "tensorboard", "google_crc32c", "matplotlib", "rich", "tyro"),
-    *("threadpoolctl", "optuna", "sqlalchemy", "psutil", "tomli"),
-)
-"""The packages that the extra ``lab`` installs, by the names of their modules."""
+EXTRAS = {
+    "lab": {
+        *("torchvision", "PIL", "tensorboard", "google_crc32c", "matplotlib", "rich", "tyro"),
+        *("threadpoolctl", "optuna", "sqlalchemy", "psutil", "tomli"),
+    },
+    "integrations": {"lightning", "transformers"},
+}
+"""What these extras install, by the names of the modules."""
 LARGEST_SEED = 2**63 - 1
 """The largest signed 64-bit integer, which every random generator accepts as a seed."""
 LARGEST = 2**31 - 1
@@ -45,8 +48,9 @@ def unknown(kind: str, name: object, choices: Iterable[str]) -> UserError:
     ``unknown("dataset", "mnits", ["mnist", "fashion"])`` reads
     ``unknown dataset 'mnits': did you mean 'mnist'? Choose from mnist, fashion``.
     """
-    by_folded = {choice.casefold(): choice for choice in choices}
-    near = difflib.get_close_matches(str(name).casefold(), by_folded, n=1)
+    by_folded, folded = {choice.casefold(): choice for choice in choices}, str(name).casefold()
+    near = [choice for choice in by_folded if folded and choice.startswith(folded)]
+    near = near or difflib.get_close_matches(folded, by_folded, n=1)
     hint = f"did you mean {by_folded[near[0]]!r}? Choose" if near else "choose"
     return UserError(f"unknown {kind} {name!r}: {hint} from {', '.join(by_folded.values())}")
 
@@ -111,12 +115,13 @@ def no_number(text: str) -> float:
 
 
 def with_hint(error: ModuleNotFoundError) -> ModuleNotFoundError:
-    """The same error; if the extra ``lab`` has the package, with the command that installs it."""
+    """The same error; if an extra has the package, with the command that installs it."""
     package = (error.name or "").partition(".")[0]
-    if package not in LAB:
-        return error
-    hint = f"{package} is not installed: pip install 'torchopt-ref[lab]'"
-    return ModuleNotFoundError(hint, name=error.name)
+    for extra, packages in EXTRAS.items():
+        if package in packages:
+            hint = f"{package} is not installed: pip install 'torchopt-ref[{extra}]'"
+            return ModuleNotFoundError(hint, name=error.name)
+    return error
 
 
 def first_line(error: object) -> str:

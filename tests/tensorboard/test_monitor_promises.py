@@ -150,6 +150,10 @@ def test_mistakes(tmp_path):
         Monitor(model, optimizer, tmp_path, nonfinite="rise")
     with pytest.raises(UserError, match="needs at least one optimizer"):
         Monitor(model, [], tmp_path)
+    with pytest.raises(UserError, match="model is a SGD, not a torch Module: Monitor\\(model, opt"):
+        Monitor(optimizer, model, tmp_path)
+    with pytest.raises(UserError, match="optimizer is a Sequential, not a torch Optimizer"):
+        Monitor(model, model, tmp_path)
     with pytest.raises(UserError, match="output and target together"):
         Monitor(model, optimizer, tmp_path).log(output=torch.ones(2, 2))
     with pytest.raises(UserError, match="within `with Monitor"):

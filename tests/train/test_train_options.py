@@ -120,7 +120,8 @@ REFUSED = {
         ["--optimizer", "torch.optim:SGD", "--optimizer-args", '{"differentiable": true}'],
         "torch.optim:SGD does not make a step: .*in-place",
     ),
-    "scheduler's base class": (["--scheduler", "LRScheduler"], "cannot make the scheduler"),
+    "scheduler's base class": (["--scheduler", "LRScheduler"], "unknown scheduler 'LRScheduler'"),
+    "part of a scheduler": (["--scheduler", "cosine"], "did you mean 'CosineAnnealingLR'?"),
     "scheduler's text": (
         ["--scheduler", "StepLR", "--scheduler-args", '{"step_size": 1, "gamma": "x"}'],
         "the scheduler StepLR fails at step 9 of the training",

@@ -130,7 +130,7 @@ def test_torchrun_restarts_from_the_last_checkpoint(starter, tmp_path, small_mni
     os.kill(workers(job)[-1], signal.SIGKILL)
     assert starter.wait(job, DEADLINE) == 0, log.read_text()
     said = log.read_text()
-    assert said.count("Writing to") == said.count("Resuming") == 1
+    assert said.count("Nothing to resume: writing to") == said.count("Resuming") == 1
     assert results(tmp_path / "run")["steps"] == 200
 
 

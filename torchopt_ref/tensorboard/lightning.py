@@ -5,9 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback
+from torchopt_ref.errors import with_hint
 
 from .monitor import Monitor
+
+try:
+    from lightning.pytorch import Callback
+except ModuleNotFoundError as error:
+    raise with_hint(error) from error
 
 TAKEN = ("loss", "output", "target")
 

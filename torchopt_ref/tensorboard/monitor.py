@@ -125,9 +125,17 @@ class Monitor:
         self._on_finding, self._sinks = on_finding, with_log(sinks)
         self._models: dict[str, nn.Module] = by_name(model)
         self._optimizers = {name: inner(each) for name, each in by_name(optimizer).items()}
-        for kind, given in (("model", self._models), ("optimizer", self._optimizers)):
+        torchs = torch.optim.Optimizer
+        kinds = (("model", self._models, nn.Module), ("optimizer", self._optimizers, torchs))
+        for kind, given, cls in kinds:
             if not given:
                 raise UserError(f"Monitor needs at least one {kind}")
+            for each in given.values():
+                if not isinstance(each, cls):
+                    raise UserError(
+                        f"Monitor's {kind} is a {type(each).__name__}, not a torch {cls.__name__}: "
+                        "Monitor(model, optimizer, folder)"
+                    )
         self._folder, self._quantities = Path(folder), quantities
         self._config, self._every, self._first_step = dict(config or {}), every, step
         self._window, self._curves = window, curves

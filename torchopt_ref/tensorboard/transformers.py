@@ -6,9 +6,14 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback
+from torchopt_ref.errors import with_hint
 
 from .monitor import Monitor
+
+try:
+    from transformers import TrainerCallback
+except ModuleNotFoundError as error:
+    raise with_hint(error) from error
 
 
 class MonitorCallback(TrainerCallback):

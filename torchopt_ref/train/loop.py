@@ -166,7 +166,8 @@ class Trainer:
             profiled(path / "profile" if run.profile and first else None) as trace_step,
             make_monitor(training, path, run.monitor, self.config.as_json()) as monitor,
         ):
-            display.say(f"{'Resuming' if resumed else 'Writing to'} {path}")
+            new = "Nothing to resume: writing to" if run.resume else "Writing to"
+            display.say(f"{'Resuming' if resumed else new} {path}")
             while position.epoch < epochs:
                 began, done_before = time.perf_counter(), position.images
                 self.train_epoch(model, curves, display, trace_step, monitor)

@@ -154,6 +154,7 @@ def make_scheduler(
         each
         for each, cls in vars(module).items()
         if isinstance(cls, type) and issubclass(cls, lr_scheduler.LRScheduler)
+        if cls is not lr_scheduler.LRScheduler and not each.startswith("_")
     ]
     if module_name and not known:
         raise UserError(f"{name} is no scheduler of torch's kind, nor is another in {module_name}")
