@@ -194,5 +194,5 @@ def test_resuming_the_latest_run_needs_no_name(train, tmp_path, capsys):
 
 def test_resuming_what_has_not_begun_begins_it(train):
     folder = train("--resume")
-    assert f"Writing to {folder}" in train.err
+    assert f"Nothing to resume: writing to {folder}" in train.err
     assert last_state(folder)["position"]["epoch"] == 2
