@@ -138,6 +138,7 @@ def test_an_image_is_not_shown_for_the_prediction_of_a_later_pass_without_one(tm
     [
         (torch.ones(3, 4), torch.eye(4)[:3], TypeError, "integers: the target is torch.float32"),
         (torch.ones(3, 4), torch.zeros(3), TypeError, "Give the labels themselves"),
+        (torch.ones(3), torch.ones(3).long(), ValueError, r"\(3,\) and \(3,\)"),
         (torch.ones(3, 4), torch.eye(4).long()[:3], ValueError, r"\(3, 4\) and \(3, 4\)"),
         (torch.ones(3, 5, 4), torch.ones(3, 5).long(), ValueError, "Move the classes"),
         (torch.ones(3, 1), torch.ones(3).long(), ValueError, "two classes at least"),

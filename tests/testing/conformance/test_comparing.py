@@ -3,7 +3,11 @@
 import pytest
 import torch
 
-from torchopt_ref.testing.conformance.comparing import require_same, require_same_state
+from torchopt_ref.testing.conformance.comparing import (
+    require_close,
+    require_same,
+    require_same_state,
+)
 from torchopt_ref.testing.conformance.verdicts import Failure
 
 ONE, NAN = torch.tensor([1.0, 2.0]), float("nan")
@@ -21,6 +25,12 @@ def test_a_difference_is_in_values_dtype_or_shape(seen, said):
     with pytest.raises(Failure, match=f"then: parameter 1 {said}"):
         require_same("then", [ONE, seen], [ONE, ONE])
     require_same("then", [ONE, ONE], [ONE, ONE.clone()])
+
+
+def test_nan_is_close_to_nan():
+    require_close("then", [ONE * NAN], [ONE * NAN], rtol=0, atol=0)
+    with pytest.raises(Failure, match="then: parameter 0 "):
+        require_close("then", [ONE * NAN], [ONE], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(

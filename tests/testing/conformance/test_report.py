@@ -110,6 +110,7 @@ def test_an_expected_failure_is_no_failure_and_keeps_its_reason():
     stale = check_named("closure_loss_is_returned", Healthy, expected_failures=KNOWN)
     assert stale.result().outcome == "failed"
     assert "passed, but was expected to fail: nobody logs it" in stale.result().detail
+    assert stale.result().remedy == "expect it no longer: leave out its --expect."
     gone = check_named(
         "equals_its_reference", Healthy, expected_failures={"equals_its_reference": "?"}
     )

@@ -231,6 +231,11 @@ def test_nothing_differs_from_itself(name):
     assert not found.undecided
 
 
+def test_of_the_same_steps_options_may_differ():
+    found = explained("Adam", "Adam", '{"eps": 1e-8}', '{"eps": 1e-7}')
+    assert "With the same numbers nothing differs: every bit" in found.verdict()
+
+
 def test_two_that_do_not_move_are_not_apart():
     found = explained("SGD", "torch.optim:SGD", '{"lr": 0.0}', '{"lr": 0.0}')
     assert found.effects == {1.0: (0, 0), 1e-3: (0, 0)}

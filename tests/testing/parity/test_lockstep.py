@@ -283,6 +283,25 @@ def test_only_the_square_root_of_the_machine_may_be_at_fault():
         assert audit.at_fault().keys() == {"sqrt"}
 
 
+class DecaysLast(torch.optim.Optimizer):
+    """``(p - lr g) - lr wd p``, where SGD is ``p - lr (g + wd p)``."""
+
+    def __init__(self, params):
+        super().__init__(params, {"lr": 0.1, "weight_decay": 0.1})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for param in group["params"]:
+                param.copy_((param - 0.1 * param.grad) - 0.1 * 0.1 * param)
+
+
+def test_another_order_of_exact_operations_is_no_operation_at_fault():
+    with OperationAudit() as audit:
+        report = check_parity(DecaysLast, reference.SGD(lr=0.1, weight_decay=0.1), steps=5)
+    assert audit.verdict(report).startswith("no operation rounds differently: the same operations")
+
+
 def test_our_optimizers_have_no_operation_at_fault():
     with OperationAudit() as audit:
         check_parity(partial(optim.Adam, foreach=False), reference.Adam(), steps=5)

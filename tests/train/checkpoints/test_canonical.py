@@ -71,6 +71,12 @@ def test_what_would_not_read_back_is_refused_with_its_place(value):
             canonical(state)
 
 
+def test_a_class_that_torch_is_told_to_read_is_kept():
+    value = torch.ones(2).as_subclass(Own)
+    with torch.serialization.safe_globals([Own]):
+        assert type(canonical({"slot": value})["slot"]) is Own
+
+
 def test_an_integer_that_would_not_read_back_is_refused():
     canonical({"slot": -(2**2039 - 1)})
     with pytest.raises(UserError, match=r"cannot be saved: \['slot'\] is a too large int"):

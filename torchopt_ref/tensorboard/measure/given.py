@@ -110,7 +110,7 @@ def plain(tensor: Tensor) -> Tensor:
         return torch.cat([each.reshape(-1) for each in tensor.unbind()])
     if tensor.is_quantized:
         return tensor.dequantize()
-    return tensor if tensor.layout == torch.strided else tensor.to_dense()
+    return tensor.to_dense()
 
 
 def flat(values: Any) -> Iterator[Any]:

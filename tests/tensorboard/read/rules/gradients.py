@@ -16,8 +16,9 @@ def vanishing(gradient=1e-4, update=1e-4, loss=0.8, largest=1, **facts):
     return run({**curves, "update to weight/a": update, "update to weight/b": 1e-3}, **facts)
 
 
-def fading(norm=1e-4, loss=1.1, records=12, of="[all]"):
-    return run({f"gradient norm/{of}": late(norm, records=records), "loss": late(loss)})
+def fading(norm=1e-4, loss=1.1, records=12, of="[all]", first=1.0):
+    norms = {f"gradient norm/{of}": late(norm, first, records=records)}
+    return run(norms | {"loss": late(loss)})
 
 
 def spike(place=6, times=2000, **updates):
@@ -93,6 +94,7 @@ TABLE = {
             lambda x: fading(x),
             *(1.05e-3, 0.95e-3, "was 1 in the first record, and is now 0.00095"),
         ),
+        Line("a large norm", lambda x: fading(x, first=100.0), 0.105, 0.095, "was 100 in the"),
         Line("the loss", lambda x: fading(loss=x), 0.99, 1.01, "is now 1.01"),
         Line("records", lambda n: fading(records=n), 7, 8),
         Line("whose norm it is", lambda name: fading(of=name), "a", "[all: d]"),
