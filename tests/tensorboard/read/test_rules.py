@@ -44,6 +44,11 @@ def test_a_rule_accuses_on_one_side_of_its_threshold(rule, kind, line):
     assert finding in diagnose(history)
 
 
+def test_the_curve_of_layers_in_evaluation_mode_is_theirs():
+    history = run({of_layers.MODE: 1, of_layers.EVALUATED: 0.5})
+    assert layers.evaluation_mode(history).curves == (of_layers.EVALUATED, "loss")
+
+
 @pytest.mark.parametrize(
     ("times", "kind", "step"),
     [(9.5, "weights grow without end", 0), (12, "learning rate too high", 11)],

@@ -107,6 +107,7 @@ MISTAKES = {
     "trait": ([*SGD, "--traits", "lrfree"], "unknown trait 'lrfree': did you mean 'lr_free'?"),
     "reference": ([*SGD, "--reference", "SDG"], "unknown reference 'SDG': did you mean 'SGD'?"),
     "no reference": ([*SGD, "--reference", "builtins:dict"], "dict makes no reference: that is a"),
+    "no function": ([*SGD, "--reference", "math:pi"], "math:pi is neither a class nor a function"),
     "its arguments": (
         [*SGD, "--reference", "SGD", "--reference-kwargs", '{"x": 1}'],
         "cannot make the reference SGD(x=1): ",

@@ -236,6 +236,22 @@ def test_of_the_same_steps_options_may_differ():
     assert "With the same numbers nothing differs: every bit" in found.verdict()
 
 
+class Overflows(OneByOne):
+    """SGD, exactly, but where an intermediate is too large."""
+
+    def __init__(self, params, lr=0.001):
+        super().__init__(params, {"lr": lr})
+
+    def change(self, p, g, group, state):
+        p.copy_((p * 2.0**60 - g * group["lr"] * 2.0**60) / 2.0**60)
+
+
+def test_what_overflows_on_one_side_is_said_and_no_other_formula():
+    found = explained("SGD", Overflows, '{"lr": 1}', '{"lr": 1}')
+    assert "they differ by rounding only" in found.verdict()
+    assert "At step 1 only one of them is finite somewhere." in str(found)
+
+
 def test_two_that_do_not_move_are_not_apart():
     found = explained("SGD", "torch.optim:SGD", '{"lr": 0.0}', '{"lr": 0.0}')
     assert found.effects == {1.0: (0, 0), 1e-3: (0, 0)}
