@@ -102,6 +102,19 @@ def test_noise_scale_is_that_of_mccandlish(two_groups, read):
             assert step not in points
 
 
+def test_noise_scale_has_no_unit(tmp_path, read):
+    scales, model = [], mlp(hidden=(5,))
+    for factor in (1, 1024):
+        optimizer = torch.optim.SGD(model.parameters(), lr=0)
+        with Monitor(model, optimizer, tmp_path / str(factor), every=2):
+            for x, y in batches(4):
+                optimizer.zero_grad()
+                (factor * nn.functional.cross_entropy(model(x), y)).backward()
+                optimizer.step()
+        scales.append(read(tmp_path / str(factor))["gradient noise scale/[all]"])
+    assert scales[0] == scales[1] != {}
+
+
 def test_loss_and_accuracy_are_means_since_the_last_record(two_groups, read):
     folder, kept = two_groups
     run = read(folder)
