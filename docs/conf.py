@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from sphinx.ext.autodoc.mock import mock
+from sphinx.ext.autodoc.mock import MockFinder
 from sphinx.ext.napoleon import Config, GoogleDocstring
 from sphinx.util.typing import stringify_annotation
 from torch.optim.optimizer import ParamsT
@@ -11,9 +11,8 @@ from torch.optim.optimizer import ParamsT
 DOCS = Path(__file__).parent
 sys.path[:0] = [str(DOCS / "_ext"), str(DOCS.parent)]
 
-# They are not needed, and take seconds: autodoc_mock_imports would import them to find overloads.
-mocked = mock(["lightning", "transformers"])
-mocked.__enter__()
+# They are not needed, and take seconds.
+sys.meta_path.insert(0, MockFinder(["lightning", "transformers"]))
 
 project = "torchopt-ref"
 copyright = "the authors of torchopt-ref"

@@ -243,7 +243,7 @@ def test_ctrl_c_leaves_whole_event_files_and_says_so(method, starter, endless_ru
     assert said == "Interrupted"
     assert where.startswith("The event files are complete: ")
     assert where.endswith(f": torchopt-ref tensorboard {folder}")
-    assert how == "Go on: the same command again; what is finished is kept"
+    assert how == "Go on: the same command, without --force: what is finished is kept"
     for side in ("numpy", "torch"):
         steps = [event.step for event in losses(str(folder / f"SGD-{side}"))]
         assert steps == list(range(1, 51))

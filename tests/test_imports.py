@@ -44,7 +44,8 @@ sys.exit(lint_imports(no_cache=True))"""
 @pytest.mark.parametrize("trainer", ["lightning", "transformers"])
 def test_a_callback_without_its_trainer_says_what_to_install(trainer, monkeypatch):
     callback = f"torchopt_ref.tensorboard.{trainer}"
-    monkeypatch.setitem(sys.modules, trainer, None)
+    for name in [trainer, *(name for name in sys.modules if name.startswith(f"{trainer}."))]:
+        monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delitem(sys.modules, callback, raising=False)
     said = rf"^{trainer} is not installed: pip install 'torchopt-ref\[integrations\]'$"
     with pytest.raises(ModuleNotFoundError, match=said):

@@ -83,7 +83,10 @@ def main(argv: list[str] | None = None) -> int:
         for folder in interrupt.args:
             print(f"The event files are complete: {pasted('tensorboard', folder)}", file=sys.stderr)
         if interrupt.args:
-            print("Go on: the same command again; what is finished is kept", file=sys.stderr)
+            print(
+                "Go on: the same command, without --force: what is finished is kept",
+                file=sys.stderr,
+            )
         return 130
 
 

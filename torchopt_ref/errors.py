@@ -16,7 +16,7 @@ EXTRAS = {
         *("torchvision", "PIL", "tensorboard", "google_crc32c", "matplotlib", "rich", "tyro"),
         *("threadpoolctl", "optuna", "sqlalchemy", "psutil", "tomli"),
     },
-    "integrations": {"lightning", "transformers"},
+    "integrations": {"lightning", "transformers", "accelerate"},
 }
 """What these extras install, by the names of the modules."""
 LARGEST_SEED = 2**63 - 1
@@ -43,14 +43,15 @@ class UserError(Exception):
 
 
 def unknown(kind: str, name: object, choices: Iterable[str]) -> UserError:
-    """The error for a name that is not among ``choices``, with the nearest choice if one is near.
+    """The error for a name that is not among ``choices``, with the shortest choice that begins with
+    it, or the nearest if one is near.
 
     ``unknown("dataset", "mnits", ["mnist", "fashion"])`` reads
     ``unknown dataset 'mnits': did you mean 'mnist'? Choose from mnist, fashion``.
     """
     by_folded, folded = {choice.casefold(): choice for choice in choices}, str(name).casefold()
     near = [choice for choice in by_folded if folded and choice.startswith(folded)]
-    near = near or difflib.get_close_matches(folded, by_folded, n=1)
+    near = sorted(near, key=len) or difflib.get_close_matches(folded, by_folded, n=1)
     hint = f"did you mean {by_folded[near[0]]!r}? Choose" if near else "choose"
     return UserError(f"unknown {kind} {name!r}: {hint} from {', '.join(by_folded.values())}")
 

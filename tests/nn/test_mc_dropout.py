@@ -184,6 +184,7 @@ def decorated(forward):
     def with_dropout(self, x):
         return F.dropout(forward(self, x), 0.4, self.training)
 
+    with_dropout.itself = with_dropout
     return with_dropout
 
 
@@ -220,6 +221,13 @@ class ByDescriptor(nn.Module):
 
 class TorchsDecorated(nn.Linear):
     forward = decorated(nn.Linear.forward)
+
+
+class Activated(nn.BatchNorm1d):
+    """Of no dropout: its statistics stay those of evaluation."""
+
+    def forward(self, x):
+        return F.relu(super().forward(x)) + self.training
 
 
 class Recurrent(nn.LSTM):
@@ -344,7 +352,7 @@ UNKNOWN = {
 def test_what_training_mode_does_is_asked_where_it_cannot_be_known(name):
     model = nn.Sequential(UNKNOWN[name](), nn.Dropout(0.1))
     state = copy.deepcopy(model.state_dict())
-    with pytest.raises(ValueError, match=rf"^{name} uses self\.training for more .* on=\[{name}\]"):
+    with pytest.raises(ValueError, match=rf"^{name} uses self\.training, .* on=\[{name}\]"):
         mc_dropout(model, torch.ones(1, 8), 2)
     assert model.training
     assert all(map(torch.equal, state.values(), model.state_dict().values()))
@@ -360,7 +368,17 @@ def test_what_was_asked_is_on_or_off():
     with torch.random.fork_rng(devices=[]):
         spread = [mc_dropout(model, x, 50, **{how: [Ambiguous]}) for how in ("on", "off")]
     assert spread[0].variance.mean() > spread[1].variance.mean() > 0
-    assert mc_dropout(Encoder(8, 2, 16), torch.ones(1, 2, 8), 2, off=[Encoder]).mean.max() < 50
+    encoded = mc_dropout(Encoder(8, 2, 16), torch.randn(1, 2, 8), 2, off=[Encoder])
+    assert encoded.mean.max() < 50
+    assert encoded.variance.any()
+
+
+def test_what_drops_nothing_stays_off():
+    linear = nn.utils.spectral_norm(nn.Linear(8, 8))
+    model = nn.Sequential(linear, Activated(8), nn.Dropout(0.1))
+    state = copy.deepcopy(model.state_dict())
+    assert mc_dropout(model, torch.randn(4, 8), 2).mean.min() >= 0
+    assert all(map(torch.equal, state.values(), model.state_dict().values()))
 
 
 def ambiguous(x):
@@ -380,7 +398,7 @@ def test_code_that_cannot_be_read_and_compiled_models_are_refused():
         exec(f"class {name}(nn.Module):\n {code}", namespace)
     x = torch.ones(1, 5)
     assert (mc_dropout(namespace["HiddenDrop"](), x, 2).mean == 2).all()
-    with pytest.raises(ValueError, match=r"Hidden uses self\.training, and its code cannot"):
+    with pytest.raises(ValueError, match=r"^the code of Hidden cannot be read"):
         mc_dropout(nn.Sequential(namespace["Hidden"](), nn.Dropout()), x, 2)
     traced = torch.jit.trace(nn.Linear(5, 2), x)
     with pytest.raises(ValueError, match=r"compiled by torch\.jit"):

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import socket
+import weakref
 
 import psutil
 import pytest
@@ -18,6 +20,7 @@ from tests.train.training_cases import (
     nearly,
     results,
 )
+from torchopt_ref.train.distributed import joined_processes
 
 
 @pytest.mark.parametrize("case", only([*EQUAL][:2], EQUAL))
@@ -114,6 +117,33 @@ def test_a_signal_to_one_stops_all_in_the_same_step_and_all_resume(starter, tmp_
     assert [starter.wait(pid, DEADLINE) for pid in resumed] == [0, 0]
     assert results(tmp_path / "run") == results(tmp_path / "whole")
     assert last_checkpoint(tmp_path / "run").name == last_checkpoint(tmp_path / "whole").name
+
+
+def test_after_an_error_nothing_but_the_caller_holds_the_model(monkeypatch):
+    """Else torch hangs at times: see ``clear_frames``."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    of_torchrun = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "RANK": "0", "WORLD_SIZE": "1"}
+    for name, value in (of_torchrun | {"TORCHELASTIC_RUN_ID": "test"}).items():
+        monkeypatch.setenv(name, value)
+    models = []
+
+    def train():
+        model = torch.nn.Linear(2, 2)
+        models.append(weakref.ref(model))
+        raise MemoryError
+
+    def train_in_a_group():
+        with joined_processes(torch.device("cpu"), timeout=60):
+            try:
+                train()
+            except MemoryError as error:
+                raise ValueError("no room") from error
+
+    with pytest.raises(ValueError, match="no room") as raised:
+        train_in_a_group()
+    assert models[0]() is None, raised
 
 
 TORCHRUN = "from torch.distributed.run import main; main()"

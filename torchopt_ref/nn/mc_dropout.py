@@ -45,16 +45,15 @@ def mc_dropout(
     What drops something:
 
     - dropout layers, those of this package and of ``torch.nn``; with ``dropout`` above 0 also
-      ``MultiheadAttention``, and ``LSTM``, ``GRU`` and ``RNN`` of several layers.
-      ``TransformerEncoderLayer`` is in training mode, too, since its fast path for evaluation
-      skips its dropout layers;
+      ``MultiheadAttention``, and ``LSTM``, ``GRU`` and ``RNN`` of several layers. (The fast paths
+      of torch's attention and encoder layers, which would skip dropout, are off meanwhile);
     - any other module with "drop" in its class name, such as ``DropPath`` and ``DropBlock``, or
       named ``StochasticDepth``;
     - a module whose own code hands ``self.training`` to dropout only: to a function with "drop" or
       "stochastic_depth" in its name, or as an argument with "drop" in its name, such as
       ``F.dropout(x, 0.5, self.training)`` and ``scaled_dot_product_attention(..., dropout_p=self.p
       if self.training else 0)``. Its own code is its methods and properties, its hooks, and the
-      functions that these call by a plain name. Its method ``train`` is not called.
+      functions that these call by a plain name; its method ``train`` is not looked at.
 
     A module that uses ``self.training`` otherwise may or may not drop something: ``on`` and ``off``
     say so.
@@ -82,14 +81,16 @@ def mc_dropout(
         raise ValueError("\n".join(dict.fromkeys(unknown)))
     if not any(drops.values()):
         raise ValueError(f"{type(model).__name__} has no dropout that training mode would turn on")
+    # The fast paths of attention and encoder layers are for evaluation: they skip dropout layers,
+    # and return another memory layout, so that later layers would draw other masks.
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
     try:
         for module in modes:
-            # Their fast paths are for evaluation: the one skips the dropout layers, the other has
-            # another memory layout, so that later layers draw other masks.
-            slow = isinstance(module, nn.TransformerEncoderLayer | nn.MultiheadAttention)
-            module.training = bool(drops[module]) or (slow and not isinstance(module, tuple(off)))
+            module.training = bool(drops[module])
         outputs = torch.stack([model(x) for _ in range(passes)])
     finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
         for module, training in modes.items():
             module.training = training
     return Prediction(outputs.mean(0), outputs.var(0, correction=0))
@@ -109,18 +110,25 @@ def _drops(
         )
     if name == "StochasticDepth" or ("drop" in name.lower() and not _is_known(type(module))):
         return True
-    reads = [read for function in _own_functions(module) for read in _reads_of_training(function)]
-    # The statistics of a batch cannot be left alone while its dropout is on.
-    if None in reads:
-        how = ", and its code cannot be read"
-    elif False in reads or (reads and isinstance(module, nn.modules.batchnorm._NormBase)):
-        how = " for more than handing it to dropout"
-    else:
-        return bool(reads) or _is_dropout(module)
-    return (
-        f"{name} uses self.training{how}: say by on=[{name}] that it drops something, or by "
-        f"off=[{name}] that it does not"
-    )
+    hooks = [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
+    owners = (*type(module).__mro__, module)
+    own = [value for owner in owners for name, value in vars(owner).items() if name != "train"]
+    reads = [read for each in _not_torchs([*own, *hooks]) for read in _reads_of_training(each)]
+    normalizes = isinstance(module, nn.modules.batchnorm._NormBase)
+    if None in reads and not normalizes:
+        return f"the code of {name} cannot be read, which uses self.training: {_say(name)}"
+    drops = not normalizes and (bool(reads) or _is_dropout(module))
+    if drops:
+        # A hook of torch's, such as spectral_norm's, may use the mode that dropout asks for.
+        reads += [read for each in _functions(hooks) for read in _reads_of_training(each)]
+    # While its own dropout is on, normalization could not leave the statistics of a batch alone.
+    if (True in reads) if normalizes else (False in reads):
+        return f"{name} uses self.training, and not for dropout alone: {_say(name)}"
+    return drops
+
+
+def _say(name: str) -> str:
+    return f"say by on=[{name}] that it drops something, or by off=[{name}] that it does not"
 
 
 def _is_dropout(module: nn.Module) -> bool:
@@ -131,25 +139,35 @@ def _is_dropout(module: nn.Module) -> bool:
     return isinstance(module, _DropoutNd)
 
 
-def _own_functions(module: nn.Module) -> Iterator[FunctionType]:
-    """Its hooks, and functions of its classes and attributes, but torch's; and what all these call
-    by a plain name."""
-    hooks = [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
-    functions = [function for hook in hooks for function in _behind(hook)]
-    for owner in (*type(module).__mro__, module):
-        functions += _not_known(value for name, value in vars(owner).items() if name != "train")
-    seen = set()
+def _not_torchs(values: Iterable[Any]) -> Iterator[FunctionType]:
+    """The functions in these values, what they decorate, and what they call by a plain name; but
+    none of torch's."""
+    functions, seen = [*_functions(values)], set()
     while functions:
         function = functions.pop()
-        if function not in seen:
-            seen.add(function)
+        if function in seen:
+            continue
+        seen.add(function)
+        functions += _functions(
+            vars(function).values()
+        )  # What functools.wraps has wrapped is there.
+        if not _is_known(function):
             yield function
-            functions += _not_known(_reached(function))
+            functions += _functions(_reached(function))
 
 
-def _not_known(values: Iterable[Any]) -> list[FunctionType]:
-    functions = [function for value in values for function in _behind(value)]
-    return [function for function in functions if not _is_known(function)]
+def _functions(values: Iterable[Any]) -> Iterator[FunctionType]:
+    """Those that are functions, and the functions inside of methods, partials, properties and other
+    objects that can be called or have functions as attributes."""
+    for value in values:
+        if inspect.isfunction(value):
+            yield value
+        elif not isinstance(value, nn.Module | ModuleType | type):
+            inside = [name for kind, name in _INSIDE.items() if isinstance(value, kind)]
+            yield from _functions(getattr(value, name) for name in inside)
+            attributes = [*getattr(value, "__dict__", {}).values()]
+            attributes += [type(value).__call__] if callable(value) else []
+            yield from filter(inspect.isfunction, attributes)
 
 
 def _is_known(code: type | FunctionType) -> bool:
@@ -157,23 +175,6 @@ def _is_known(code: type | FunctionType) -> bool:
     ``__module__`` a decorated function would be of the package of what is decorated.)"""
     of = code.__module__ if isinstance(code, type) else code.__globals__.get("__name__")
     return (of or "").startswith(_KNOWN)
-
-
-def _behind(value: Any) -> Iterator[FunctionType]:
-    """A function, and the functions inside of it, of a method, a partial, a property, or another
-    object that can be called or has functions as attributes."""
-    if inspect.isfunction(value):
-        yield value
-    if isinstance(value, nn.Module | ModuleType | type):
-        return
-    for kind, attribute in _INSIDE.items():
-        if isinstance(value, kind):
-            yield from _behind(getattr(value, attribute))
-    # An object that decorates has the function in an attribute, as functools.wraps does.
-    attributes = [*getattr(value, "__dict__", {}).values()]
-    for each in (type(value).__call__, *attributes) if callable(value) else attributes:
-        if inspect.isfunction(each):
-            yield from _behind(each)
 
 
 _INSIDE: dict[type, str] = {

@@ -125,9 +125,10 @@ class Monitor:
         self._on_finding, self._sinks = on_finding, with_log(sinks)
         self._models: dict[str, nn.Module] = by_name(model)
         self._optimizers = {name: inner(each) for name, each in by_name(optimizer).items()}
-        torchs = torch.optim.Optimizer
-        kinds = (("model", self._models, nn.Module), ("optimizer", self._optimizers, torchs))
-        for kind, given, cls in kinds:
+        for kind, given, cls in (
+            ("model", self._models, nn.Module),
+            ("optimizer", self._optimizers, torch.optim.Optimizer),
+        ):
             if not given:
                 raise UserError(f"Monitor needs at least one {kind}")
             for each in given.values():

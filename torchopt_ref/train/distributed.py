@@ -113,9 +113,7 @@ def joined_processes(device: torch.device, timeout: int) -> Iterator[Processes]:
         )
         yield Processes(rank, count)
     except BaseException as error:
-        # If the model in these frames were the last to hold the process group, torch would wait for
-        # a thread that in turn waits for Python's lock.
-        traceback.clear_frames(error.__traceback__)
+        clear_frames(error)
         # torch's DistError is a RuntimeError, too.
         if isinstance(error, RuntimeError) and is_lost_connection(error):
             raise LostProcess(first_line(error)) from error
@@ -123,6 +121,16 @@ def joined_processes(device: torch.device, timeout: int) -> Iterator[Processes]:
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def clear_frames(error: BaseException | None) -> None:
+    """Forget what the functions held that the error, or one before it, has ended.
+
+    If the model were the last to hold the process group, torch would wait for a thread that in turn
+    waits for Python's lock."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def is_lost_connection(error: Exception) -> bool:
