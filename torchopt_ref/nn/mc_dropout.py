@@ -148,9 +148,8 @@ def _not_torchs(values: Iterable[Any]) -> Iterator[FunctionType]:
         if function in seen:
             continue
         seen.add(function)
-        functions += _functions(
-            vars(function).values()
-        )  # What functools.wraps has wrapped is there.
+        # Also what is wrapped in it, which functools.wraps leaves in an attribute.
+        functions += _functions(vars(function).values())
         if not _is_known(function):
             yield function
             functions += _functions(_reached(function))
