@@ -79,6 +79,16 @@ os._exit(0)
 """
 
 
+def of_torchrun(count):
+    """The environments that torchrun gives to ``count`` processes."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    shared = {"TORCHELASTIC_RUN_ID": "test", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    shared |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
+    return [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
+
+
 class Starter:
     """Starts ``torchopt-ref``, or other code, with arguments and more environment.
 
@@ -112,24 +122,10 @@ class Starter:
         return int(self._ask(code=code, arguments=arguments, log=path, environment=environment))
 
     def start_many(self, count, arguments, name, **environment):
-        """``count`` processes of one training, with the environment that torchrun gives them."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = str(probe.getsockname()[1])
+        """``count`` processes of one training."""
         return [
-            self.start(
-                arguments,
-                f"{name}-{rank}",
-                TORCHELASTIC_RUN_ID="test",
-                MASTER_ADDR="127.0.0.1",
-                MASTER_PORT=port,
-                WORLD_SIZE=str(count),
-                LOCAL_WORLD_SIZE=str(count),
-                RANK=str(rank),
-                LOCAL_RANK=str(rank),
-                **environment,
-            )
-            for rank in range(count)
+            self.start(arguments, f"{name}-{rank}", **place, **environment)
+            for rank, place in enumerate(of_torchrun(count))
         ]
 
     def wait(self, pid, deadline=120):

@@ -2,14 +2,13 @@
 
 import os
 import signal
-import socket
 import weakref
 
 import psutil
 import pytest
 import torch
 
-from tests.starter import DEADLINE, wait_for
+from tests.starter import DEADLINE, of_torchrun, wait_for
 from tests.thinned import only
 from tests.train.training_cases import (
     EQUAL,
@@ -121,11 +120,8 @@ def test_a_signal_to_one_stops_all_in_the_same_step_and_all_resume(starter, tmp_
 
 def test_after_an_error_nothing_but_the_caller_holds_the_model(monkeypatch):
     """Else torch hangs at times: see ``clear_frames``."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    of_torchrun = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "RANK": "0", "WORLD_SIZE": "1"}
-    for name, value in (of_torchrun | {"TORCHELASTIC_RUN_ID": "test"}).items():
+    (place,) = of_torchrun(1)
+    for name, value in place.items():
         monkeypatch.setenv(name, value)
     models = []
 

@@ -11,7 +11,7 @@ import psutil
 import pytest
 import torch
 
-from tests.starter import COMMAND, wait_for
+from tests.starter import COMMAND, of_torchrun, wait_for
 from tests.train.test_train_processes import workers
 from tests.train.training_cases import TINY, last_checkpoint, results
 from torchopt_ref.train import Config
@@ -146,8 +146,7 @@ os.wait()
 
 def test_a_process_whose_torchrun_was_killed_saves_and_stops(starter, tmp_path, small_mnist):
     arguments = [*LONG, *small_mnist, "--out", str(tmp_path), "--name", "run"]
-    place = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
-    place |= {"MASTER_PORT": "0", "TORCHELASTIC_RUN_ID": "test"}
+    (place,) = of_torchrun(1)
     log = tmp_path / "log"
     job = starter.start(arguments, log, code=IN_TORCHRUNS_PLACE, **place)
     wait_for(has_checkpoints(tmp_path))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.testing.explanation.one_by_one import OneByOne
+from tests.testing.one_by_one import OneByOne
 from tests.thinned import only
 from torchopt_ref import optim
 from torchopt_ref.cli import main

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.testing.explanation.one_by_one import OneByOne
+from tests.testing.one_by_one import OneByOne
 from torchopt_ref.testing.explanation.observed import STEP, observed
 from torchopt_ref.testing.explanation.subject import Subject
 

@@ -9,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import numpy_ref.optimizers as reference
 from numpy_ref.bfloat16 import to_bfloat16
+from tests.testing.one_by_one import OneByOne
 from tests.thinned import in_turn, only
 from torchopt_ref import optim
 from torchopt_ref.testing import (
@@ -283,17 +284,14 @@ def test_only_the_square_root_of_the_machine_may_be_at_fault():
         assert audit.at_fault().keys() == {"sqrt"}
 
 
-class DecaysLast(torch.optim.Optimizer):
+class DecaysLast(OneByOne):
     """``(p - lr g) - lr wd p``, where SGD is ``p - lr (g + wd p)``."""
 
     def __init__(self, params):
         super().__init__(params, {"lr": 0.1, "weight_decay": 0.1})
 
-    @torch.no_grad()
-    def step(self, closure=None):
-        for group in self.param_groups:
-            for param in group["params"]:
-                param.copy_((param - 0.1 * param.grad) - 0.1 * 0.1 * param)
+    def change(self, p, g, group, state):
+        p.copy_((p - 0.1 * g) - 0.1 * 0.1 * p)
 
 
 def test_another_order_of_exact_operations_is_no_operation_at_fault():
